@@ -1,0 +1,120 @@
+"""Every error that minidl raises on purpose.
+
+Each one derives from :class:`MinidlError` and also from the built-in error that a caller would expect, so both
+``except minidl.MinidlError`` and ``except ValueError`` work. A message says where (which layer or argument), what was
+expected, what came, and what to do. This module imports nothing of ours; every other room may import it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "DataError",
+    "DtypeError",
+    "EngineError",
+    "FileFormatError",
+    "GradcheckError",
+    "MinidlError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "NotBuiltError",
+    "OrderError",
+    "ParameterError",
+    "ShapeError",
+    "TargetError",
+    "UnknownNameError",
+]
+
+
+class MinidlError(Exception):
+    """Base of all errors raised by minidl.
+
+    Containers call :meth:`at` while the error passes through them, so the message ends up naming the whole path
+    (``in layer 2 of Sequential, Linear(512, 10): ...``) without any cost when nothing goes wrong.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.places: list[str] = []
+
+    def at(self, place: str) -> MinidlError:
+        """Prefix the message with a place (outermost last to call) and return the error itself."""
+        self.places.insert(0, place)
+        self.args = (f"in {', '.join(self.places)}: {self.message}",)
+        return self
+
+
+class ShapeError(MinidlError, ValueError):
+    """An array has the wrong shape, or is empty where at least one element is needed."""
+
+
+class DtypeError(MinidlError, TypeError):
+    """An array has a dtype that the operation does not take (object, complex, integer where float is meant)."""
+
+
+class TargetError(MinidlError, ValueError):
+    """A loss target or label is out of range or of the wrong kind."""
+
+
+class DataError(MinidlError, ValueError):
+    """Data handed to ``fit``, a loader or a metric cannot be used: empty, NaN or inf inside, lengths that differ."""
+
+
+class OrderError(MinidlError, RuntimeError):
+    """A call came in the wrong order, such as ``backward`` before ``forward``."""
+
+
+class NotBuiltError(OrderError):
+    """A lazily built layer has no parameters yet because it has not seen its input shape."""
+
+
+class ParameterError(MinidlError, ValueError):
+    """Parameters do not fit: of another model, missing, unexpected, or a setting outside its range."""
+
+
+class UnknownNameError(MinidlError, ValueError):
+    """A name (of an optimiser, loss, metric, activation, engine ...) is not known; the message lists those that are."""
+
+    @classmethod
+    def among(cls, kind: str, name: Any, known: Any) -> UnknownNameError:
+        """Build the error that lists the known names.
+
+        >>> print(UnknownNameError.among("optimizer", "sdg", ["adam", "sgd"]))
+        unknown optimizer 'sdg'; known: adam, sgd
+        """
+        return cls(f"unknown {kind} {name!r}; known: {', '.join(sorted(map(str, known)))}")
+
+
+class EngineError(MinidlError, RuntimeError):
+    """An engine cannot be used here, or was handed arrays that belong to another engine."""
+
+
+class MissingDependencyError(MinidlError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    @classmethod
+    def needs(cls, feature: str, package: str, extra: str) -> MissingDependencyError:
+        """Build the error for a missing optional package.
+
+        >>> print(MissingDependencyError.needs("History.plot", "matplotlib", "plot"))
+        History.plot needs the package matplotlib; install it with: pip install 'minidl[plot]'
+        """
+        return cls(f"{feature} needs the package {package}; install it with: pip install 'minidl[{extra}]'")
+
+
+class FileFormatError(MinidlError, ValueError, OSError):
+    """A file is not what it should be: wrong format, cut short, too long, or damaged."""
+
+
+class NonFiniteError(MinidlError, ArithmeticError):
+    """A computation gave NaN or inf where a finite number was needed."""
+
+
+class GradcheckError(MinidlError, AssertionError):
+    """An analytic gradient disagrees with the numeric one; ``report`` holds the whole comparison."""
+
+    def __init__(self, message: str, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report

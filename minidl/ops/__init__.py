@@ -1,0 +1,43 @@
+"""THE FORMULAS: every operation as a pair of pure functions, forward and backward.
+
+The modules in here hold the formulas themselves: pure functions on arrays, with no state, no layers and no engines. The
+names reachable as ``minidl.ops.NAME`` have the same signatures and hand the call to the current engine (see
+``minidl.use``); ``minidl.ops.activation.relu`` or ``minidl.ops.FORMULAS["relu"]`` is the formula and nothing else.
+
+>>> import numpy, minidl
+>>> y, cache = minidl.ops.relu(numpy.array([-1.0, 2.0]))
+>>> y
+array([0., 2.])
+>>> minidl.ops.relu_backward(numpy.array([10.0, 10.0]), cache)
+array([ 0., 10.])
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from minidl.ops._dispatch import register
+from minidl.ops._namespace import Array, namespace, require_float
+
+if TYPE_CHECKING:  # the static types are those of the formulas
+    from minidl.ops.activation import *
+    from minidl.ops.dropout import *
+    from minidl.ops.linear import *
+    from minidl.ops.loss import *
+    from minidl.ops.softmax import *
+    from minidl.ops.update import *
+
+ROOMS = ("linear", "activation", "softmax", "dropout", "loss", "update")
+"""The modules with formulas; a new one is added here and its ``__all__`` does the rest."""
+
+FORMULAS: dict[str, Callable[..., Any]] = {}
+"""Every op by name, the pure formula."""
+
+for _room in ROOMS:
+    _module = importlib.import_module(f"{__name__}.{_room}")
+    FORMULAS.update({_name: getattr(_module, _name) for _name in _module.__all__})
+globals().update(register(FORMULAS))
+
+__all__ = ["FORMULAS", "ROOMS", "Array", "namespace", "require_float", *FORMULAS]

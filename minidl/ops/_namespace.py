@@ -1,0 +1,43 @@
+"""What every formula needs of its arrays: their namespace and a check of their dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from minidl.errors import DtypeError
+
+Array = Any
+"""A ``numpy.ndarray`` or a ``cupy.ndarray``."""
+
+
+def namespace(*arrays: Array) -> Any:
+    """Return the module whose functions work on these arrays: ``numpy``, ``cupy``, or what the array names itself.
+
+    >>> namespace(numpy.zeros(3)).__name__
+    'numpy'
+    """
+    for array in arrays:
+        if type(array) is numpy.ndarray:
+            return numpy
+        if hasattr(array, "__array_namespace__"):
+            return array.__array_namespace__()
+    return numpy
+
+
+def require_float(array: Array, name: str, op: str) -> None:
+    """Raise :class:`DtypeError` unless ``array`` is a real floating-point array.
+
+    >>> require_float(numpy.arange(3), "x", "relu")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.DtypeError: relu: x must be a floating-point array, got dtype int64; convert it with x.astype(...)
+    """
+    dtype = getattr(array, "dtype", None)
+    if dtype is None:
+        raise DtypeError(f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)")
+    if dtype.kind != "f":
+        raise DtypeError(
+            f"{op}: {name} must be a floating-point array, got dtype {dtype}; convert it with {name}.astype(...)"
+        )
