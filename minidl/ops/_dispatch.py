@@ -5,14 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 current: ContextVar[Any] = ContextVar("minidl_engine")
-"""The engine of this context; ``minidl.engines`` sets it. While it is unset, the formulas compute."""
+"""The engine chosen in this context; ``minidl.use`` sets it."""
+
+default: Any = SimpleNamespace()
+"""The engine where none was chosen: the formulas themselves until ``minidl.engines`` puts the machine's best here."""
+
+
+def active() -> Any:
+    """Return the engine that computes in this context."""
+    return current.get(default)
 
 
 def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls the current engine's method of the formula's name.
+    """Return a function that calls the active engine's method of the formula's name.
 
     The formula itself stays reachable as ``__wrapped__``.
     """
@@ -20,19 +29,12 @@ def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(formula)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return getattr(current.get(_formulas), name)(*args, **kwargs)
+        return getattr(active(), name)(*args, **kwargs)
 
     return call
 
 
-class _Formulas:
-    """The engine in place before ``minidl.engines`` is imported: the formulas themselves."""
-
-
-_formulas = _Formulas()
-
-
 def register(formulas: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Make the formulas reachable without any engine; return the dispatching functions by name."""
-    vars(_formulas).update(formulas)
+    vars(default).update(formulas)
     return {name: dispatching(formula) for name, formula in formulas.items()}

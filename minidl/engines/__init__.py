@@ -1,0 +1,128 @@
+"""WHO COMPUTES: the engines, which one is current, and which exist on this machine.
+
+>>> import minidl
+>>> minidl.engines()["numpy"].available
+True
+>>> with minidl.use("numpy") as engine:
+...     engine.coverage()["relu"]
+'formula'
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from contextvars import Token
+from types import ModuleType, TracebackType
+from typing import Any
+
+from minidl.engines.base import Engine, EngineStatus
+from minidl.errors import EngineError, ParameterError, UnknownNameError
+from minidl.ops import _dispatch, namespace
+
+__all__ = ["NAMES", "Engine", "EngineStatus", "current", "engines", "get", "get_num_threads", "namespace", "set_num_threads", "use"]
+
+NAMES = ("numpy", "native", "cupy")
+"""The engines that minidl knows, whether or not they can be used here."""
+
+
+@functools.cache
+def _status(name: str) -> EngineStatus:
+    return importlib.import_module(f"{__name__}.{name}").status()
+
+
+def engines() -> dict[str, EngineStatus]:
+    """Return for every engine whether it can be used here and, in a sentence, why or why not.
+
+    Asking for the cupy engine imports CuPy if it is installed; nothing else in minidl does unless that engine is used.
+    """
+    return {name: _status(name) for name in NAMES}
+
+
+@functools.cache
+def get(name: str) -> Engine:
+    """Return the engine of that name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such engine.
+    EngineError
+        If it cannot be used here; the message says why.
+    """
+    if name not in NAMES:
+        raise UnknownNameError.among("engine", name, NAMES)
+    found = _status(name)
+    if not found.available:
+        raise EngineError(f"the engine {name!r} cannot be used here: {found.reason}")
+    return importlib.import_module(f"{__name__}.{name}").make()
+
+
+def current() -> Engine:
+    """Return the engine of this context: the one set by :func:`use`, else native if it was built, else numpy."""
+    return _dispatch.active()
+
+
+class use:  # noqa: N801 - reads as a verb
+    """Choose the engine for this context, or for a ``with`` block.
+
+    The choice belongs to the context (``contextvars``): a new thread starts with the machine's default engine.
+
+    Parameters
+    ----------
+    engine : str or Engine
+        ``"numpy"``, ``"native"`` or ``"cupy"``.
+
+    Raises
+    ------
+    UnknownNameError, EngineError
+        If there is no such engine, or it cannot be used here.
+    """
+
+    def __init__(self, engine: str | Engine) -> None:
+        self.engine = get(engine) if isinstance(engine, str) else engine
+        self._token: Token[Any] = _dispatch.current.set(self.engine)
+
+    def __enter__(self) -> Engine:
+        return self.engine
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _dispatch.current.reset(self._token)
+
+    def __repr__(self) -> str:
+        return f"minidl.use({self.engine.name!r})"
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads the native engine uses; NumPy's own products follow their BLAS instead.
+
+    Raises
+    ------
+    ParameterError
+        Unless ``n`` is a positive integer.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ParameterError(f"set_num_threads: expected a positive integer, got {n!r}")
+    if _status("native").available:
+        importlib.import_module(f"{__name__}.native").set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """Return how many threads the native engine uses; 1 where it was not built."""
+    if _status("native").available:
+        return importlib.import_module(f"{__name__}.native").get_num_threads()
+    return 1
+
+
+class _CallableModule(ModuleType):
+    """``minidl.engines`` is a package, and ``minidl.engines()`` is the question which of them exist."""
+
+    def __call__(self) -> dict[str, EngineStatus]:
+        return engines()
+
+
+sys.modules[__name__].__class__ = _CallableModule
+_dispatch.default = get("native" if _status("native").available else "numpy")

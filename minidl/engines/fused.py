@@ -1,0 +1,52 @@
+"""Compositions of ops that an engine may compute in one go, written out step by step.
+
+These are to a fused kernel what a formula is to a plain one: the definition it is checked against, and what runs where
+there is no such kernel. Each takes the engine as its first argument.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.ops import Array
+
+__all__ = ["linear_backward_into"]
+
+
+def linear_backward_into(
+    engine: Any,
+    dy: Array,
+    cache: tuple[Any, ...],
+    dweight: Array,
+    dbias: Array | None,
+    accumulate: bool = False,
+    input_gradient: bool = True,
+) -> Array | None:
+    """Compute ``linear_backward`` with the parameter gradients written, or added, into given arrays.
+
+    Parameters
+    ----------
+    dy, cache
+        As for ``linear_backward``.
+    dweight, dbias : array
+        Where the gradients go; (out, in) and (out,).
+    accumulate : bool
+        Add to what is there instead of overwriting it.
+    input_gradient : bool
+        Whether dx is wanted; the first layer of a model does without when it is trained.
+
+    Returns
+    -------
+    dx : array or None
+    """
+    dx, new_dweight, new_dbias = engine.linear_backward(dy, cache)
+    if accumulate:
+        dweight += new_dweight
+    else:
+        dweight[...] = new_dweight
+    if dbias is not None:
+        if accumulate:
+            dbias += new_dbias
+        else:
+            dbias[...] = new_dbias
+    return dx if input_gradient else None

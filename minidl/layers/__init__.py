@@ -1,0 +1,54 @@
+"""WHO REMEMBERS: layers hold parameters and the cache of the last forward, and call ops through the engine."""
+
+from minidl.layers.activation import (
+    ELU,
+    GELU,
+    Activation,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    activation,
+)
+from minidl.layers.base import Layer
+from minidl.layers.chain import Chain
+from minidl.layers.dropout import Dropout
+from minidl.layers.linear import Dense, Linear
+from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
+from minidl.layers.shape import Flatten, Identity
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "Activation",
+    "BCEWithLogitsLoss",
+    "Chain",
+    "CrossEntropyLoss",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "HuberLoss",
+    "Identity",
+    "L1Loss",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Loss",
+    "MSELoss",
+    "Parameter",
+    "ParameterBuffer",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "activation",
+    "flatten",
+]

@@ -1,0 +1,188 @@
+"""Every activation as a layer: it remembers the cache and hands the rest to the engine."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl import engines
+from minidl.errors import ParameterError, UnknownNameError
+from minidl.layers.base import Layer, Shape
+from minidl.ops import Array
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "Activation",
+    "LeakyReLU",
+    "LogSoftmax",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "activation",
+]
+
+
+class Activation(Layer):
+    """An op with no parameters, applied to each batch.
+
+    A subclass names the op and passes its settings on; forward and backward are the op's.
+    """
+
+    op: str
+    """The name of the op in ``minidl.ops``; its backward is ``op + "_backward"``."""
+
+    def __init__(self, *settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self._backward = f"{self.op}_backward"
+
+    def forward(self, x: Array) -> Array:
+        """Return op(x)."""
+        y, self._cache = getattr(engines.current(), self.op)(x, *self.settings)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        cache = self._cache
+        if cache is None:
+            self._remembered()
+        return getattr(engines.current(), self._backward)(dy, cache)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation an element, by convention, however many the function takes."""
+        return math.prod(input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return ", ".join(map(repr, self.settings))
+
+
+class ReLU(Activation):
+    """y = max(x, 0); see ``minidl.ops.relu``."""
+
+    op = "relu"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class LeakyReLU(Activation):
+    """y = x where x > 0, negative_slope x elsewhere; see ``minidl.ops.leaky_relu``."""
+
+    op = "leaky_relu"
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        super().__init__(negative_slope)
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x)); see ``minidl.ops.sigmoid``."""
+
+    op = "sigmoid"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Tanh(Activation):
+    """y = tanh(x); see ``minidl.ops.tanh``."""
+
+    op = "tanh"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Softplus(Activation):
+    """y = log(1 + exp(beta x)) / beta, linear beyond the threshold; see ``minidl.ops.softplus``."""
+
+    op = "softplus"
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__(beta, threshold)
+
+
+class ELU(Activation):
+    """y = x where x > 0, alpha (exp(x) - 1) elsewhere; see ``minidl.ops.elu``."""
+
+    op = "elu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__(alpha)
+
+
+class GELU(Activation):
+    """y = x Phi(x), exactly or in the tanh approximation; see ``minidl.ops.gelu``."""
+
+    op = "gelu"
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ParameterError(f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}")
+        super().__init__(approximate)
+
+
+class SiLU(Activation):
+    """y = x sigmoid(x); see ``minidl.ops.silu``."""
+
+    op = "silu"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Softmax(Activation):
+    """y = exp(x) / sum of exp(x) along an axis; see ``minidl.ops.softmax``."""
+
+    op = "softmax"
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim)
+
+
+class LogSoftmax(Activation):
+    """y = x - log(sum of exp(x)) along an axis; see ``minidl.ops.log_softmax``."""
+
+    op = "log_softmax"
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__(dim)
+
+
+_NAMED: dict[str, type[Activation]] = {
+    "elu": ELU,
+    "gelu": GELU,
+    "leaky_relu": LeakyReLU,
+    "log_softmax": LogSoftmax,
+    "relu": ReLU,
+    "sigmoid": Sigmoid,
+    "silu": SiLU,
+    "softmax": Softmax,
+    "softplus": Softplus,
+    "swish": SiLU,
+    "tanh": Tanh,
+}
+
+
+def activation(name: str | Activation | None) -> Activation | None:
+    """Return the activation layer for a Keras name such as ``"relu"``; ``None`` and ``"linear"`` mean none.
+
+    >>> activation("relu")
+    ReLU()
+    >>> activation("rellu")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.UnknownNameError: unknown activation 'rellu'; known: elu, gelu, leaky_relu, linear, log_softmax, \
+relu, sigmoid, silu, softmax, softplus, swish, tanh
+    """
+    if name is None or name == "linear":
+        return None
+    if isinstance(name, Layer):
+        return name  # type: ignore[return-value]
+    if name not in _NAMED:
+        raise UnknownNameError.among("activation", name, [*_NAMED, "linear"])
+    return _NAMED[name]()

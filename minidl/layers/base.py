@@ -1,0 +1,253 @@
+"""What a layer is: forward, backward, and the parameters in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy
+
+from minidl import engines, weights
+from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
+from minidl.ops import Array
+
+__all__ = ["Layer", "Shape"]
+
+Shape = tuple[int, ...]
+"""The shape of one example, without the batch axis."""
+
+
+class Layer:
+    """Who remembers: parameters, and the cache of the last forward.
+
+    A subclass defines ``forward(x)`` and ``backward(dy)``; attributes that are :class:`Parameter` or :class:`Layer` are
+    found by themselves, in the order in which they were assigned. ``backward`` adds to the parameters' gradients and
+    returns the gradient with respect to x; it may be called more than once after a forward, and never changes dy.
+
+    Examples
+    --------
+    >>> class Scale(Layer):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.gain = Parameter(numpy.full(1, 3.0), name="gain")
+    ...     def forward(self, x):
+    ...         self.x = x
+    ...         return self.gain.value * x
+    ...     def backward(self, dy):
+    ...         self.gain.accumulate((dy * self.x).sum().reshape(1))
+    ...         return self.gain.value * dy
+    >>> layer = Scale()
+    >>> layer.forward(numpy.array([1.0, 2.0]))
+    array([3., 6.])
+    >>> layer.backward(numpy.array([1.0, 1.0]))
+    array([3., 3.])
+    >>> layer.gain.grad
+    array([3.])
+    """
+
+    training: bool = True
+    input_gradient_optional: bool = False
+    """Whether ``backward`` takes ``input_gradient=False`` and then saves the work of computing dx."""
+    _cache: Any = None
+
+    def __init__(self) -> None:
+        self.training = True
+
+    # computing -------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Array) -> Array:
+        """Return the output for a batch x and remember what backward needs."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx for the upstream gradient dy and add to the parameters' gradients."""
+        raise NotImplementedError(f"{type(self).__name__} defines no backward")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Array:
+        """Call ``forward``."""
+        return self.forward(*args, **kwargs)
+
+    def _remembered(self) -> Any:
+        """Return the cache of the last forward.
+
+        Raises
+        ------
+        OrderError
+            If there was none.
+        """
+        if self._cache is None:
+            raise OrderError(f"{self!r}: backward was called before forward; call forward(x) first")
+        return self._cache
+
+    # shapes ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def built(self) -> bool:
+        """Whether all parameters exist; only lazy layers are ever unbuilt."""
+        return all(child.built for child in self.children().values() if isinstance(child, Layer))
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of one example that the layer expects, where it is known; axes of any length are left out."""
+        return None
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the parameters for examples of this shape; nothing to do for a layer that is not lazy."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one example's output for one example's input; the same unless a layer says otherwise."""
+        return input_shape
+
+    def flops(self, input_shape: Shape) -> int:
+        """Return the floating-point operations of one example's forward, a multiplication and addition counted as 2."""
+        return 0
+
+    # parameters ------------------------------------------------------------------------------------------------------
+
+    def children(self) -> dict[str, Any]:
+        """Return the layers directly inside this one, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield each parameter with its path, as PyTorch names it: ``0.weight``."""
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+        for name, child in self.children().items():
+            if isinstance(child, Layer):
+                yield from child.named_parameters(f"{prefix}{name}.")
+            else:  # somebody's own layer: any object with forward and backward
+                own = getattr(child, "parameters", list)()
+                yield from ((f"{prefix}{name}.{p.name or i}", p) for i, p in enumerate(own))
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters, each once."""
+        return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))
+
+    def buffers(self) -> list[ParameterBuffer]:
+        """Return the flat buffers that hold the parameters (one, unless dtypes are mixed), making them if need be."""
+        return flatten(self.parameters())
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for buffer in dict.fromkeys(parameter.buffer for parameter in self.parameters()):
+            buffer.zero_grad()
+
+    def train(self, mode: bool = True) -> Layer:
+        """Switch to training behaviour (or back, with ``mode=False``), here and in all layers inside."""
+        self.training = mode
+        for child in self.children().values():
+            if hasattr(child, "train"):
+                child.train(mode)
+        return self
+
+    def eval(self) -> Layer:
+        """Switch to evaluation behaviour: dropout passes everything, running statistics are used."""
+        return self.train(False)
+
+    def to(self, engine: Any = None, dtype: Any = None) -> Layer:
+        """Move the parameters to another engine's arrays, or to another precision, in place.
+
+        Parameters
+        ----------
+        engine : str or Engine, optional
+            ``"cupy"`` moves to the GPU, ``"numpy"`` or ``"native"`` to the host.
+        dtype : dtype, optional
+            A floating dtype.
+        """
+        if dtype is not None and numpy.dtype(dtype).kind != "f":
+            raise DtypeError(f"{type(self).__name__}.to: expected a floating dtype, got {numpy.dtype(dtype)}")
+        parameters = self.parameters()
+        xp = None
+        if engine is not None:
+            xp = (engines.get(engine) if isinstance(engine, str) else engine).xp
+        groups: dict[Any, list[Parameter]] = {}
+        for parameter in parameters:
+            groups.setdefault(None if dtype is not None else parameter.dtype, []).append(parameter)
+        for group in groups.values():
+            ParameterBuffer(group, xp=xp, dtype=dtype)
+        self._cache = None
+        return self
+
+    # weights ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, numpy.ndarray]:
+        """Return copies of all parameters by path, with PyTorch's names and shapes."""
+        return {name: weights.to_host(parameter.value).copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Copy values into the parameters.
+
+        Nothing is changed unless every name and shape fits.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is missing, or a name is not one of this model's.
+        ShapeError
+            If a shape differs.
+        """
+        own = dict(self.named_parameters())
+        missing, unexpected = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
+        if missing or unexpected:
+            raise ParameterError(
+                f"load_state_dict: the weights are of another model; missing: {', '.join(missing) or 'none'}; "
+                f"unexpected: {', '.join(unexpected) or 'none'}"
+            )
+        new = {name: weights.to_host(value) for name, value in state_dict.items()}
+        for name, parameter in own.items():
+            if new[name].shape != parameter.shape:
+                raise ShapeError(f"load_state_dict: {name} has shape {parameter.shape}, got {new[name].shape}")
+            if new[name].dtype.kind != "f":
+                raise DtypeError(f"load_state_dict: {name} must be floating-point, got dtype {new[name].dtype}")
+        for name, parameter in own.items():
+            xp = engines.namespace(parameter.value)
+            parameter.value = xp.asarray(new[name], dtype=parameter.dtype)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights to a safetensors file, through a temporary name so that no half-written file is left."""
+        weights.save_file(self.state_dict(), path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote."""
+        self.load_state_dict(weights.load_file(path))
+
+    # showing ---------------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """Return what stands between the parentheses of ``repr``."""
+        return ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def admit(layer: Layer, x: Any, value: Array) -> Array:
+    """Return x as the layer computes with it: where the parameters live and in their precision.
+
+    Called when x is not already so. Floating inputs of another precision are cast to the layer's, as Keras does.
+
+    Raises
+    ------
+    DtypeError
+        If x holds no real floating-point numbers, or is no array at all.
+    EngineError
+        If x and the parameters are on different devices.
+    """
+    kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind is None:
+        raise DtypeError(f"{layer!r}: expected an array, got {type(x).__name__}; convert it with numpy.asarray(...)")
+    if kind != "f":
+        raise DtypeError(
+            f"{layer!r}: expected floating-point input, got dtype {x.dtype}; convert it with x.astype({value.dtype!s})"
+        )
+    if engines.namespace(x) is not engines.namespace(value):
+        raise EngineError(
+            f"{layer!r}: the input is a {type(x).__module__} array but the parameters are {type(value).__module__} "
+            "arrays; move the input with minidl.engines.current().asarray(x), or the model with model.to(engine)"
+        )
+    if isinstance(x, numpy.ndarray):
+        return numpy.asarray(x, dtype=value.dtype)  # also turns memory maps and other subclasses into plain arrays
+    return x.astype(value.dtype, copy=False)

@@ -1,0 +1,161 @@
+"""Layers one after another: the composition that models are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.errors import MinidlError, NotBuiltError, ParameterError
+from minidl.layers.base import Layer, Shape
+from minidl.layers.parameter import flatten
+from minidl.ops import Array
+
+__all__ = ["Chain"]
+
+
+class Chain(Layer):
+    """The composition y = f_n(... f_2(f_1(x))): forward from first to last, backward from last to first.
+
+    Once every layer is built, all parameters are moved into one flat buffer.
+
+    Parameters
+    ----------
+    *layers : Layer, or one list of them
+        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any.
+
+    Raises
+    ------
+    ParameterError
+        If something is no layer.
+    """
+
+    input_gradient_optional = True
+
+    def __init__(self, *layers: Any) -> None:
+        super().__init__()
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
+            layers = tuple(layers[0])
+        self.layers: list[Any] = []
+        self._flat = False
+        for layer in layers:
+            self.append(layer)
+
+    def append(self, layer: Any) -> Chain:
+        """Add a layer at the end; return the chain."""
+        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+            what = f"the class {layer.__name__}; create it with {layer.__name__}(...)" if isinstance(layer, type) else ""
+            raise ParameterError(
+                f"{type(self).__name__}: layer {len(self.layers)} must be an object with forward and backward, got "
+                f"{what or repr(layer)}"
+            )
+        self.layers.append(layer)
+        if self.input_shape is not None:
+            self.build(self.input_shape)
+        self._adopt_if_built()
+        return self
+
+    # computing -------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Array) -> Array:
+        """Return the last layer's output."""
+        index = 0
+        try:
+            for index, layer in enumerate(self.layers):  # noqa: B007 - named in the error below
+                x = layer.forward(x)
+        except MinidlError as error:
+            raise error.at(self._place(index))  # noqa: B904 - the same error, with its place
+        if not self._flat:
+            self._adopt_if_built()
+        return x
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+        """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""
+        stop = 0 if input_gradient else self._first_with_parameters()
+        index = len(self.layers)
+        try:
+            for index in range(index - 1, stop - 1, -1):
+                layer = self.layers[index]
+                if index == stop and not input_gradient and getattr(layer, "input_gradient_optional", False):
+                    return layer.backward(dy, input_gradient=False)
+                dy = layer.backward(dy)
+        except MinidlError as error:
+            raise error.at(self._place(index))  # noqa: B904
+        return dy if input_gradient else None
+
+    def _first_with_parameters(self) -> int:
+        for index, layer in enumerate(self.layers):
+            if getattr(layer, "parameters", list)():
+                return index
+        return len(self.layers)
+
+    def _place(self, index: int) -> str:
+        return f"layer {index} of {type(self).__name__}, {self.layers[index]!r}"
+
+    # shapes ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """What the first layer that expects a certain shape expects, if only shape-keeping layers come before it."""
+        for layer in self.layers:
+            shape = getattr(layer, "input_shape", None)
+            if shape is not None:
+                return shape
+            if type(layer).output_shape is not Layer.output_shape if isinstance(layer, Layer) else True:
+                return None
+        return None
+
+    def build(self, input_shape: Shape) -> None:
+        """Build every lazy layer, as far as the shapes are known, for examples of this shape."""
+        shape: Shape | None = tuple(input_shape)
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer) or shape is None:
+                return
+            try:
+                layer.build(shape)
+                shape = layer.output_shape(shape)
+            except MinidlError as error:
+                raise error.at(self._place(index))  # noqa: B904
+        self._adopt_if_built()
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the last layer's output shape."""
+        for index, layer in enumerate(self.layers):
+            try:
+                input_shape = layer.output_shape(input_shape)
+            except MinidlError as error:
+                raise error.at(self._place(index))  # noqa: B904
+        return input_shape
+
+    def flops(self, input_shape: Shape) -> int:
+        """Return the sum over the layers."""
+        total = 0
+        for layer in self.layers:
+            total += layer.flops(input_shape)
+            input_shape = layer.output_shape(input_shape)
+        return total
+
+    def _adopt_if_built(self) -> None:
+        if self.layers and self.built:
+            flatten(self.parameters())
+            self._flat = True
+
+    # parts -----------------------------------------------------------------------------------------------------------
+
+    def children(self) -> dict[str, Any]:
+        """Return the layers by position: "0", "1", ..."""
+        return {str(index): layer for index, layer in enumerate(self.layers)}
+
+    def named_parameters(self, prefix: str = "") -> Any:
+        """Yield ``0.weight``, ``0.bias``, ``2.weight`` ..."""
+        try:
+            yield from super().named_parameters(prefix)
+        except NotBuiltError as error:
+            raise error.at(type(self).__name__)  # noqa: B904
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"

@@ -1,0 +1,60 @@
+"""Dropout as a layer: random in training, the identity in evaluation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy
+
+from minidl import engines, random
+from minidl.errors import ParameterError
+from minidl.layers.base import Layer, Shape
+from minidl.ops import Array
+
+__all__ = ["Dropout"]
+
+
+class Dropout(Layer):
+    """Zero each element with probability p in training and scale the rest by 1 / (1 - p).
+
+    Parameters
+    ----------
+    p : float
+        Probability of dropping, from 0 to 1.
+    generator : numpy.random.Generator, optional
+        Where the masks come from; the one of ``minidl.seed`` otherwise.
+
+    Examples
+    --------
+    >>> layer = Dropout(0.5)
+    >>> layer.eval().forward(numpy.ones(3))
+    array([1., 1., 1.])
+    """
+
+    def __init__(self, p: float = 0.5, *, generator: numpy.random.Generator | None = None) -> None:
+        super().__init__()
+        if not 0.0 <= p <= 1.0:
+            raise ParameterError(f"Dropout: p is a probability, from 0 to 1, got {p!r}")
+        self.p = p
+        self.generator = generator
+
+    def forward(self, x: Array) -> Array:
+        """Return the masked and rescaled x, or x itself in evaluation."""
+        if not self.training or self.p == 0.0:
+            self._cache = ()
+            return x
+        y, self._cache = engines.current().dropout(x, self.p, self.generator or random.generator())
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dy through the same mask."""
+        cache = self._remembered()
+        return engines.current().dropout_backward(dy, cache) if cache else dy
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one multiplication an element."""
+        return math.prod(input_shape)
+
+    def extra_repr(self) -> str:
+        """Show p."""
+        return f"p={self.p}"
