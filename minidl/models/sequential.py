@@ -1,0 +1,56 @@
+"""Sequential: the model that most people start with."""
+
+from __future__ import annotations
+
+from minidl.layers.chain import Chain
+from minidl.models.picture import to_mermaid
+from minidl.models.summary import Summary, summarize
+from minidl.training import Trainable
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Trainable, Chain):
+    """Layers one after another, with ``compile``, ``fit``, ``evaluate``, ``predict`` and ``summary``.
+
+    Parameters
+    ----------
+    *layers : Layer, or one list of them
+        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any.
+
+    Examples
+    --------
+    The PyTorch habit:
+
+    >>> import numpy, minidl as dl
+    >>> dl.seed(0)
+    >>> model = dl.Sequential([dl.Linear(2, 16), dl.Tanh(), dl.Linear(16, 1)])
+    >>> loss, optimizer = dl.MSELoss(), dl.SGD(model.parameters(), lr=0.1)
+    >>> x = numpy.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=numpy.float32)
+    >>> target = numpy.array([[0], [1], [1], [0]], dtype=numpy.float32)
+    >>> for step in range(2000):
+    ...     value = loss.forward(model.forward(x), target)
+    ...     dx = model.backward(loss.backward())
+    ...     optimizer.step()
+    ...     optimizer.zero_grad()
+    >>> bool(value < 0.01)
+    True
+
+    The Keras habit, on the same engine:
+
+    >>> model = dl.Sequential([dl.Dense(16, activation="tanh", input_shape=(2,)), dl.Dense(1)])
+    >>> model.compile(optimizer="adam", loss="mse")
+    >>> history = model.fit(x, target, epochs=2, verbose=0)
+    """
+
+    def summary(self) -> Summary:
+        """Return a table of the layers: output shapes, parameters, FLOPs and bytes of one example.
+
+        The table prints itself; ``.rows`` holds it as data. Before a lazy model has seen its input the columns that
+        depend on it say so.
+        """
+        return summarize(self)
+
+    def to_mermaid(self) -> str:
+        """Return a picture of the model as Mermaid text, which GitHub and many editors draw."""
+        return to_mermaid(self)
