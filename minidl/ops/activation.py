@@ -1,0 +1,354 @@
+r"""Activations: functions of one element at a time.
+
+For each, :math:`dL/dx_i = dL/dy_i \cdot f'(x_i)`; what remains to be derived is :math:`f'`, and how to compute f and
+:math:`f'` so that no finite input overflows and no digits cancel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl.errors import ParameterError
+from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops.special import normal_cdf, normal_pdf
+
+__all__ = [
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "relu",
+    "relu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softplus",
+    "softplus_backward",
+    "tanh",
+    "tanh_backward",
+]
+
+Cache = tuple[Any, ...]
+
+
+def relu(x: Array) -> tuple[Array, Cache]:
+    r"""Rectify: :math:`y = \max(x, 0)`.
+
+    V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+
+    Returns
+    -------
+    y : array
+    cache : (y,)
+
+    Raises
+    ------
+    DtypeError
+        If x is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> relu(numpy.array([-1.0, 0.0, 2.0]))[0]
+    array([0., 0., 2.])
+    """
+    require_float(x, "x", "relu")
+    y = namespace(x).maximum(x, 0)
+    return y, (y,)
+
+
+def relu_backward(dy: Array, cache: Cache) -> Array:
+    """Return dx: f' is 1 where x > 0, which is where y > 0, and 0 elsewhere (at the kink too, by convention)."""
+    (y,) = cache
+    return namespace(dy).where(y > 0, dy, 0)
+
+
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, Cache]:
+    r"""Rectify with a leak: :math:`y = x` where x > 0 and :math:`a x` elsewhere.
+
+    A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+    negative_slope : float
+        The slope a.
+
+    Returns
+    -------
+    y : array
+    cache : (x, negative_slope)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> leaky_relu(numpy.array([-1.0, 2.0]), 0.1)[0]
+    array([-0.1,  2. ])
+    """
+    require_float(x, "x", "leaky_relu")
+    return namespace(x).where(x > 0, x, x * negative_slope), (x, negative_slope)
+
+
+def leaky_relu_backward(dy: Array, cache: Cache) -> Array:
+    """Return dx: f' is 1 where x > 0 and the slope elsewhere."""
+    x, negative_slope = cache
+    return namespace(dy).where(x > 0, dy, dy * negative_slope)
+
+
+def sigmoid(x: Array) -> tuple[Array, Cache]:
+    r"""Squash to (0, 1): :math:`y = 1 / (1 + e^{-x})`.
+
+    With :math:`e = e^{-|x|} \le 1`, y is :math:`1/(1+e)` for positive x and :math:`e/(1+e)` for negative x, so nothing
+    overflows and small values keep all their digits.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+
+    Returns
+    -------
+    y : array
+    cache : (y,)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> sigmoid(numpy.array([-1000.0, 0.0, numpy.log(3.0)]))[0]
+    array([0.  , 0.5 , 0.75])
+    """
+    require_float(x, "x", "sigmoid")
+    y = _sigmoid(x)
+    return y, (y,)
+
+
+def sigmoid_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx.
+
+    :math:`f' = \frac{e^{-x}}{(1+e^{-x})^2} = \frac{1}{1+e^{-x}} \cdot \frac{e^{-x}}{1+e^{-x}} = y (1 - y)`.
+    """
+    (y,) = cache
+    return dy * (y * (1 - y))
+
+
+def tanh(x: Array) -> tuple[Array, Cache]:
+    r"""Squash to (-1, 1): :math:`y = \tanh x`.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+
+    Returns
+    -------
+    y : array
+    cache : (y,)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = tanh(numpy.array([0.0, numpy.arctanh(0.5)]))
+    >>> y
+    array([0. , 0.5])
+    >>> tanh_backward(numpy.array([1.0, 1.0]), cache)
+    array([1.  , 0.75])
+    """
+    require_float(x, "x", "tanh")
+    y = namespace(x).tanh(x)
+    return y, (y,)
+
+
+def tanh_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx: from :math:`\cosh^2 - \sinh^2 = 1`, :math:`f' = 1/\cosh^2 x = 1 - y^2`."""
+    (y,) = cache
+    return dy * (1 - y * y)
+
+
+def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> tuple[Array, Cache]:
+    r"""Smooth the rectifier: :math:`y = \frac1\beta \log(1 + e^{\beta x})`, and y = x where beta x exceeds the threshold.
+
+    Computed as :math:`\frac1\beta (\max(\beta x, 0) + \log(1 + e^{-|\beta x|}))`, which cannot overflow.
+    C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+    beta : float
+        Sharpness; positive.
+    threshold : float
+        Beyond it y is exactly x, as in PyTorch.
+
+    Returns
+    -------
+    y : array
+    cache : (x, beta, threshold)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> softplus(numpy.array([0.0, 30.0]))[0].round(4)
+    array([ 0.6931, 30.    ])
+    """
+    require_float(x, "x", "softplus")
+    if not beta > 0:
+        raise ParameterError(f"softplus: beta must be positive, got {beta!r}")
+    xp = namespace(x)
+    scaled = x * beta
+    smooth = (xp.maximum(scaled, 0) + xp.log1p(xp.exp(-xp.abs(scaled)))) / beta
+    return xp.where(scaled > threshold, x, smooth), (x, beta, threshold)
+
+
+def softplus_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx: :math:`f' = \frac{e^{\beta x}}{1+e^{\beta x}} = \sigma(\beta x)`, and 1 beyond the threshold."""
+    x, beta, threshold = cache
+    scaled = x * beta
+    return namespace(dy).where(scaled > threshold, dy, dy * _sigmoid(scaled))
+
+
+def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
+    r"""Exponential linear unit: :math:`y = x` where x > 0 and :math:`\alpha (e^x - 1)` elsewhere.
+
+    D. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential linear units",
+    ICLR 2016.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+    alpha : float
+        What y tends to for very negative x is -alpha.
+
+    Returns
+    -------
+    y : array
+    cache : (x, alpha)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> elu(numpy.array([-numpy.log(2.0), 3.0]))[0]
+    array([-0.5,  3. ])
+    """
+    require_float(x, "x", "elu")
+    xp = namespace(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)) * alpha), (x, alpha)
+
+
+def elu_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx: f' is 1 where x > 0 and :math:`\alpha e^x` elsewhere."""
+    x, alpha = cache
+    xp = namespace(dy)
+    return xp.where(x > 0, dy, dy * (xp.exp(xp.minimum(x, 0)) * alpha))
+
+
+def gelu(x: Array, approximate: str = "none") -> tuple[Array, Cache]:
+    r"""Gaussian error linear unit: :math:`y = x \Phi(x)`, with :math:`\Phi` the normal distribution function.
+
+    ``approximate="tanh"`` takes :math:`\Phi(x) \approx \tfrac12 (1 + \tanh u)`,
+    :math:`u = \sqrt{2/\pi}\,(x + 0.044715 x^3)`, computed as :math:`\sigma(2u)`, which is the same number without the
+    cancellation at negative x.
+    D. Hendrycks, K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016), section 2.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+    approximate : str
+        ``"none"`` or ``"tanh"``.
+
+    Returns
+    -------
+    y : array
+    cache : (x, approximate)
+
+    Raises
+    ------
+    ParameterError
+        If ``approximate`` is neither.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> gelu(numpy.array([-1.0, 0.0, 1.0]))[0].round(4)
+    array([-0.1587,  0.    ,  0.8413])
+    >>> gelu(numpy.array([-1.0, 0.0, 1.0]), "tanh")[0].round(4)
+    array([-0.1588,  0.    ,  0.8412])
+    """
+    require_float(x, "x", "gelu")
+    if approximate not in ("none", "tanh"):
+        raise ParameterError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    gate = normal_cdf(x) if approximate == "none" else _sigmoid(2 * _gelu_inner(x)[0])
+    return x * gate, (x, approximate)
+
+
+def gelu_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx.
+
+    Exactly, by the product rule with :math:`\Phi' = \varphi`: :math:`f' = \Phi(x) + x \varphi(x)`.
+    In the approximation, with :math:`s = \sigma(2u)` and :math:`\sigma' = \sigma (1 - \sigma)`:
+    :math:`f' = s + x \cdot s (1 - s) \cdot 2 u'`, :math:`u' = \sqrt{2/\pi}\,(1 + 3 \cdot 0.044715\, x^2)`.
+    """
+    x, approximate = cache
+    if approximate == "none":
+        return dy * (normal_cdf(x) + x * normal_pdf(x))
+    inner, slope = _gelu_inner(x)
+    s = _sigmoid(2 * inner)
+    return dy * (s + x * (s * (1 - s)) * (2 * slope))
+
+
+def silu(x: Array) -> tuple[Array, Cache]:
+    r"""Sigmoid-weighted linear unit: :math:`y = x\,\sigma(x)`.
+
+    S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
+    reinforcement learning", Neural Networks 107 (2018), equation 2.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating; y has the same dtype.
+
+    Returns
+    -------
+    y : array
+    cache : (x,)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> silu(numpy.array([0.0, numpy.log(3.0)]))[0].round(4)
+    array([0.   , 0.824])
+    """
+    require_float(x, "x", "silu")
+    return x * _sigmoid(x), (x,)
+
+
+def silu_backward(dy: Array, cache: Cache) -> Array:
+    r"""Return dx: :math:`f' = \sigma + x \sigma (1 - \sigma) = \sigma (1 + x (1 - \sigma))`."""
+    (x,) = cache
+    s = _sigmoid(x)
+    return dy * (s * (1 + x * (1 - s)))
+
+
+def _sigmoid(x: Array) -> Array:
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, e) / (1 + e)
+
+
+def _gelu_inner(x: Array) -> tuple[Array, Array]:
+    """Return u and u' of the tanh approximation; beyond |x| = 50 the gate is 0 or 1 whatever u is."""
+    bounded = namespace(x).clip(x, -50, 50)
+    square = bounded * bounded
+    scale = math.sqrt(2 / math.pi)
+    return scale * bounded * (1 + 0.044715 * square), scale * (1 + 3 * 0.044715 * square)

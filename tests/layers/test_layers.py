@@ -1,0 +1,150 @@
+"""Activations, dropout, shapes and losses as objects."""
+
+import numpy
+import pytest
+
+import minidl as dl
+from minidl import layers
+from minidl.errors import OrderError, ParameterError, ShapeError
+
+ACTIVATIONS = [
+    dl.ELU(0.7),
+    dl.GELU(),
+    dl.GELU("tanh"),
+    dl.LeakyReLU(0.1),
+    dl.LogSoftmax(),
+    dl.ReLU(),
+    dl.SiLU(),
+    dl.Sigmoid(),
+    dl.Softmax(dim=0),
+    dl.Softplus(2.0),
+    dl.Tanh(),
+]
+
+
+@pytest.fixture
+def random():
+    return numpy.random.default_rng(0)
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+def test_activation_is_its_op(layer, random):
+    x, dy = random.normal(size=(2, 4, 3))
+    y, cache = getattr(dl.ops, layer.op)(x, *layer.settings)
+    numpy.testing.assert_array_equal(layer.forward(x), y)
+    numpy.testing.assert_array_equal(layer.backward(dy), getattr(dl.ops, f"{layer.op}_backward")(dy, cache))
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+def test_activation_gradient(layer, random):
+    dl.gradcheck(layer, random.normal(size=(4, 3)))
+
+
+@pytest.mark.parametrize("layer", [dl.Tanh(), dl.Dropout(0.5), dl.Flatten()], ids=repr)
+def test_backward_before_forward(layer):
+    with pytest.raises(OrderError, match=r"before forward|not"):
+        type(layer)().backward(numpy.ones((2, 2)))
+
+
+def test_activation_names():
+    assert isinstance(layers.activation("swish"), dl.SiLU)
+    assert layers.activation(None) is None
+
+
+def test_gelu_approximation_is_checked():
+    with pytest.raises(ParameterError, match="'none' or 'tanh'"):
+        dl.GELU("fast")
+
+
+class TestDropout:
+    def test_keeps_the_mean_and_zeroes_p_of_the_elements(self):
+        dl.seed(0)
+        y = dl.Dropout(0.3).forward(numpy.ones((1000, 100), dtype="float32"))
+        assert abs(float((y == 0).mean()) - 0.3) < 0.01
+        assert abs(float(y.mean()) - 1.0) < 0.02
+
+    def test_backward_uses_the_same_mask(self):
+        layer = dl.Dropout(0.5)
+        x = numpy.ones((50, 50))
+        numpy.testing.assert_array_equal(layer.forward(x), layer.backward(x))
+
+    def test_is_the_identity_in_evaluation(self):
+        layer = dl.Dropout(0.5).eval()
+        x = numpy.ones((5, 5))
+        assert layer.forward(x) is x
+        assert layer.backward(x) is x
+
+    def test_the_seed_decides_the_mask(self):
+        layer, x = dl.Dropout(0.5), numpy.ones((20, 20))
+        dl.seed(1)
+        first = layer.forward(x)
+        dl.seed(1)
+        numpy.testing.assert_array_equal(layer.forward(x), first)
+
+    @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
+    def test_p_is_a_probability(self, p):
+        with pytest.raises(ParameterError, match="probability"):
+            dl.Dropout(p)
+
+
+def test_flatten_and_back(random):
+    layer, x = dl.Flatten(), random.normal(size=(5, 2, 3))
+    assert layer.forward(x).shape == (5, 6)
+    numpy.testing.assert_array_equal(layer.backward(layer.forward(x)), x)
+    assert layer.forward(numpy.zeros((0, 2, 3))).shape == (0, 6)
+
+
+class TestLoss:
+    @pytest.mark.parametrize(
+        ("loss", "target"),
+        [
+            (dl.MSELoss(), numpy.ones((4, 3))),
+            (dl.MSELoss("half_sum"), numpy.ones((4, 3))),
+            (dl.L1Loss("sum"), numpy.ones((4, 3))),
+            (dl.HuberLoss(delta=0.5), numpy.ones((4, 3))),
+            (dl.BCEWithLogitsLoss(), numpy.ones((4, 3))),
+            (dl.CrossEntropyLoss(), numpy.array([0, 2, 1, 1])),
+            (dl.CrossEntropyLoss(label_smoothing=0.1, weight=numpy.array([1.0, 2.0, 3.0])), numpy.array([0, 2, 1, 1])),
+        ],
+        ids=repr,
+    )
+    def test_gradient(self, loss, target, random):
+        dl.gradcheck(loss, random.normal(size=(4, 3)), target)
+
+    def test_half_sum_is_the_textbooks(self):
+        loss = dl.MSELoss("half_sum")
+        assert loss.forward(numpy.array([2.5]), numpy.array([3.0])) == 0.125
+        assert loss.backward() == [-0.5]
+
+    def test_targets_without_the_last_axis_are_aligned(self):
+        prediction, target = numpy.array([[1.0], [2.0], [3.0]]), numpy.array([1.0, 2.0, 4.0])
+        loss = dl.MSELoss()
+        assert loss.forward(prediction, target) == pytest.approx(1 / 3)
+        assert loss.backward().shape == (3, 1)
+
+    def test_sample_weights_multiply_each_examples_loss(self, random):
+        prediction, target, weight = random.normal(size=(4, 3)), random.normal(size=(4, 3)), random.uniform(size=4)
+        loss = dl.MSELoss()
+        value = loss.forward(prediction, target, weight)
+        expected = (weight[:, None] * (prediction - target) ** 2).mean()
+        assert value == pytest.approx(expected)
+        numpy.testing.assert_allclose(loss.backward(), weight[:, None] * 2 * (prediction - target) / 12)
+
+    def test_equal_weights_change_nothing(self, random):
+        prediction, target = random.normal(size=(4, 3)), numpy.array([0, 1, 2, 0])
+        loss = dl.CrossEntropyLoss()
+        value, gradient = loss.forward(prediction, target), loss.backward()
+        assert loss.forward(prediction, target, numpy.ones(4)) == pytest.approx(value)
+        numpy.testing.assert_allclose(loss.backward(), gradient)
+
+    def test_sample_weights_of_a_wrong_length(self):
+        with pytest.raises(ShapeError, match="sample_weight"):
+            dl.MSELoss().forward(numpy.zeros((4, 3)), numpy.zeros((4, 3)), numpy.ones(3))
+
+    def test_unknown_reduction(self):
+        with pytest.raises(ParameterError, match="mean, sum, none"):
+            dl.L1Loss("average")
+
+    def test_backward_before_forward(self):
+        with pytest.raises(OrderError, match="before forward"):
+            dl.MSELoss().backward()
