@@ -1,0 +1,73 @@
+/* Matrix products in single and double precision: C = alpha A B + beta C, and what may follow on each finished row.
+ *
+ * Every matrix is given by a pointer and two strides, counted in elements: entry (i, j) of A is a[i * a_row + j * a_col].
+ * One of the two strides of A and of B is 1: with a_col == 1 the matrix is read as it lies, with a_row == 1 as the
+ * transpose of what lies there, and neither is ever copied as a whole. C is row-major: entry (i, j) at c[i * c_row + j].
+ *
+ *     A (m, k)    B (k, n)    C (m, n)
+ *
+ * beta == 0 does not read C, so C may be uninitialised. k == 0 scales C by beta. The same inputs with the same number of
+ * threads give the same bits. Functions may be called from several threads at once.
+ */
+#ifndef MINIDL_GEMM_H
+#define MINIDL_GEMM_H
+
+#include <stddef.h>
+
+enum {
+    MINIDL_GEMM_OK = 0,
+    MINIDL_GEMM_NO_MEMORY = 1, /* the buffers for packed panels could not be allocated; C is untouched */
+    MINIDL_GEMM_BAD_ISA = 2    /* MINIDL_ISA names an instruction set that is unknown or that this machine lacks */
+};
+
+/* What happens to a row segment of C when its sums are complete, while it is still in cache; NULL members are skipped.
+ *
+ *     x = alpha A B + beta C + bias
+ *     pre_activation = x
+ *     y = activation(x)
+ *     y = derivative(y, saved)          the chain rule: saved is what the forward kept, y the gradient arriving
+ *     C = y,  column_sums[j] = sum over i of y[i, j]
+ *
+ * Both functions take contiguous segments of n elements and must allow the output to be the input.
+ */
+#define MINIDL_GEMM_EPILOGUE(real)                                                                                     \
+    struct {                                                                                                           \
+        const real *bias; /* (n,) */                                                                                   \
+        real *pre_activation; /* (m, n), rows pre_activation_row apart */                                              \
+        ptrdiff_t pre_activation_row;                                                                                  \
+        void (*activation)(const real *x, real *y, ptrdiff_t n, const void *arguments);                                \
+        void (*derivative)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *arguments);           \
+        const real *saved; /* (m, n), rows saved_row apart */                                                          \
+        ptrdiff_t saved_row;                                                                                           \
+        const void *arguments; /* handed to activation and derivative: slopes and the like */                          \
+        real *column_sums; /* (n,), overwritten */                                                                     \
+    }
+
+typedef MINIDL_GEMM_EPILOGUE(float) minidl_sgemm_epilogue;
+typedef MINIDL_GEMM_EPILOGUE(double) minidl_dgemm_epilogue;
+
+int minidl_sgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                 const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float beta, float *c, ptrdiff_t c_row,
+                 const minidl_sgemm_epilogue *epilogue, int threads);
+
+int minidl_dgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const double *a, ptrdiff_t a_row,
+                 ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col, double beta, double *c,
+                 ptrdiff_t c_row, const minidl_dgemm_epilogue *epilogue, int threads);
+
+/* count products; the operands of product number i start i * a_batch, i * b_batch, i * c_batch elements further on.
+ * A batch stride of 0 for A or B uses the same matrix each time. */
+int minidl_sgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
+                         ptrdiff_t a_row, ptrdiff_t a_col, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float beta,
+                         float *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch, ptrdiff_t c_batch,
+                         int threads);
+
+int minidl_dgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const double *a,
+                         ptrdiff_t a_row, ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                         double beta, double *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
+                         ptrdiff_t c_batch, int threads);
+
+/* The instruction set in use: "baseline", "avx2", "avx512" or "neon". Chosen once, the widest that the machine has, or
+ * the one that the environment variable MINIDL_ISA names. NULL if MINIDL_ISA names one that cannot be used here. */
+const char *minidl_gemm_isa(void);
+
+#endif
