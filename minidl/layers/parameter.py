@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -101,6 +102,10 @@ class Parameter:
         """The dtype of value and gradient."""
         return self._value.dtype
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        copy.deepcopy(self.buffer, memo)
+        return memo[id(self)]
+
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.dtype})"
 
@@ -167,6 +172,23 @@ class ParameterBuffer:
     def zero_grad(self) -> None:
         """Set all gradients to zero, in constant time."""
         self.zeroed += 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ParameterBuffer:
+        """Copy the arrays once and make the copied parameters views of the copy."""
+        twin = memo[id(self)] = object.__new__(ParameterBuffer)
+        twin.values, twin._gradients = self.values.copy(), self._gradients.copy()
+        twin.zeroed, twin.retired, twin.parameters = self.zeroed, False, []
+        for parameter in self.parameters:
+            if parameter.buffer is not self:
+                continue
+            own = memo[id(parameter)] = object.__new__(Parameter)
+            own.name, own.shape, own.size, own.start = parameter.name, parameter.shape, parameter.size, parameter.start
+            stop = own.start + own.size
+            own._value = twin.values[own.start : stop].reshape(own.shape)
+            own._grad = twin._gradients[own.start : stop].reshape(own.shape)
+            own._written_at, own.buffer = parameter._written_at, twin
+            twin.parameters.append(own)
+        return twin
 
     def __repr__(self) -> str:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"

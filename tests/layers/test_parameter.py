@@ -1,5 +1,7 @@
 """Parameters and the flat buffer they are views of."""
 
+import copy
+
 import numpy
 import pytest
 
@@ -107,3 +109,15 @@ def test_a_buffer_can_change_precision():
     ParameterBuffer([weight], dtype="float32")
     assert weight.value.dtype == numpy.float32
     numpy.testing.assert_array_equal(weight.value, numpy.arange(6).reshape(2, 3))
+
+
+def test_a_deep_copy_is_a_whole_of_its_own():
+    model = [*two_parameters()]
+    [buffer] = flatten(model)
+    model[0].grad[...] = 3
+    twin = copy.deepcopy(model)
+    twin[0].value[...] = 9
+    assert twin[0].buffer is twin[1].buffer is not buffer
+    assert numpy.shares_memory(twin[1].value, twin[0].buffer.values)
+    assert model[0].value[0, 0] == 0
+    numpy.testing.assert_array_equal(twin[0].grad, model[0].grad)

@@ -1,0 +1,422 @@
+r"""Initialisers: how parameters start.
+
+Each function takes a shape and returns a new array; random numbers come from ``minidl.random.generator()`` unless a
+generator is given. They are drawn in float64 and rounded, so a seed gives the same weights in every precision.
+
+Scale and fans
+--------------
+A weight of shape (out, in) has :math:`\text{fan}_\text{in} = \text{in}` and :math:`\text{fan}_\text{out} = \text{out}`; a
+convolution's, of shape (out, in, \*kernel), has both multiplied by the number of kernel positions
+(:func:`fans`). With independent weights of variance :math:`\sigma^2` and inputs of mean square q, a unit's sum has
+variance :math:`\text{fan}_\text{in}\, \sigma^2 q`, so :math:`\sigma^2 = g^2 / \text{fan}_\text{in}` keeps the
+signal's size through an activation f whose gain g makes up for what f takes away (:func:`calculate_gain`). Backward the
+same holds with :math:`\text{fan}_\text{out}`. A uniform distribution on :math:`\pm b` has :math:`\sigma^2 = b^2 / 3`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy
+
+from minidl.errors import DtypeError, ParameterError, ShapeError, UnknownNameError
+from minidl.ops import FORMULAS
+from minidl.random import generator as context_generator
+
+__all__ = [
+    "calculate_gain",
+    "constant",
+    "fans",
+    "get",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "normal",
+    "ones",
+    "orthogonal",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+Shape = Sequence[int]
+Generator = numpy.random.Generator | None
+Initializer = Callable[..., numpy.ndarray]
+
+_BLOCK = 1 << 16
+"""Random numbers drawn at a time: large weights are filled without a second, double-sized copy of themselves."""
+
+
+# plain distributions -------------------------------------------------------------------------------------------------
+
+
+def uniform(
+    shape: Shape, *, low: float = -0.05, high: float = 0.05, dtype: Any = "float32", generator: Generator = None
+) -> numpy.ndarray:
+    """Draw from the uniform distribution on [low, high); the defaults are those of Keras's ``random_uniform``.
+
+    Raises
+    ------
+    ParameterError
+        If low is greater than high or either is not finite.
+
+    Examples
+    --------
+    >>> x = uniform((2, 3), low=1.0, high=2.0, generator=numpy.random.default_rng(0))
+    >>> x.shape, x.dtype.name, bool(x.min() >= 1 and x.max() <= 2)
+    ((2, 3), 'float32', True)
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ParameterError(f"uniform: expected finite low <= high, got low={low!r} and high={high!r}")
+    return _drawn(shape, dtype, lambda n, source: source.uniform(low, high, n), generator)
+
+
+def normal(
+    shape: Shape, *, mean: float = 0.0, std: float = 0.05, dtype: Any = "float32", generator: Generator = None
+) -> numpy.ndarray:
+    """Draw from the normal distribution; the defaults are those of Keras's ``random_normal``.
+
+    Raises
+    ------
+    ParameterError
+        If std is negative or either is not finite.
+    """
+    if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
+        raise ParameterError(f"normal: expected a finite mean and std >= 0, got mean={mean!r} and std={std!r}")
+    return _drawn(shape, dtype, lambda n, source: source.normal(mean, std, n), generator)
+
+
+def constant(shape: Shape, value: float = 0.0, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
+    """Fill with one value; the generator is not used.
+
+    >>> constant((2,), 0.5)
+    array([0.5, 0.5], dtype=float32)
+    """
+    return numpy.full(_checked(shape), value, dtype=_floating(dtype))
+
+
+def zeros(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
+    """Fill with zeros; the generator is not used."""
+    return constant(shape, 0.0, dtype=dtype)
+
+
+def ones(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
+    """Fill with ones; the generator is not used."""
+    return constant(shape, 1.0, dtype=dtype)
+
+
+# scaled by the fans --------------------------------------------------------------------------------------------------
+
+
+def xavier_uniform(
+    shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
+) -> numpy.ndarray:
+    r"""Draw from the uniform distribution on :math:`\pm g \sqrt{6 / (\text{fan}_\text{in} + \text{fan}_\text{out})}`.
+
+    Also called Glorot's; Keras's default for Dense. X. Glorot, Y. Bengio, "Understanding the difficulty of training
+    deep feedforward neural networks", AISTATS 2010, equation 16.
+
+    Raises
+    ------
+    ShapeError
+        If the shape has fewer than two axes and so no fans.
+
+    Examples
+    --------
+    >>> bool(abs(xavier_uniform((2, 4))).max() <= 1.0)  # sqrt(6 / (4 + 2)) = 1
+    True
+    """
+    fan_in, fan_out = fans(shape)
+    bound = gain * math.sqrt(6.0 / max(fan_in + fan_out, 1))
+    return uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
+
+
+def xavier_normal(
+    shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
+) -> numpy.ndarray:
+    r"""Draw from the normal distribution of variance :math:`2 g^2 / (\text{fan}_\text{in} + \text{fan}_\text{out})`.
+
+    Also called Glorot's. X. Glorot, Y. Bengio, AISTATS 2010, equation 12. As in PyTorch the distribution is not truncated; Keras
+    truncates it at two standard deviations.
+    """
+    fan_in, fan_out = fans(shape)
+    return normal(shape, std=gain * math.sqrt(2.0 / max(fan_in + fan_out, 1)), dtype=dtype, generator=generator)
+
+
+def kaiming_uniform(
+    shape: Shape,
+    *,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    dtype: Any = "float32",
+    generator: Generator = None,
+) -> numpy.ndarray:
+    r"""Draw from the uniform distribution on :math:`\pm g \sqrt{3 / \text{fan}}`, the gain g being the nonlinearity's.
+
+    Also called He's. K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equations 10 and 14 to 15.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (out, in, \*kernel).
+    a : float
+        The negative slope, for ``"leaky_relu"``; 0 is the plain ReLU.
+    mode : str
+        ``"fan_in"`` keeps the signal's size forward, ``"fan_out"`` the gradient's backward.
+    nonlinearity : str
+        As for :func:`calculate_gain`.
+    dtype, generator
+        As everywhere here.
+
+    Raises
+    ------
+    ShapeError
+        If the shape has fewer than two axes and so no fans.
+    ParameterError
+        If the mode is not one of the two.
+    """
+    bound = math.sqrt(3.0) * _kaiming_std(shape, a, mode, nonlinearity)
+    return uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
+
+
+def kaiming_normal(
+    shape: Shape,
+    *,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    dtype: Any = "float32",
+    generator: Generator = None,
+) -> numpy.ndarray:
+    r"""Draw from the normal distribution of variance :math:`g^2 / \text{fan}`; arguments as :func:`kaiming_uniform`.
+
+    Also called He's; not truncated (Keras truncates it).
+    """
+    return normal(shape, std=_kaiming_std(shape, a, mode, nonlinearity), dtype=dtype, generator=generator)
+
+
+def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
+    r"""Draw from the uniform distribution on :math:`\pm\sqrt{3 / \text{fan}_\text{in}}`.
+
+    Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp" (1998), section 4.6, equation 16.
+    """
+    return kaiming_uniform(shape, nonlinearity="linear", dtype=dtype, generator=generator)
+
+
+def lecun_normal(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
+    r"""Draw from the normal distribution of variance :math:`1 / \text{fan}_\text{in}`; source as :func:`lecun_uniform`."""
+    return kaiming_normal(shape, nonlinearity="linear", dtype=dtype, generator=generator)
+
+
+glorot_uniform, glorot_normal = xavier_uniform, xavier_normal
+he_uniform, he_normal = kaiming_uniform, kaiming_normal
+
+
+def orthogonal(
+    shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
+) -> numpy.ndarray:
+    """Draw an orthogonal matrix (rows or columns orthonormal, whichever are fewer) times the gain.
+
+    All axes but the first are taken together as the columns. The matrix is Q of the QR factors of a normal one, each
+    column's sign that of R's diagonal, which makes it uniform over all such matrices (F. Mezzadri, "How to generate
+    random matrices from the classical compact groups", Notices of the AMS 54 (2007)).
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
+    ICLR 2014.
+
+    Raises
+    ------
+    ShapeError
+        If the shape has fewer than two axes.
+
+    Examples
+    --------
+    >>> q = orthogonal((2, 3), dtype="float64")
+    >>> numpy.allclose(q @ q.T, numpy.eye(2))
+    True
+    """
+    fans(shape)  # refuses shapes with fewer than two axes
+    rows, columns = shape[0], math.prod(shape[1:])
+    long, short = max(rows, columns), min(rows, columns)
+    q, r = numpy.linalg.qr(normal((long, short), std=1.0, dtype="float64", generator=generator))
+    q *= numpy.where(numpy.diagonal(r) < 0, -1.0, 1.0)
+    q = q if rows >= columns else q.T  # (rows, columns)
+    return numpy.ascontiguousarray((gain * q).reshape(tuple(shape)), dtype=_floating(dtype))
+
+
+# fans and gains ------------------------------------------------------------------------------------------------------
+
+
+def fans(shape: Shape) -> tuple[int, int]:
+    """Return (fan_in, fan_out): how many inputs a unit sums, and how many units an input reaches.
+
+    Raises
+    ------
+    ShapeError
+        If the shape has fewer than two axes.
+
+    Examples
+    --------
+    >>> fans((10, 64))  # a linear layer, (out, in)
+    (64, 10)
+    >>> fans((16, 3, 5, 5))  # a convolution, (out, in, height, width)
+    (75, 400)
+    """
+    shape = _checked(shape)
+    if len(shape) < 2:
+        raise ShapeError(
+            f"expected a weight of shape (out, in) or (out, in, *kernel), got {shape}: it has no fans; start a bias "
+            "with zeros, constant, uniform or normal"
+        )
+    positions = math.prod(shape[2:])
+    return shape[1] * positions, shape[0] * positions
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    r"""Return the gain recommended for an activation, as ``torch.nn.init.calculate_gain`` does.
+
+    1 for linear maps and the sigmoid, 5/3 for tanh, :math:`\sqrt 2` for ReLU, :math:`\sqrt{2 / (1 + a^2)}` for leaky
+    ReLU of slope a (0.01 unless given), 3/4 for SELU. For activations that PyTorch has no entry for
+    (elu, gelu, silu, softplus) it is :math:`1 / \sqrt{E\,f(z)^2}`, z standard normal, which is what He et al.'s
+    argument asks for (and gives :math:`\sqrt 2` for ReLU).
+
+    Parameters
+    ----------
+    nonlinearity : str
+    param : float, optional
+        The slope of ``"leaky_relu"``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the activation is not known.
+
+    Examples
+    --------
+    >>> round(calculate_gain("relu"), 4), round(calculate_gain("gelu"), 2)
+    (1.4142, 1.53)
+    """
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        return math.sqrt(2.0 / (1.0 + slope * slope))
+    if nonlinearity in _GAINS:
+        return _GAINS[nonlinearity]
+    if nonlinearity in _MEASURED:
+        return _second_moment_gain(nonlinearity)
+    raise UnknownNameError.among("nonlinearity", nonlinearity, [*_GAINS, *_MEASURED, "leaky_relu"])
+
+
+_GAINS = {
+    "linear": 1.0,
+    "conv1d": 1.0,
+    "conv2d": 1.0,
+    "conv3d": 1.0,
+    "sigmoid": 1.0,
+    "softmax": 1.0,
+    "tanh": 5.0 / 3.0,
+    "relu": math.sqrt(2.0),
+    "selu": 0.75,
+}
+_MEASURED = ("elu", "gelu", "silu", "softplus")
+
+
+def _second_moment_gain(activation: str) -> float:
+    """Integrate f(z)^2 over the standard normal density by the trapezoid rule, which is exact enough (1e-7) here."""
+    z, step = numpy.linspace(-12.0, 12.0, 8001, retstep=True)
+    y = FORMULAS[activation](z)[0]
+    density = numpy.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    return 1.0 / math.sqrt(step * float(numpy.sum(y * y * density)))
+
+
+def _kaiming_std(shape: Shape, a: float, mode: str, nonlinearity: str) -> float:
+    fan_in, fan_out = fans(shape)
+    if mode not in ("fan_in", "fan_out"):
+        raise ParameterError(f"kaiming: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+    return calculate_gain(nonlinearity, a) / math.sqrt(max(fan_in if mode == "fan_in" else fan_out, 1))
+
+
+# by name -------------------------------------------------------------------------------------------------------------
+
+_NAMED: dict[str, Initializer] = {
+    "constant": constant,
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "he_normal": he_normal,
+    "he_uniform": he_uniform,
+    "kaiming_normal": kaiming_normal,
+    "kaiming_uniform": kaiming_uniform,
+    "lecun_normal": lecun_normal,
+    "lecun_uniform": lecun_uniform,
+    "normal": normal,
+    "ones": ones,
+    "orthogonal": orthogonal,
+    "random_normal": normal,
+    "random_uniform": uniform,
+    "uniform": uniform,
+    "xavier_normal": xavier_normal,
+    "xavier_uniform": xavier_uniform,
+    "zeros": zeros,
+}
+
+
+def get(initializer: str | Initializer) -> Initializer:
+    """Return the initialiser of that name (Keras's and PyTorch's names), or the callable itself.
+
+    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array; ``functools.partial`` of a function here
+    sets its options.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name; the message lists those there are.
+
+    Examples
+    --------
+    >>> get("he_normal")((4, 3)).shape
+    (4, 3)
+    """
+    if callable(initializer):
+        return initializer
+    if initializer not in _NAMED:
+        raise UnknownNameError.among("initializer", initializer, _NAMED)
+    return _NAMED[initializer]
+
+
+# checks and drawing --------------------------------------------------------------------------------------------------
+
+
+def _checked(shape: Shape) -> tuple[int, ...]:
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    if not all(isinstance(n, (int, numpy.integer)) and not isinstance(n, bool) and n >= 0 for n in sizes):
+        raise ShapeError(f"expected a shape of non-negative integers, got {shape!r}")
+    return tuple(map(int, sizes))
+
+
+def _floating(dtype: Any) -> numpy.dtype[Any]:
+    dtype = numpy.dtype(dtype)
+    if dtype.kind != "f":
+        raise DtypeError(f"parameters are floating-point numbers, got dtype {dtype}; use float32 or float64")
+    return dtype
+
+
+def _drawn(
+    shape: Shape,
+    dtype: Any,
+    draw: Callable[[int, numpy.random.Generator], numpy.ndarray],
+    generator: Generator,
+) -> numpy.ndarray:
+    source = context_generator() if generator is None else generator
+    result = numpy.empty(_checked(shape), dtype=_floating(dtype))
+    flat = result.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        block[...] = draw(block.size, source)
+    return result
