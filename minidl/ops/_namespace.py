@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy
@@ -29,19 +26,6 @@ def namespace(*arrays: Array) -> Any:
     return numpy
 
 
-_complex_allowed: ContextVar[bool] = ContextVar("minidl_complex_allowed", default=False)
-
-
-@contextmanager
-def complex_step() -> Iterator[None]:
-    """Let formulas take complex arrays in this block, so that a gradient check can step along the imaginary axis."""
-    token = _complex_allowed.set(True)
-    try:
-        yield
-    finally:
-        _complex_allowed.reset(token)
-
-
 def require_float(array: Array, name: str, op: str) -> None:
     """Raise :class:`DtypeError` unless ``array`` is a real floating-point array.
 
@@ -53,7 +37,7 @@ def require_float(array: Array, name: str, op: str) -> None:
     dtype = getattr(array, "dtype", None)
     if dtype is None:
         raise DtypeError(f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)")
-    if dtype.kind != "f" and not (dtype.kind == "c" and _complex_allowed.get()):
+    if dtype.kind != "f":
         raise DtypeError(
             f"{op}: {name} must be a floating-point array, got dtype {dtype}; convert it with {name}.astype(...)"
         )
