@@ -12,7 +12,10 @@ import numpy
 from minidl.engines import fused
 from minidl.ops import FORMULAS, Array
 
-__all__ = ["Engine", "EngineStatus"]
+__all__ = ["COMPOSITIONS", "Engine", "EngineStatus"]
+
+COMPOSITIONS = tuple(name for name in fused.__all__ if name.islower())
+"""The compositions of ops that an engine may fuse."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Engine:
         kernels = dict(kernels or {})
         for op, formula in FORMULAS.items():
             setattr(self, op, kernels.pop(op, formula))
-        for op in fused.__all__:
+        for op in COMPOSITIONS:
             setattr(self, op, kernels.pop(op, None) or functools.partial(getattr(fused, op), self))
         if kernels:
             raise KeyError(f"engine {name!r} has kernels for ops that do not exist: {sorted(kernels)}")
@@ -91,7 +94,7 @@ class Engine:
         A kernel that is handed a dtype or layout that it does not take calls the formula too.
         """
         return {op: "formula" if getattr(self, op) is formula else "kernel" for op, formula in FORMULAS.items()} | {
-            op: "composed" if isinstance(getattr(self, op), functools.partial) else "kernel" for op in fused.__all__
+            op: "composed" if isinstance(getattr(self, op), functools.partial) else "kernel" for op in COMPOSITIONS
         }
 
     def __repr__(self) -> str:

@@ -10,7 +10,10 @@ from typing import Any
 
 from minidl.ops import Array
 
-__all__ = ["linear_backward_into"]
+__all__ = ["FUSIBLE", "linear_activation", "linear_activation_backward_into", "linear_backward_into"]
+
+FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh")
+"""Activations of one element at a time, which can be applied while the product is still at hand."""
 
 
 def linear_backward_into(
@@ -50,3 +53,43 @@ def linear_backward_into(
         else:
             dbias[...] = new_dbias
     return dx if input_gradient else None
+
+
+def linear_activation(
+    engine: Any, x: Array, weight: Array, bias: Array | None, activation: str, settings: tuple[Any, ...] = ()
+) -> tuple[Array, tuple[Any, Any]]:
+    """Compute ``activation(x W^T + b)``.
+
+    Parameters
+    ----------
+    x, weight, bias
+        As for ``linear``.
+    activation : str
+        One of :data:`FUSIBLE`.
+    settings : tuple
+        The activation's arguments after x.
+
+    Returns
+    -------
+    y : array, shape (..., out)
+    cache : (cache of linear, cache of the activation)
+    """
+    hidden, linear_cache = engine.linear(x, weight, bias)
+    y, activation_cache = getattr(engine, activation)(hidden, *settings)
+    return y, (linear_cache, activation_cache)
+
+
+def linear_activation_backward_into(
+    engine: Any,
+    dy: Array,
+    cache: tuple[Any, Any],
+    activation: str,
+    dweight: Array,
+    dbias: Array | None,
+    accumulate: bool = False,
+    input_gradient: bool = True,
+) -> Array | None:
+    """Go back through :func:`linear_activation`; the rest is as for :func:`linear_backward_into`."""
+    linear_cache, activation_cache = cache
+    dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
+    return engine.linear_backward_into(dhidden, linear_cache, dweight, dbias, accumulate, input_gradient)

@@ -17,7 +17,7 @@ from minidl.layers.activation import (
 from minidl.layers.base import Layer
 from minidl.layers.chain import Chain
 from minidl.layers.dropout import Dropout
-from minidl.layers.linear import Dense, Linear
+from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
 from minidl.layers.shape import Flatten, Identity
@@ -32,6 +32,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "FusedLinear",
     "HuberLoss",
     "Identity",
     "L1Loss",

@@ -6,6 +6,7 @@ from typing import Any
 
 from minidl.errors import MinidlError, NotBuiltError, ParameterError
 from minidl.layers.base import Layer, Shape
+from minidl.layers.linear import FusedLinear
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
@@ -34,8 +35,11 @@ class Chain(Layer):
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
             layers = tuple(layers[0])
-        self.layers: list[Any] = []
+        self._layers: list[Any] = []
+        self._fuse = True
+        self._plan: list[tuple[int, Any]] = []
         self._flat = False
+        self._first: int | None = None
         for layer in layers:
             self.append(layer)
 
@@ -44,14 +48,56 @@ class Chain(Layer):
         if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
             what = f"the class {layer.__name__}; create it with {layer.__name__}(...)" if isinstance(layer, type) else ""
             raise ParameterError(
-                f"{type(self).__name__}: layer {len(self.layers)} must be an object with forward and backward, got "
+                f"{type(self).__name__}: layer {len(self._layers)} must be an object with forward and backward, got "
                 f"{what or repr(layer)}"
             )
-        self.layers.append(layer)
+        if any(layer is other for other in self._layers):
+            raise ParameterError(
+                f"{type(self).__name__}: {layer!r} is in it already; a layer remembers one forward only, so make a second "
+                "one (they may share Parameter objects)"
+            )
+        self._layers.append(layer)
+        self._plan = self._planned()
         if self.input_shape is not None:
             self.build(self.input_shape)
         self._adopt_if_built()
         return self
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The layers, first to last."""
+        return tuple(self._layers)
+
+    @property
+    def fuse(self) -> bool:
+        """Whether a Linear and the activation after it run as one; True unless set otherwise.
+
+        The numbers agree to rounding either way. ``summary`` shows which layers are fused.
+        """
+        return self._fuse
+
+    @fuse.setter
+    def fuse(self, wanted: bool) -> None:
+        self._fuse = bool(wanted)
+        self._plan = self._planned()
+        for layer in self._layers:
+            if isinstance(layer, Chain):
+                layer.fuse = wanted
+
+    def _planned(self) -> list[tuple[int, Any]]:
+        """Return what forward runs, each with the position of its first layer."""
+        self._first = None
+        plan: list[tuple[int, Any]] = []
+        for index, layer in enumerate(self._layers):
+            if self._fuse and plan and plan[-1][0] == index - 1 and FusedLinear.fits(plan[-1][1], layer):
+                plan[-1] = (index - 1, FusedLinear(plan[-1][1], layer))
+            else:
+                plan.append((index, layer))
+        return plan
+
+    def fused_into(self) -> dict[int, int]:
+        """Return, for each layer that runs as part of the one before it, that layer's position."""
+        return {index + 1: index for index, step in self._plan if isinstance(step, FusedLinear)}
 
     # computing -------------------------------------------------------------------------------------------------------
 
@@ -59,7 +105,7 @@ class Chain(Layer):
         """Return the last layer's output."""
         index = 0
         try:
-            for index, layer in enumerate(self.layers):  # noqa: B007 - named in the error below
+            for index, layer in self._plan:  # noqa: B007 - named in the error below
                 x = layer.forward(x)
         except MinidlError as error:
             raise error.at(self._place(index))  # noqa: B904 - the same error, with its place
@@ -67,35 +113,39 @@ class Chain(Layer):
             self._adopt_if_built()
         return x
 
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""
-        stop = 0 if input_gradient else self._first_with_parameters()
-        index = len(self.layers)
+        index = 0
+        stop = -1 if input_gradient else self._first_with_parameters()
         try:
-            for index in range(index - 1, stop - 1, -1):
-                layer = self.layers[index]
-                if index == stop and not input_gradient and getattr(layer, "input_gradient_optional", False):
-                    return layer.backward(dy, input_gradient=False)
+            for index, layer in reversed(self._plan):
+                if index <= stop:
+                    if index == stop and getattr(layer, "input_gradient_optional", False):
+                        layer.backward(dy, input_gradient=False)
+                    elif index == stop:
+                        layer.backward(dy)
+                    return None
                 dy = layer.backward(dy)
         except MinidlError as error:
             raise error.at(self._place(index))  # noqa: B904
-        return dy if input_gradient else None
+        return dy
 
     def _first_with_parameters(self) -> int:
-        for index, layer in enumerate(self.layers):
-            if getattr(layer, "parameters", list)():
-                return index
-        return len(self.layers)
+        """Return the position of the first step that has parameters; before it no gradient is of use."""
+        if self._first is None:
+            found = (index for index, layer in self._plan if getattr(layer, "parameters", list)())
+            self._first = next(found, len(self._layers))
+        return self._first
 
     def _place(self, index: int) -> str:
-        return f"layer {index} of {type(self).__name__}, {self.layers[index]!r}"
+        return f"layer {index} of {type(self).__name__}, {self._layers[index]!r}"
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
     @property
     def input_shape(self) -> Shape | None:
         """What the first layer that expects a certain shape expects, if only shape-keeping layers come before it."""
-        for layer in self.layers:
+        for layer in self._layers:
             shape = getattr(layer, "input_shape", None)
             if shape is not None:
                 return shape
@@ -106,7 +156,7 @@ class Chain(Layer):
     def build(self, input_shape: Shape) -> None:
         """Build every lazy layer, as far as the shapes are known, for examples of this shape."""
         shape: Shape | None = tuple(input_shape)
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._layers):
             if not isinstance(layer, Layer) or shape is None:
                 return
             try:
@@ -118,7 +168,7 @@ class Chain(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the last layer's output shape."""
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._layers):
             try:
                 input_shape = layer.output_shape(input_shape)
             except MinidlError as error:
@@ -128,13 +178,13 @@ class Chain(Layer):
     def flops(self, input_shape: Shape) -> int:
         """Return the sum over the layers."""
         total = 0
-        for layer in self.layers:
+        for layer in self._layers:
             total += layer.flops(input_shape)
             input_shape = layer.output_shape(input_shape)
         return total
 
     def _adopt_if_built(self) -> None:
-        if self.layers and self.built:
+        if self._layers and self.built:
             flatten(self.parameters())
             self._flat = True
 
@@ -142,7 +192,7 @@ class Chain(Layer):
 
     def children(self) -> dict[str, Any]:
         """Return the layers by position: "0", "1", ..."""
-        return {str(index): layer for index, layer in enumerate(self.layers)}
+        return {str(index): layer for index, layer in enumerate(self._layers)}
 
     def named_parameters(self, prefix: str = "") -> Any:
         """Yield ``0.weight``, ``0.bias``, ``2.weight`` ..."""
@@ -152,10 +202,10 @@ class Chain(Layer):
             raise error.at(type(self).__name__)  # noqa: B904
 
     def __len__(self) -> int:
-        return len(self.layers)
+        return len(self._layers)
 
     def __getitem__(self, index: int) -> Any:
-        return self.layers[index]
+        return self._layers[index]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+        return f"{type(self).__name__}({', '.join(map(repr, self._layers))})"

@@ -8,19 +8,21 @@ from typing import Any
 import numpy
 
 from minidl import engines, init
+from minidl.engines.fused import FUSIBLE
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
 from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 
-__all__ = ["Dense", "Linear"]
+__all__ = ["Dense", "FusedLinear", "Linear"]
 
 
 class _Affine(Layer):
     """What Linear and Dense share: y = x W^T + b and its gradients, once weight and bias exist."""
 
     input_gradient_optional = True
+    dtype: Any
     weight: Parameter
     bias: Parameter | None
 
@@ -37,15 +39,24 @@ class _Affine(Layer):
         cache = self._cache
         if cache is None:
             self._remembered()
+        dweight, dbias, accumulate = self.gradient_storage()
+        return engines.current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
+
+    def gradient_storage(self) -> tuple[Array, Array | None, bool]:
+        """Return where the gradients go and whether they are to be added to what is there."""
         dweight, accumulate = self.weight.grad_storage()
         if self.bias is None:
-            dbias = None
-        else:
-            dbias, accumulate_bias = self.bias.grad_storage()
-            if accumulate_bias != accumulate:  # somebody read or wrote one of the two gradients since zero_grad
-                (dbias if accumulate else dweight)[...] = 0
-                accumulate = True
-        return engines.current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
+            return dweight, None, accumulate
+        dbias, accumulate_bias = self.bias.grad_storage()
+        if accumulate_bias != accumulate:  # somebody read or wrote one of the two since zero_grad: start the other at 0
+            (dbias if accumulate else dweight)[...] = 0
+            accumulate = True
+        return dweight, dbias, accumulate
+
+    def admitted(self, x: Array) -> Array:
+        """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""
+        weight = self.weight.value
+        return x if type(x) is type(weight) and x.dtype == weight.dtype else admit(self, x, weight)
 
     def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
         if in_features < 1 or out_features < 1:
@@ -63,8 +74,6 @@ class _Affine(Layer):
                 f"{self!r}: expected an input with {in_features} features on the last axis, got examples of shape "
                 f"{input_shape}"
             )
-
-    dtype: Any
 
 
 class Linear(_Affine):
@@ -226,14 +235,13 @@ class Dense(_Affine):
         """Return activation(x W^T + b), building first if this is the first input."""
         if not self.built:
             self.build(numpy.shape(x)[1:])
-        y = super().forward(x)
-        return y if self._activation is None else self._activation.forward(y)
+        return super().forward(x) if self._activation is None else fused_forward(self, self._activation, x)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array:
         """Go back through the activation, then through the affine map."""
-        if self._activation is not None:
-            dy = self._activation.backward(dy)
-        return super().backward(dy, input_gradient)
+        if self._activation is None:
+            return super().backward(dy, input_gradient)
+        return fused_backward(self, self._activation, dy, input_gradient)
 
     def named_parameters(self, prefix: str = "") -> Any:
         """Yield weight and bias.
@@ -265,6 +273,59 @@ class Dense(_Affine):
     def extra_repr(self) -> str:
         """Show units and activation."""
         return f"{self.units}" + (f", activation={self._activation!r}" if self._activation else "")
+
+
+def fused_forward(affine: _Affine, follower: Any, x: Array) -> Array:
+    """Run an affine map and the activation after it as one, leaving each with the cache it would have alone."""
+    engine = engines.current()
+    if not isinstance(follower, Activation) or follower.op not in FUSIBLE:
+        return follower.forward(_Affine.forward(affine, x))
+    x = affine.admitted(x)
+    bias = None if affine.bias is None else affine.bias.value
+    y, (affine._cache, follower._cache) = engine.linear_activation(
+        x, affine.weight.value, bias, follower.op, follower.settings
+    )
+    return y
+
+
+def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bool = True) -> Array:
+    """Go back through :func:`fused_forward`, or through the two layers' own forwards: the caches are the same."""
+    if not isinstance(follower, Activation) or follower.op not in FUSIBLE:
+        return _Affine.backward(affine, follower.backward(dy), input_gradient)
+    cache = affine._remembered(), follower._remembered()
+    dweight, dbias, accumulate = affine.gradient_storage()
+    return engines.current().linear_activation_backward_into(
+        dy, cache, follower.op, dweight, dbias, accumulate, input_gradient
+    )
+
+
+class FusedLinear:
+    """A Linear and the activation after it, run by the engine as one; a :class:`Chain` makes these by itself."""
+
+    input_gradient_optional = True
+
+    def __init__(self, linear: Linear, follower: Activation) -> None:
+        self.linear, self.follower = linear, follower
+
+    @staticmethod
+    def fits(first: Any, second: Any) -> bool:
+        """Whether the two layers can run as one."""
+        return type(first) is Linear and isinstance(second, Activation) and second.op in FUSIBLE
+
+    def forward(self, x: Array) -> Array:
+        """Return activation(x W^T + b)."""
+        return fused_forward(self.linear, self.follower, x)
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+        """Return dx."""
+        return fused_backward(self.linear, self.follower, dy, input_gradient)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the linear layer's parameters."""
+        return self.linear.parameters()
+
+    def __repr__(self) -> str:
+        return f"{self.linear!r} + {self.follower!r}"
 
 
 def _named_activation(wanted: Any) -> Activation | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy
 
+from minidl import engines
 from minidl.errors import NotBuiltError
 from minidl.layers.base import Layer, Shape
 from minidl.layers.chain import Chain
@@ -26,6 +27,8 @@ class Row:
     parameters: int | None
     flops: int | None
     output_bytes: int | None
+    fused: bool = False
+    """Whether the engine runs it as part of the layer before."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Summary:
         head = ("layer", "output shape", "parameters", "FLOPs", "bytes out")
         body = [
             (
-                f"{row.name}  {row.layer}",
+                f"{row.name}  {'+ ' * row.fused}{row.layer}",
                 _shape(row.output_shape),
                 _count(row.parameters),
                 _count(row.flops),
@@ -79,6 +82,8 @@ class Summary:
             f"{self.parameters:,} parameters ({_bytes(self.parameter_bytes)}); one example's forward: "
             f"{self.flops:,} FLOPs, {_bytes(self.output_bytes)} of outputs"
         )
+        if any(row.fused for row in self.rows):
+            lines.append("+ runs as one with the layer before it")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -110,7 +115,7 @@ def summarize(model: Chain) -> Summary:
     shape = model.input_shape
     rows: list[Row] = []
     itemsize = _itemsize(model)
-    for name, layer in _leaves(model):
+    for name, layer, fused in _leaves(model):
         before, shape = shape, _output_shape(layer, shape)
         flops = layer.flops(before) if isinstance(layer, Layer) and before is not None else None
         rows.append(
@@ -121,6 +126,7 @@ def summarize(model: Chain) -> Summary:
                 parameters=_parameter_count(layer),
                 flops=flops,
                 output_bytes=None if shape is None else math.prod(shape) * itemsize,
+                fused=fused,
             )
         )
     parameters = model.parameters() if model.built else []
@@ -135,10 +141,16 @@ def summarize(model: Chain) -> Summary:
     )
 
 
-def _leaves(model: Chain, prefix: str = "") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, layer in model.children().items():
-        leaves += _leaves(layer, f"{prefix}{name}.") if isinstance(layer, Chain) else [(prefix + name, layer)]
+def _leaves(model: Chain, prefix: str = "") -> list[tuple[str, Any, bool]]:
+    """Return each layer with its path and whether the current engine fuses it into the one before."""
+    has_kernel = engines.current().coverage()["linear_activation"] == "kernel"
+    fused = model.fused_into() if has_kernel else {}
+    leaves: list[tuple[str, Any, bool]] = []
+    for index, layer in enumerate(model.layers):
+        if isinstance(layer, Chain):
+            leaves += _leaves(layer, f"{prefix}{index}.")
+        else:
+            leaves.append((f"{prefix}{index}", layer, index in fused))
     return leaves
 
 

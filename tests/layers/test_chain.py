@@ -148,3 +148,44 @@ def test_to_changes_precision_in_place():
     numpy.testing.assert_array_equal(model.buffers()[0].values, before)
     with pytest.raises(DtypeError, match="floating"):
         model.to(dtype="int32")
+
+
+@pytest.mark.parametrize("op", ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"])
+def test_fused_and_unfused_agree(random, op):
+    model = dl.Sequential(dl.Linear(6, 5), dl.layers.activation(op), dl.Linear(5, 4, bias=False), dl.layers.activation(op))
+    x, dy = random.normal(size=(7, 6)).astype("float32"), random.normal(size=(7, 4)).astype("float32")
+    results = []
+    for fuse in (True, False):
+        model.fuse = fuse
+        model.zero_grad()
+        y = model.forward(x)
+        results.append((y, model.backward(dy), model.buffers()[0].gradients().copy()))
+    for fused, plain in zip(*results, strict=True):
+        numpy.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_gradients_in_both_modes(random, fuse):
+    model = dl.Sequential(dl.Linear(4, 3), dl.Tanh(), dl.Sequential(dl.Linear(3, 3), dl.GELU()), dl.Linear(3, 2))
+    model.fuse = fuse
+    assert model.fused_into() == ({1: 0} if fuse else {})
+    dl.gradcheck(model, random.normal(size=(5, 4)))
+
+
+def test_only_elementwise_activations_are_fused():
+    model = dl.Sequential(dl.Linear(4, 3), dl.Softmax(), dl.Linear(3, 3), dl.Dropout(0.5), dl.ReLU())
+    assert model.fused_into() == {}
+
+
+def test_caches_of_a_fused_forward_serve_each_layer_alone(random):
+    model = dl.Sequential(dl.Linear(4, 3), dl.Tanh())
+    x, dy = random.normal(size=(5, 4)).astype("float32"), random.normal(size=(5, 3)).astype("float32")
+    model.forward(x)
+    together = model.backward(dy)
+    numpy.testing.assert_allclose(model[0].backward(model[1].backward(dy)), together, rtol=1e-5)
+
+
+def test_the_same_layer_twice_is_refused():
+    layer = dl.Linear(3, 3)
+    with pytest.raises(ParameterError, match="in it already"):
+        dl.Sequential(layer, dl.ReLU(), layer)
