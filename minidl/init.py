@@ -5,12 +5,13 @@ generator is given. They are drawn in float64 and rounded, so a seed gives the s
 
 Scale and fans
 --------------
-A weight of shape (out, in) has :math:`\text{fan}_\text{in} = \text{in}` and :math:`\text{fan}_\text{out} = \text{out}`; a
-convolution's, of shape (out, in, \*kernel), has both multiplied by the number of kernel positions
-(:func:`fans`). With independent weights of variance :math:`\sigma^2` and inputs of mean square q, a unit's sum has
-variance :math:`\text{fan}_\text{in}\, \sigma^2 q`, so :math:`\sigma^2 = g^2 / \text{fan}_\text{in}` keeps the
-signal's size through an activation f whose gain g makes up for what f takes away (:func:`calculate_gain`). Backward the
-same holds with :math:`\text{fan}_\text{out}`. A uniform distribution on :math:`\pm b` has :math:`\sigma^2 = b^2 / 3`.
+A weight of shape (out, in) has :math:`\text{fan}_\text{in} = \text{in}` and
+:math:`\text{fan}_\text{out} = \text{out}`; a convolution's, of shape (out, in, \*kernel), has both multiplied by the
+number of kernel positions (:func:`fans`). With independent weights of variance :math:`\sigma^2` and inputs of mean
+square q, a unit's sum has variance :math:`\text{fan}_\text{in}\, \sigma^2 q`, so
+:math:`\sigma^2 = g^2 / \text{fan}_\text{in}` keeps the signal's size through an activation f whose gain g makes up for
+what f takes away (:func:`calculate_gain`). Backward the same holds with :math:`\text{fan}_\text{out}`. A uniform
+distribution on :math:`\pm b` has :math:`\sigma^2 = b^2 / 3`.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def xavier_normal(
 ) -> numpy.ndarray:
     r"""Draw from the normal distribution of variance :math:`2 g^2 / (\text{fan}_\text{in} + \text{fan}_\text{out})`.
 
-    Also called Glorot's. X. Glorot, Y. Bengio, AISTATS 2010, equation 12. As in PyTorch the distribution is not truncated; Keras
-    truncates it at two standard deviations.
+    Also called Glorot's. X. Glorot, Y. Bengio, AISTATS 2010, equation 12. As in PyTorch the distribution is not
+    truncated; Keras truncates it at two standard deviations.
     """
     fan_in, fan_out = fans(shape)
     return normal(shape, std=gain * math.sqrt(2.0 / max(fan_in + fan_out, 1)), dtype=dtype, generator=generator)
@@ -162,7 +163,8 @@ def kaiming_uniform(
 ) -> numpy.ndarray:
     r"""Draw from the uniform distribution on :math:`\pm g \sqrt{3 / \text{fan}}`, the gain g being the nonlinearity's.
 
-    Also called He's. K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equations 10 and 14 to 15.
+    Also called He's. K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equations
+    10, 14 and 15.
 
     Parameters
     ----------
@@ -213,7 +215,7 @@ def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator 
 
 
 def lecun_normal(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
-    r"""Draw from the normal distribution of variance :math:`1 / \text{fan}_\text{in}`; source as :func:`lecun_uniform`."""
+    r"""Draw from the normal distribution of variance :math:`1 / \text{fan}_\text{in}`; see :func:`lecun_uniform`."""
     return kaiming_normal(shape, nonlinearity="linear", dtype=dtype, generator=generator)
 
 
@@ -229,8 +231,8 @@ def orthogonal(
     All axes but the first are taken together as the columns. The matrix is Q of the QR factors of a normal one, each
     column's sign that of R's diagonal, which makes it uniform over all such matrices (F. Mezzadri, "How to generate
     random matrices from the classical compact groups", Notices of the AMS 54 (2007)).
-    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
-    ICLR 2014.
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks", ICLR 2014.
 
     Raises
     ------
@@ -285,8 +287,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
     1 for linear maps and the sigmoid, 5/3 for tanh, :math:`\sqrt 2` for ReLU, :math:`\sqrt{2 / (1 + a^2)}` for leaky
     ReLU of slope a (0.01 unless given), 3/4 for SELU. For activations that PyTorch has no entry for
-    (elu, gelu, silu, softplus) it is :math:`1 / \sqrt{E\,f(z)^2}`, z standard normal, which is what He et al.'s
-    argument asks for (and gives :math:`\sqrt 2` for ReLU).
+    (elu, gelu, silu, softplus) it is :math:`1 / \sqrt{E\,f(z)^2}`, z standard normal: unit mean square in, unit mean
+    square out. This is what He et al.'s argument asks for, and gives :math:`\sqrt 2` for ReLU.
 
     Parameters
     ----------
@@ -370,8 +372,8 @@ _NAMED: dict[str, Initializer] = {
 def get(initializer: str | Initializer) -> Initializer:
     """Return the initialiser of that name (Keras's and PyTorch's names), or the callable itself.
 
-    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array; ``functools.partial`` of a function here
-    sets its options.
+    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array; ``functools.partial`` of a function
+    here sets its options.
 
     Raises
     ------

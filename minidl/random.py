@@ -8,7 +8,10 @@ import numpy
 
 from minidl.errors import ParameterError
 
-__all__ = ["generator", "seed"]
+__all__ = ["Source", "as_generator", "generator", "seed"]
+
+Source = int | numpy.random.Generator | None
+"""What functions that draw random numbers take: a seed, a generator, or None for the context's generator."""
 
 _generator: ContextVar[numpy.random.Generator | None] = ContextVar("minidl_generator", default=None)
 
@@ -31,9 +34,7 @@ def seed(n: int) -> None:
     >>> seed(7); generator().normal() == first
     True
     """
-    if isinstance(n, bool) or not isinstance(n, (int, numpy.integer)) or n < 0:
-        raise ParameterError(f"seed: expected a non-negative integer, got {n!r}")
-    _generator.set(numpy.random.default_rng(int(n)))
+    _generator.set(_seeded(n, "seed"))
 
 
 def generator() -> numpy.random.Generator:
@@ -43,3 +44,42 @@ def generator() -> numpy.random.Generator:
         found = numpy.random.default_rng()
         _generator.set(found)
     return found
+
+
+def as_generator(source: Source, where: str = "random_state") -> numpy.random.Generator:
+    """Return the generator that a seed, a generator or None stands for.
+
+    Parameters
+    ----------
+    source : int, numpy.random.Generator or None
+        A seed starts a new generator, a generator is returned as it is, and None is :func:`generator`.
+    where : str
+        The argument's name, for the message.
+
+    Raises
+    ------
+    ParameterError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> as_generator(3).normal() == as_generator(3).normal()
+    True
+    >>> as_generator(None) is generator()
+    True
+    """
+    if source is None:
+        return generator()
+    if isinstance(source, numpy.random.Generator):
+        return source
+    if isinstance(source, numpy.random.RandomState):
+        raise ParameterError(
+            f"{where}: expected an integer or a numpy.random.Generator, got a RandomState of old NumPy"
+        )
+    return _seeded(source, where)
+
+
+def _seeded(n: int, where: str) -> numpy.random.Generator:
+    if isinstance(n, bool) or not isinstance(n, (int, numpy.integer)) or n < 0:
+        raise ParameterError(f"{where}: expected a non-negative integer, got {n!r}")
+    return numpy.random.default_rng(int(n))

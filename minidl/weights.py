@@ -74,7 +74,7 @@ def save_file(
         If the package safetensors is not installed.
     """
     safetensors = _safetensors("saving weights")
-    content = safetensors.numpy.save({k: numpy.ascontiguousarray(v) for k, v in state_dict.items()}, metadata=metadata)
+    content = safetensors.numpy.save({k: numpy.asarray(v, order="C") for k, v in state_dict.items()}, metadata=metadata)
     write_atomically(path, content)
 
 

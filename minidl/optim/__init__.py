@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from minidl.errors import UnknownNameError
-from minidl.optim import schedules
-from minidl.optim.adaptive import Adagrad, Adam, AdamW, RMSprop
+from minidl.optim.adagrad import Adagrad
+from minidl.optim.adam import Adam, AdamW
 from minidl.optim.clip import clip_grad_norm, clip_grad_value
-from minidl.optim.optimizer import Optimizer
+from minidl.optim.one_cycle import OneCycleLR
+from minidl.optim.optimizer import Group, Optimizer
+from minidl.optim.plateau import ReduceLROnPlateau
+from minidl.optim.rmsprop import RMSprop
+from minidl.optim.schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+    StepLR,
+)
 from minidl.optim.sgd import SGD
 
 __all__ = [
@@ -16,15 +30,25 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "Group",
+    "LRScheduler",
+    "LambdaLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
     "Optimizer",
     "RMSprop",
+    "ReduceLROnPlateau",
+    "SequentialLR",
+    "StepLR",
     "clip_grad_norm",
     "clip_grad_value",
     "get",
-    "schedules",
 ]
 
-_NAMED: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+_NAMED: Mapping[str, tuple[type[Optimizer], dict[str, Any]]] = {
     "adagrad": (Adagrad, {"lr": 0.001}),
     "adam": (Adam, {"lr": 0.001}),
     "adamw": (AdamW, {"lr": 0.001}),
@@ -34,8 +58,18 @@ _NAMED: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 def get(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
-    """Return the optimiser of a Keras name and the settings in which Keras's defaults differ.
+    """Return the optimiser of a Keras name and the settings that it then starts with.
 
+    The learning rates are Keras's: 0.01 for ``"sgd"``, 0.001 for ``"adam"``, ``"adamw"``, ``"rmsprop"`` (with alpha
+    0.9) and ``"adagrad"``. Everything else is as the class has it.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name; the message lists those there are.
+
+    Examples
+    --------
     >>> get("sgd")
     (<class 'minidl.optim.sgd.SGD'>, {'lr': 0.01})
     """

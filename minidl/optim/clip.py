@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy
 
-from minidl import weights
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.layers.parameter import Parameter
+from minidl.ops import Array, namespace
+from minidl.optim.segments import segments, unique_parameters
 
 __all__ = ["clip_grad_norm", "clip_grad_value"]
 
@@ -19,7 +21,8 @@ def clip_grad_norm(
     r"""Scale all gradients so that their joint norm is at most ``max_norm``; return the norm before.
 
     :math:`g \leftarrow g \cdot \min(1, c / (\lVert g \rVert + 10^{-6}))`, the norm taken over all parameters together.
-    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
+    algorithm 1.
 
     Parameters
     ----------
@@ -27,9 +30,16 @@ def clip_grad_norm(
     max_norm : float
         c; positive.
     norm_type : float
-        p of the p-norm; ``float("inf")`` for the largest absolute value.
+        p of the p-norm, positive; ``math.inf`` for the largest absolute value.
     error_if_nonfinite : bool
-        Raise NonFiniteError instead of scaling by nan.
+        Raise instead of scaling by what a nan or infinite norm gives, which is PyTorch's behaviour and the default.
+
+    Raises
+    ------
+    ParameterError
+        If something is no parameter, or ``max_norm`` or ``norm_type`` is not positive.
+    NonFiniteError
+        If asked for, when the norm is nan or infinite; the gradients are unchanged.
 
     Examples
     --------
@@ -42,13 +52,18 @@ def clip_grad_norm(
     """
     if not max_norm > 0:
         raise ParameterError(f"clip_grad_norm: max_norm must be positive, got {max_norm!r}")
-    gradients = [p.grad for p in dict.fromkeys(parameters)]
-    norms = [float(numpy.linalg.norm(weights.to_host(abs(g).reshape(-1)), norm_type)) for g in gradients if g.size]
-    norm = float(numpy.linalg.norm(norms, norm_type)) if norms else 0.0
-    if error_if_nonfinite and not numpy.isfinite(norm):
-        raise NonFiniteError(f"clip_grad_norm: the norm of the gradients is {norm}")
+    if not norm_type > 0:
+        raise ParameterError(f"clip_grad_norm: norm_type must be positive, got {norm_type!r}")
+    runs = segments(unique_parameters(parameters, "clip_grad_norm"))
+    gradients = [segment.gradients() for segment in runs if segment.values.size]
+    norm = _norm(numpy.array([_norm(gradient, norm_type) for gradient in gradients] or [0.0]), norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise NonFiniteError(
+            f"clip_grad_norm: the norm of the gradients is {norm}; look for the first layer whose output "
+            "or gradient is not finite"
+        )
     factor = max_norm / (norm + 1e-6)
-    if not factor >= 1.0:
+    if not factor >= 1.0:  # written so that a nan norm is seen in the gradients
         for gradient in gradients:
             gradient *= factor
     return norm
@@ -56,6 +71,11 @@ def clip_grad_norm(
 
 def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
     r"""Cut every element of the gradients off at :math:`\pm` ``clip_value``.
+
+    Raises
+    ------
+    ParameterError
+        If something is no parameter, or ``clip_value`` is not positive.
 
     Examples
     --------
@@ -66,5 +86,21 @@ def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
     """
     if not clip_value > 0:
         raise ParameterError(f"clip_grad_value: clip_value must be positive, got {clip_value!r}")
-    for parameter in dict.fromkeys(parameters):
-        parameter.grad[...] = parameter.grad.clip(-clip_value, clip_value)
+    for segment in segments(unique_parameters(parameters, "clip_grad_value")):
+        gradients = segment.gradients()
+        namespace(gradients).clip(gradients, -clip_value, clip_value, out=gradients)
+
+
+def _norm(x: Array, p: float) -> float:
+    """Return the p-norm of a flat array, also where the powers themselves leave the range of its dtype."""
+    xp = namespace(x)
+    if x.dtype.itemsize < 4:
+        x = x.astype("float32")
+    with numpy.errstate(over="ignore"):
+        norm = float(xp.linalg.norm(x, p))
+    if 0.0 < norm < math.inf:
+        return norm
+    largest = float(xp.max(xp.abs(x)))
+    if largest == 0.0 or not math.isfinite(largest) or p == math.inf:
+        return largest
+    return largest * float(xp.linalg.norm(x / largest, p))

@@ -1,257 +1,330 @@
-"""What all optimisers share: flat segments of parameters, their state, and the step."""
+"""What all optimisers share: groups of parameters with their settings, the state, and the step."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import numpy
 
-from minidl import engines
-from minidl.errors import ParameterError
-from minidl.layers.parameter import Parameter, ParameterBuffer
+from minidl import engines, weights
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.layers.parameter import Parameter
 from minidl.ops import Array, namespace
+from minidl.optim.segments import Segment, segments, unique_parameters
 
-__all__ = ["Optimizer", "at_least", "fraction"]
+__all__ = ["Group", "Optimizer"]
 
-
-@dataclass
-class Segment:
-    """A run of parameters that lie one after another in a buffer: values, gradients and state are one array each."""
-
-    buffer: ParameterBuffer
-    start: int
-    stop: int
-    parameters: list[Parameter]
-    state: dict[str, Array] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.whole = self.start == 0 and self.stop == self.buffer.values.size
-        self.values = self.buffer.values[self.start : self.stop]
-
-    def gradients(self) -> Array:
-        """Return the gradients as one array."""
-        flat = self.buffer.gradients()
-        return flat if self.whole else flat[self.start : self.stop]
+Settings = dict[str, Any]
+Check = Callable[[Any], Any]
 
 
-@dataclass
 class Group:
-    """Parameters with settings of their own."""
+    """Parameters that share their settings; ``group["lr"]`` reads one and, with a check, ``group["lr"] = 0.1`` sets it.
 
-    parameters: list[Parameter]
-    settings: dict[str, Any]
-    segments: list[Segment] = field(default_factory=list)
+    Attributes
+    ----------
+    parameters : list of Parameter
+    settings : dict
+        Read it; set through ``group[name] = value``, which checks.
+    initial_lr : float or None
+        The rate at which a schedule found the group.
+    """
+
+    def __init__(self, owner: Optimizer, parameters: list[Parameter], settings: Settings) -> None:
+        self.parameters = parameters
+        self.settings = settings
+        self.segments: list[Segment] = []
+        self.initial_lr: float | None = None
+        self._owner = owner
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters if name == "params" else self.settings[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._owner._set(self, name, value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.settings
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"<{len(self.parameters)} parameters, {shown}>"
 
 
 class Optimizer:
-    """Base of the optimisers: one pass over each flat buffer, through the engine's update op.
+    r"""Base of the optimisers: one pass over each flat buffer, by the engine's update op.
 
-    A subclass names the arrays of state that it keeps (:meth:`state_names`) and calls the op (:meth:`update`).
+    A model's parameters are views of one flat buffer, so that a step is one call of one op for the whole model,
+    however many layers it has. A gradient that no backward has computed since ``zero_grad`` counts as zero: unlike
+    PyTorch, which leaves such a parameter out, its momentum still moves it.
+
+    A subclass has the settings' checks (:attr:`checks`), the names of the arrays that it remembers
+    (:meth:`state_names`), and the call of its op (:meth:`update`).
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        ``model.parameters()``, or groups ``{"params": [...], "lr": ...}`` with settings of their own.
+        ``model.parameters()``, or groups ``{"params": [...], "lr": ...}`` with settings of their own, as in PyTorch.
+        A parameter given twice counts once.
     **settings
-        Numbers that every group has unless it says otherwise.
+        What every group has unless it says otherwise.
+
+    Attributes
+    ----------
+    param_groups : list of Group
+    step_count : int
+        Steps taken.
 
     Raises
     ------
     ParameterError
-        If there are no parameters, something is no parameter, or a setting is outside its range.
+        If there are no parameters, something is no parameter, one is in two groups, a setting is not known, or it is
+        outside its range.
+    NotBuiltError
+        From ``model.parameters()``, if the model has layers that have not seen their input shape.
     """
 
-    checks: Mapping[str, Callable[[Any], str | None]] = {}
-    """For each setting what is wrong with a value, if anything."""
+    checks: ClassVar[Mapping[str, Check]] = {}
+    """For each setting the function that returns it checked, or raises ParameterError saying what it must be."""
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
-        self.defaults = settings
         self.step_count = 0
-        given = list(params)
-        if not given:
-            raise ParameterError(f"{type(self).__name__}: got no parameters; give model.parameters()")
-        self.groups = [self._group(g) for g in (given if isinstance(given[0], Mapping) else [{"params": given}])]
-        every = [p for group in self.groups for p in group.parameters]
-        if len(set(map(id, every))) != len(every):
-            raise ParameterError(f"{type(self).__name__}: a parameter is in more than one group")
-        self._segment()
+        self.defaults = self._checked(settings)
+        self.param_groups = [
+            self._group(self._where(index, given), given) for index, given in enumerate(self._given(params))
+        ]
+        seen: set[Parameter] = set()
+        for index, group in enumerate(self.param_groups):
+            twice = next((p for p in group.parameters if p in seen), None)
+            if twice is not None:
+                raise ParameterError(f"{self._name}: {twice!r} of group {index} is in an earlier group already")
+            seen.update(group.parameters)
+        self._regroup()
 
-    def _group(self, given: Mapping[str, Any]) -> Group:
-        settings = {**self.defaults, **{k: v for k, v in given.items() if k != "params"}}
-        unknown = sorted(set(settings) - set(self.defaults))
-        if unknown:
-            raise ParameterError(f"{type(self).__name__}: unknown settings {unknown}; known: {sorted(self.defaults)}")
-        for name, value in settings.items():
-            problem = self.checks[name](value) if name in self.checks else None
-            if problem:
-                raise ParameterError(f"{type(self).__name__}: {name} {problem}, got {value!r}")
-        parameters = list(dict.fromkeys(given["params"]))
-        for parameter in parameters:
-            if not isinstance(parameter, Parameter):
-                raise ParameterError(
-                    f"{type(self).__name__}: expected minidl.Parameter objects, got {type(parameter).__name__}; give "
-                    "model.parameters()"
-                )
-        if not parameters:
-            raise ParameterError(f"{type(self).__name__}: got no parameters; give model.parameters()")
-        return Group(parameters, settings)
+    # what a subclass defines -----------------------------------------------------------------------------------------
 
-    # state -----------------------------------------------------------------------------------------------------------
-
-    def state_names(self, settings: dict[str, Any]) -> tuple[str, ...]:
-        """Return the names of the state arrays that these settings need, each of the size of the values."""
+    def state_names(self, settings: Settings) -> tuple[str, ...]:
+        """Return the names of the arrays to remember under these settings, each as large as the values."""
         return ()
 
-    def update(
-        self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: dict[str, Any]
-    ) -> None:
-        """Call the engine's update op for one segment."""
-        raise NotImplementedError
+    def initial_state(self, name: str, settings: Settings) -> float:
+        """Return what such an array is filled with at first."""
+        return 0.0
 
-    def _segment(self) -> None:
-        """Group the parameters into runs; carry over state where there is some (a model was put into a larger one)."""
-        for group in self.groups:
-            kept = {
-                id(p): {name: _part(array, segment, p) for name, array in segment.state.items()}
-                for segment in group.segments
-                for p in segment.parameters
-            }
-            group.segments = [self._make_segment(run, group.settings, kept) for run in _runs(group.parameters)]
-        self._segments = [(segment, group.settings) for group in self.groups for segment in group.segments]
-        self._buffers = list(dict.fromkeys(segment.buffer for segment, _ in self._segments))
+    def check_together(self, settings: Settings) -> None:
+        """Raise ParameterError if settings, each right by itself, do not fit together."""
 
-    def _make_segment(self, run: list[Parameter], settings: dict[str, Any], kept: dict[int, Any]) -> Segment:
-        segment = Segment(run[0].buffer, run[0].start, run[-1].start + run[-1].size, run)
-        xp = namespace(segment.values)
-        for name in self.state_names(settings):
-            array = xp.zeros_like(segment.values)
-            for parameter in run:
-                if name in kept.get(id(parameter), {}):
-                    offset = parameter.start - segment.start
-                    array[offset : offset + parameter.size] = xp.asarray(kept[id(parameter)][name])
-            segment.state[name] = array
-        return segment
+    def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
+        """Change the values of one segment, by the engine's update op."""
+        raise NotImplementedError(f"{self._name} defines no update")
 
     # stepping --------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Change every value by one step along its gradient."""
-        for buffer in self._buffers:
-            if buffer.retired:
-                self._segment()
-                break
+        """Change every value by one step."""
+        self._follow()
         self.step_count += 1
         engine = engines.current()
-        for segment, settings in self._segments:
-            self.update(engine, segment.values, segment.gradients(), segment.state, settings)
+        for group in self.param_groups:
+            for segment in group.segments:
+                self.update(engine, segment.values, segment.gradients(), segment.state, group.settings)
 
     def zero_grad(self) -> None:
-        """Set the gradients to zero; parameters of the same buffers that are not optimised here keep theirs."""
-        for segment, _ in self._segments:
+        """Set the gradients to zero; those of parameters that are not optimised here stay."""
+        self._follow()
+        for segment in self._segments():
             if segment.whole:
                 segment.buffer.zero_grad()
             else:
-                segment.gradients()[...] = 0
+                for parameter in segment.parameters:
+                    parameter.grad = 0.0
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All parameters."""
-        return [parameter for group in self.groups for parameter in group.parameters]
+        """All parameters, group by group."""
+        return [parameter for group in self.param_groups for parameter in group.parameters]
 
     @property
     def lr(self) -> float:
-        """The learning rate of the first group; setting it sets every group's."""
-        return self.groups[0].settings["lr"]
+        """The learning rate of the first group; setting it sets that of every group."""
+        return self.param_groups[0]["lr"]
 
     @lr.setter
     def lr(self, new: float) -> None:
-        problem = self.checks["lr"](new)
-        if problem:
-            raise ParameterError(f"{type(self).__name__}: lr {problem}, got {new!r}")
-        for group in self.groups:
-            group.settings["lr"] = float(new)
+        for group in self.param_groups:
+            group["lr"] = new
 
-    # saving ----------------------------------------------------------------------------------------------------------
+    # groups and settings ---------------------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _where(self, index: int, given: Mapping[str, Any]) -> str:
+        return self._name if set(given) == {"params"} else f"{self._name}: group {index}"
+
+    def _given(self, params: Iterable[Any]) -> list[Mapping[str, Any]]:
+        """Return the groups as dicts, whichever way they were given."""
+        if not hasattr(params, "parameters") and isinstance(params, Iterable) and not isinstance(params, Mapping):
+            params = list(params)
+            if any(isinstance(group, Mapping) for group in params):
+                for group in params:
+                    if not isinstance(group, Mapping) or "params" not in group:
+                        raise ParameterError(
+                            f"{self._name}: expected groups to be dicts with the key 'params', got {group!r}"
+                        )
+                return params
+        return [{"params": params}]
+
+    def _group(self, where: str, given: Mapping[str, Any]) -> Group:
+        own = {name: value for name, value in given.items() if name != "params"}
+        parameters = unique_parameters(given["params"], where)
+        if not parameters:
+            raise ParameterError(
+                f"{where}: got no parameters to optimise; give model.parameters() of a model that has some"
+            )
+        return Group(self, parameters, self._checked({**self.defaults, **own}))
+
+    def _checked(self, settings: Settings) -> Settings:
+        """Return the settings, each checked and of its plain Python type."""
+        checked = {name: self._checked_one(name, value) for name, value in settings.items()}
+        self.check_together(checked)
+        return checked
+
+    def _checked_one(self, name: str, value: Any) -> Any:
+        if name not in self.checks:
+            raise ParameterError(f"{self._name}: unknown setting {name!r}; known: {', '.join(sorted(self.checks))}")
+        try:
+            return self.checks[name](value)
+        except ParameterError as error:
+            raise ParameterError(f"{self._name}: {name} {error}") from None
+
+    def _set(self, group: Group, name: str, value: Any) -> None:
+        """Set one setting of a group; forget or begin the arrays that it makes needless or needed."""
+        settings = {**group.settings, name: self._checked_one(name, value)}
+        self.check_together(settings)
+        other_state = self.state_names(settings) != self.state_names(group.settings)
+        group.settings[name] = settings[name]
+        if other_state:
+            self._regroup()
+
+    # state -----------------------------------------------------------------------------------------------------------
+
+    def _segments(self) -> Iterator[Segment]:
+        return (segment for group in self.param_groups for segment in group.segments)
+
+    def _follow(self) -> None:
+        """Go on where the parameters are now, if they were moved (into a larger model, to a GPU, to a precision)."""
+        for segment in self._segments():
+            if segment.buffer.retired and segment.moved():
+                self._regroup()
+                return
+
+    def _regroup(self) -> None:
+        """Find the segments anew and take the state over to them."""
+        for group in self.param_groups:
+            old = {parameter: segment for segment in group.segments for parameter in segment.parameters}
+            group.segments = segments(group.parameters)
+            for segment in group.segments:
+                for name in self.state_names(group.settings):
+                    segment.state[name] = self._state_array(name, segment, group.settings, old)
+
+    def _state_array(self, name: str, segment: Segment, settings: Settings, old: dict[Parameter, Segment]) -> Array:
+        xp = namespace(segment.values)
+        array = xp.zeros_like(segment.values)  # (P,)
+        start = self.initial_state(name, settings)
+        if start:
+            array[...] = start
+        for parameter in segment.parameters:
+            before = old.get(parameter)
+            if before is not None and name in before.state:
+                kept = before.part(before.state[name], parameter)
+                segment.part(array, parameter)[...] = (
+                    kept if namespace(kept) is xp else xp.asarray(weights.to_host(kept))
+                )
+        return array
 
     def state_dict(self) -> dict[str, numpy.ndarray]:
-        """Return the step count, the settings' numbers and the state of each parameter, as host arrays by name."""
-        found: dict[str, numpy.ndarray] = {"step": numpy.array(self.step_count)}
-        for g, group in enumerate(self.groups):
+        """Return everything that the next step depends on, as arrays on the host.
+
+        ``step`` is the number of steps taken, ``groups.G.NAME`` a setting of group G, and ``state.G.I.NAME`` what is
+        remembered of the I-th parameter of that group, in its shape. All are arrays (0-d for numbers), so a
+        safetensors file holds them as they are.
+        """
+        self._follow()
+        found: dict[str, numpy.ndarray] = {"step": numpy.asarray(self.step_count)}
+        for g, group in enumerate(self.param_groups):
             for name, value in group.settings.items():
-                found[f"groups.{g}.{name}"] = numpy.asarray(value, dtype=numpy.float64)
-            for segment in group.segments:
-                for parameter in segment.parameters:
-                    position = group.parameters.index(parameter)
-                    for name, array in segment.state.items():
-                        found[f"state.{g}.{position}.{name}"] = _part(array, segment, parameter)
+                found[f"groups.{g}.{name}"] = numpy.asarray(value)
+            for key, view in self._state_views(g):
+                found[key] = weights.to_host(view).copy()
         return found
 
-    def load_state_dict(self, state_dict: Mapping[str, numpy.ndarray]) -> None:
-        """Take over what :meth:`state_dict` returned of an optimiser for the same model.
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned, of an optimiser of this kind for parameters of these shapes.
+
+        Nothing is changed unless everything fits.
 
         Raises
         ------
         ParameterError
-            If names or sizes do not fit; nothing is changed then.
+            If an entry is missing or unexpected, or a setting is outside its range.
+        ShapeError
+            If an array has another shape than its parameter.
+        DtypeError
+            If an array does not hold floating-point numbers.
         """
-        own = self.state_dict()
-        if set(own) != set(state_dict) or any(own[k].shape != numpy.shape(state_dict[k]) for k in own):
-            raise ParameterError(f"{type(self).__name__}: the state is of another optimiser or model")
-        self.step_count = int(state_dict["step"])
-        for g, group in enumerate(self.groups):
-            for name, value in group.settings.items():
-                group.settings[name] = _like(value, numpy.asarray(state_dict[f"groups.{g}.{name}"]))
-            for segment in group.segments:
-                for parameter in segment.parameters:
-                    position = group.parameters.index(parameter)
-                    offset = parameter.start - segment.start
-                    for name, array in segment.state.items():
-                        new = namespace(array).asarray(state_dict[f"state.{g}.{position}.{name}"])
-                        array[offset : offset + parameter.size] = new
+        self._follow()
+        found = {name: weights.to_host(value) for name, value in state_dict.items()}
+        settings = [self._restored(found, g) for g in range(len(self.param_groups))]
+        expected: dict[str, tuple[int, ...] | None] = {"step": ()}
+        expected |= {f"groups.{g}.{name}": None for g, own in enumerate(settings) for name in own}
+        for g, group in enumerate(self.param_groups):
+            for i, parameter in enumerate(group.parameters):
+                expected |= {f"state.{g}.{i}.{name}": parameter.shape for name in self.state_names(settings[g])}
+        self._compare(found, expected)
+        self.step_count = int(found["step"])
+        for group, own in zip(self.param_groups, settings, strict=True):
+            group.settings = own
+        self._regroup()
+        for g in range(len(self.param_groups)):
+            for key, view in self._state_views(g):
+                view[...] = namespace(view).asarray(found[key], dtype=view.dtype)
+
+    def _state_views(self, g: int) -> Iterator[tuple[str, Array]]:
+        """Yield the key and the view of everything remembered of group g."""
+        group = self.param_groups[g]
+        index = {parameter: i for i, parameter in enumerate(group.parameters)}
+        for segment in group.segments:
+            for parameter in segment.parameters:
+                for name, array in segment.state.items():
+                    yield f"state.{g}.{index[parameter]}.{name}", segment.part(array, parameter)
+
+    def _restored(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
+        missing = [key for name in self.defaults if (key := f"groups.{g}.{name}") not in found]
+        if missing:
+            raise ParameterError(f"{self._name}.load_state_dict: of another optimiser; missing: {', '.join(missing)}")
+        return self._checked({name: found[f"groups.{g}.{name}"].tolist() for name in self.defaults})
+
+    def _compare(self, found: Mapping[str, numpy.ndarray], expected: Mapping[str, tuple[int, ...] | None]) -> None:
+        """Refuse a state that is not for this optimiser."""
+        where = f"{self._name}.load_state_dict"
+        missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        if missing or unexpected:
+            raise ParameterError(
+                f"{where}: the state is of another optimiser or model; missing: {', '.join(missing) or 'none'}; "
+                f"unexpected: {', '.join(unexpected) or 'none'}"
+            )
+        for key, shape in expected.items():
+            if shape is not None and found[key].shape != shape:
+                raise ShapeError(f"{where}: {key} must have shape {shape}, got {found[key].shape}")
+            if key.startswith("state.") and found[key].dtype.kind != "f":
+                raise DtypeError(f"{where}: {key} must be floating-point, got dtype {found[key].dtype}")
+        if found["step"].dtype.kind not in "iu" or found["step"] < 0:
+            raise ParameterError(f"{where}: step must be a non-negative integer, got {found['step']!r}")
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.groups[0].settings.items())
-        return f"{type(self).__name__}({shown})"
-
-
-def _runs(parameters: list[Parameter]) -> list[list[Parameter]]:
-    """Split parameters into maximal runs that lie one after another in one buffer."""
-    order = sorted(range(len(parameters)), key=lambda i: (id(parameters[i].buffer), parameters[i].start))
-    runs: list[list[Parameter]] = []
-    for parameter in (parameters[i] for i in order):
-        last = runs[-1][-1] if runs else None
-        if last is not None and last.buffer is parameter.buffer and last.start + last.size == parameter.start:
-            runs[-1].append(parameter)
-        else:
-            runs.append([parameter])
-    return runs
-
-
-def _part(array: Array, segment: Segment, parameter: Parameter) -> numpy.ndarray:
-    start = sum(p.size for p in segment.parameters[: segment.parameters.index(parameter)])
-    part = array[start : start + parameter.size]
-    return numpy.array(part.get() if hasattr(part, "get") else part)
-
-
-def _like(old: Any, new: numpy.ndarray) -> Any:
-    if isinstance(old, tuple):
-        return tuple(float(v) for v in new)
-    return bool(new) if isinstance(old, bool) else float(new)
-
-
-def at_least(low: float, strictly: bool = False) -> Callable[[Any], str | None]:
-    """Return a check for a finite number not below ``low``."""
-
-    def check(value: Any) -> str | None:
-        fine = isinstance(value, (int, float)) and math.isfinite(value) and (value > low if strictly else value >= low)
-        return None if fine else f"must be a finite number {'above' if strictly else 'of at least'} {low}"
-
-    return check
-
-
-def fraction(value: Any) -> str | None:
-    """Check for a number from 0 up to, but not including, 1."""
-    return None if isinstance(value, (int, float)) and 0.0 <= value < 1.0 else "must be from 0 up to but not including 1"
+        shown = [f"{name}={value!r}" for name, value in self.param_groups[0].settings.items()]
+        groups = f"{len(self.param_groups)} groups, the first: " if len(self.param_groups) > 1 else ""
+        return f"{self._name}({groups}{', '.join(shown)})"

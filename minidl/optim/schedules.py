@@ -1,195 +1,268 @@
-r"""Learning-rate schedules, as functions of the number of epochs (or steps) done.
+r"""Learning-rate schedules: the rate as a function of the number of steps (epochs, or batches) done.
 
-Each holds an optimiser, remembers its groups' initial rates :math:`\eta_0`, and sets the rates when ``step()`` is called,
-which is once after every epoch (or batch, if the numbers are meant so). All are in closed form: the rate depends on the
-count alone, not on the rates before.
+Names and arguments are those of ``torch.optim.lr_scheduler``. A schedule sets its optimiser's rates at once, for t = 0,
+and each ``step()`` counts one: call it after every epoch, or after every batch if the numbers are meant so. All but
+``ReduceLROnPlateau`` are closed forms: the rate depends on t and on the initial rate :math:`\eta_0` alone, not on the
+rates before, so nothing accumulates and a rate set by hand in between lasts until the next ``step()``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from minidl.errors import ParameterError
+from minidl.optim.checks import check_state, count, non_negative, setting
 from minidl.optim.optimizer import Optimizer
 
 __all__ = [
     "CosineAnnealingLR",
     "ExponentialLR",
+    "LRScheduler",
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
-    "ReduceLROnPlateau",
-    "Schedule",
+    "SequentialLR",
     "StepLR",
 ]
 
 
-class Schedule:
-    """Base: a factor for the initial rates as a function of the count.
+class LRScheduler:
+    r"""Base: a subclass gives the rate as a function of :math:`\eta_0` and t (:meth:`rate`).
 
     Parameters
     ----------
     optimizer : Optimizer
+
+    Attributes
+    ----------
+    base_lrs : list of float
+        :math:`\eta_0` of each group: its rate when its first schedule was made.
+    last_epoch : int
+        t, the steps counted.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise ParameterError(f"{type(self).__name__}: expected a minidl optimizer, got {optimizer!r}")
         self.optimizer = optimizer
-        self.initial = [group.settings["lr"] for group in optimizer.groups]
-        self.count = 0
-        self._apply()
+        for group in optimizer.param_groups:
+            if group.initial_lr is None:
+                group.initial_lr = group["lr"]
+        self.base_lrs = [float(group.initial_lr or 0.0) for group in optimizer.param_groups]
+        self.last_epoch = 0
+        self._apply(0)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        raise NotImplementedError
+    def rate(self, base: float, t: int) -> float:
+        """Return the rate at step t of a group whose initial rate is ``base``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no rate")
 
     def step(self) -> None:
-        """Count one and set the rates."""
-        self.count += 1
-        self._apply()
+        """Count one step and set the rates."""
+        self._apply(self.last_epoch + 1)
+        self.last_epoch += 1
 
-    def _apply(self) -> None:
-        for group, initial in zip(self.optimizer.groups, self.initial, strict=True):
-            group.settings["lr"] = self.rate(initial, self.count)
+    def _apply(self, t: int) -> None:
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = self.rate(base, t)
+
+    def get_last_lr(self) -> list[float]:
+        """Return each group's rate as it is now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return t and the initial rates, plain numbers."""
+        return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; sets the rates.
+
+        Raises
+        ------
+        ParameterError
+            If it is not the state of a schedule for as many groups.
+        """
+        check_state(self, state_dict, self.state_dict())
+        rates = [non_negative(rate) for rate in state_dict["base_lrs"]]
+        if len(rates) != len(self.base_lrs):
+            raise ParameterError(
+                f"{type(self).__name__}.load_state_dict: expected {len(self.base_lrs)} initial rates, one for each "
+                f"group, got {len(rates)}"
+            )
+        self.base_lrs, self.last_epoch = rates, int(state_dict["last_epoch"])
+        self._apply(self.last_epoch)
 
 
-class LambdaLR(Schedule):
-    """The initial rate times ``lr_lambda(count)``."""
+class LambdaLR(LRScheduler):
+    r"""The initial rate times a function of t: :math:`\eta_0 f(t)`."""
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
+        if not callable(lr_lambda):
+            raise ParameterError(f"LambdaLR: lr_lambda must be a function of the step, got {lr_lambda!r}")
         self.lr_lambda = lr_lambda
         super().__init__(optimizer)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return initial lr_lambda(count)."""
-        return initial * self.lr_lambda(count)
+    def rate(self, base: float, t: int) -> float:
+        """Return base lr_lambda(t)."""
+        return base * self.lr_lambda(t)
 
 
-class StepLR(Schedule):
-    r"""Multiply by gamma every ``step_size`` counts: :math:`\eta_0 \gamma^{\lfloor t / s \rfloor}`.
+class StepLR(LRScheduler):
+    r"""Multiply by gamma every s steps: :math:`\eta_0\, \gamma^{\lfloor t / s \rfloor}`.
 
-    >>> import numpy, minidl as dl
-    >>> optimizer = dl.SGD([dl.Parameter(numpy.zeros(1))], lr=1.0)
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> from minidl.optim import SGD
+    >>> optimizer = SGD([Parameter(numpy.zeros(1))], lr=1.0)
     >>> schedule = StepLR(optimizer, step_size=2)
     >>> schedule.step(); schedule.step(); optimizer.lr
     0.1
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        if step_size < 1:
-            raise ParameterError(f"StepLR: step_size must be positive, got {step_size}")
-        self.step_size, self.gamma = step_size, gamma
+        self.step_size = count("StepLR", "step_size", step_size)
+        self.gamma = setting("StepLR", "gamma", gamma)
         super().__init__(optimizer)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        return initial * self.gamma ** (count // self.step_size)
+    def rate(self, base: float, t: int) -> float:
+        """Return base gamma^(t // step_size)."""
+        return base * self.gamma ** (t // self.step_size)
 
 
-class MultiStepLR(Schedule):
-    """Multiply by gamma at each of the milestones."""
+class MultiStepLR(LRScheduler):
+    """Multiply by gamma at each milestone (twice at one that is given twice)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        self.milestones = sorted(count("MultiStepLR", "a milestone", m, least=0) for m in milestones)
+        self.gamma = setting("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        return initial * self.gamma ** sum(count >= milestone for milestone in self.milestones)
+    def rate(self, base: float, t: int) -> float:
+        """Return base gamma^(number of milestones reached)."""
+        return base * self.gamma ** bisect_right(self.milestones, t)
 
 
-class ExponentialLR(Schedule):
-    r"""Multiply by gamma each time: :math:`\eta_0 \gamma^t`."""
+class ExponentialLR(LRScheduler):
+    r"""Multiply by gamma at each step: :math:`\eta_0\, \gamma^t`."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
-        self.gamma = gamma
+        self.gamma = setting("ExponentialLR", "gamma", gamma)
         super().__init__(optimizer)
 
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        return initial * self.gamma**count
+    def rate(self, base: float, t: int) -> float:
+        """Return base gamma^t."""
+        return base * self.gamma**t
 
 
-class LinearLR(Schedule):
-    """Move the factor from ``start_factor`` to ``end_factor`` over ``total_iters`` counts: a warm-up."""
+class LinearLR(LRScheduler):
+    r"""Move the factor of :math:`\eta_0` in a straight line over the first T steps: a warm-up.
 
-    def __init__(
-        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
-    ) -> None:
-        if total_iters < 1:
-            raise ParameterError(f"LinearLR: total_iters must be positive, got {total_iters}")
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
-        super().__init__(optimizer)
-
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        done = min(count, self.total_iters) / self.total_iters
-        return initial * (self.start_factor + (self.end_factor - self.start_factor) * done)
-
-
-class CosineAnnealingLR(Schedule):
-    r"""Half a cosine: :math:`\eta_{min} + \tfrac12 (\eta_0 - \eta_{min}) (1 + \cos(\pi t / T))`.
-
-    I. Loshchilov, F. Hutter, "SGDR", ICLR 2017, equation 5, without restarts.
-    """
-
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        if T_max < 1:
-            raise ParameterError(f"CosineAnnealingLR: T_max must be positive, got {T_max}")
-        self.T_max, self.eta_min = T_max, eta_min
-        super().__init__(optimizer)
-
-    def rate(self, initial: float, count: int) -> float:
-        """Return the rate after ``count`` steps."""
-        return self.eta_min + (initial - self.eta_min) * (1 + math.cos(math.pi * count / self.T_max)) / 2
-
-
-class ReduceLROnPlateau:
-    """Multiply by ``factor`` when a number has not improved for more than ``patience`` counts.
+    :math:`\eta_0\, (f_0 + (f_1 - f_0) \min(t, T) / T)`. P. Goyal et al., "Accurate, large minibatch SGD",
+    arXiv:1706.02677 (2017), section 2.2.
 
     Parameters
     ----------
     optimizer : Optimizer
-    mode : str
-        ``"min"`` or ``"max"``: which way is better.
-    factor, patience, threshold, cooldown, min_lr
-        As in PyTorch; the threshold is relative.
+    start_factor, end_factor : float
+        :math:`f_0`, above 0 and at most 1, and :math:`f_1`, from 0 to 1.
+    total_iters : int
+        T.
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        mode: str = "min",
-        factor: float = 0.1,
-        patience: int = 10,
-        threshold: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
+        self, optimizer: Optimizer, start_factor: float = 1.0 / 3.0, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        if mode not in ("min", "max"):
-            raise ParameterError(f"ReduceLROnPlateau: mode must be 'min' or 'max', got {mode!r}")
-        if not 0 < factor < 1:
-            raise ParameterError(f"ReduceLROnPlateau: factor must be between 0 and 1, got {factor!r}")
-        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
-        self.threshold, self.cooldown, self.min_lr = threshold, cooldown, min_lr
-        self.best = math.inf if mode == "min" else -math.inf
-        self.bad = self.waiting = 0
+        if not 0 < start_factor <= 1 or not 0 <= end_factor <= 1:
+            raise ParameterError(
+                "LinearLR: start_factor must be above 0 and at most 1, end_factor from 0 to 1, got "
+                f"{start_factor!r} and {end_factor!r}"
+            )
+        self.start_factor, self.end_factor = start_factor, end_factor
+        self.total_iters = count("LinearLR", "total_iters", total_iters)
+        super().__init__(optimizer)
 
-    def step(self, metric: float) -> None:
-        """Look at the newest number."""
-        metric = float(metric)
-        if self.mode == "min":
-            better = metric < self.best * (1 - self.threshold)
-        else:
-            better = metric > self.best * (1 + self.threshold)
-        if better:
-            self.best, self.bad = metric, 0
-        else:
-            self.bad += 1
-        if self.waiting > 0:
-            self.waiting -= 1
-            self.bad = 0
-        if self.bad > self.patience:
-            for group in self.optimizer.groups:
-                group.settings["lr"] = max(group.settings["lr"] * self.factor, self.min_lr)
-            self.waiting, self.bad = self.cooldown, 0
+    def rate(self, base: float, t: int) -> float:
+        """Return base times the factor."""
+        return base * (self.start_factor + (self.end_factor - self.start_factor) * min(t / self.total_iters, 1.0))
+
+
+class CosineAnnealingLR(LRScheduler):
+    r"""Half a cosine wave down to eta_min: :math:`\eta_{min} + (\eta_0 - \eta_{min}) (1 + \cos(\pi t / T)) / 2`.
+
+    Beyond T it comes up again, as in PyTorch. I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm
+    restarts", ICLR 2017, equation 5, without the restarts.
+    """
+
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        self.T_max = count("CosineAnnealingLR", "T_max", T_max)
+        self.eta_min = setting("CosineAnnealingLR", "eta_min", eta_min)
+        super().__init__(optimizer)
+
+    def rate(self, base: float, t: int) -> float:
+        """Return the point on the cosine."""
+        return self.eta_min + (base - self.eta_min) * (1.0 + math.cos(math.pi * t / self.T_max)) / 2.0
+
+
+class SequentialLR(LRScheduler):
+    """One schedule after another: each takes over at its milestone and counts from 0 there.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    schedulers : sequence of LRScheduler
+        All of this optimiser; no ``ReduceLROnPlateau``, whose rates are no function of the step.
+    milestones : sequence of int
+        Where the second, the third ... begins: one fewer than there are schedules.
+
+    Examples
+    --------
+    A warm-up of 5 epochs, then half a cosine over 95:
+
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> from minidl.optim import Adam
+    >>> optimizer = Adam([Parameter(numpy.zeros(1))], lr=0.01)
+    >>> warmup, cosine = LinearLR(optimizer, 0.1, total_iters=5), CosineAnnealingLR(optimizer, 95)
+    >>> schedule = SequentialLR(optimizer, [warmup, cosine], milestones=[5])
+    >>> optimizer.lr
+    0.001
+    >>> for epoch in range(5):
+    ...     schedule.step()
+    >>> optimizer.lr
+    0.01
+    """
+
+    def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
+        self.schedulers = list(schedulers)
+        self.milestones = [count("SequentialLR", "a milestone", m) for m in milestones]
+        if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
+            raise ParameterError(
+                f"SequentialLR: {len(self.schedulers)} schedules need one milestone fewer, got {len(self.milestones)}"
+            )
+        if self.milestones != sorted(self.milestones):
+            raise ParameterError(f"SequentialLR: milestones must ascend, got {self.milestones}")
+        for schedule in self.schedulers:
+            if not isinstance(schedule, LRScheduler) or schedule.optimizer is not optimizer:
+                raise ParameterError(f"SequentialLR: {schedule!r} is no closed-form schedule of this optimizer")
+        super().__init__(optimizer)
+
+    def _apply(self, t: int) -> None:
+        index = bisect_right(self.milestones, t)
+        begin = self.milestones[index - 1] if index else 0
+        self.schedulers[index]._apply(t - begin)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return t, the initial rates, and the states of the schedules inside."""
+        return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; sets the rates."""
+        check_state(self, state_dict, self.state_dict())
+        for schedule, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
+            schedule.load_state_dict(state)
+        self.base_lrs, self.last_epoch = list(state_dict["base_lrs"]), int(state_dict["last_epoch"])
+        self._apply(self.last_epoch)

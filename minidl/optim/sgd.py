@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from minidl.errors import ParameterError
 from minidl.ops import Array
-from minidl.optim.optimizer import Optimizer, at_least
+from minidl.optim.checks import flag, non_negative, number
+from minidl.optim.optimizer import Check, Optimizer, Settings
 
 __all__ = ["SGD"]
 
@@ -15,29 +16,49 @@ __all__ = ["SGD"]
 class SGD(Optimizer):
     r"""Stochastic gradient descent, with momentum, dampening and Nesterov's variant.
 
-    :math:`b \leftarrow \mu b + (1 - \tau) g`, :math:`\theta \leftarrow \theta - \eta b`; see ``minidl.ops.sgd_update`` for
-    all variants and sources.
+    .. math::
+
+        g &\leftarrow g + \lambda\theta \\
+        b &\leftarrow \mu b + (1 - \tau)\, g \qquad (b = g \text{ at the first step}) \\
+        \theta &\leftarrow \theta - \eta\, b \qquad (\theta - \eta\,(g + \mu b) \text{ with Nesterov's variant})
+
+    B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); Y. Nesterov, "A method for
+    solving the convex programming problem with convergence rate O(1/k^2)" (1983), in the form of I. Sutskever, J.
+    Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013.
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        ``model.parameters()``, or groups with settings of their own.
+        As for :class:`Optimizer`.
     lr : float
-        The learning rate; Keras's default, since PyTorch's 1e-3 is for Adam.
+        :math:`\eta`; 0.01 unless said otherwise, as in Keras (PyTorch's is 0.001).
     momentum, dampening, weight_decay : float
+        :math:`\mu`, :math:`\tau` and :math:`\lambda`.
     nesterov : bool
         Needs momentum and no dampening.
 
+    Raises
+    ------
+    ParameterError
+        If a setting is outside its range, or as :class:`Optimizer` says.
+
     Examples
     --------
-    >>> import numpy, minidl as dl
-    >>> p = dl.Parameter(numpy.array([1.0]))
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> p = Parameter(numpy.array([1.0]))
     >>> optimizer = SGD([p], lr=0.5)
     >>> p.grad[...] = 1.0; optimizer.step(); p.value
     array([0.5])
     """
 
-    checks = {"lr": at_least(0), "momentum": at_least(0), "weight_decay": at_least(0)}
+    checks: ClassVar[Mapping[str, Check]] = {
+        "lr": non_negative,
+        "momentum": non_negative,
+        "dampening": number,
+        "weight_decay": non_negative,
+        "nesterov": flag,
+    }
 
     def __init__(
         self,
@@ -51,19 +72,19 @@ class SGD(Optimizer):
         super().__init__(
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
-        for group in self.groups:
-            s = group.settings
-            if s["nesterov"] and (s["momentum"] <= 0 or s["dampening"] != 0):
-                raise ParameterError("SGD: nesterov needs a momentum above 0 and dampening 0")
 
-    def state_names(self, settings: dict[str, Any]) -> tuple[str, ...]:
+    def check_together(self, settings: Settings) -> None:
+        """Nesterov's variant is defined with momentum and without dampening."""
+        if settings["nesterov"] and (settings["momentum"] == 0 or settings["dampening"] != 0):
+            raise ParameterError(
+                f"{self._name}: nesterov needs a momentum above 0 and dampening 0, got momentum="
+                f"{settings['momentum']!r} and dampening={settings['dampening']!r}"
+            )
+
+    def state_names(self, settings: Settings) -> tuple[str, ...]:
         """Return the momentum buffer's name, if there is momentum."""
         return ("momentum_buffer",) if settings["momentum"] else ()
 
-    def update(
-        self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: dict[str, Any]
-    ) -> None:
+    def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Call ``sgd_update``."""
-        engine.sgd_update(
-            values, gradients, state.get("momentum_buffer"), **settings, first_step=self.step_count == 1
-        )
+        engine.sgd_update(values, gradients, state.get("momentum_buffer"), first_step=self.step_count == 1, **settings)

@@ -1,0 +1,98 @@
+"""Adagrad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from minidl.ops import Array
+from minidl.optim.checks import non_negative
+from minidl.optim.optimizer import Check, Optimizer, Settings
+
+__all__ = ["Adagrad"]
+
+
+class Adagrad(Optimizer):
+    r"""Adagrad: each coordinate's rate falls with the sum of its squared gradients.
+
+    .. math::
+
+        g &\leftarrow g + \lambda\theta \\
+        s &\leftarrow s + g^2 \\
+        \theta &\leftarrow \theta - \frac{\eta}{1 + (t - 1)\, d} \cdot \frac{g}{\sqrt s + \epsilon}
+
+    for the step t, from 1. J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and
+    stochastic optimization", JMLR 12 (2011), the diagonal form of figure 1.
+
+    Parameters
+    ----------
+    params : list of Parameter, or list of dict
+        As for :class:`Optimizer`.
+    lr, lr_decay, weight_decay : float
+        :math:`\eta`, d and :math:`\lambda`.
+    initial_accumulator_value : float
+        What s starts from.
+    eps : float
+        :math:`\epsilon`.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is outside its range, or as :class:`Optimizer` says.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> p = Parameter(numpy.array([1.0]))
+    >>> optimizer = Adagrad([p], lr=0.1)
+    >>> p.grad[...] = 7.0; optimizer.step(); p.value.round(6)  # the first step has length lr
+    array([0.9])
+    """
+
+    checks: ClassVar[Mapping[str, Check]] = {
+        "lr": non_negative,
+        "lr_decay": non_negative,
+        "weight_decay": non_negative,
+        "initial_accumulator_value": non_negative,
+        "eps": non_negative,
+    }
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 0.01,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+        )
+
+    def state_names(self, settings: Settings) -> tuple[str, ...]:
+        """Return the name of the sum of squares."""
+        return ("square_sum",)
+
+    def initial_state(self, name: str, settings: Settings) -> float:
+        """Return what the sum starts from."""
+        return settings["initial_accumulator_value"]
+
+    def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
+        """Call ``adagrad_update``."""
+        engine.adagrad_update(
+            values,
+            gradients,
+            state["square_sum"],
+            lr=settings["lr"],
+            lr_decay=settings["lr_decay"],
+            eps=settings["eps"],
+            weight_decay=settings["weight_decay"],
+            step=self.step_count,
+        )

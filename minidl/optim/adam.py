@@ -1,0 +1,124 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from minidl.ops import Array
+from minidl.optim.checks import flag, fractions, non_negative
+from minidl.optim.optimizer import Check, Optimizer, Settings
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer):
+    r"""Adam: running means of the gradient and of its square, both corrected for their start at zero.
+
+    .. math::
+
+        g &\leftarrow g + \lambda\theta \\
+        m &\leftarrow \beta_1 m + (1 - \beta_1)\, g \\
+        v &\leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \\
+        \theta &\leftarrow \theta
+            - \eta\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    for the step t, from 1. With ``amsgrad`` the largest v so far takes the place of v in the last line.
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; S. Reddi, S. Kale, S. Kumar,
+    "On the convergence of Adam and beyond", ICLR 2018, algorithm 2, for AMSGrad.
+
+    Parameters
+    ----------
+    params : list of Parameter, or list of dict
+        As for :class:`Optimizer`.
+    lr : float
+        :math:`\eta`.
+    betas : pair of float
+        :math:`\beta_1` and :math:`\beta_2`.
+    eps, weight_decay : float
+        :math:`\epsilon` and :math:`\lambda`.
+    amsgrad : bool
+
+    Raises
+    ------
+    ParameterError
+        If a setting is outside its range, or as :class:`Optimizer` says.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> p = Parameter(numpy.array([1.0]))
+    >>> optimizer = Adam([p], lr=0.1)
+    >>> p.grad[...] = 7.0; optimizer.step(); p.value.round(6)  # the first step has length lr
+    array([0.9])
+    """
+
+    decoupled = False
+    """Whether weight decay shrinks the values themselves rather than adding to the gradient."""
+    checks: ClassVar[Mapping[str, Check]] = {
+        "lr": non_negative,
+        "betas": fractions,
+        "eps": non_negative,
+        "weight_decay": non_negative,
+        "amsgrad": flag,
+    }
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
+
+    def state_names(self, settings: Settings) -> tuple[str, ...]:
+        """Return the names of the two means, and of the largest mean square for AMSGrad."""
+        return ("m", "v", "v_max") if settings["amsgrad"] else ("m", "v")
+
+    def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
+        """Call ``adam_update``."""
+        beta1, beta2 = settings["betas"]
+        engine.adam_update(
+            values,
+            gradients,
+            state["m"],
+            state["v"],
+            state.get("v_max"),
+            lr=settings["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=settings["eps"],
+            weight_decay=settings["weight_decay"],
+            decoupled=self.decoupled,
+            step=self.step_count,
+        )
+
+
+class AdamW(Adam):
+    r"""Adam with decoupled weight decay: :math:`\theta \leftarrow (1 - \eta\lambda)\,\theta`, then Adam without decay.
+
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2 (its schedule multiplier
+    is the learning rate here, as in PyTorch).
+
+    Parameters
+    ----------
+    params, lr, betas, eps, weight_decay, amsgrad
+        As for :class:`Adam`; the decay is 0.01 unless said otherwise.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)

@@ -1,0 +1,126 @@
+"""Reducing the learning rate when a number stops improving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from minidl.errors import ParameterError
+from minidl.optim.checks import check_state, count, setting
+from minidl.optim.optimizer import Optimizer
+
+__all__ = ["ReduceLROnPlateau"]
+
+
+class ReduceLROnPlateau:
+    """Multiply the rates by ``factor`` once a number has not improved for more than ``patience`` steps.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    mode : str
+        ``"min"`` or ``"max"``: which way is better.
+    factor : float
+        From 0 up to but not including 1.
+    patience : int
+        Steps without improvement that are put up with.
+    threshold : float
+        How much better counts as better.
+    threshold_mode : str
+        ``"rel"``, relative to the size of the best so far, or ``"abs"``. (PyTorch takes the best with its sign, so that
+        for negative numbers even a repeated one counts as better.)
+    cooldown : int
+        Steps after a reduction in which nothing is counted.
+    min_lr : float
+        No rate falls below it.
+    eps : float
+        A reduction smaller than this is left out.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> from minidl.optim import SGD
+    >>> optimizer = SGD([Parameter(numpy.zeros(1))], lr=1.0)
+    >>> schedule = ReduceLROnPlateau(optimizer, patience=1)
+    >>> for loss in (5.0, 5.0, 5.0):
+    ...     schedule.step(loss)
+    >>> optimizer.lr
+    0.1
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        name = type(self).__name__
+        if not isinstance(optimizer, Optimizer):
+            raise ParameterError(f"{name}: expected a minidl optimizer, got {optimizer!r}")
+        if mode not in ("min", "max"):
+            raise ParameterError(f"{name}: mode must be 'min' or 'max', got {mode!r}")
+        if threshold_mode not in ("rel", "abs"):
+            raise ParameterError(f"{name}: threshold_mode must be 'rel' or 'abs', got {threshold_mode!r}")
+        if not 0 <= factor < 1:
+            raise ParameterError(f"{name}: factor must be from 0 up to but not including 1, got {factor!r}")
+        self.optimizer, self.mode, self.factor = optimizer, mode, factor
+        self.threshold, self.threshold_mode = setting(name, "threshold", threshold), threshold_mode
+        self.patience, self.cooldown = count(name, "patience", patience, 0), count(name, "cooldown", cooldown, 0)
+        self.min_lr, self.eps = setting(name, "min_lr", min_lr), setting(name, "eps", eps)
+        self.best = math.inf if mode == "min" else -math.inf
+        self.bad_steps = self.cooldown_left = self.last_epoch = 0
+
+    def _is_better(self, metric: float) -> bool:
+        margin = self.threshold
+        if self.threshold_mode == "rel" and math.isfinite(self.best):
+            margin *= abs(self.best)
+        return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
+
+    def step(self, metrics: float) -> None:
+        """Look at the newest number and reduce the rates if it is time."""
+        self.last_epoch += 1
+        metric = float(metrics)
+        if self._is_better(metric):
+            self.best, self.bad_steps = metric, 0
+        else:
+            self.bad_steps += 1
+        if self.cooldown_left > 0:
+            self.cooldown_left -= 1
+            self.bad_steps = 0
+        if self.bad_steps > self.patience:
+            self._reduce()
+            self.cooldown_left, self.bad_steps = self.cooldown, 0
+
+    def _reduce(self) -> None:
+        for group in self.optimizer.param_groups:
+            new = max(group["lr"] * self.factor, self.min_lr)
+            if group["lr"] - new > self.eps:
+                group["lr"] = new
+
+    def get_last_lr(self) -> list[float]:
+        """Return each group's rate as it is now."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counts and the best so far, plain numbers."""
+        return {name: getattr(self, name) for name in ("best", "bad_steps", "cooldown_left", "last_epoch")}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the rates themselves are in the optimiser's.
+
+        Raises
+        ------
+        ParameterError
+            If it is not the state of such a schedule.
+        """
+        check_state(self, state_dict, self.state_dict())
+        for name, value in state_dict.items():
+            setattr(self, name, float(value) if name == "best" else int(value))

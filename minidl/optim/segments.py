@@ -1,0 +1,111 @@
+"""Runs of parameters that lie one after another in a flat buffer: what one pass of an optimiser goes over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from minidl.errors import ParameterError
+from minidl.layers.parameter import Parameter, ParameterBuffer
+from minidl.ops import Array
+
+__all__ = ["Segment", "segments", "unique_parameters"]
+
+
+@dataclass(eq=False)
+class Segment:
+    """A run of parameters without a gap; their values, gradients and optimiser state are one array each.
+
+    Attributes
+    ----------
+    whole : bool
+        Whether this is the whole buffer, so that zeroing the buffer zeroes nobody else's gradients.
+    state : dict of str to array, shape (P,)
+        What an optimiser remembers, by name.
+    """
+
+    buffer: ParameterBuffer
+    start: int
+    stop: int
+    parameters: list[Parameter]
+    state: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.whole = self.start == 0 and self.stop == self.buffer.values.size
+        self.offsets = {parameter: parameter.start - self.start for parameter in self.parameters}
+
+    @property
+    def values(self) -> Array:
+        """The values, shape (P,)."""
+        flat = self.buffer.values
+        return flat if self.whole else flat[self.start : self.stop]
+
+    def gradients(self) -> Array:
+        """Return the gradients, shape (P,), those not computed since ``zero_grad`` as zeros."""
+        flat = self.buffer.gradients()
+        return flat if self.whole else flat[self.start : self.stop]
+
+    def part(self, array: Array, parameter: Parameter) -> Array:
+        """Return the view of an array of shape (P,) that belongs to one of the parameters, in its shape."""
+        offset = self.offsets[parameter]
+        return array[offset : offset + parameter.size].reshape(parameter.shape)
+
+    def moved(self) -> bool:
+        """Whether a parameter has been moved to another buffer since: its model was put into a larger one."""
+        return self.buffer.retired and any(parameter.buffer is not self.buffer for parameter in self.parameters)
+
+
+def unique_parameters(given: Iterable[Parameter], where: str) -> list[Parameter]:
+    """Return the parameters, each once.
+
+    Raises
+    ------
+    ParameterError
+        If something is no :class:`Parameter`.
+    """
+    if isinstance(given, Parameter):
+        given = [given]
+    if hasattr(given, "parameters") or not isinstance(given, Iterable):
+        raise ParameterError(f"{where}: expected a list of parameters, got {given!r}; give model.parameters()")
+    found = list(given)
+    for parameter in found:
+        if not isinstance(parameter, Parameter):
+            raise ParameterError(
+                f"{where}: expected minidl.Parameter objects, got {type(parameter).__name__}; give model.parameters()"
+            )
+    return list(dict.fromkeys(found))
+
+
+def segments(parameters: Iterable[Parameter]) -> list[Segment]:
+    """Group parameters into as few segments as possible: one for a whole model.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import flatten
+    >>> a, b, c = (Parameter(numpy.zeros(n)) for n in (2, 3, 4))
+    >>> buffers = flatten([a, b, c])
+    >>> [(s.start, s.stop, s.whole) for s in segments([b, a, c])]
+    [(0, 9, True)]
+    >>> [(s.start, s.stop, s.whole) for s in segments([a, c])]
+    [(0, 2, False), (5, 9, False)]
+    """
+    by_buffer: dict[ParameterBuffer, list[Parameter]] = {}
+    for parameter in parameters:
+        by_buffer.setdefault(parameter.buffer, []).append(parameter)
+    found = []
+    for buffer, members in by_buffer.items():
+        members.sort(key=lambda parameter: (parameter.start, parameter.size))
+        run = [members[0]]
+        for parameter in members[1:]:
+            if parameter.start == run[-1].start + run[-1].size:
+                run.append(parameter)
+            else:
+                found.append(_segment(buffer, run))
+                run = [parameter]
+        found.append(_segment(buffer, run))
+    return found
+
+
+def _segment(buffer: ParameterBuffer, run: list[Parameter]) -> Segment:
+    return Segment(buffer, run[0].start, run[-1].start + run[-1].size, run)
