@@ -38,6 +38,8 @@ class Parameter:
     __slots__ = ("_grad", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
 
     buffer: ParameterBuffer
+    start: int
+    _grad: Array
 
     def __init__(self, value: Array, name: str = "") -> None:
         if not hasattr(value, "dtype"):
