@@ -1,0 +1,188 @@
+r"""Agreement of an engine with the formulas, and of the formulas with the oracles.
+
+The engine computes in some dtype; the reference is the formula applied in float64 to the very same numbers. Two
+results agree if they differ by less than
+
+.. math:: \epsilon\,(r + 2 \sqrt{n}) \cdot s + \text{(the smallest normal number)}
+
+with the dtype's machine epsilon, the r other roundings that the catalogue allows the op, the length n of its longest
+sum (whose rounding errors grow like a random walk), and the scale s: of the element itself for the forward of an
+elementwise op, of the largest element of the array otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from minidl.ops import FORMULAS, Array
+from minidl.testing.report import Row
+from minidl.testing.specs import Case, OpSpec
+from minidl.testing.updates import UpdateCase, UpdateSpec, run
+
+__all__ = ["agreement", "as_dtype", "compared", "oracle_agreement", "update_agreement", "upstream_like"]
+
+UPDATE_STEPS = 4
+
+
+def as_dtype(arguments: Sequence[Any], dtype: Any) -> list[Any]:
+    """Return the arguments with the floating arrays among them in a dtype."""
+    return [a.astype(dtype) if getattr(getattr(a, "dtype", None), "kind", "") == "f" else a for a in arguments]
+
+
+def placed(engine: Any, arguments: Sequence[Any]) -> list[Any]:
+    """Return the arguments with the arrays among them where the engine computes."""
+    return [engine.asarray(a) if isinstance(a, numpy.ndarray) else a for a in arguments]
+
+
+def upstream_like(y: Any, dtype: Any, seed: int = 0, reduced: bool = False) -> Any:
+    """Draw an upstream gradient for an output: a Python float where a loss was reduced to one, as users give it."""
+    dy = numpy.asarray(numpy.random.default_rng([seed, 7]).standard_normal(numpy.shape(y)))
+    return float(dy.astype("float16")) if reduced and dy.ndim == 0 else dy.astype(dtype)
+
+
+def agreement(engine: Any, spec: OpSpec, case: Case, dtype: Any, arguments: Sequence[Any] | None = None) -> list[Row]:
+    """Compare forward and backward of an engine with the formula; a row for y and for each gradient.
+
+    Parameters
+    ----------
+    engine : Engine
+    spec, case
+        From the catalogue.
+    dtype : dtype
+        In which the engine computes.
+    arguments : sequence, optional
+        To be used as they are (their memory layout, for instance) instead of those that the case draws.
+    """
+    if arguments is None:
+        arguments = as_dtype(spec.arguments(case), dtype)
+    y, cache = getattr(engine, spec.name)(*placed(engine, arguments), **case.options)
+    exact = as_dtype(arguments, "float64")
+    y_true, cache_true = FORMULAS[spec.name](*exact, **case.options)
+    dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
+    dy_placed = engine.asarray(dy) if isinstance(dy, numpy.ndarray) else dy
+    gradients = _tuple(getattr(engine, f"{spec.name}_backward")(dy_placed, cache))
+    dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
+    gradients_true = _tuple(FORMULAS[f"{spec.name}_backward"](dy_exact, cache_true))
+    allowed = spec.rounding + 2 * math.sqrt(spec.terms(*exact, **case.options))
+    magnitude = spec.magnitude(*exact, **case.options)
+    title = f"{spec.name} ({case.name})"
+    rows = [_row(title, "y", engine, y, y_true, dtype, allowed, magnitude, spec.elementwise)]
+    size = float(numpy.max(numpy.abs(dy), initial=0.0))
+    for name, found, true in zip(spec.differentiable, gradients, gradients_true, strict=False):
+        if true is not None:
+            rows.append(_row(title, f"d{name}", engine, found, true, dtype, allowed, size if spec.elementwise else 0.0))
+    return rows
+
+
+def _tuple(gradients: Any) -> tuple[Any, ...]:
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
+def _row(
+    title: str,
+    what: str,
+    engine: Any,
+    found: Array,
+    true: Array,
+    dtype: Any,
+    allowed: float,
+    magnitude: float = 0.0,
+    elementwise: bool = False,
+) -> Row:
+    problem = ""
+    if numpy.dtype(found.dtype) != numpy.dtype(dtype):
+        problem = f"It has dtype {found.dtype} instead of {numpy.dtype(dtype)}."
+    elif found.shape != true.shape:
+        problem = f"It has shape {found.shape} instead of {true.shape}."
+    if problem:
+        return Row(title, what, true.shape, problem=problem, engine=engine.name, dtype=str(numpy.dtype(dtype)))
+    return compared(title, what, engine.to_host(found), true, dtype, allowed, magnitude, elementwise, engine.name)
+
+
+def compared(
+    title: str,
+    what: str,
+    found: numpy.ndarray,
+    true: numpy.ndarray,
+    dtype: Any,
+    allowed: float,
+    magnitude: float = 0.0,
+    elementwise: bool = False,
+    engine: str = "",
+) -> Row:
+    """Compare two arrays; the row's error and tolerance are relative to the scale.
+
+    Parameters
+    ----------
+    allowed : float
+        In units of the machine epsilon.
+    magnitude : float
+        The scale, if it is more than the size of the numbers.
+    elementwise : bool
+        Compare each element with its own size rather than with the largest.
+    """
+    information = numpy.finfo(dtype)
+    true, found = numpy.asarray(true, dtype="float64"), numpy.asarray(found).astype("float64")
+    tolerance = float(information.eps) * allowed
+    size = numpy.abs(true) if elementwise else numpy.max(numpy.abs(true), initial=0.0)
+    scale = numpy.maximum(size, magnitude) + float(information.tiny) / tolerance
+    with numpy.errstate(invalid="ignore"):
+        difference = numpy.where(found == true, 0.0, numpy.abs(found - true))
+    relative = numpy.nan_to_num(difference / scale, nan=math.inf)
+    index = tuple(int(i) for i in numpy.unravel_index(int(numpy.argmax(relative)), true.shape)) if true.size else ()
+    error = float(relative[index]) if true.size else 0.0
+    return Row(
+        op=title,
+        argument=what,
+        shape=true.shape,
+        index=index,
+        analytic=float(found[index]) if true.size else 0.0,
+        numeric=float(true[index]) if true.size else 0.0,
+        error=error,
+        tolerance=tolerance,
+        method="against the formula",
+        dtype=str(numpy.dtype(dtype)),
+        engine=engine,
+        problem="" if error <= tolerance else "The engine and the formula disagree.",
+    )
+
+
+def oracle_agreement(spec: OpSpec, case: Case, forward: Any = None) -> Row:
+    """Compare the formula's forward (or another) with the oracle, in float64."""
+    arguments = spec.arguments(case)
+    y, _ = (forward or FORMULAS[spec.name])(*arguments, **case.options)
+    true = numpy.asarray(spec.oracle(*arguments, **case.options))
+    allowed = spec.rounding + 2 * math.sqrt(spec.terms(*arguments, **case.options))
+    magnitude = spec.magnitude(*arguments, **case.options)
+    title = f"{spec.name} ({case.name})"
+    return compared(title, "y", y, true, "float64", allowed, magnitude, spec.elementwise)
+
+
+def update_agreement(
+    update: Any, spec: UpdateSpec, case: UpdateCase, dtype: Any, size: int, engine: Any = None
+) -> list[Row]:
+    """Compare some steps of an update with the formula in float64, or with the oracle if there is no engine."""
+    random = numpy.random.default_rng([size, sum(map(ord, spec.name + case.name))])
+    value = random.standard_normal(size).astype(dtype)
+    grads = random.standard_normal((UPDATE_STEPS, size)).astype(dtype)
+    if engine is None:
+        found = run(update, spec, case, value, grads)
+        true = spec.expected(case, value, grads)
+    else:
+        on_host = run(update, spec, case, engine.asarray(value), [engine.asarray(grad) for grad in grads])
+        found = {name: engine.to_host(array) for name, array in on_host.items()}
+        true = run(FORMULAS[spec.name], spec, case, value.astype("float64"), grads.astype("float64"))
+    title = f"{spec.name} ({case.name})"
+    name = "" if engine is None else engine.name
+    allowed = spec.rounding + UPDATE_STEPS
+    rows = []
+    for key, array in found.items():
+        row = compared(title, key, array, true[key], dtype, allowed, engine=name)
+        if numpy.dtype(array.dtype) != numpy.dtype(dtype):
+            row = Row(title, key, array.shape, engine=name, problem=f"It has dtype {array.dtype} instead of {dtype}.")
+        rows.append(row)
+    return rows

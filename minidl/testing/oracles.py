@@ -1,0 +1,257 @@
+"""What each op should give, by other means: plain loops over Python floats, written from the definition.
+
+Nothing here shares a line with the formulas, and nothing is stabilised; the inputs that the catalogue draws are
+moderate. Each takes the op's own arguments and options and returns its y.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy
+
+__all__ = [
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "dropout",
+    "each",
+    "elu",
+    "gelu",
+    "huber_loss",
+    "l1_loss",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "matmul",
+    "mse_loss",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+Index = tuple[int, ...]
+
+
+def _indices(shape: Sequence[int]) -> Iterator[Index]:
+    return itertools.product(*map(range, shape))
+
+
+def _built(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.ndarray:
+    y = numpy.empty(tuple(shape))
+    for index in _indices(shape):
+        y[index] = element(index)
+    return y
+
+
+def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
+    """Turn a function of one number (and options) into one of arrays.
+
+    >>> each(lambda x, times=2: times * x)(numpy.array([1.0, 2.0]), times=3)
+    array([3., 6.])
+    """
+    return lambda x, *settings, **options: _built(x.shape, lambda i: function(float(x[i]), *settings, **options))
+
+
+@each
+def relu(x: float) -> float:
+    """Max(x, 0)."""
+    return x if x > 0 else 0.0
+
+
+@each
+def leaky_relu(x: float, negative_slope: float = 0.01) -> float:
+    """Max(x, 0) with a leak."""
+    return x if x > 0 else negative_slope * x
+
+
+@each
+def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x))."""
+    return 1 / (1 + math.exp(-x))
+
+
+@each
+def tanh(x: float) -> float:
+    """(exp(2x) - 1) / (exp(2x) + 1), with the difference taken by expm1."""
+    return math.expm1(2 * x) / (math.expm1(2 * x) + 2)
+
+
+@each
+def softplus(x: float, beta: float = 1.0, threshold: float = 20.0) -> float:
+    """log(1 + exp(beta x)) / beta."""
+    return x if beta * x > threshold else math.log1p(math.exp(beta * x)) / beta
+
+
+@each
+def elu(x: float, alpha: float = 1.0) -> float:
+    """X, or alpha (exp(x) - 1)."""
+    return x if x > 0 else alpha * math.expm1(x)
+
+
+@each
+def gelu(x: float, approximate: str = "none") -> float:
+    """X times the normal distribution function, by the C library's erfc, or by the approximation with tanh."""
+    if approximate == "none":
+        return x * 0.5 * math.erfc(-x / math.sqrt(2))
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return x * 0.5 * (1 + math.tanh(inner))
+
+
+@each
+def silu(x: float) -> float:
+    """X / (1 + exp(-x))."""
+    return x / (1 + math.exp(-x))
+
+
+def softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """exp(x_i) over the sum of all exp(x_j)."""
+    return _built(x.shape, lambda i: math.exp(x[i]) / math.fsum(math.exp(v) for v in _line(x, i, axis)))
+
+
+def log_softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """x_i minus the logarithm of the sum of all exp(x_j)."""
+    return _built(x.shape, lambda i: float(x[i]) - math.log(math.fsum(math.exp(v) for v in _line(x, i, axis))))
+
+
+def _line(x: numpy.ndarray, index: Index, axis: int) -> list[float]:
+    """Return the elements of x along an axis through an index."""
+    axis %= x.ndim
+    line = [(*index[:axis], j, *index[axis + 1 :]) for j in range(x.shape[axis])]
+    return [float(x[place]) for place in line]
+
+
+def dropout(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:
+    """Divide by 1 - p where the mask says so; 0 elsewhere."""
+    return _built(x.shape, lambda i: float(x[i]) / (1 - p) if mask[i] and p < 1 else 0.0)
+
+
+def matmul(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> numpy.ndarray:
+    """Sum over k of a_ik b_kj, an exactly rounded sum for each element."""
+    m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
+    n = b.shape[-2] if transpose_b else b.shape[-1]
+
+    def left(batch: Index, i: int, j: int) -> float:
+        place = _broadcast(batch, a.shape[:-2]) + ((j, i) if transpose_a else (i, j))
+        return float(a[place])
+
+    def right(batch: Index, i: int, j: int) -> float:
+        place = _broadcast(batch, b.shape[:-2]) + ((j, i) if transpose_b else (i, j))
+        return float(b[place])
+
+    def element(index: Index) -> float:
+        *batch, i, j = index
+        return math.fsum(left(tuple(batch), i, s) * right(tuple(batch), s, j) for s in range(k))
+
+    return _built((*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), element)
+
+
+def _broadcast(index: Index, shape: Sequence[int]) -> Index:
+    """Return where an array of this shape is read when it is broadcast and the result is read at an index."""
+    own = index[len(index) - len(shape) :]
+    return tuple(0 if size == 1 else i for i, size in zip(own, shape, strict=True))
+
+
+def linear(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarray | None = None) -> numpy.ndarray:
+    """Sum over i of x_i w_oi, plus b_o."""
+
+    def element(index: Index) -> float:
+        row, o = index[:-1], index[-1]
+        terms = [float(x[row][i]) * float(weight[o, i]) for i in range(weight.shape[1])]
+        return math.fsum([*terms, 0.0 if bias is None else float(bias[o])])
+
+    return _built((*x.shape[:-1], weight.shape[0]), element)
+
+
+def _reduced(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
+    if reduction == "none":
+        return numpy.array(losses).reshape(tuple(shape))
+    total = math.fsum(losses)
+    return {"sum": total, "mean": total / max(len(losses), 1), "half_sum": total / 2}[reduction]
+
+
+def _pairwise(function: Callable[..., float]) -> Callable[..., Any]:
+    """Turn the loss of one prediction and target into the loss of arrays."""
+
+    def loss(prediction: numpy.ndarray, target: numpy.ndarray, reduction: str = "mean", **options: Any) -> Any:
+        pairs = zip(prediction.ravel().tolist(), target.ravel().tolist(), strict=True)
+        return _reduced([function(p, t, **options) for p, t in pairs], prediction.shape, reduction)
+
+    return loss
+
+
+@_pairwise
+def mse_loss(p: float, t: float) -> float:
+    """(p - t)^2."""
+    return (p - t) ** 2
+
+
+@_pairwise
+def l1_loss(p: float, t: float) -> float:
+    """|p - t|."""
+    return abs(p - t)
+
+
+@_pairwise
+def huber_loss(p: float, t: float, delta: float = 1.0) -> float:
+    """Quadratic, then linear."""
+    d = abs(p - t)
+    return d * d / 2 if d <= delta else delta * d - delta * delta / 2
+
+
+def binary_cross_entropy_with_logits(
+    logits: numpy.ndarray,
+    target: numpy.ndarray,
+    weight: numpy.ndarray | None = None,
+    pos_weight: numpy.ndarray | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """-w (q t log p + (1 - t) log(1 - p)) with p = 1 / (1 + exp(-x))."""
+    target = target.reshape(logits.shape)
+    losses = []
+    for index in _indices(logits.shape):
+        x, t = float(logits[index]), float(target[index])
+        w = 1.0 if weight is None else float(weight[_broadcast(index, weight.shape)])
+        q = 1.0 if pos_weight is None else float(pos_weight[_broadcast(index, pos_weight.shape)])
+        p = 1 / (1 + math.exp(-x))
+        losses.append(-w * (q * t * math.log(p) + (1 - t) * math.log(1 - p)))
+    return _reduced(losses, logits.shape, reduction)
+
+
+def cross_entropy(
+    logits: numpy.ndarray,
+    target: numpy.ndarray,
+    weight: numpy.ndarray | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """Minus the sum of q_k log p_k; the mean divides by the weights of the targets that count."""
+    axis = min(logits.ndim - 1, 1)
+    classes = logits.shape[axis]
+    shape = (*logits.shape[:axis], *logits.shape[axis + 1 :])
+    probabilities = target.dtype.kind == "f"
+    losses, total = [], 0.0
+    for index in _indices(shape):
+        line = _line(logits, (*index[:axis], 0, *index[axis:]), axis)
+        log_p = [x - math.log(math.fsum(map(math.exp, line))) for x in line]
+        w = [1.0 if weight is None else float(weight[k]) for k in range(classes)]
+        if probabilities:
+            t = _line(target, (*index[:axis], 0, *index[axis:]), axis)
+            total += 1.0
+        elif target[index] == ignore_index:
+            losses.append(0.0)
+            continue
+        else:
+            t = [float(k == target[index]) for k in range(classes)]
+            total += w[int(target[index])]
+        smooth = [(1 - label_smoothing) * t[k] + label_smoothing / classes for k in range(classes)]
+        losses.append(-math.fsum(w[k] * smooth[k] * log_p[k] for k in range(classes)))
+    if reduction == "mean":
+        return math.fsum(losses) / total
+    return _reduced(losses, shape, reduction)

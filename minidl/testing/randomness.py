@@ -1,0 +1,78 @@
+"""Making a random layer repeat itself, so that differences of its outputs mean something."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+
+from minidl import random
+
+__all__ = ["frozen"]
+
+
+@contextlib.contextmanager
+def frozen(subject: Any) -> Iterator[Callable[[], None]]:
+    """Freeze the sources of chance that a layer can draw from; restore them at the end.
+
+    These are every ``numpy.random.Generator`` and ``RandomState`` found inside ``subject`` (in its attributes, and in
+    the lists, dicts and objects that these hold), the generator of ``minidl.seed``, and NumPy's global one. A layer
+    whose chance comes from elsewhere cannot be frozen; the check notices that it does not repeat itself, and says so.
+
+    Yields
+    ------
+    rewind : callable
+        Sets all of them back to where they stood.
+
+    Examples
+    --------
+    >>> generator = numpy.random.default_rng(0)
+    >>> with frozen([generator]) as rewind:
+    ...     first = generator.random()
+    ...     rewind()
+    ...     again = generator.random()
+    >>> first == again == generator.random()
+    True
+    """
+    generators = [*_generators(subject), random.generator()]
+    states = [generator.bit_generator.state for generator in generators]
+    legacy = list(_found(subject, numpy.random.RandomState))
+    legacy_states = [source.get_state(legacy=False) for source in legacy]
+    global_state = numpy.random.get_state(legacy=False)  # noqa: NPY002 - a user's layer may draw from it
+
+    def rewind() -> None:
+        for generator, state in zip(generators, states, strict=True):
+            generator.bit_generator.state = state
+        for source, state in zip(legacy, legacy_states, strict=True):
+            source.set_state(state)
+        numpy.random.set_state(global_state)  # noqa: NPY002
+
+    try:
+        yield rewind
+    finally:
+        rewind()
+
+
+def _generators(subject: Any) -> Iterator[numpy.random.Generator]:
+    return _found(subject, numpy.random.Generator)
+
+
+def _found(subject: Any, kind: type[Any]) -> Iterator[Any]:
+    """Walk through the attributes of an object and yield each thing of that kind once."""
+    seen: set[int] = set()
+    pending = [subject]
+    while pending:
+        item = pending.pop()
+        if id(item) in seen or isinstance(item, (str, bytes, int, float, type, numpy.ndarray)):
+            continue
+        seen.add(id(item))
+        if isinstance(item, kind):
+            yield item
+        elif isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            pending.extend(item)
+        elif not callable(item) or hasattr(item, "forward"):
+            pending.extend(getattr(item, "__dict__", {}).values())

@@ -1,0 +1,423 @@
+"""What can be checked, brought into one form: a function pair, a layer, a loss.
+
+A subject has named floating-point arguments (inputs and parameters alike), a ``forward`` that computes the outputs
+for given values of all of them, and a ``backward`` that returns the gradient of each for a given upstream gradient.
+Values and results are NumPy arrays on the host; the computation runs wherever the user's arrays live.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy
+
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.layers import Layer, Parameter, ParameterBuffer
+from minidl.ops import Array, namespace
+from minidl.weights import to_host
+
+__all__ = ["FunctionSubject", "LayerSubject", "LossSubject", "Subject"]
+
+
+class Subject:
+    """Base of all subjects.
+
+    Attributes
+    ----------
+    name : str
+    names : list of str
+        Of the arguments that have a gradient.
+    values : list of array
+        Where the gradient is to be checked, one array for each name.
+    dtype : dtype
+        In which the computation runs.
+    owner : object
+        What the computation may draw its random numbers from.
+    rewind : callable
+        Called before every forward; makes a random subject repeat itself.
+    takes_upstream : bool
+        False for a loss whose ``backward`` takes no argument.
+    notes : list of str
+        What the reader of the report should know.
+    """
+
+    name: str
+    names: list[str]
+    values: list[numpy.ndarray]
+    dtype: numpy.dtype[Any]
+    owner: Any
+    takes_upstream = True
+    _dy: Any = None
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.rewind: Callable[[], None] = lambda: None
+
+    def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+        """Return the outputs for these values of the arguments."""
+        raise NotImplementedError
+
+    def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
+        """Return each argument's gradient after the last forward.
+
+        With ``accumulate``, parameter gradients are added to those of the call before.
+        """
+        raise NotImplementedError
+
+    def repetition(self) -> list[str]:
+        """Say of each argument what its gradient is after a second ``backward``: "same", "added" or "either"."""
+        return ["same"] * len(self.names)
+
+    def passed(self) -> list[numpy.ndarray]:
+        """Return what the last forward was given for each argument, as it is now."""
+        raise NotImplementedError
+
+    def watched(self) -> list[tuple[str, Array]]:
+        """Return the arrays that backward must leave as they are, by name."""
+        raise NotImplementedError
+
+    def given_upstream(self) -> list[Array]:
+        """Return the upstream gradients that the last backward was given, as they are now."""
+        return _arrays_in(self._dy)
+
+
+def _floating(array: Any) -> bool:
+    return getattr(getattr(array, "dtype", None), "kind", None) == "f" and hasattr(array, "shape")
+
+
+def _outputs(y: Any) -> list[Any]:
+    return list(y) if isinstance(y, (tuple, list)) else [y]
+
+
+def _upstream_like(outputs: list[Any], several: bool, upstream: Sequence[numpy.ndarray]) -> Any:
+    """Return the upstream gradients where the outputs live."""
+    pairs = zip(outputs, upstream, strict=True)
+    placed = [namespace(y).asarray(numpy.array(dy, dtype=y.dtype)) for y, dy in pairs]
+    return tuple(placed) if several else placed[0]
+
+
+def _matched(gradients: Any, names: Sequence[str], who: str) -> list[Array]:
+    """Return the gradients in a list, one for each name."""
+    found = list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
+    found = [gradient for gradient in found if gradient is not None]
+    if len(found) != len(names):
+        raise ShapeError(
+            f"gradcheck: backward of {who} returned {len(found)} gradients, but there are {len(names)} floating-point "
+            f"inputs ({', '.join(names)}); return one for each, or name those that have one with differentiable=(...)"
+        )
+    for gradient, name in zip(found, names, strict=True):
+        if not hasattr(gradient, "dtype"):
+            raise DtypeError(f"gradcheck: backward of {who} returned a {type(gradient).__name__} for {name}, no array")
+    return found
+
+
+def _names_of(function: Callable[..., Any], count: int) -> list[str]:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names[:count] + [f"argument {position}" for position in range(len(names), count)]
+
+
+def _chosen(names: list[str], floating: list[int], differentiable: Iterable[str | int] | None, who: str) -> list[int]:
+    """Return the positions of the inputs whose gradient is checked."""
+    if differentiable is None:
+        return floating
+    wanted = [names.index(key) if isinstance(key, str) and key in names else key for key in differentiable]
+    for key in wanted:
+        if key not in floating:
+            raise ParameterError(
+                f"gradcheck: {who} has no floating-point input {key!r}; it has {', '.join(names[i] for i in floating)}"
+            )
+    return [position for position in floating if position in wanted]
+
+
+class FunctionSubject(Subject):
+    """A pair of functions: ``forward(*arrays, **options) -> (y, cache)`` and ``backward(dy, cache) -> gradients``.
+
+    y may be a tuple of arrays; dy is then one too.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        backward: Callable[..., Any],
+        arrays: Sequence[Any],
+        *,
+        options: dict[str, Any] | None = None,
+        differentiable: Iterable[str | int] | None = None,
+        dtype: Any = "float64",
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name or str(getattr(forward, "__name__", repr(forward)))
+        self._forward, self._backward = forward, backward
+        self._arrays, self._options = list(arrays), options or {}
+        self.owner = [self._arrays, self._options]
+        self.dtype = numpy.dtype(dtype)
+        names = _names_of(forward, len(arrays))
+        floating = [position for position, array in enumerate(arrays) if _floating(array)]
+        self._positions = _chosen(names, floating, differentiable, self.name)
+        self._constants = [position for position in floating if position not in self._positions]
+        self.names = [names[position] for position in self._positions]
+        self.values = [to_host(arrays[position]).astype(self.dtype) for position in self._positions]
+
+    def arguments(self, values: Sequence[Any]) -> list[Any]:
+        """Return all positional arguments, with copies of these values in the places of the differentiable ones."""
+        arguments = list(self._arrays)
+        for position in self._constants:
+            arguments[position] = arguments[position].astype(self.dtype)
+        for position, value in zip(self._positions, values, strict=True):
+            if isinstance(value, numpy.ndarray):
+                value = namespace(self._arrays[position]).asarray(numpy.array(value, dtype=self.dtype))
+            arguments[position] = value
+        return arguments
+
+    def outputs(self, values: Sequence[Any]) -> list[Any]:
+        """Return the outputs as the function gives them, for values of any array type."""
+        self.rewind()
+        self._passed = self.arguments(values)
+        result = self._forward(*self._passed, **self._options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise ParameterError(
+                f"gradcheck: {self.name} must return the pair (y, cache), got {type(result).__name__}; the cache is "
+                "whatever its backward needs"
+            )
+        y, self._cache = result
+        self._several = isinstance(y, (tuple, list))
+        self._outputs = _outputs(y)
+        return self._outputs
+
+    def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+        """Return the outputs on the host."""
+        return [to_host(y) for y in self.outputs(values)]
+
+    def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
+        """Return the gradients on the host."""
+        self._dy = _upstream_like(self._outputs, self._several, upstream)
+        gradients = self._backward(self._dy, self._cache)
+        return [to_host(gradient) for gradient in _matched(gradients, self.names, self.name)]
+
+    def passed(self) -> list[numpy.ndarray]:
+        """Return what the last forward was given."""
+        return [to_host(self._passed[position]) for position in self._positions]
+
+    def watched(self) -> list[tuple[str, Array]]:
+        """Return all arrays among the arguments and in the cache."""
+        names = _names_of(self._forward, len(self._passed))
+        arguments = zip(names, self._passed, strict=True)
+        return [(name, array) for name, argument in arguments for array in _arrays_in(argument)] + [
+            (f"cache (array {i})", array) for i, array in enumerate(_arrays_in(self._cache))
+        ]
+
+
+def _arrays_in(thing: Any) -> list[Array]:
+    if isinstance(thing, (tuple, list)):
+        return [array for part in thing for array in _arrays_in(part)]
+    if isinstance(thing, dict):
+        return _arrays_in(list(thing.values()))
+    return [thing] if hasattr(thing, "dtype") and not isinstance(thing, (numpy.generic, numpy.dtype)) else []
+
+
+class LayerSubject(Subject):
+    """A layer or a model: anything with ``forward`` and ``backward``, and ``parameters`` if it has any.
+
+    The check runs on a deep copy, so the layer, its parameters, gradients, cache and random state stay as they are.
+    The copy is run once as it is (which builds lazy layers) and then converted to the precision of the check.
+    """
+
+    def __init__(self, layer: Any, arrays: Sequence[Any], *, dtype: Any = "float64", name: str | None = None) -> None:
+        super().__init__()
+        self.name = name or _title(layer)
+        self.dtype = numpy.dtype(dtype)
+        try:
+            self.layer = copy.deepcopy(layer)
+        except Exception as error:  # whatever the layer holds decides what is raised
+            raise ParameterError(
+                f"gradcheck: {self.name} cannot be copied ({error}); the check works on a copy, so that your layer "
+                "stays as it is: give it a __deepcopy__ or check it without what cannot be copied"
+            ) from error
+        self._inputs = list(arrays)
+        self.layer.forward(*self._copies(self._inputs))
+        if self.dtype == numpy.float64 and not _convert(self.layer, [p for _, p in self._named()], self.dtype):
+            self.dtype = numpy.dtype("float32")
+            self.layer = copy.deepcopy(layer)
+            self.layer.forward(*self._copies(self._inputs))
+        self.owner = self.layer
+        self._trained = [name for name, p in self._named() if _floating(p.value)]
+        names = _names_of(self.layer.forward, len(arrays))
+        self._positions = [position for position, array in enumerate(arrays) if _floating(array)]
+        self._input_names = [names[position] for position in self._positions]
+        self.names = [*self._input_names, *self._trained]
+        self.values = [to_host(arrays[position]).astype(self.dtype) for position in self._positions]
+        self.values += [to_host(p.value).astype(self.dtype) for p in self._parameters()]
+        self._repetition = ["added" if isinstance(p, Parameter) else "either" for p in self._parameters()]
+
+    def _copies(self, arrays: Sequence[Any]) -> list[Any]:
+        return [array.copy() if hasattr(array, "dtype") else array for array in arrays]
+
+    def _named(self) -> list[tuple[str, Any]]:
+        """Return the parameters with their names, asked for anew: a layer may make the objects on demand."""
+        if isinstance(self.layer, Layer):
+            named = [(name or p.name, p) for name, p in self.layer.named_parameters()]
+        else:
+            given = list(getattr(self.layer, "parameters", list)())
+            named = [(getattr(p, "name", "") or f"parameter {i}", p) for i, p in enumerate(given)]
+        for name, p in named:
+            if not (hasattr(p, "value") and hasattr(p, "grad")):
+                raise ParameterError(
+                    f"gradcheck: parameters() of {self.name} must give objects with value and grad, such as "
+                    f"minidl.Parameter; {name} is a {type(p).__name__}"
+                )
+        seen: set[int] = set()  # a parameter shared by two layers is one argument
+        return [(name, p) for name, p in named if not (id(p) in seen or seen.add(id(p)))]  # type: ignore[func-returns-value]
+
+    def _parameters(self) -> list[Any]:
+        return [p for _, p in self._named() if _floating(p.value)]
+
+    def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+        """Return the outputs on the host."""
+        count = len(self._positions)
+        for p, value in zip(self._parameters(), values[count:], strict=True):
+            p.value[...] = namespace(p.value).asarray(value)
+        self._passed = self._copies(self._inputs)
+        for position, value in zip(self._positions, values[:count], strict=True):
+            like = self._inputs[position]
+            self._passed[position] = namespace(like).asarray(numpy.array(value, dtype=self.dtype))
+        self.rewind()
+        y = self.layer.forward(*self._passed)
+        self._several = isinstance(y, (tuple, list))
+        self._outputs = _outputs(y)
+        for output in self._outputs:
+            if not hasattr(output, "dtype"):
+                raise DtypeError(f"gradcheck: forward of {self.name} returned a {type(output).__name__}, no array")
+        return [to_host(y) for y in self._outputs]
+
+    def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
+        """Return the gradients on the host, of inputs first."""
+        if not accumulate:
+            self._zero_grad()
+        self._dy = _upstream_like(self._outputs, self._several, upstream)
+        gradients = self.layer.backward(self._dy)
+        found = _matched(gradients, self._input_names, self.name) if self._input_names else []
+        for name, p in zip(self._trained, self._parameters(), strict=True):
+            if not hasattr(p.grad, "dtype"):
+                raise ParameterError(f"gradcheck: backward of {self.name} left {name}.grad at {p.grad!r}")
+        return [to_host(g) for g in found] + [numpy.array(to_host(p.grad)) for p in self._parameters()]
+
+    def _zero_grad(self) -> None:
+        if isinstance(self.layer, Layer) and "either" not in self._repetition:
+            self.layer.zero_grad()
+            return
+        for p in self._parameters():
+            if hasattr(p.grad, "dtype"):
+                p.grad[...] = 0
+
+    def repetition(self) -> list[str]:
+        """Gradients of ``minidl.Parameter`` objects are added up; others may be overwritten."""
+        return ["same"] * len(self._positions) + self._repetition
+
+    def passed(self) -> list[numpy.ndarray]:
+        """Return the inputs and the parameters' values."""
+        inputs = [to_host(self._passed[position]) for position in self._positions]
+        return inputs + [to_host(p.value) for p in self._parameters()]
+
+    def watched(self) -> list[tuple[str, Array]]:
+        """Return inputs and parameter values."""
+        inputs = [("its input", array) for array in _arrays_in(self._passed)]
+        return inputs + [(name, p.value) for name, p in zip(self._trained, self._parameters(), strict=True)]
+
+
+def _title(thing: Any) -> str:
+    """Return a name of reasonable length."""
+    shown = repr(thing)
+    default = type(thing).__repr__ is object.__repr__ or len(shown) > 60 or "\n" in shown
+    return type(thing).__name__ if default else shown
+
+
+def _convert(layer: Any, parameters: list[Any], dtype: numpy.dtype[Any]) -> bool:
+    """Convert the layer's parameters; return whether that worked."""
+    own = [p for p in parameters if isinstance(p, Parameter)]
+    if isinstance(layer, Layer) and len(own) == len(parameters):
+        layer.to(dtype=dtype)
+    elif own:
+        ParameterBuffer(own, dtype=dtype)
+    for p in parameters:
+        if not isinstance(p, Parameter) and _floating(p.value) and p.value.dtype != dtype:
+            p.value = p.value.astype(dtype)
+            if hasattr(p.grad, "dtype"):
+                p.grad = p.grad.astype(dtype)
+    now = list(getattr(layer, "parameters", list)())
+    return all(p.value.dtype == dtype for p in now if _floating(p.value))
+
+
+class LossSubject(Subject):
+    """A loss: ``forward(prediction, target)``, then ``backward()`` or ``backward(dloss)``; targets have no gradient."""
+
+    def __init__(self, loss: Any, arrays: Sequence[Any], *, dtype: Any = "float64", name: str | None = None) -> None:
+        super().__init__()
+        if len(arrays) < 2 or not _floating(arrays[0]):
+            raise ParameterError(
+                "gradcheck: a loss needs a floating-point prediction and a target, gradcheck(loss, prediction, "
+                f"target); got {len(arrays)} arrays"
+            )
+        self.name = name or _title(loss)
+        self.dtype = numpy.dtype(dtype)
+        self.loss = copy.deepcopy(loss)
+        self.owner = self.loss
+        self.takes_upstream = bool(_positional(self.loss.backward))
+        self._prediction, *self._others = arrays
+        self.names = _names_of(self.loss.forward, 1)
+        self.values = [to_host(self._prediction).astype(self.dtype)]
+
+    def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
+        """Return the loss on the host."""
+        prediction = namespace(self._prediction).asarray(numpy.array(values[0], dtype=self.dtype))
+        others = [o.astype(self.dtype) if _floating(o) else o.copy() if hasattr(o, "copy") else o for o in self._others]
+        self._passed = [prediction, *others]
+        self.rewind()
+        y = self.loss.forward(*self._passed)
+        self._output = y if hasattr(y, "dtype") else numpy.asarray(y, dtype="float64")
+        return [to_host(self._output)]
+
+    def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
+        """Return the gradient of the prediction on the host."""
+        if self.takes_upstream:
+            self._dy = _upstream_like([self._output], False, upstream)
+            gradient = self.loss.backward(self._dy)
+        else:
+            gradient = self.loss.backward()
+        return [to_host(g) for g in _matched(gradient, self.names, self.name)]
+
+    def passed(self) -> list[numpy.ndarray]:
+        """Return the prediction."""
+        return [to_host(self._passed[0])]
+
+    def watched(self) -> list[tuple[str, Array]]:
+        """Return prediction and target."""
+        names = _names_of(self.loss.forward, len(self._passed))
+        return [(name, array) for name, array in zip(names, self._passed, strict=True) if hasattr(array, "dtype")]
+
+
+def _positional(function: Callable[..., Any], required: bool = False) -> list[str]:
+    """Return the names of the positional parameters, or only of those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [p.name for p in positional if not required or p.default is p.empty]
+
+
+def is_loss(thing: Any) -> bool:
+    """Whether an object is a loss: forward takes a target, and backward needs no upstream gradient.
+
+    >>> from minidl.layers import MSELoss, ReLU
+    >>> is_loss(MSELoss()), is_loss(ReLU())
+    (True, False)
+    """
+    try:
+        return len(_positional(thing.forward, required=True)) >= 2 and not _positional(thing.backward, required=True)
+    except (TypeError, ValueError):
+        return False
