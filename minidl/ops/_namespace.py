@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy
@@ -23,6 +24,8 @@ def namespace(*arrays: Array) -> Any:
             return numpy
         if hasattr(array, "__array_namespace__"):
             return array.__array_namespace__()
+        if type(array).__module__ == "cupy":  # CuPy's arrays (14.2) do not name their namespace themselves
+            return sys.modules["cupy"]
     return numpy
 
 
