@@ -1,27 +1,92 @@
-"""The native engine: the hot path compiled from C."""
+"""The native engine: the hot path compiled from C, with Cython between."""
 
 from __future__ import annotations
 
-from minidl.engines.base import Engine, EngineStatus
-from minidl.errors import EngineError
+import os
+import platform
+from pathlib import Path
+from typing import Any
 
-__all__ = ["get_num_threads", "make", "set_num_threads", "status"]
+from minidl.engines.base import COMPOSITIONS, Engine, EngineStatus
+from minidl.ops import FORMULAS
+
+__all__ = ["get_num_threads", "info", "make", "set_memory_limit", "set_num_threads", "status"]
+
+_native: Any = None
+try:
+    from minidl import _native  # type: ignore[no-redef]
+except ImportError as error:
+    _problem = str(error)
+else:
+    _problem = ""
+
+
+def _start_threads() -> int:
+    """Return how many threads to begin with: what OMP_NUM_THREADS says, else one for each processor we may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+if _native is not None:
+    _native.set_num_threads(_start_threads())
 
 
 def status() -> EngineStatus:
-    """Say whether the compiled extension is there."""
-    return EngineStatus("native", False, "not written yet")
+    """Say whether the compiled extension is there, and if not what to do."""
+    if _native is not None:
+        found = info()
+        threads = f"{found['threads']} threads" if found["openmp"] else "1 thread (built without OpenMP)"
+        return EngineStatus(
+            "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
+        )
+    note = Path(__file__).parents[1] / "native_missing.txt"
+    if note.exists():
+        reason = note.read_text().strip()
+    elif "_native" in _problem and "cannot import name" in _problem:
+        reason = "its extension was not built"
+    else:
+        reason = _problem
+    return EngineStatus("native", False, f"{reason}; {_advice()}")
+
+
+def _advice() -> str:
+    how = {
+        "Linux": "apt install gcc python3-dev, or your system's like",
+        "Darwin": "xcode-select --install",
+        "Windows": "the Visual Studio build tools",
+    }.get(platform.system(), "see your system's manual")
+    return f"install a C compiler ({how}) and reinstall: pip install --force-reinstall --no-cache-dir minidl"
 
 
 def make() -> Engine:
-    """Build the engine."""
-    raise EngineError(status().reason)
+    """Build the engine: every op and composition that the extension has."""
+    names = [name for name in (*FORMULAS, *COMPOSITIONS) if hasattr(_native, name)]
+    return Engine("native", kernels={name: getattr(_native, name) for name in names})
+
+
+def info() -> dict[str, Any]:
+    """Return the instruction sets, threads and memory of the extension."""
+    return {**_native.build_info(), "threads": _native.get_num_threads(), "memory": _native.memory_info()}
 
 
 def set_num_threads(n: int) -> None:
-    """Set the number of threads."""
+    """Set how many threads the kernels use at most."""
+    _native.set_num_threads(n)
 
 
 def get_num_threads() -> int:
-    """Return the number of threads."""
-    return 1
+    """Return how many threads the kernels use at most."""
+    return _native.get_num_threads()
+
+
+def set_memory_limit(size: int) -> None:
+    """Set how many bytes of freed large arrays are kept for the next ones; 0 gives all back now.
+
+    Large arrays that the kernels return come from a pool, because fresh pages from the system cost more than the arithmetic
+    on them. At most 1 GiB waits unless set otherwise.
+    """
+    _native.set_memory_limit(size)

@@ -1,0 +1,72 @@
+/* The kernels other than matrix products: activations, softmax, losses, optimiser updates, for each precision, with the
+ * instruction set chosen at run time. All arrays are contiguous; outputs may be the inputs. */
+#ifndef MINIDL_KERNELS_H
+#define MINIDL_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The activations, in the order of the tables. */
+enum {
+    MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU, MINIDL_GELU_TANH,
+    MINIDL_SILU, MINIDL_ACTIVATIONS
+};
+
+/* An optimiser's settings; each update reads those that it has. */
+typedef struct {
+    double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay;
+    int64_t step;
+    int nesterov, first_step, decoupled;
+} minidl_settings;
+
+#define MINIDL_TABLE(real)                                                                                                  \
+    struct {                                                                                                               \
+        /* y = f(x); settings are the activation's */                                                                      \
+        void (*forward[MINIDL_ACTIVATIONS])(const real *x, real *y, ptrdiff_t n, const void *settings);                    \
+        /* dx = dy f'(saved), saved being what the formula's cache holds: y or x */                                        \
+        void (*backward[MINIDL_ACTIVATIONS])(const real *dy, const real *saved, real *dx, ptrdiff_t n,                     \
+                                             const void *settings);                                                        \
+        /* rows of `length`, each to probabilities, or to their logarithms */                                              \
+        void (*softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length);                                         \
+        void (*log_softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length);                                     \
+        void (*softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length);               \
+        void (*log_softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length);           \
+        /* slope = softmax(x) - target, rows of ignore_index zero; returns the sum of the losses; *counted the rows */     \
+        double (*cross_entropy)(const real *x, const int64_t *target, int64_t ignore_index, real *slope, ptrdiff_t rows,   \
+                                ptrdiff_t classes, ptrdiff_t *counted);                                                    \
+        /* slope = 2 (prediction - target); returns the sum of the squares */                                              \
+        double (*squared_error)(const real *prediction, const real *target, real *slope, ptrdiff_t n);                     \
+        void (*scale)(const real *x, double factor, real *y, ptrdiff_t n);                                                 \
+        /* out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j] */                                                \
+        void (*column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride, int accumulate,        \
+                            real *out);                                                                                    \
+        void (*add_row)(real *y, const real *row, ptrdiff_t rows, ptrdiff_t columns);                                      \
+        double (*sum_of_squares)(const real *x, ptrdiff_t n);                                                              \
+        void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
+        void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \
+        void (*rmsprop)(real *value, const real *grad, real *square_average, real *grad_average, real *buffer,             \
+                        ptrdiff_t n, const minidl_settings *s);                                                            \
+        void (*adam)(real *value, const real *grad, real *m, real *v, real *v_max, ptrdiff_t n,                            \
+                     const minidl_settings *s);                                                                            \
+    }
+
+typedef MINIDL_TABLE(float) minidl_table_f32;
+typedef MINIDL_TABLE(double) minidl_table_f64;
+
+typedef struct {
+    minidl_table_f32 f32;
+    minidl_table_f64 f64;
+} minidl_kernels;
+
+extern const minidl_kernels minidl_kernels_baseline;
+#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+#define MINIDL_X86_KERNELS 1
+extern const minidl_kernels minidl_kernels_avx2;
+extern const minidl_kernels minidl_kernels_avx512;
+#endif
+
+/* The table for this machine, or for MINIDL_ISA (baseline, avx2, avx512). NULL if that names one that cannot run here. */
+const minidl_kernels *minidl_kernels_chosen(void);
+const char *minidl_kernels_isa(void);
+
+#endif

@@ -1,0 +1,38 @@
+/* The kernels spread over threads, and the number of threads. `is_double` says which precision the pointers have. */
+#ifndef MINIDL_PARALLEL_H
+#define MINIDL_PARALLEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+
+/* Choose the kernels and prepare for fork. Returns 0, or -1 if MINIDL_ISA names what cannot run here. */
+int minidl_start(void);
+
+void minidl_set_threads(int threads);
+int minidl_get_threads(void); /* 1 in a process that was forked off one that had started threads */
+int minidl_has_openmp(void);
+
+/* What the epilogues of the matrix products call. */
+const minidl_kernels *minidl_kernels_in_use(void);
+
+void minidl_activation(int is_double, int op, const void *x, void *y, ptrdiff_t n, const double settings[2]);
+void minidl_activation_backward(int is_double, int op, const void *dy, const void *saved, void *dx, ptrdiff_t n,
+                                const double settings[2]);
+void minidl_softmax(int is_double, int logarithm, const void *x, void *y, ptrdiff_t rows, ptrdiff_t length);
+void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const void *y, void *dx, ptrdiff_t rows,
+                             ptrdiff_t length);
+double minidl_cross_entropy(int is_double, const void *x, const int64_t *target, int64_t ignore_index, void *slope,
+                            ptrdiff_t rows, ptrdiff_t classes, ptrdiff_t *counted);
+double minidl_squared_error(int is_double, const void *prediction, const void *target, void *slope, ptrdiff_t n);
+void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n);
+void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
+                        int accumulate, void *out);
+double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
+
+/* The optimisers: arrays in the order of the formula's arguments, NULL where there is none. */
+enum { MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM };
+void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *settings);
+
+#endif

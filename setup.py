@@ -1,0 +1,119 @@
+"""Builds the native engine's extension, if this machine can; everything else about the package is in pyproject.toml.
+
+Without a working C compiler the install succeeds all the same, with the numpy engine, and what went wrong is kept in
+``minidl/native_missing.txt`` for ``minidl info`` to show. Environment variables for builders:
+
+- ``MINIDL_NO_NATIVE=1``: leave the extension out on purpose.
+- ``MINIDL_REQUIRE_NATIVE=1``: fail where it cannot be built.
+- ``MINIDL_SANITIZE=address,undefined``: build with these sanitizers, without optimisation for speed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = [
+    "csrc/native.pyx",
+    *sorted(str(p.as_posix()) for p in Path("csrc").glob("*.c") if p.name != "native.c"),
+]
+REASON_FILE = "native_missing.txt"
+
+
+class BuildNative(build_ext):
+    """Compile the extension; remember why not, where it cannot be done."""
+
+    def run(self) -> None:
+        """Build, or write down what stood in the way."""
+        self._write_reason("")
+        if os.environ.get("MINIDL_NO_NATIVE") == "1":
+            self._write_reason("it was left out on purpose (MINIDL_NO_NATIVE=1)")
+            return
+        try:
+            super().run()
+        except Exception as error:  # compilers fail in many ways, and none of them may stop the install
+            if os.environ.get("MINIDL_REQUIRE_NATIVE") == "1":
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            print(f"minidl: the native engine could not be built: {reason}", file=sys.stderr)
+            self._write_reason(f"the C code could not be compiled: {reason}")
+
+    def build_extensions(self) -> None:
+        """Add the flags that this compiler takes."""
+        extension = self.extensions[0]
+        if self.compiler.compiler_type == "msvc":
+            extension.extra_compile_args = ["/O2", "/std:c11"]
+        else:
+            extension.extra_compile_args = self._unix_flags()
+            extension.extra_link_args = [f for f in self._unix_flags() if f.startswith(("-fopenmp", "-fsanitize"))]
+            extension.libraries = ["m"]
+        super().build_extensions()
+
+    def _unix_flags(self) -> list[str]:
+        # Errors of library functions are not looked at, and no floating-point trap is enabled: without these two flags the
+        # compiler may not turn loops with choices or square roots into vector code. The values stay those of IEEE 754.
+        flags = ["-std=c11", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden"]
+        sanitizers = os.environ.get("MINIDL_SANITIZE")
+        if sanitizers:
+            flags += ["-O1", "-g", "-fno-omit-frame-pointer", f"-fsanitize={sanitizers}"]
+            flags += ["-fno-sanitize-recover=all"] if "undefined" in sanitizers else []
+        else:
+            flags += ["-O3", "-g0"]
+        if os.environ.get("MINIDL_NO_OPENMP") != "1" and "thread" not in (sanitizers or ""):
+            flags += self._openmp()
+        return flags
+
+    def _openmp(self) -> list[str]:
+        """Return the flag for OpenMP if a small program with it compiles."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+            try:
+                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=["-fopenmp"])
+                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=["-fopenmp"])
+            except Exception:  # this compiler has no OpenMP: one thread then, as `minidl info` says
+                return []
+        return ["-fopenmp"]
+
+    def _write_reason(self, reason: str) -> None:
+        folder = Path("minidl") if self.inplace or self.editable_mode else Path(self.build_lib, "minidl")
+        folder.mkdir(parents=True, exist_ok=True)
+        if reason:
+            (folder / REASON_FILE).write_text(reason + "\n")
+        else:
+            (folder / REASON_FILE).unlink(missing_ok=True)
+
+    def get_outputs(self) -> list[str]:
+        """Leave out what was not built; put in the note why."""
+        note = Path(self.build_lib, "minidl", REASON_FILE)
+        return [p for p in super().get_outputs() if Path(p).exists()] + ([str(note)] if note.exists() else [])
+
+    def copy_extensions_to_source(self) -> None:
+        """Copy what was built."""
+        if all(Path(self.get_ext_fullpath(e.name)).exists() for e in self.extensions) or self.inplace:
+            super().copy_extensions_to_source()
+
+
+def extensions() -> list[Extension]:
+    """Describe the extension; NumPy's headers are there at build time."""
+    try:
+        import numpy
+    except ImportError:
+        return []
+    return [
+        Extension(
+            "minidl._native",
+            SOURCES,
+            include_dirs=["csrc", numpy.get_include()],
+            depends=[str(p) for p in Path("csrc").glob("*.h")],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        )
+    ]
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative})
