@@ -8,6 +8,8 @@ arrays, broadcasting, wrong arguments) goes to the formula, which computes it or
 in place where the kernel can, else through one contiguous copy. The interpreter's lock is released while C computes.
 """
 
+from importlib import import_module
+
 import numpy
 
 from libc.stdint cimport int64_t
@@ -17,11 +19,10 @@ cimport cython
 cimport numpy as cnp
 
 from minidl.engines import fused as _fused
-from minidl.ops import activation as _activation
-from minidl.ops import linear as _linear
-from minidl.ops import loss as _loss
-from minidl.ops import softmax as _softmax
-from minidl.ops import update as _update
+# The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
+_activation, _linear, _loss, _softmax, _update = (
+    import_module("minidl.ops." + room) for room in ("activation", "linear", "loss", "softmax", "update")
+)
 
 cnp.import_array()
 
