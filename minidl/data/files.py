@@ -1,0 +1,41 @@
+"""Reading text files, plain or compressed, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+
+from minidl.errors import FileFormatError
+
+__all__ = ["read_text"]
+
+
+def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> str:
+    """Return the text of a file; one whose name ends in ``.gz`` is decompressed.
+
+    Raises
+    ------
+    FileFormatError
+        If a ``.gz`` file is not gzip, is cut short or is damaged, or the bytes are not text in this encoding.
+    FileNotFoundError, PermissionError, IsADirectoryError
+        As the operating system says.
+    """
+    content = Path(path).read_bytes()
+    if Path(path).suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except EOFError as error:
+            raise FileFormatError(
+                f"{os.fspath(path)}: the compressed data end too early; get the file again"
+            ) from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise FileFormatError(f"{os.fspath(path)}: not a gzip file, or damaged: {error}") from error
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            f"{os.fspath(path)}: byte {error.start} is no text in the encoding {encoding!r}; pass encoding='latin-1', "
+            "or whichever the file was written in"
+        ) from error

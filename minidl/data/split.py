@@ -1,0 +1,149 @@
+"""Splitting data into a part to train on and a part to test on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from minidl.data.batches import same_length
+from minidl.errors import DataError, ParameterError
+from minidl.ops import Array, namespace
+from minidl.random import Source, as_generator
+
+__all__ = ["train_test_split"]
+
+
+def train_test_split(
+    *arrays: Any,
+    test_size: float | int | None = None,
+    train_size: float | int | None = None,
+    random_state: Source = None,
+    shuffle: bool = True,
+    stratify: Any = None,
+) -> list[Array]:
+    """Split arrays of N examples at random into two parts, all in the same way.
+
+    The signature is that of ``sklearn.model_selection.train_test_split``; the random numbers are not.
+
+    Parameters
+    ----------
+    *arrays : array or list, length N
+    test_size, train_size : float or int, optional
+        A share between 0 and 1, or a number of examples. The test part is rounded up, the training part down. Without
+        either a quarter is for testing; with one of them, the rest is the other.
+    random_state : int, numpy.random.Generator or None
+        A seed, or where the order comes from; the generator of ``minidl.seed`` unless given.
+    shuffle : bool
+        Without it the first examples are for training and the last for testing.
+    stratify : array, shape (N,), optional
+        Class labels; each class is then split in the same proportion, as far as whole examples allow.
+
+    Returns
+    -------
+    list of array
+        ``[train, test]`` for each of the arrays: copies, or views without ``shuffle``.
+
+    Raises
+    ------
+    DataError
+        If there are no examples, lengths differ, a part would be empty, or a class has too few members to be in both.
+    ParameterError
+        If a size is outside its range, or ``stratify`` is given without ``shuffle``.
+
+    Examples
+    --------
+    >>> X, y = numpy.arange(20).reshape(10, 2), numpy.array([0] * 5 + [1] * 5)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.4, random_state=0, stratify=y)
+    >>> X_train.shape, y_train.sum(), y_test.sum()
+    ((6, 2), np.int64(3), np.int64(2))
+    """
+    given = tuple(numpy.asarray(array) if isinstance(array, (list, tuple)) else array for array in arrays)
+    n = same_length(given, "train_test_split")
+    n_train, n_test = _sizes(n, test_size, train_size)
+    if not shuffle:
+        if stratify is not None:
+            raise ParameterError("train_test_split: stratify needs shuffle=True")
+        parts: tuple[Any, Any] = slice(0, n_train), slice(n_train, n_train + n_test)
+    else:
+        source = as_generator(random_state)
+        if stratify is None:
+            order = source.permutation(n)
+            parts = order[:n_train], order[n_train : n_train + n_test]
+        else:
+            parts = _stratified(numpy.asarray(stratify), n, n_train, n_test, source)
+    return [_taken(array, part) for array in given for part in parts]
+
+
+def _taken(array: Array, part: Any) -> Array:
+    return array[part] if isinstance(part, slice) else array[namespace(array).asarray(part)]
+
+
+def _sizes(n: int, test_size: float | int | None, train_size: float | int | None) -> tuple[int, int]:
+    if test_size is None and train_size is None:
+        test_size = 0.25
+    n_test = None if test_size is None else _count(n, test_size, "test_size", math.ceil)
+    n_train = None if train_size is None else _count(n, train_size, "train_size", math.floor)
+    if n_test is None:
+        assert n_train is not None
+        n_test = n - n_train
+    if n_train is None:
+        n_train = n - n_test
+    if n_train + n_test > n:
+        raise ParameterError(
+            f"train_test_split: {n_train} examples to train and {n_test} to test are more than the {n} there are"
+        )
+    if n_train < 1 or n_test < 1:
+        raise DataError(
+            f"train_test_split: {n} examples would be split into {n_train} to train and {n_test} to test; give more "
+            "data or another size"
+        )
+    return n_train, n_test
+
+
+def _count(n: int, size: float | int, name: str, rounded: Any) -> int:
+    if isinstance(size, (int, numpy.integer)) and not isinstance(size, bool) and 0 < size < n:
+        return int(size)
+    if isinstance(size, (float, numpy.floating)) and 0.0 < size < 1.0:
+        return rounded(float(size) * n)
+    raise ParameterError(
+        f"train_test_split: {name} must be a share between 0 and 1 or a number of examples below {n}, got {size!r}"
+    )
+
+
+def _stratified(
+    labels: numpy.ndarray, n: int, n_train: int, n_test: int, source: numpy.random.Generator
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return the indices of the two parts, each class shared out in proportion."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (n,):
+        raise DataError(f"train_test_split: stratify must hold {n} labels, got an array of shape {labels.shape}")
+    classes, which, counts = numpy.unique(labels, return_inverse=True, return_counts=True)
+    if counts.min() < 2:
+        raise DataError(
+            f"train_test_split: class {classes[counts.argmin()].item()!r} has a single member, which cannot be in both "
+            "parts"
+        )
+    if min(n_train, n_test) < len(classes):
+        raise DataError(
+            f"train_test_split: {n_train} examples to train and {n_test} to test are too few for {len(classes)} classes"
+        )
+    train_counts = _shares(counts, n_train, source)
+    test_counts = _shares(counts - train_counts, n_test, source)
+    train, test = [], []
+    for k in range(len(classes)):
+        members = source.permutation(numpy.flatnonzero(which == k))
+        train.append(members[: train_counts[k]])
+        test.append(members[train_counts[k] : train_counts[k] + test_counts[k]])
+    return source.permutation(numpy.concatenate(train)), source.permutation(numpy.concatenate(test))
+
+
+def _shares(counts: numpy.ndarray, total: int, source: numpy.random.Generator) -> numpy.ndarray:
+    """Share ``total`` out in proportion to the counts: whole parts first, then the largest remainders, ties by lot."""
+    exact = total * counts / counts.sum()
+    shares = numpy.floor(exact).astype(int)
+    order = numpy.lexsort((source.permutation(len(counts)), shares - exact))  # largest remainder first
+    shares[order[: total - shares.sum()]] += 1
+    return shares
