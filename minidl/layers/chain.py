@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from minidl.errors import MinidlError, NotBuiltError, ParameterError
+from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape
-from minidl.layers.linear import FusedLinear
+from minidl.layers.linear import AffineOfDense, Dense, FusedLinear
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
@@ -94,6 +95,21 @@ class Chain(Layer):
             else:
                 plan.append((index, layer))
         return plan
+
+    def without_last_activation(self) -> tuple[Chain, Any]:
+        """Return the model up to its last activation, made of the same layers, and that activation.
+
+        The activation is None, and the model itself is returned, if it does not end in one.
+        """
+        last = self._layers[-1] if self._layers else None
+        if isinstance(last, Chain):
+            trunk, activation = last.without_last_activation()
+            return (Chain(*self._layers[:-1], trunk), activation) if activation is not None else (self, None)
+        if isinstance(last, Dense) and last.activation is not None:
+            return Chain(*self._layers[:-1], AffineOfDense(last)), last.activation
+        if isinstance(last, Activation):
+            return Chain(*self._layers[:-1]), last
+        return self, None
 
     def fused_into(self) -> dict[int, int]:
         """Return, for each layer that runs as part of the one before it, that layer's position."""

@@ -15,7 +15,7 @@ from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 
-__all__ = ["Dense", "FusedLinear", "Linear"]
+__all__ = ["AffineOfDense", "Dense", "FusedLinear", "Linear"]
 
 
 class _Affine(Layer):
@@ -34,7 +34,7 @@ class _Affine(Layer):
         y, self._cache = engines.current().linear(x, weight, None if self.bias is None else self.bias.value)
         return y  # (..., out)
 
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Add dy^T x to the weight's gradient and the column sums of dy to the bias's; return dx = dy W."""
         cache = self._cache
         if cache is None:
@@ -237,7 +237,7 @@ class Dense(_Affine):
             self.build(numpy.shape(x)[1:])
         return super().forward(x) if self._activation is None else fused_forward(self, self._activation, x)
 
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Go back through the activation, then through the affine map."""
         if self._activation is None:
             return super().backward(dy, input_gradient)
@@ -288,7 +288,7 @@ def fused_forward(affine: _Affine, follower: Any, x: Array) -> Array:
     return y
 
 
-def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bool = True) -> Array:
+def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bool = True) -> Array | None:
     """Go back through :func:`fused_forward`, or through the two layers' own forwards: the caches are the same."""
     if not isinstance(follower, Activation) or follower.op not in FUSIBLE:
         return _Affine.backward(affine, follower.backward(dy), input_gradient)
@@ -297,6 +297,32 @@ def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bo
     return engines.current().linear_activation_backward_into(
         dy, cache, follower.op, dweight, dbias, accumulate, input_gradient
     )
+
+
+class AffineOfDense:
+    """A Dense layer up to, but without, its activation."""
+
+    input_gradient_optional = True
+
+    def __init__(self, dense: Dense) -> None:
+        self.dense = dense
+
+    def forward(self, x: Array) -> Array:
+        """Return x W^T + b."""
+        if not self.dense.built:
+            self.dense.build(numpy.shape(x)[1:])
+        return _Affine.forward(self.dense, x)
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return dx."""
+        return _Affine.backward(self.dense, dy, input_gradient)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the layer's parameters."""
+        return self.dense.parameters()
+
+    def __repr__(self) -> str:
+        return f"{self.dense!r} without its activation"
 
 
 class FusedLinear:
@@ -316,7 +342,7 @@ class FusedLinear:
         """Return activation(x W^T + b)."""
         return fused_forward(self.linear, self.follower, x)
 
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array:
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx."""
         return fused_backward(self.linear, self.follower, dy, input_gradient)
 

@@ -1,0 +1,77 @@
+"""What happened during ``fit``: every epoch's loss and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.errors import MissingDependencyError, OrderError
+
+__all__ = ["History"]
+
+
+class History:
+    """The numbers of every epoch, as ``fit`` returns them.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        ``"loss"``, the metrics by name, and with validation data ``"val_loss"`` and so on.
+    epoch : list of int
+        The epochs, from 0.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.append(0, {"loss": 2.0})
+    >>> history.append(1, {"loss": 1.0})
+    >>> history.history
+    {'loss': [2.0, 1.0]}
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.epoch: list[int] = []
+
+    def append(self, epoch: int, logs: dict[str, float]) -> None:
+        """Add the numbers of one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def plot(self, *names: str) -> Any:
+        """Draw the numbers over the epochs, training and validation together; return the matplotlib figure.
+
+        Parameters
+        ----------
+        *names : str
+            Which to draw, such as ``"loss"``; all unless named.
+
+        Raises
+        ------
+        MissingDependencyError
+            If matplotlib is not installed.
+        OrderError
+            If there is nothing to draw yet.
+        """
+        try:
+            from matplotlib import pyplot
+        except ImportError as error:
+            raise MissingDependencyError.needs("History.plot", "matplotlib", "plot") from error
+        wanted = names or tuple(name for name in self.history if not name.startswith("val_"))
+        if not self.epoch:
+            raise OrderError("History.plot: there are no epochs yet; call fit first")
+        figure, panels = pyplot.subplots(1, len(wanted), figsize=(5 * len(wanted), 3.5), squeeze=False)
+        epochs = [epoch + 1 for epoch in self.epoch]
+        for panel, name in zip(panels[0], wanted, strict=True):
+            panel.plot(epochs, self.history[name], label="training")
+            if f"val_{name}" in self.history:
+                panel.plot(epochs, self.history[f"val_{name}"], label="validation")
+                panel.legend()
+            panel.set_xlabel("epoch")
+            panel.set_ylabel(name)
+        figure.tight_layout()
+        return figure
+
+    def __repr__(self) -> str:
+        last = {name: round(values[-1], 6) for name, values in self.history.items()}
+        return f"<History of {len(self.epoch)} epochs, last {last}>"
