@@ -1,0 +1,94 @@
+"""minidl: a deep-learning engine from scratch.
+
+Every operation is a pair of formulas, forward and backward (``minidl.ops``); the same pairs exist as compiled kernels
+and on a GPU (``minidl.engines``); a catalogue of checks proves that they agree and that every gradient is right
+(``minidl.testing``).
+
+>>> import numpy, minidl as dl
+>>> dl.gradcheck("sigmoid", numpy.array([-1.0, 0.5])).ok
+True
+"""
+
+from minidl import data, engines, errors, init, layers, metrics, models, ops, optim, testing, training
+from minidl.engines import get_num_threads, set_num_threads, use
+from minidl.errors import GradcheckError, MinidlError
+from minidl.layers import (
+    ELU,
+    GELU,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    Dense,
+    Dropout,
+    Flatten,
+    HuberLoss,
+    Identity,
+    L1Loss,
+    Layer,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    MSELoss,
+    Parameter,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from minidl.models import Sequential
+from minidl.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from minidl.random import seed
+from minidl.testing import gradcheck
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GradcheckError",
+    "HuberLoss",
+    "Identity",
+    "L1Loss",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "MinidlError",
+    "Parameter",
+    "RMSprop",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "__version__",
+    "data",
+    "engines",
+    "errors",
+    "get_num_threads",
+    "gradcheck",
+    "init",
+    "layers",
+    "metrics",
+    "models",
+    "ops",
+    "optim",
+    "seed",
+    "set_num_threads",
+    "testing",
+    "training",
+    "use",
+]
