@@ -221,9 +221,11 @@ def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
     array([0., 0., 1., 1., 1.])
     """
     groups: dict[Any, list[Parameter]] = {}
-    for parameter in dict.fromkeys(parameters):
+    parameters = list(parameters)
+    for parameter in parameters:
         if not isinstance(parameter, Parameter):
             raise ParameterError(f"expected minidl.Parameter objects, got {type(parameter).__name__}")
+    for parameter in dict.fromkeys(parameters):
         groups.setdefault((parameter.dtype, namespace(parameter.value)), []).append(parameter)
     return [
         group[0].buffer if _is_whole(group[0].buffer, group) else ParameterBuffer(group) for group in groups.values()

@@ -116,11 +116,22 @@ def test_weights_of_another_model_change_nothing():
 
 
 def test_errors_name_the_layer():
-    model = dl.Sequential(dl.Linear(4, 3), dl.ReLU(), dl.Linear(5, 2))
-    with pytest.raises(ShapeError, match=r"in layer 2 of Sequential, Linear\(5, 2\): .*"):
-        model.forward(numpy.ones((2, 4), dtype="float32"))
+    model = dl.Sequential(dl.Linear(4, 3), dl.ReLU(), dl.Linear(3, 2))
+    with pytest.raises(ShapeError, match=r"in layer 0 of Sequential, Linear\(4, 3\): .*expected 4 features"):
+        model.forward(numpy.ones((2, 5), dtype="float32"))
     with pytest.raises(OrderError, match=r"in layer 2 of Sequential"):
         model.backward(numpy.ones((2, 2), dtype="float32"))
+
+
+def test_the_path_through_nested_models_is_named():
+    model = dl.Sequential(Scale(), dl.Sequential(dl.Sequential(dl.Linear(4, 3))))
+    with pytest.raises(ShapeError, match=r"in layer 1 of Sequential.*layer 0 of Sequential.*layer 0 of .*Linear\(4, 3\):"):
+        model.forward(numpy.ones((2, 5), dtype="float32"))
+
+
+def test_layers_that_do_not_fit_are_refused_at_once():
+    with pytest.raises(ShapeError, match=r"in layer 2 of Sequential, Linear\(5, 2\): expected an input with 5 features"):
+        dl.Sequential(dl.Linear(4, 3), dl.ReLU(), dl.Linear(5, 2))
 
 
 def test_shapes_that_do_not_fit_are_found_when_the_shape_is_known():
