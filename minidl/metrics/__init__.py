@@ -1,0 +1,53 @@
+"""Metrics: functions of ``(y_true, y_pred)`` in scikit-learn's order, and objects that are fed batch by batch.
+
+>>> accuracy([0, 1, 1], [0, 1, 0])
+0.6666666666666666
+>>> metric = get("mae")
+>>> metric.update([1.0, 2.0], [1.0, 4.0])
+>>> metric.result()
+1.0
+"""
+
+from minidl.metrics.accumulating import F1, Precision, R2Score, Recall, RocAuc
+from minidl.metrics.classification import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
+from minidl.metrics.names import get
+from minidl.metrics.ranking import roc_auc
+from minidl.metrics.regression import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
+from minidl.metrics.streaming import (
+    Accuracy,
+    BinaryAccuracy,
+    FunctionMetric,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    RootMeanSquaredError,
+    TopKAccuracy,
+)
+
+__all__ = [
+    "F1",
+    "Accuracy",
+    "BinaryAccuracy",
+    "FunctionMetric",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "Precision",
+    "R2Score",
+    "Recall",
+    "RocAuc",
+    "RootMeanSquaredError",
+    "TopKAccuracy",
+    "accuracy",
+    "confusion_matrix",
+    "f1",
+    "get",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "precision",
+    "r2_score",
+    "recall",
+    "roc_auc",
+    "root_mean_squared_error",
+    "top_k_accuracy",
+]

@@ -1,0 +1,90 @@
+"""Metrics by the names that Keras gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from minidl.errors import ParameterError, UnknownNameError
+from minidl.metrics.accumulating import F1, Precision, R2Score, Recall, RocAuc
+from minidl.metrics.streaming import (
+    Accuracy,
+    BinaryAccuracy,
+    FunctionMetric,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    Metric,
+    RootMeanSquaredError,
+    TopKAccuracy,
+)
+
+__all__ = ["get"]
+
+_THRESHOLDED: dict[str, Callable[..., Metric]] = {
+    "acc": Accuracy,
+    "accuracy": Accuracy,
+    "binary_accuracy": BinaryAccuracy,
+    "categorical_accuracy": Accuracy,
+    "f1": F1,
+    "f1_score": F1,
+    "precision": Precision,
+    "recall": Recall,
+    "sparse_categorical_accuracy": Accuracy,
+}
+_PLAIN: dict[str, Callable[..., Metric]] = {
+    "mae": MeanAbsoluteError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
+    "r2": R2Score,
+    "r2_score": R2Score,
+    "rmse": RootMeanSquaredError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "sparse_top_k_categorical_accuracy": TopKAccuracy,
+    "top_k_accuracy": TopKAccuracy,
+    "top_k_categorical_accuracy": TopKAccuracy,
+}
+_RANKED: dict[str, Callable[..., Metric]] = {"auc": RocAuc, "roc_auc": RocAuc}
+
+
+def get(metric: Any, *, from_logits: bool = False) -> Metric:
+    """Return the metric of a Keras name, a metric as it is, or one made of a function of ``(y_true, y_pred)``.
+
+    Parameters
+    ----------
+    metric : str, Metric, Metric class or callable
+        A name becomes the name in the history, so ``"acc"`` and ``"accuracy"`` are two.
+    from_logits : bool
+        Whether predictions are logits rather than probabilities: a single one then means class 1 above 0, not 0.5.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none of that name; the message lists those there are.
+    ParameterError
+        If it is nothing of these.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> metric = get("accuracy", from_logits=True)
+    >>> metric.update(numpy.array([0.3, -0.2]), numpy.array([1, 0]))
+    >>> metric.name, metric.result()
+    ('accuracy', 1.0)
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if isinstance(metric, type) and issubclass(metric, Metric):
+        return metric()
+    if isinstance(metric, str):
+        name = metric.lower()
+        if name in _THRESHOLDED:
+            return _THRESHOLDED[name](threshold=0.0 if from_logits else 0.5, name=name)
+        if name in _RANKED:
+            return _RANKED[name](from_logits=from_logits, name=name)
+        if name in _PLAIN:
+            return _PLAIN[name](name=name)
+        raise UnknownNameError.among("metric", metric, [*_THRESHOLDED, *_PLAIN, *_RANKED])
+    if callable(metric):
+        return FunctionMetric(metric)
+    raise ParameterError(f"expected a metric, its name, or a function of (y_true, y_pred), got {metric!r}")

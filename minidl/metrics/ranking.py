@@ -1,0 +1,113 @@
+"""The area under the receiver operating characteristic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from minidl.errors import DataError, ParameterError, ShapeError
+from minidl.metrics.inputs import on_host, scores
+
+__all__ = ["roc_auc"]
+
+
+def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels: Sequence[Any] | None = None) -> Any:
+    r"""Return the probability that an example of the class scores higher than one that is not, ties counting half.
+
+    With :math:`r_i` the ranks of the scores (equal ones share their mean rank) and P, Q the numbers of examples that
+    are and are not of the class, :math:`\left(\sum_{i \in P} r_i - P (P + 1) / 2\right) / (P\,Q)`: the area under the
+    ROC curve is the Mann-Whitney statistic. J. Hanley, B. McNeil, "The meaning and use of the area under a receiver
+    operating characteristic (ROC) curve", Radiology 143 (1982). Computed by sorting, exactly.
+
+    Parameters
+    ----------
+    y_true : array or list, shape (N,)
+        Labels. With one score for each example there must be no more than two classes; the larger one is scored.
+    y_score : array, shape (N,), (N, 1), or (N, K)
+        Scores of the larger class, or of K classes, one against the rest. For the latter they should be
+        probabilities: logits of one class are not comparable between examples. Of K = 2 columns the second is used.
+    average : str or None
+        With K classes: ``"macro"`` for the mean, ``"weighted"`` for the mean weighted by how often a class is true, or
+        None for an array, one a class.
+    labels : sequence, optional
+        Which class each column is; the sorted classes of y_true, or 0 to K - 1 if they are such numbers.
+
+    Returns
+    -------
+    float, or float64 array of shape (K,)
+        nan where all or none of the examples are of the class: there is no such probability then. A mean that it
+        counts in is nan, too.
+
+    Raises
+    ------
+    DataError
+        If there are no examples, a score is NaN, or the classes and the columns do not match.
+    ShapeError
+        If lengths differ.
+
+    Examples
+    --------
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+    """
+    if average not in ("macro", "weighted", None):
+        raise ParameterError(f"roc_auc: average must be 'macro', 'weighted' or None, got {average!r}")
+    given = scores(y_score, "roc_auc").astype(numpy.float64)
+    true = on_host(y_true)
+    if true.ndim == 2 and true.shape[1] == 1:
+        true = true[:, 0]
+    elif true.ndim == 2 and true.shape == given.shape:
+        true = true.argmax(axis=1)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if true.ndim != 1 or given.ndim not in (1, 2) or len(true) != len(given):
+        raise ShapeError(
+            f"roc_auc: expected labels (N,) and scores (N,) or (N, K), got shapes {true.shape} and {given.shape}"
+        )
+    columns = 2 if given.ndim == 1 else given.shape[1]
+    classes = _classes(true, columns, labels)
+    if columns == 2:
+        return _area(true == classes[-1], given if given.ndim == 1 else given[:, 1])
+    each = numpy.array([_area(true == label, given[:, k]) for k, label in enumerate(classes)])  # (K,)
+    if average is None:
+        return each
+    if average == "macro":
+        return float(each.mean())
+    weights = numpy.array([(true == label).sum() for label in classes])
+    return float((each * weights)[weights > 0].sum() / weights.sum())
+
+
+def _classes(true: numpy.ndarray, columns: int, labels: Sequence[Any] | None) -> list[Any]:
+    """Return the class of each column; of two, if there is just one column, the second is the one scored."""
+    present = numpy.unique(true).tolist()
+    if labels is not None:
+        if len(labels) != columns or len(set(labels)) != columns:
+            raise ParameterError(f"roc_auc: labels must be {columns} different classes, one a column, got {labels!r}")
+        if not set(present) <= set(labels):
+            raise DataError(
+                f"roc_auc: y_true holds {sorted(set(present) - set(labels))}, not among the labels {labels!r}"
+            )
+        return list(labels)
+    if len(present) == columns:
+        return present
+    if true.dtype.kind in "iub" and present[0] >= 0 and present[-1] < columns:
+        return list(range(columns))
+    if columns == 2 and len(present) == 1:
+        return [None, present[0]]
+    raise DataError(
+        f"roc_auc: y_true holds {len(present)} classes, but the scores are those of {columns}; pass labels=[...], one "
+        "for each column"
+    )
+
+
+def _area(positive: numpy.ndarray, score: numpy.ndarray) -> float:
+    """Return the Mann-Whitney statistic as a share."""
+    p, n = int(positive.sum()), len(positive)
+    if p in (0, n):
+        return math.nan
+    _, which, counts = numpy.unique(score, return_inverse=True, return_counts=True)
+    rank = (numpy.cumsum(counts) - (counts - 1) / 2)[which]  # (N,), from 1, equal scores sharing their mean
+    return float((rank[positive].sum() - p * (p + 1) / 2) / (p * (n - p)))

@@ -1,0 +1,201 @@
+"""Metrics that are fed batch by batch, as ``fit`` and ``evaluate`` do: the base, and those that are means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from minidl.errors import ParameterError
+from minidl.metrics.classification import hits, top_k_hits
+from minidl.metrics.inputs import binary_targets, numbers_pair, on_host, scores
+
+__all__ = [
+    "Accuracy",
+    "BinaryAccuracy",
+    "FunctionMetric",
+    "Mean",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Metric",
+    "RootMeanSquaredError",
+    "TopKAccuracy",
+]
+
+
+class Metric:
+    """Base: a number over all examples seen since ``reset``, not a mean of the batches' numbers.
+
+    Arrays come in the order of a loss, prediction first; they may be on a GPU.
+
+    Parameters
+    ----------
+    name : str, optional
+        What a history calls it; the class's own otherwise.
+
+    Attributes
+    ----------
+    larger_is_better : bool
+        Which way early stopping should look.
+    """
+
+    default_name = "metric"
+    larger_is_better = True
+
+    def __init__(self, name: str | None = None) -> None:
+        self.name = name or self.default_name
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all examples."""
+        raise NotImplementedError(f"{type(self).__name__} defines no reset")
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Take in a batch."""
+        raise NotImplementedError(f"{type(self).__name__} defines no update")
+
+    def result(self) -> float:
+        """Return the number; nan before the first example."""
+        raise NotImplementedError(f"{type(self).__name__} defines no result")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r})"
+
+
+class Mean(Metric):
+    """The mean of a number that each example, or each element, has."""
+
+    def reset(self) -> None:
+        """Forget all examples."""
+        self.total, self.count = 0.0, 0
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return the number of each."""
+        raise NotImplementedError
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Take in a batch."""
+        found = self.values(prediction, target)
+        self.total += float(found.sum(dtype=numpy.float64))
+        self.count += found.size
+
+    def result(self) -> float:
+        """Return the mean; nan before the first example."""
+        return self.total / self.count if self.count else math.nan
+
+
+class Accuracy(Mean):
+    """The share of examples predicted right; how predictions are read is told at ``minidl.metrics.accuracy``.
+
+    Parameters
+    ----------
+    threshold : float
+        A single score above it means class 1: 0.5 for probabilities, 0 for logits.
+    name : str, optional
+
+    Examples
+    --------
+    >>> metric = Accuracy()
+    >>> metric.update(numpy.array([[0.2, 0.8], [0.9, 0.1]]), numpy.array([1, 1]))
+    >>> metric.update(numpy.array([[0.3, 0.7]]), numpy.array([1]))
+    >>> metric.result()
+    0.6666666666666666
+    """
+
+    default_name = "accuracy"
+
+    def __init__(self, threshold: float = 0.5, name: str | None = None) -> None:
+        self.threshold = threshold
+        super().__init__(name)
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return whether each example is right."""
+        return hits(target, prediction, self.threshold)
+
+
+class BinaryAccuracy(Accuracy):
+    """The share of elements on the right side of the threshold: each output is a yes or no of its own."""
+
+    default_name = "binary_accuracy"
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return whether each element is right."""
+        given = scores(prediction, "binary_accuracy")
+        return binary_targets(target, given.shape, "binary_accuracy") == (given > self.threshold)
+
+
+class TopKAccuracy(Mean):
+    """The share of examples whose class is among the k best scored; see ``minidl.metrics.top_k_accuracy``."""
+
+    default_name = "top_k_accuracy"
+
+    def __init__(self, k: int = 5, name: str | None = None) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ParameterError(f"TopKAccuracy: k must be a positive integer, got {k!r}")
+        self.k = k
+        super().__init__(name)
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return whether each example counts."""
+        return top_k_hits(target, prediction, self.k)
+
+
+class MeanAbsoluteError(Mean):
+    """The mean absolute difference between prediction and target."""
+
+    default_name = "mean_absolute_error"
+    larger_is_better = False
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return each element's absolute difference."""
+        true, pred = numbers_pair(target, prediction, self.name)
+        return abs(true - pred)
+
+
+class MeanSquaredError(Mean):
+    """The mean squared difference between prediction and target."""
+
+    default_name = "mean_squared_error"
+    larger_is_better = False
+
+    def values(self, prediction: Any, target: Any) -> numpy.ndarray:
+        """Return each element's squared difference."""
+        true, pred = numbers_pair(target, prediction, self.name)
+        return (true - pred) ** 2
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """The square root of the mean squared difference over all examples."""
+
+    default_name = "root_mean_squared_error"
+
+    def result(self) -> float:
+        """Return the root; nan before the first example."""
+        return math.sqrt(super().result())
+
+
+class FunctionMetric(Metric):
+    """Any function of ``(y_true, y_pred)``: the mean over batches, weighted by their sizes.
+
+    That is the value over all examples only if the function is a mean over examples itself.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
+        self.function = function
+        super().__init__(name or getattr(function, "__name__", type(function).__name__))
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        self.total, self.count = 0.0, 0
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Take in a batch."""
+        n = len(prediction)
+        self.total += n * float(numpy.mean(on_host(self.function(target, prediction))))
+        self.count += n
+
+    def result(self) -> float:
+        """Return the weighted mean; nan before the first batch."""
+        return self.total / self.count if self.count else math.nan
