@@ -13,7 +13,7 @@ elementwise op, of the largest element of the array otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -44,7 +44,14 @@ def upstream_like(y: Any, dtype: Any, seed: int = 0, reduced: bool = False) -> A
     return float(dy.astype("float16")) if reduced and dy.ndim == 0 else dy.astype(dtype)
 
 
-def agreement(engine: Any, spec: OpSpec, case: Case, dtype: Any, arguments: Sequence[Any] | None = None) -> list[Row]:
+def agreement(
+    engine: Any,
+    spec: OpSpec,
+    case: Case,
+    dtype: Any,
+    arguments: Sequence[Any] | None = None,
+    layout: Callable[[Array], Array] | None = None,
+) -> list[Row]:
     """Compare forward and backward of an engine with the formula; a row for y and for each gradient.
 
     Parameters
@@ -55,15 +62,19 @@ def agreement(engine: Any, spec: OpSpec, case: Case, dtype: Any, arguments: Sequ
     dtype : dtype
         In which the engine computes.
     arguments : sequence, optional
-        To be used as they are (their memory layout, for instance) instead of those that the case draws.
+        On the host, in that dtype, instead of those that the case draws.
+    layout : callable, optional
+        Applied to each array once it is where the engine computes; see ``minidl.testing.layouts``.
     """
+    layout = layout or (lambda array: array)
     if arguments is None:
         arguments = as_dtype(spec.arguments(case), dtype)
-    y, cache = getattr(engine, spec.name)(*placed(engine, arguments), **case.options)
+    given = [layout(a) if hasattr(a, "dtype") else a for a in placed(engine, arguments)]
+    y, cache = getattr(engine, spec.name)(*given, **case.options)
     exact = as_dtype(arguments, "float64")
     y_true, cache_true = FORMULAS[spec.name](*exact, **case.options)
     dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
-    dy_placed = engine.asarray(dy) if isinstance(dy, numpy.ndarray) else dy
+    dy_placed = layout(engine.asarray(dy)) if isinstance(dy, numpy.ndarray) else dy
     gradients = _tuple(getattr(engine, f"{spec.name}_backward")(dy_placed, cache))
     dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
     gradients_true = _tuple(FORMULAS[f"{spec.name}_backward"](dy_exact, cache_true))
@@ -169,19 +180,19 @@ def update_agreement(
     random = numpy.random.default_rng([size, sum(map(ord, spec.name + case.name))])
     value = random.standard_normal(size).astype(dtype)
     grads = random.standard_normal((UPDATE_STEPS, size)).astype(dtype)
+    largest: dict[str, float] = {}  # sums of steps may cancel, but not their rounding errors
+    exact = run(FORMULAS[spec.name], spec, case, value.astype("float64"), grads.astype("float64"), largest)
     if engine is None:
-        found = run(update, spec, case, value, grads)
-        true = spec.expected(case, value, grads)
+        found, true = run(update, spec, case, value, grads), spec.expected(case, value, grads)
     else:
-        on_host = run(update, spec, case, engine.asarray(value), [engine.asarray(grad) for grad in grads])
-        found = {name: engine.to_host(array) for name, array in on_host.items()}
-        true = run(FORMULAS[spec.name], spec, case, value.astype("float64"), grads.astype("float64"))
+        on_device = run(update, spec, case, engine.asarray(value), [engine.asarray(grad) for grad in grads])
+        found, true = {name: engine.to_host(array) for name, array in on_device.items()}, exact
     title = f"{spec.name} ({case.name})"
     name = "" if engine is None else engine.name
     allowed = spec.rounding + UPDATE_STEPS
     rows = []
     for key, array in found.items():
-        row = compared(title, key, array, true[key], dtype, allowed, engine=name)
+        row = compared(title, key, array, true[key], dtype, allowed, largest[key], engine=name)
         if numpy.dtype(array.dtype) != numpy.dtype(dtype):
             row = Row(title, key, array.shape, engine=name, problem=f"It has dtype {array.dtype} instead of {dtype}.")
         rows.append(row)

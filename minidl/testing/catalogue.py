@@ -105,7 +105,7 @@ def check_case(
         (getattr(engine, spec.name), getattr(engine, f"{spec.name}_backward")),
         *placed(engine, drawn),
         method=method,
-        options=dict(case.options),
+        options=case.options,
         differentiable=spec.present(drawn),
         raise_exception=False,
         name=f"{spec.name} ({case.name})",

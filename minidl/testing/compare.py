@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy
 
 from minidl.testing.complex_step import STEP, StepArray, imaginary
-from minidl.testing.numeric import Derivative, differentiate, scale_of
+from minidl.testing.numeric import Derivative, differentiate, relative_step, scale_of
 from minidl.testing.subjects import FunctionSubject, Subject
 
 __all__ = ["Comparison", "Settings", "compare"]
@@ -168,10 +168,21 @@ class _Argument:
             relative = numpy.where(difference == 0, 0.0, difference / numpy.maximum(sizes, floor))
         relative = numpy.where(numpy.isnan(relative), numpy.inf, relative)
         allowed = tolerance * numpy.maximum(largest, floor)
-        unresolved = (doubt > allowed) | ((relative > tolerance) & (doubt > difference))
-        return analytic, numeric, relative, bool(numpy.any(unresolved))
+        unresolved = bool(numpy.any((doubt > allowed) | ((relative > tolerance) & (doubt > difference))))
+        if not unresolved and numpy.any(relative > tolerance):
+            worst = int(numpy.argmax(relative.max(axis=0)))
+            unresolved = self._depends_on_step(moves[worst], float(steps[worst]), tolerance * largest)
+        return analytic, numeric, relative, unresolved
 
-    def _derivative(self, move: numpy.ndarray, scale: float) -> Derivative:
+    def _depends_on_step(self, move: numpy.ndarray, scale: float, allowed: float) -> bool:
+        """Look again before accusing anybody: where the second derivative jumps, only another step gives it away."""
+        if self.settings.method == "complex" or self.settings.step is not None:
+            return False
+        first = relative_step(self.subject.dtype) * scale
+        one, other = (self._derivative(move, scale, step) for step in (first, first / 32))
+        return bool(numpy.any(numpy.abs(one.value - other.value) > allowed + 4 * (one.noise + other.noise)))
+
+    def _derivative(self, move: numpy.ndarray, scale: float, step: float | None = None) -> Derivative:
         """Return the derivative of all probes along one move, (r,)."""
         value = self.values[self.argument]
         direction = move.reshape(value.shape)
@@ -189,7 +200,7 @@ class _Argument:
                 scale,
                 magnitude=self.magnitude,
                 dtype=self.subject.dtype,
-                step=self.settings.step,
+                step=step or self.settings.step,
                 tolerance=self.settings.tolerance,
             )
         finally:

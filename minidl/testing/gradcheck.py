@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy
@@ -39,7 +39,7 @@ def gradcheck(
     tolerance: float | None = None,
     eps: float | None = None,
     differentiable: Iterable[str | int] | None = None,
-    options: dict[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
     max_resamples: int = 5,
     raise_exception: bool = True,
@@ -138,7 +138,7 @@ def _maker(
     subject: Any,
     arrays: tuple[Any, ...],
     differentiable: Iterable[str | int] | None,
-    options: dict[str, Any] | None,
+    options: Mapping[str, Any] | None,
     name: str | None,
 ) -> Callable[[str], Subject]:
     """Return what makes the subject in a given precision."""

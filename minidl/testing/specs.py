@@ -87,6 +87,12 @@ class OpSpec:
     magnitude : callable
         Takes arguments and options, returns the size of the numbers that y is a difference of, where that is more
         than the size of y.
+    rank : tuple of two int
+        The least and the greatest length of the shapes that ``draw`` takes.
+    shortest : int
+        The least length of an axis in them.
+    empty_options : mapping
+        Options with which the op takes empty arrays.
     limits : tuple of two floats, optional
         For an elementwise op with its default options: y at minus and plus infinity.
     """
@@ -103,6 +109,9 @@ class OpSpec:
     terms: Callable[..., int] = lambda *args, **options: 1
     rounding: float = 8.0
     magnitude: Callable[..., float] = _nothing
+    rank: tuple[int, int] = (0, 4)
+    shortest: int = 0
+    empty_options: Mapping[str, Any] = field(default_factory=dict)
     limits: tuple[float, float] | None = None
 
     def arguments(self, case: Case, seed: int = 0) -> Arguments:
@@ -118,7 +127,7 @@ class OpSpec:
 
     def sized(self, size: str) -> Case:
         """Return a case of one of the named sizes, with default options."""
-        return Case(size, self.sizes[size])
+        return Case(size, self.sizes[size], self.empty_options if size == "empty" else {})
 
 
 SPECS: dict[str, OpSpec] = {}
@@ -265,6 +274,8 @@ for _name in ("softmax", "log_softmax"):
             ),
             getattr(oracles, _name),
             {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
+            rank=(1, 4),
+            shortest=1,
             terms=lambda x, axis=-1: x.shape[axis],
             rounding=24,  # exp magnifies the rounding of x - max by its size, up to 15 here
             magnitude=_largest if _name == "log_softmax" else _nothing,
@@ -288,6 +299,12 @@ def _draw_broadcast(generator: Generator, shape: Shape, options: Mapping[str, An
     return _normal(generator, (first, 1, m, k)), _normal(generator, (second, k, n))
 
 
+def _draw_repeated(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    """Draw a second operand with a batch axis missing and one of length one, next to another of length one."""
+    batch, m, k, n = shape
+    return _normal(generator, (1, 1, batch, m, k)), _normal(generator, (1, 1, k, n))
+
+
 def _terms_of_product(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> int:
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
@@ -306,9 +323,11 @@ _add(
             Case("transpose both", (3, 4, 2), {"transpose_a": True, "transpose_b": True}),
             Case("batches", (2, 3, 2, 4)),
             Case("broadcast batches", (2, 3, 2, 3, 2), draw=_draw_broadcast),
+            Case("repeated batches", (2, 2, 3, 2), draw=_draw_repeated),
         ),
         oracles.matmul,
         {"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
+        rank=(3, 5),
         terms=_terms_of_product,
         rounding=2,
     )
@@ -342,6 +361,7 @@ _add(
         ),
         oracles.linear,
         {"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
+        rank=(2, 5),
         terms=_terms_of_linear,
         rounding=3,
     )
@@ -408,6 +428,8 @@ def _loss(
             ),
             getattr(oracles, name),
             _LOSS_SIZES,
+            rank=(1, 4),
+            empty_options={"reduction": "sum"},
             kinks=kinks,
             terms=lambda prediction, *others, **options: prediction.size,
             rounding=rounding,
@@ -510,6 +532,9 @@ _add(
         ),
         oracles.cross_entropy,
         {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
+        rank=(1, 4),
+        shortest=1,
+        empty_options={"reduction": "sum"},
         terms=lambda logits, *others, **options: logits.size,
         rounding=32,  # exp magnifies the rounding of x - max by its size
         magnitude=_largest,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -148,7 +148,7 @@ class FunctionSubject(Subject):
         backward: Callable[..., Any],
         arrays: Sequence[Any],
         *,
-        options: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
         differentiable: Iterable[str | int] | None = None,
         dtype: Any = "float64",
         name: str | None = None,
@@ -156,7 +156,7 @@ class FunctionSubject(Subject):
         super().__init__()
         self.name = name or str(getattr(forward, "__name__", repr(forward)))
         self._forward, self._backward = forward, backward
-        self._arrays, self._options = list(arrays), options or {}
+        self._arrays, self._options = list(arrays), dict(options or {})
         self.owner = [self._arrays, self._options]
         self.dtype = numpy.dtype(dtype)
         names = _names_of(forward, len(arrays))

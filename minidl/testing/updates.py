@@ -84,6 +84,7 @@ def run(
     case: UpdateCase,
     value: Any,
     grads: Any,
+    largest: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """Apply an update in place for as many steps as there are gradients; return value and states by name.
 
@@ -94,6 +95,8 @@ def run(
     value : array, shape (P,)
         Copied first.
     grads : sequence of arrays of shape (P,)
+    largest : dict, optional
+        Filled with the largest size that each array reached on the way.
 
     Raises
     ------
@@ -112,6 +115,9 @@ def run(
             raise GradcheckError(f"{spec.name} must work in place and return nothing, got {type(result).__name__}")
         if not bool((given == grad).all()):
             raise GradcheckError(f"{spec.name} changes the gradient")
+        if largest is not None:
+            for name, array in {"value": value, **states}.items():
+                largest[name] = max(largest.get(name, 0.0), float(numpy.max(numpy.abs(array), initial=0.0)))
     return {"value": value, **states}
 
 

@@ -1,0 +1,136 @@
+"""Broken on purpose: the checks must catch what is planted in every op. A check that cannot fail is a defect."""
+
+import importlib
+import inspect
+
+import numpy
+import pytest
+
+from minidl import ops
+from minidl.testing import SPECS, UPDATES, gradcheck, oracle_agreement, update_agreement
+from minidl.testing.agreement import upstream_like
+from minidl.testing.mutants import WRAPPERS, source_mutants, wrapped
+
+ALL = [pytest.param(spec, id=spec.name) for spec in SPECS.values()]
+
+MASK = "random.random(x.shape, dtype=numpy.float32) >= p -> random.random(x.shape, dtype=numpy.float32) < p"
+EQUIVALENT = {  # out, accumulate and the generator are checked in test_catalogue_engines
+    "matmul": {"out + y -> out", "out + y -> y", "out + y -> out - y"},
+    "_mask": {MASK},
+}
+"""Mutants that these checks cannot tell from the original, with the place that does. A stale entry fails too."""
+
+
+def broken(check):
+    """Whether a check notices: by its verdict, or because the mutant cannot even run."""
+    try:
+        with numpy.errstate(all="ignore"):
+            return not check()
+    except Exception:
+        return True
+
+
+def caught(spec, forward, backward):
+    """Whether any of the catalogue's checks notices that the pair is not what it should be."""
+
+    def gradient(case):
+        arguments = spec.arguments(case)
+        differentiable = spec.present(arguments)
+        return gradcheck(
+            (forward, backward),
+            *arguments,
+            options=case.options,
+            differentiable=differentiable,
+            method="complex",
+            raise_exception=False,
+        ).ok
+
+    def sound():
+        x, *others = spec.arguments(spec.cases[0])
+        x.flat = numpy.resize([1e4, -1e4], x.size)
+        y, cache = forward(x, *others)
+        gradients = backward(y * 0 + 1, cache)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return all(numpy.isfinite(array).all() for array in (y, *gradients))
+
+    return (
+        any(broken(lambda case=case: gradient(case)) for case in spec.cases)
+        or any(broken(lambda case=case: oracle_agreement(spec, case, forward).ok) for case in spec.cases)
+        or broken(sound)
+    )
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_the_original_passes(spec):
+    assert not caught(spec, ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"])
+
+
+def can_be_wrong(spec, case):
+    """Whether there is a gradient to get wrong: that of dropping everything, or of a softmax of one class, is zero."""
+    arguments = spec.arguments(case)
+    y, cache = ops.FORMULAS[spec.name](*arguments, **case.options)
+    gradients = ops.FORMULAS[f"{spec.name}_backward"](upstream_like(y, "float64"), cache)
+    first = gradients[0] if isinstance(gradients, tuple) else gradients
+    return first.ndim > 0 and first.any()
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("spec", ALL)
+def test_gradcheck_catches(spec, name):
+    """Every way to break a pair, in every op, in every case."""
+    cases = [case for case in spec.cases if can_be_wrong(spec, case)]
+    assert cases[0] is spec.cases[0]
+    for case in cases:
+        pair = wrapped(name, ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"])
+        arguments = spec.arguments(case)
+        differentiable = spec.present(arguments)
+        report = gradcheck(pair, *arguments, options=case.options, differentiable=differentiable, raise_exception=False)
+        assert not report.ok, case.name
+
+
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("spec", ALL)
+def test_slips_of_the_pen_are_caught(spec, which):
+    """Each single operation in the text of forward and backward, changed."""
+    forward, backward = ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"]
+    original = forward if which == "forward" else backward
+    survivors = {
+        description
+        for description, mutant in source_mutants(original)
+        if not (caught(spec, mutant, backward) if which == "forward" else caught(spec, forward, mutant))
+    }
+    assert survivors == (EQUIVALENT.get(spec.name, set()) if which == "forward" else set())
+
+
+HELPERS = [
+    pytest.param(room, name, id=f"{room}.{name}")
+    for room in ops.ROOMS
+    for name, function in vars(importlib.import_module(f"minidl.ops.{room}")).items()
+    if inspect.isfunction(function) and name.startswith("_") and function.__module__ == f"minidl.ops.{room}"
+]
+
+
+@pytest.mark.parametrize(("room", "name"), HELPERS)
+def test_slips_of_the_pen_in_shared_lines_are_caught(room, name, monkeypatch):
+    """The same in the functions that the formulas of a room share."""
+    module = importlib.import_module(f"minidl.ops.{room}")
+    specs = [spec for spec in SPECS.values() if spec.name in module.__all__]
+    survivors = set()
+    for description, mutant in source_mutants(getattr(module, name)):
+        monkeypatch.setattr(module, name, mutant)
+        pairs = [(spec, ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"]) for spec in specs]
+        if not any(caught(*pair) for pair in pairs):
+            survivors.add(description)
+    assert survivors == EQUIVALENT.get(name, set())
+
+
+@pytest.mark.parametrize("spec", UPDATES.values(), ids=lambda s: s.name)
+def test_slips_of_the_pen_in_updates_are_caught(spec):
+    def noticed(mutant):
+        return any(
+            broken(lambda case=case: all(row.ok for row in update_agreement(mutant, spec, case, "float64", 5)))
+            for case in spec.cases
+        )
+
+    assert not noticed(ops.FORMULAS[spec.name])
+    assert {text for text, mutant in source_mutants(ops.FORMULAS[spec.name]) if not noticed(mutant)} == set()
