@@ -416,6 +416,14 @@ def test_which_way_is_better():
     assert not metrics.get("mse").larger_is_better
 
 
+@pytest.mark.parametrize(("name", "data", "function"), STREAMS)
+def test_arrays_of_any_engine(engine, name, data, function):
+    prediction, target = data()
+    metric = metrics.get(name)
+    metric.update(engine.asarray(prediction), engine.asarray(target))
+    assert metric.result() == pytest.approx(function(target, prediction), rel=1e-12)
+
+
 # names ---------------------------------------------------------------------------------------------------------------
 
 
@@ -426,6 +434,23 @@ def test_names_and_objects():
     assert metrics.get(own) is own
     assert isinstance(metrics.get(metrics.R2Score), metrics.R2Score)
     assert repr(own) == "TopKAccuracy(name='top3')"
+
+
+def test_anything_with_the_methods_of_a_metric_will_do():
+    class Count:
+        name = "count"
+
+        def reset(self):
+            self.n = 0
+
+        def update(self, prediction, target):
+            self.n += len(target)
+
+        def result(self):
+            return self.n
+
+    own = Count()
+    assert metrics.get(own) is own
 
 
 def test_a_function_of_ones_own():

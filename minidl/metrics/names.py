@@ -48,11 +48,12 @@ _RANKED: dict[str, Callable[..., Metric]] = {"auc": RocAuc, "roc_auc": RocAuc}
 
 
 def get(metric: Any, *, from_logits: bool = False) -> Metric:
-    """Return the metric of a Keras name, a metric as it is, or one made of a function of ``(y_true, y_pred)``.
+    """Return the metric of a Keras name, a metric as it is, or one made of a function.
 
     Parameters
     ----------
-    metric : str, Metric, Metric class or callable
+    metric : str, callable, Metric or its class
+        Anything with update, result and reset will do for a metric, and a function of ``(y_true, y_pred)``.
         A name becomes the name in the history, so ``"acc"`` and ``"accuracy"`` are two.
     from_logits : bool
         Whether predictions are logits rather than probabilities: a single one then means class 1 above 0, not 0.5.
@@ -72,10 +73,8 @@ def get(metric: Any, *, from_logits: bool = False) -> Metric:
     >>> metric.name, metric.result()
     ('accuracy', 1.0)
     """
-    if isinstance(metric, Metric):
-        return metric
-    if isinstance(metric, type) and issubclass(metric, Metric):
-        return metric()
+    if all(callable(getattr(metric, method, None)) for method in ("update", "result", "reset")):
+        return metric() if isinstance(metric, type) else metric
     if isinstance(metric, str):
         name = metric.lower()
         if name in _THRESHOLDED:

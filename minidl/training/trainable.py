@@ -13,7 +13,7 @@ from minidl.layers.parameter import Parameter
 from minidl.training import checks, loop
 from minidl.training.callbacks import Callback
 from minidl.training.history import History
-from minidl.training.losses import loss_named, trunk_of
+from minidl.training.losses import is_classification, loss_named, trunk_of
 from minidl.training.progress import Progress, resolve_verbose, say, shown
 
 __all__ = ["Trainable"]
@@ -63,7 +63,8 @@ class Trainable:
         trunk, activation = trunk_of(self, self.loss, isinstance(loss, str))
         self._optimizer_wanted = optimizer
         self.optimizer = None if isinstance(optimizer, str) else optimizer
-        self._compiled = loop.Compiled(self, trunk, activation, self.loss, _metrics(metrics))
+        measured = _metrics(metrics, from_logits=is_classification(self.loss) and activation is None)
+        self._compiled = loop.Compiled(self, trunk, activation, self.loss, measured)
 
     def _check_optimizer(self, optimizer: Any) -> None:
         own = {id(p) for p in self.parameters()}  # type: ignore[attr-defined]
@@ -196,11 +197,11 @@ class Trainable:
         try:
             for epoch in range(first, epochs):
                 hooks.call("on_epoch_begin", epoch)
-                progress = Progress(verbose, epoch, epochs, data.steps)
-                logs = compiled.train_epoch(data, self.optimizer, hooks, progress, epoch)
-                if validation is not None:
-                    logs.update({f"val_{name}": value for name, value in compiled.evaluate(validation).items()})
-                progress.close(logs)
+                with Progress(verbose, epoch, epochs, data.steps) as progress:
+                    logs = compiled.train_epoch(data, self.optimizer, hooks, progress, epoch)
+                    if validation is not None:
+                        logs.update({f"val_{name}": value for name, value in compiled.evaluate(validation).items()})
+                    progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
                 if self.stop_training:
@@ -288,8 +289,8 @@ class Trainable:
         return numpy.concatenate(parts)
 
 
-def _metrics(wanted: Sequence[Any]) -> list[Any]:
-    """Return metric objects for names; anything with update, result and reset is taken as it is."""
+def _metrics(wanted: Sequence[Any], from_logits: bool) -> list[Any]:
+    """Return metric objects for names and functions; anything with update, result and reset is taken as it is."""
     if isinstance(wanted, str):
         wanted = [wanted]
-    return [metrics.get(m) if isinstance(m, str) else m for m in wanted]
+    return [metrics.get(m, from_logits=from_logits) for m in wanted]

@@ -8,7 +8,7 @@ import pytest
 
 sklearn = pytest.importorskip("sklearn.metrics")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from minidl import metrics  # noqa: E402
@@ -90,7 +90,6 @@ def test_binary(which, y_true, y_pred):
         assert_close(ours(y_true, y_pred, zero_division=zero_division), expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 10_000))
 def test_labels_at_random(classes, n, seed):
     rng = numpy.random.default_rng(seed)
@@ -103,7 +102,6 @@ def test_labels_at_random(classes, n, seed):
             assert_close(ours(y_true, y_pred, average=average, zero_division=NAN), expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(1, 40), st.integers(0, 3), st.integers(0, 10_000))
 def test_binary_roc_auc_with_ties(n, digits, seed):
     """Rounded to no digits most scores are equal; with few examples there is often a single class."""
@@ -121,7 +119,6 @@ def test_constant_scores(value):
     assert metrics.roc_auc([0, 1, 2, 0, 1], y_score) == expected == 0.5
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(3, 5), st.integers(3, 30), st.integers(1, 3), st.integers(0, 10_000))
 def test_multiclass_roc_auc(classes, n, digits, seed):
     rng = numpy.random.default_rng(seed)
@@ -134,7 +131,6 @@ def test_multiclass_roc_auc(classes, n, digits, seed):
         assert_close(metrics.roc_auc(y_true, y_score, average=average), expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.integers(3, 6), st.integers(1, 20), st.integers(0, 2), st.integers(0, 10_000))
 def test_top_k_with_ties(classes, n, digits, seed):
     rng = numpy.random.default_rng(seed)
@@ -151,7 +147,6 @@ REGRESSION = [
 ]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.integers(1, 20), st.integers(1, 3), st.integers(0, 10_000))
 def test_regression_at_random(n, outputs, seed):
     rng = numpy.random.default_rng(seed)
