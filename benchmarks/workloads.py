@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def perceptron(
         target = random.integers(0, sizes[-1], batch)
     else:
         target = random.normal(size=(batch, sizes[-1])).astype("float32")
-    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    pairs = list(itertools.pairwise(sizes))
     weights = [(random.normal(size=(o, i)) / numpy.sqrt(i)).astype("float32") for i, o in pairs]
     # forward and both gradients are 2 i o each for a row; the first layer needs no gradient of its input
     flops = batch * sum((6 if position else 4) * i * o for position, (i, o) in enumerate(pairs))

@@ -89,11 +89,25 @@ def main() -> None:
     for precision, digits, degrees in (("float32", 10, (4, 5, 5, 4, 12)), ("float64", 20, (10, 12, 13, 12, 26))):
         print(f"--- {precision}")
         show("exp", exp_part, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, degrees[0], digits)
-        show("tanh", tanh_part, limit(lambda s: s**1.5 / mp.tanh(mp.sqrt(s)), mp.mpf(0)), 1e-9, 0.625**2, degrees[1],
-             digits)
+        show(
+            "tanh",
+            tanh_part,
+            limit(lambda s: s**1.5 / mp.tanh(mp.sqrt(s)), mp.mpf(0)),
+            1e-9,
+            0.625**2,
+            degrees[1],
+            digits,
+        )
         show("expm1", expm1_part, limit(lambda x: abs(x**2 / mp.expm1(x)), mp.mpf(0)), -0.55, 1e-6, degrees[2], digits)
-        show("atanh", atanh_part, limit(lambda s: s**1.5 / mp.atanh(mp.sqrt(s)), mp.mpf(0)), 1e-9, mp.mpf(1) / 9,
-             degrees[3], digits)
+        show(
+            "atanh",
+            atanh_part,
+            limit(lambda s: s**1.5 / mp.atanh(mp.sqrt(s)), mp.mpf(0)),
+            1e-9,
+            mp.mpf(1) / 9,
+            degrees[3],
+            digits,
+        )
         show("erfc", scaled_tail, lambda t: 1 / scaled_tail(t), -1, 1, degrees[4], digits)
 
 

@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(args: argparse.Namespace) -> int:
-    print(f"minidl {minidl.__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}, {platform.platform()}")
+    print(
+        f"minidl {minidl.__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}, {platform.platform()}"
+    )
     print(f"current engine: {engines.current().name}")
     for status in engines.engines().values():
         print(f"  {status}")
@@ -122,7 +124,12 @@ def _demo(args: argparse.Namespace) -> int:
     print("   " + str(model.summary()).replace("\n", "\n   "))
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(
-        x_train, y_train, epochs=args.epochs, verbose=0, callbacks=[_Line(args.epochs)], validation_data=(x_test, y_test)
+        x_train,
+        y_train,
+        epochs=args.epochs,
+        verbose=0,
+        callbacks=[_Line(args.epochs)],
+        validation_data=(x_test, y_test),
     )
     prediction = model.predict(x_test).argmax(axis=1)
     accuracy = metrics.accuracy(y_test, prediction)

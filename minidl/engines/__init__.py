@@ -21,7 +21,18 @@ from minidl.engines.base import Engine, EngineStatus
 from minidl.errors import EngineError, ParameterError, UnknownNameError
 from minidl.ops import _dispatch, namespace
 
-__all__ = ["NAMES", "Engine", "EngineStatus", "current", "engines", "get", "get_num_threads", "namespace", "set_num_threads", "use"]
+__all__ = [
+    "NAMES",
+    "Engine",
+    "EngineStatus",
+    "current",
+    "engines",
+    "get",
+    "get_num_threads",
+    "namespace",
+    "set_num_threads",
+    "use",
+]
 
 NAMES = ("numpy", "native", "cupy")
 """The engines that minidl knows, whether or not they can be used here."""
@@ -64,7 +75,7 @@ def current() -> Engine:
     return _dispatch.active()
 
 
-class use:  # noqa: N801 - reads as a verb
+class use:
     """Choose the engine for this context, or for a ``with`` block.
 
     The choice belongs to the context (``contextvars``): a new thread starts with the machine's default engine.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from pathlib import Path
@@ -13,12 +14,11 @@ from minidl.ops import FORMULAS
 __all__ = ["get_num_threads", "info", "make", "set_memory_limit", "set_num_threads", "status"]
 
 _native: Any = None
+_problem = ""
 try:
-    from minidl import _native  # type: ignore[no-redef]
+    _native = importlib.import_module("minidl._native")
 except ImportError as error:
     _problem = str(error)
-else:
-    _problem = ""
 
 
 def _start_threads() -> int:
@@ -46,7 +46,7 @@ def status() -> EngineStatus:
     note = Path(__file__).parents[1] / "native_missing.txt"
     if note.exists():
         reason = note.read_text().strip()
-    elif "_native" in _problem and "cannot import name" in _problem:
+    elif "No module named" in _problem:
         reason = "its extension was not built"
     else:
         reason = _problem

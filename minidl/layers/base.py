@@ -119,7 +119,7 @@ class Layer:
             if isinstance(child, Layer):
                 yield from child.named_parameters(f"{prefix}{name}.")
             else:  # somebody's own layer: any object with forward and backward
-                own = getattr(child, "parameters", list)()
+                own: list[Any] = getattr(child, "parameters", list)()
                 yield from ((f"{prefix}{name}.{p.name or i}", p) for i, p in enumerate(own))
 
     def parameters(self) -> list[Parameter]:

@@ -47,7 +47,9 @@ class Chain(Layer):
     def append(self, layer: Any) -> Chain:
         """Add a layer at the end; return the chain."""
         if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
-            what = f"the class {layer.__name__}; create it with {layer.__name__}(...)" if isinstance(layer, type) else ""
+            what = (
+                f"the class {layer.__name__}; create it with {layer.__name__}(...)" if isinstance(layer, type) else ""
+            )
             raise ParameterError(
                 f"{type(self).__name__}: layer {len(self._layers)} must be an object with forward and backward, got "
                 f"{what or repr(layer)}"

@@ -71,8 +71,7 @@ class _Affine(Layer):
     def _check_last_axis(self, input_shape: Shape, in_features: int) -> None:
         if not input_shape or input_shape[-1] != in_features:
             raise ShapeError(
-                f"expected an input with {in_features} features on the last axis, got examples of shape "
-                f"{input_shape}"
+                f"expected an input with {in_features} features on the last axis, got examples of shape {input_shape}"
             )
 
 

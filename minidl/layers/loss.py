@@ -131,9 +131,7 @@ class BCEWithLogitsLoss(Loss):
 
     op = "binary_cross_entropy_with_logits"
 
-    def __init__(
-        self, weight: Array | None = None, reduction: str = "mean", pos_weight: Array | None = None
-    ) -> None:
+    def __init__(self, weight: Array | None = None, reduction: str = "mean", pos_weight: Array | None = None) -> None:
         super().__init__(reduction, weight=weight, pos_weight=pos_weight)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def mlp(
     if len(sizes) < 2:
         raise ParameterError(f"mlp: sizes needs at least the features in and out, got {list(sizes)}")
     layers: list[Any] = []
-    for position, (features_in, features_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for position, (features_in, features_out) in enumerate(itertools.pairwise(sizes)):
         layers.append(Linear(features_in, features_out, dtype=dtype))
         if position < len(sizes) - 2:
             hidden = activation(activation_name)

@@ -174,6 +174,6 @@ def _output_shape(layer: Any, input_shape: Shape | None) -> Shape | None:
     )
     if known:
         return layer.output_shape(input_shape)
-    parameters = getattr(layer, "parameters", list)()
+    parameters: list[Any] = getattr(layer, "parameters", list)()
     dtype = parameters[0].value.dtype if parameters else "float32"
     return numpy.shape(copy.deepcopy(layer).forward(numpy.zeros((1, *input_shape), dtype=dtype)))[1:]

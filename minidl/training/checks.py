@@ -55,7 +55,9 @@ def as_targets(y: Any, loss: Any, dtype: Any, outputs: tuple[int, ...] | None, w
         raise DataError(f"{where}: y holds no examples (shape {array.shape})")
     _check_finite(array, where, "y")
     if not isinstance(loss, CrossEntropyLoss):
-        return numpy.ascontiguousarray(array, dtype=dtype if isinstance(loss, Loss) or array.dtype.kind == "f" else None)
+        return numpy.ascontiguousarray(
+            array, dtype=dtype if isinstance(loss, Loss) or array.dtype.kind == "f" else None
+        )
     classes = outputs[0] if outputs else None
     if array.ndim == 2 and array.shape[1] == 1 and classes != 1:
         array = array[:, 0]

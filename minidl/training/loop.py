@@ -101,9 +101,7 @@ class Compiled:
     def __init__(self, model: Any, trunk: Any, activation: Any, loss: Any, metrics: list[Any]) -> None:
         self.model, self.trunk, self.activation, self.loss, self.metrics = model, trunk, activation, loss, metrics
 
-    def train_epoch(
-        self, data: Data, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int
-    ) -> dict[str, float]:
+    def train_epoch(self, data: Data, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int) -> dict[str, float]:
         """Run one epoch of steps; return the mean loss and the metrics over it."""
         forward, backward, loss = self.trunk.forward, self.trunk.backward, self.loss
         skip = {"input_gradient": False} if isinstance(self.trunk, Chain) else {}

@@ -60,13 +60,20 @@ class Progress:
             self.bar.update(step - self.bar.n)
             self.next_look = time.perf_counter() + INTERVAL
 
-    def close(self, logs: dict[str, float]) -> None:
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *problem: Any) -> None:
+        """Leave the terminal in order, whatever happened."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def finish(self, logs: dict[str, float]) -> None:
         """Finish the line with the epoch's numbers."""
         seconds = time.perf_counter() - self.started
         per_step = f"{seconds / max(self.steps, 1) * 1e3:.3g} ms/step"
         if self.bar is not None:
             self.bar.set_postfix_str(f"{per_step} - {shown(logs)}", refresh=False)
             self.bar.update(self.steps - self.bar.n)
-            self.bar.close()
         elif self.verbose == 2:
             say(f"{self.title} - {seconds:.2f} s - {per_step} - {shown(logs)}")

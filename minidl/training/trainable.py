@@ -31,7 +31,7 @@ class Trainable:
     loss: Any = None
     _compiled: loop.Compiled | None = None
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Sequence[Any] = ()) -> None:  # noqa: A002
+    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Sequence[Any] = ()) -> None:
         """Choose how the model is trained.
 
         Parameters
@@ -227,9 +227,10 @@ class Trainable:
         at = int(n * (1.0 - split))
         if at < 1 or at >= n:
             raise DataError(f"fit: validation_split={split} of {n} examples leaves nothing to train or to validate on")
-        head = tuple(None if a is None else a[:at] for a in arrays)
-        tail = tuple(None if a is None else a[at:] for a in arrays)
-        return head, loop.Data(*tail, 256, None)  # type: ignore[return-value]
+        x, y, weights = arrays
+        head = x[:at], y[:at], None if weights is None else weights[:at]
+        tail = x[at:], y[at:], None if weights is None else weights[at:]
+        return head, loop.Data(tail[0], tail[1], tail[2], 256, None)
 
     def _data(self, x: Any, y: Any, sample_weight: Any, batch_size: int, where: str) -> loop.Data:
         inputs = self._prepare(x, where)
