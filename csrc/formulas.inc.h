@@ -61,9 +61,13 @@ MINIDL_FORMULA real REAL(log_of_one_plus)(real e) {
     return MADD(POLYNOMIAL(atanh)(square), square * twice, twice);
 }
 
+/* With e = exp(-|x|) and q = e / (1 + e): sigmoid(-|x|) = q, written e - e q because the error of the quotient then counts
+ * only by a fraction, and sigmoid(|x|) = 1 - q. */
 MINIDL_FORMULA real REAL(sigmoid)(real x) {
     const real e = REAL(exponential)(-REAL(absolute)(x));
-    return (x < (real)0 ? e : (real)1) / ((real)1 + e);
+    const real q = e / ((real)1 + e);
+    const real low = MADD(-e, q, e), high = (real)1 - q;
+    return x < (real)0 ? low : high;
 }
 
 /* x + x^3 p(x^2) near 0, 1 - 2 / (exp(2 |x|) + 1) elsewhere, with the sign of x. */
@@ -76,20 +80,23 @@ MINIDL_FORMULA real REAL(hyperbolic_tangent)(real x) {
 }
 
 /* The normal distribution: Phi(x), and phi(x) times sqrt(2 pi), from one exponential.
- * With z = |x| / sqrt 2: Phi(-|x|) = erfc(z) / 2 = exp(-z^2) g(t) / (2 (1 + z)), t = (z - 2) / (z + 2). x^2 / 2 is split into a
- * high part with a short mantissa and the rest, so that its rounding is not magnified in the tails. */
+ * With z = |x| / sqrt 2: Phi(-|x|) = erfc(z) / 2 = exp(-z^2) g(t) / (2 (1 + z)), t = (z - 2) / (z + 2), with one division for
+ * both quotients. Where products are fused, the rounding error of x^2 / 2, which the exponential would magnify, is put right
+ * to first order. */
 MINIDL_FORMULA void REAL(normal)(real x, real *distribution, real *density) {
     const real size = REAL(absolute)(x) > (real)60 ? (real)60 : REAL(absolute)(x);
-    const real high = REAL(from_bits)(REAL(to_bits)(size) & ((bits_t)-1 << (MANTISSA / 2 + 1)));
-    const real low = (size - high) * (size + high) * (real)0.5;
-    const real e = REAL(exponential)(high * high * (real)-0.5);
-    const real gauss = MADD(-e, low, e) + e * low * low * (real)0.5 * ((real)1 - low * (real)0.333333333333333333);
+    const real half = size * (real)0.5;
+    const real square = size * half;
+    const real rest = MADD(size, half, -square); /* 0 where products are not fused */
+    const real e = REAL(exponential)(-square);
+    const real gauss = MADD(-e, rest, e);
     const real z = size * (real)0.70710678118654752440;
-    const real t = (z - (real)2) / (z + (real)2);
-    const real tail = gauss * POLYNOMIAL(erfc)(t) * (real)0.5 / ((real)1 + z);
+    const real one = (real)1 + z, two = (real)2 + z;
+    const real inverse = (real)1 / (one * two);
+    const real t = (z - (real)2) * (one * inverse);
+    const real tail = (gauss * (real)0.5) * POLYNOMIAL(erfc)(t) * (two * inverse);
     *distribution = x < (real)0 ? tail : (real)1 - tail;
     *density = gauss;
-    if (x != x) *distribution = x;
 }
 
 MINIDL_FORMULA real REAL(gelu)(real x) {

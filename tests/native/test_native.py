@@ -1,0 +1,299 @@
+"""The native engine beyond what the catalogue checks: layouts, fallbacks, threads, instruction sets, memory."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy
+import pytest
+
+import minidl as dl
+from minidl import engines
+
+if not engines.engines()["native"]:
+    pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
+
+native, formulas = engines.get("native"), engines.get("numpy")
+ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu")
+
+
+@pytest.fixture
+def random():
+    return numpy.random.default_rng(0)
+
+
+def run(code, **environment):
+    """Run code in a fresh interpreter; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_hot_op_has_a_kernel():
+    coverage = native.coverage()
+    for op in (*ACTIVATIONS, "matmul", "linear", "softmax", "log_softmax", "mse_loss", "cross_entropy"):
+        assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
+    for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
+        assert coverage[op] == "kernel"
+    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into"):
+        assert coverage[op] == "kernel"
+        assert formulas.coverage()[op] == "composed"
+    assert set(formulas.coverage().values()) == {"formula", "composed"}
+
+
+class TestAccuracy:
+    """Errors in units in the last place, against a float64 reference, over a dense sample of all floats."""
+
+    @staticmethod
+    def sample():
+        bits = numpy.arange(0, 2**32, 4099, dtype=numpy.uint64).astype(numpy.uint32)
+        return bits.view(numpy.float32)
+
+    @pytest.mark.parametrize(("op", "allowed"), [("sigmoid", 2.0), ("tanh", 2.0)])
+    def test_float32(self, op, allowed):
+        self.check(op, allowed, self.sample())
+
+    @pytest.mark.nightly
+    @pytest.mark.parametrize(("op", "allowed"), [("sigmoid", 2.0), ("tanh", 2.0)])
+    def test_every_float(self, op, allowed):
+        for start in range(0, 2**32, 2**24):
+            bits = numpy.arange(start, start + 2**24, dtype=numpy.uint64).astype(numpy.uint32)
+            self.check(op, allowed, bits.view(numpy.float32))
+
+    @staticmethod
+    def check(op, allowed, x):
+        with numpy.errstate(all="ignore"):
+            y = getattr(native, op)(x)[0]
+            exact = getattr(formulas, op)(x.astype(numpy.float64))[0]
+            rounded = exact.astype(numpy.float32)
+            step = numpy.spacing(numpy.abs(rounded)).astype(numpy.float64)
+            error = numpy.abs(y.astype(numpy.float64) - exact) / step
+        finite = numpy.isfinite(x)
+        assert numpy.max(error[finite]) <= allowed
+        numpy.testing.assert_array_equal(numpy.isnan(y), numpy.isnan(x))
+        numpy.testing.assert_array_equal(y[numpy.isinf(x)], rounded[numpy.isinf(x)])
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("op", ACTIVATIONS)
+    def test_strided_and_misaligned(self, op, random):
+        base = random.normal(size=(33, 17)).astype(numpy.float32)
+        raw = numpy.zeros(base.nbytes + 1, dtype=numpy.uint8)
+        misaligned = raw[1:].view(numpy.float32).reshape(base.shape)
+        misaligned[...] = base
+        expected = getattr(native, op)(base)[0]
+        for x in (misaligned, numpy.asfortranarray(base), numpy.repeat(base, 2, axis=1)[:, ::2]):
+            numpy.testing.assert_allclose(getattr(native, op)(x)[0], expected, rtol=2e-6, atol=1e-7)
+        numpy.testing.assert_array_equal(getattr(native, op)(base[::-1, ::-1])[0], expected[::-1, ::-1])
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        ("m", "n", "k"), [(1, 1, 1), (3, 5, 7), (1, 64, 33), (65, 1, 9), (17, 130, 300), (4, 4, 0)]
+    )
+    def test_products_read_any_strides(self, m, n, k, dtype, random):
+        a, b = random.normal(size=(m, k)).astype(dtype), random.normal(size=(k, n)).astype(dtype)
+        exact = a.astype("float64") @ b.astype("float64")
+        tolerance = {"rtol": 0, "atol": numpy.finfo(dtype).eps * (k + 1) * 8}
+        for left in (a, numpy.asfortranarray(a), numpy.repeat(a, 2, axis=1)[:, ::2], a[::-1].copy()[::-1]):
+            for right in (b, numpy.asfortranarray(b), numpy.repeat(b, 3, axis=0)[::3]):
+                numpy.testing.assert_allclose(native.matmul(left, right)[0], exact, **tolerance)
+        numpy.testing.assert_allclose(native.matmul(a.T, b, transpose_a=True)[0], exact, **tolerance)
+        numpy.testing.assert_allclose(native.matmul(a, b.T, transpose_b=True)[0], exact, **tolerance)
+
+    def test_accumulating_into_an_array(self, random):
+        a, b = random.normal(size=(5, 4)), random.normal(size=(4, 3))
+        out = numpy.ones((5, 3))
+        y, _ = native.matmul(a, b, out=out, accumulate=True)
+        assert y is out
+        numpy.testing.assert_allclose(out, a @ b + 1)
+        native.matmul(a, b, out=out)
+        numpy.testing.assert_allclose(out, a @ b)
+
+    def test_an_output_that_is_an_input_is_not_spoilt(self, random):
+        a = random.normal(size=(4, 4))
+        expected = a @ a
+        native.matmul(a, a, out=a)
+        numpy.testing.assert_allclose(a, expected)
+
+
+class TestFallback:
+    """What a kernel does not take goes to the formula, and gives just what the formula gives."""
+
+    @pytest.mark.parametrize("op", ACTIVATIONS)
+    def test_other_precisions(self, op, random):
+        x = random.normal(size=(3, 4)).astype(numpy.float16)
+        y, cache = getattr(native, op)(x)
+        assert y.dtype == numpy.float16
+        numpy.testing.assert_array_equal(y, getattr(formulas, op)(x)[0])
+        dx = getattr(native, f"{op}_backward")(x, cache)
+        numpy.testing.assert_array_equal(dx, getattr(formulas, f"{op}_backward")(x, cache))
+
+    def test_byte_order(self, random):
+        x = random.normal(size=5).astype(">f4")
+        numpy.testing.assert_allclose(native.tanh(x)[0].astype("f4"), numpy.tanh(x.astype("f4")), rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("op", "arguments"),
+        [
+            ("relu", (numpy.arange(3),)),
+            ("tanh", ([1.0],)),
+            ("linear", (numpy.ones((2, 3)), numpy.ones((4, 5)))),
+            ("linear", (numpy.ones((2, 3)), numpy.ones(3))),
+            ("linear", (numpy.ones((2, 3)), numpy.ones((4, 3)), numpy.ones(3))),
+            ("matmul", (numpy.ones((2, 3)), numpy.ones((2, 3)))),
+            ("softmax", (numpy.ones((2, 0)),)),
+            ("mse_loss", (numpy.ones(3), numpy.ones(4))),
+            ("mse_loss", (numpy.ones((3, 1)), numpy.ones((1, 3)))),
+            ("cross_entropy", (numpy.ones((2, 3)), numpy.array([0, 3]))),
+            ("cross_entropy", (numpy.ones((2, 3)), numpy.array([0, 1, 2]))),
+            ("softplus", (numpy.ones(3), -1.0)),
+        ],
+    )
+    def test_errors_are_the_formulas(self, op, arguments):
+        raised = []
+        for engine in (native, formulas):
+            with pytest.raises(dl.MinidlError) as caught:
+                getattr(engine, op)(*arguments)
+            raised.append((type(caught.value), str(caught.value)))
+        assert raised[0] == raised[1]
+
+
+class TestThreads:
+    @pytest.fixture(autouse=True)
+    def _restore(self):
+        before = dl.get_num_threads()
+        yield
+        dl.set_num_threads(before)
+
+    @pytest.mark.parametrize("threads", [1, 2, 3, 7])
+    def test_the_same_number_gives_the_same_bits(self, threads, random):
+        dl.set_num_threads(threads)
+        x, w = random.normal(size=(300, 200)).astype("float32"), random.normal(size=(150, 200)).astype("float32")
+        big = random.normal(size=300_000).astype("float32")
+        for _ in range(3):
+            numpy.testing.assert_array_equal(native.linear(x, w)[0], native.linear(x, w)[0])
+            assert native.mse_loss(big, -big)[0] == native.mse_loss(big, -big)[0]
+
+    @pytest.mark.parametrize("threads", [1, 2, 5])
+    def test_elementwise_results_do_not_depend_on_it(self, threads, random):
+        x = random.normal(size=1_000_003).astype("float32")
+        dl.set_num_threads(1)
+        expected = native.gelu(x)[0]
+        dl.set_num_threads(threads)
+        numpy.testing.assert_allclose(native.gelu(x)[0], expected, rtol=1e-6)
+
+    def test_wrong_numbers(self):
+        for wrong in (0, -1, 1.5, True, "2"):
+            with pytest.raises(dl.errors.ParameterError, match="positive integer"):
+                dl.set_num_threads(wrong)
+
+    def test_several_python_threads_at_once(self, random):
+        x, w = random.normal(size=(200, 128)).astype("float32"), random.normal(size=(64, 128)).astype("float32")
+        expected = native.linear(x, w)[0]
+        wrong = []
+
+        def work():
+            for _ in range(30):
+                if not numpy.allclose(native.linear(x, w)[0], expected, atol=1e-4):
+                    wrong.append(True)
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert not wrong
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    def test_after_fork_there_is_one_thread_and_no_hang(self):
+        code = """
+import os, warnings, numpy, minidl as dl
+warnings.simplefilter("ignore")
+native = dl.engines.get("native")
+dl.set_num_threads(2)
+x = numpy.ones((500, 500), dtype="float32"); big = numpy.ones(1 << 20, dtype="float32")
+native.linear(x, x); native.tanh(big)
+child = os.fork()
+if child == 0:
+    native.linear(x, x); native.tanh(big)
+    os._exit(10 + dl.get_num_threads())
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+        assert run(code) == "11"
+
+    def test_the_environment_decides_the_start(self):
+        code = "import minidl; print(minidl.get_num_threads())"
+        assert run(code, OMP_NUM_THREADS="1") == "1"
+
+
+class TestInstructionSets:
+    CODE = """
+import numpy, minidl as dl
+native, formulas = dl.engines.get("native"), dl.engines.get("numpy")
+random = numpy.random.default_rng(0)
+for dtype, tolerance in (("float32", 5e-6), ("float64", 1e-14)):
+    x = random.normal(size=(37, 53)).astype(dtype) * 3
+    for op in ("relu", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu", "softmax", "log_softmax"):
+        y, cache = getattr(native, op)(x)
+        numpy.testing.assert_allclose(y, getattr(formulas, op)(x.astype("float64"))[0], rtol=tolerance, atol=tolerance)
+    w = random.normal(size=(29, 53)).astype(dtype)
+    numpy.testing.assert_allclose(native.linear(x, w)[0], x @ w.T, rtol=tolerance * 20, atol=tolerance * 200)
+print(dl.engines.native.info()["kernels"])
+"""
+
+    @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
+    def test_each_can_be_forced(self, isa):
+        probe = "import minidl; print(minidl.engines()['native'].available)"
+        if run(probe, MINIDL_ISA=isa) != "True":
+            pytest.skip(f"this machine has no {isa}")
+        assert run(self.CODE, MINIDL_ISA=isa) in (isa, "neon")
+
+    def test_an_unknown_one_is_named(self):
+        reason = run("import minidl; print(minidl.engines()['native'])", MINIDL_ISA="mmx")
+        assert "not available" in reason
+        assert "MINIDL_ISA" in reason
+
+
+class TestMemory:
+    def test_a_training_step_asks_nothing_of_the_system_after_the_first(self, random):
+        model = dl.Sequential(dl.Linear(784, 512), dl.ReLU(), dl.Linear(512, 256), dl.GELU(), dl.Linear(256, 10))
+        loss, optimizer = dl.CrossEntropyLoss(), dl.Adam(model.parameters())
+        x, y = random.normal(size=(256, 784)).astype("float32"), random.integers(0, 10, 256)
+
+        def step():
+            loss.forward(model.forward(x), y)
+            model.backward(loss.backward())
+            optimizer.step()
+            optimizer.zero_grad()
+
+        with dl.use("native"):
+            for _ in range(3):
+                step()
+            before = engines.native.info()["memory"]["from_system"]
+            for _ in range(5):
+                step()
+            assert engines.native.info()["memory"]["from_system"] == before
+
+    def test_what_waits_can_be_given_back(self, random):
+        x = random.normal(size=1 << 20).astype("float32")
+        native.relu(x)
+        assert engines.native.info()["memory"]["waiting"] > 0
+        engines.native.set_memory_limit(0)
+        assert engines.native.info()["memory"]["waiting"] == 0
+        native.relu(x)
+        assert engines.native.info()["memory"]["waiting"] == 0
+        engines.native.set_memory_limit(1 << 30)
+
+    def test_arrays_from_the_pool_are_ordinary(self, random):
+        y = native.relu(random.normal(size=(300, 400)))[0]
+        y.resize((400, 300), refcheck=False)
+        assert numpy.concatenate([y, y]).shape == (800, 300)
+        assert y.flags.owndata
