@@ -74,7 +74,7 @@ def agreement(
     exact = as_dtype(arguments, "float64")
     y_true, cache_true = FORMULAS[spec.name](*exact, **case.options)
     dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
-    dy_placed = layout(engine.asarray(dy)) if isinstance(dy, numpy.ndarray) else dy
+    dy_placed = layout(engine.asarray(dy)).astype(y.dtype, copy=False) if isinstance(dy, numpy.ndarray) else dy
     gradients = _tuple(getattr(engine, f"{spec.name}_backward")(dy_placed, cache))
     dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
     gradients_true = _tuple(FORMULAS[f"{spec.name}_backward"](dy_exact, cache_true))
@@ -105,7 +105,7 @@ def _row(
     elementwise: bool = False,
 ) -> Row:
     problem = ""
-    if numpy.dtype(found.dtype) != numpy.dtype(dtype):
+    if numpy.dtype(found.dtype).newbyteorder("=") != numpy.dtype(dtype):  # the order of its bytes is its own affair
         problem = f"It has dtype {found.dtype} instead of {numpy.dtype(dtype)}."
     elif found.shape != true.shape:
         problem = f"It has shape {found.shape} instead of {true.shape}."

@@ -169,7 +169,7 @@ def _pair(subject: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
         return getattr(ops, subject), getattr(ops, f"{subject}_backward")
     if inspect.isfunction(subject):
         backward = f"{subject.__name__}_backward"
-        beside = vars(ops) if getattr(ops, subject.__name__, None) is subject else subject.__globals__
+        beside = vars(ops) if getattr(ops, subject.__name__, None) is subject else inspect.unwrap(subject).__globals__
         if callable(beside.get(backward)):
             return subject, beside[backward]
         raise ParameterError(

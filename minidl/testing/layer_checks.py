@@ -19,7 +19,7 @@ from minidl.errors import DataError, MinidlError, ParameterError, ShapeError, Un
 from minidl.layers import Layer
 from minidl.testing.gradcheck import gradcheck
 from minidl.testing.report import Report, Row
-from minidl.testing.subjects import is_loss
+from minidl.testing.subjects import is_loss, positional
 from minidl.weights import to_host
 
 __all__ = ["check_layer", "check_object", "load_object"]
@@ -73,8 +73,15 @@ def check_object(
     random = numpy.random.default_rng(seed)
     if is_loss(subject):
         arrays: tuple[Any, ...] = _loss_input(subject, shape, random)
-    else:
+    elif inspect.isfunction(subject):
+        arrays = tuple(_drawn(tuple(shape or GUESSES[0]), random) for _ in positional(subject, required=True))
+    elif hasattr(subject, "forward") and hasattr(subject, "backward"):
         arrays = (_input(subject, shape, random),)
+    else:
+        raise ParameterError(
+            f"gradcheck: {target} is neither a function nor an object with forward and backward, but of type "
+            f"{type(subject).__name__}"
+        )
     name = target.rpartition(":")[2]
     return gradcheck(subject, *arrays, seed=seed, raise_exception=raise_exception, name=name, **options)
 
@@ -159,12 +166,10 @@ def _created(kind: type[Any], target: str, arguments: list[Any] | None, keywords
 def _input(subject: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> Any:
     """Draw an input of a shape that the subject takes."""
     if shape is not None:
-        return _drawn(subject, tuple(shape), random)
-    if inspect.isfunction(subject):
-        return _drawn(subject, GUESSES[0], random)
+        return _drawn(tuple(shape), random)
     tried = []
     for guess in dict.fromkeys(_guesses(subject)):
-        x = _drawn(subject, guess, random)
+        x = _drawn(guess, random)
         try:
             numpy.shape(subject.forward(x))
         except Exception as error:  # a wrong shape shows itself in any way
@@ -196,7 +201,7 @@ def _guesses(subject: Any) -> list[tuple[int, ...]]:
     return [*guesses, *GUESSES]
 
 
-def _drawn(subject: Any, shape: tuple[int, ...], random: numpy.random.Generator) -> Any:
+def _drawn(shape: tuple[int, ...], random: numpy.random.Generator) -> Any:
     return engines.current().asarray(random.standard_normal(shape))
 
 

@@ -142,19 +142,21 @@ class Report:
         return Report(tuple(kept.values()), self.notes)
 
     def __str__(self) -> str:
-        lines = _aligned([_HEADINGS, *map(_cells, self.table)])
+        engines = {row.engine for row in self.table}
+        lines = _aligned([_HEADINGS, *(_cells(row, len(engines) > 1) for row in self.table)])
         verdict = "ok" if self.ok else "FAILED"
         failed = sum(not row.ok for row in self.table)
         count = f"{len(self.table)} checked" + (f", {failed} failed" if failed else "")
-        summary = f"gradcheck {verdict}: {count}, largest relative error {self.max_error:.1e}"
+        where = "".join(f" on the engine {name}" for name in engines if name and len(engines) == 1)
+        summary = f"gradcheck {verdict}{where}: {count}, largest relative error {self.max_error:.1e}"
         return "\n".join([*lines, *self.problems, *self.notes, summary])
 
 
 _HEADINGS = ("op", "argument", "shape", "worst at", "analytic", "numeric", "rel. error", "tolerance", "how", "")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    op = f"{row.op} [{row.engine}]" if row.engine else row.op
+def _cells(row: Row, with_engine: bool) -> tuple[str, ...]:
+    op = f"{row.op} on {row.engine}" if with_engine and row.engine else row.op
     if not row.method:
         return (op, row.argument, _tuple(row.shape), "", "", "", "", "", "", "FAILED")
     return (

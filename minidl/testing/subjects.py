@@ -369,7 +369,7 @@ class LossSubject(Subject):
         self.dtype = numpy.dtype(dtype)
         self.loss = copy.deepcopy(loss)
         self.owner = self.loss
-        self.takes_upstream = bool(_positional(self.loss.backward))
+        self.takes_upstream = bool(positional(self.loss.backward))
         self._prediction, *self._others = arrays
         self.names = _names_of(self.loss.forward, 1)
         self.values = [to_host(self._prediction).astype(self.dtype)]
@@ -403,7 +403,7 @@ class LossSubject(Subject):
         return [(name, array) for name, array in zip(names, self._passed, strict=True) if hasattr(array, "dtype")]
 
 
-def _positional(function: Callable[..., Any], required: bool = False) -> list[str]:
+def positional(function: Callable[..., Any], required: bool = False) -> list[str]:
     """Return the names of the positional parameters, or only of those without a default."""
     parameters = inspect.signature(function).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -418,6 +418,6 @@ def is_loss(thing: Any) -> bool:
     (True, False)
     """
     try:
-        return len(_positional(thing.forward, required=True)) >= 2 and not _positional(thing.backward, required=True)
-    except (TypeError, ValueError):
+        return len(positional(thing.forward, required=True)) >= 2 and not positional(thing.backward, required=True)
+    except (AttributeError, TypeError, ValueError):  # has none, or does not tell
         return False
