@@ -1,6 +1,6 @@
-"""Where the coefficients in formulas.h come from: minimax polynomials by Remez's exchange, in 50-digit arithmetic.
+"""Where the polynomials of formulas.h come from: minimax fits by Remez's exchange, in 50-digit arithmetic.
 
-    python csrc/fit_polynomials.py        # needs mpmath; prints every polynomial and its largest relative error
+    python csrc/fit_polynomials.py        # needs mpmath; prints every polynomial and its largest error
 
 Each fit minimises the largest of |w(x) (p(x) - f(x))|, where w makes the error relative to the function that p is part of.
 E. Remez, "Sur la détermination des polynômes d'approximation de degré donnée" (1934).
@@ -9,6 +9,7 @@ E. Remez, "Sur la détermination des polynômes d'approximation de degré donné
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import mpmath as mp
 
@@ -17,14 +18,14 @@ mp.mp.dps = 50
 Function = Callable[[mp.mpf], mp.mpf]
 
 
-def remez(f: Function, weight: Function, low: float, high: float, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
+def remez(f: Function, weight: Function, low: mp.mpf, high: mp.mpf, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
     """Return the coefficients (constant first) of the minimax polynomial and its largest weighted error."""
     count = degree + 2
-    low, high = mp.mpf(low), mp.mpf(high)
-    points = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * k / (count - 1)) for k in range(count)]
+    points = _start(low, high, count)
     coefficients, worst = [], mp.mpf(0)
-    for _ in range(12):
-        rows = [[x**j for j in range(degree + 1)] + [(-1) ** k / weight(x)] for k, x in enumerate(points)]
+    for _ in range(15):
+        weights = [max(weight(x), mp.mpf(10) ** -25) for x in points]
+        rows = [[x**j for j in range(degree + 1)] + [(-1) ** k / weights[k]] for k, x in enumerate(points)]
         solution = mp.lu_solve(mp.matrix(rows), mp.matrix([f(x) for x in points]))
         coefficients = [solution[j] for j in range(degree + 1)]
         points, worst, least = _extremes(f, weight, coefficients, low, high, count)
@@ -41,6 +42,8 @@ def _extremes(
     errors = [weight(x) * (mp.polyval(coefficients[::-1], x) - f(x)) for x in grid]
     runs: list[tuple[mp.mpf, mp.mpf]] = []
     for x, e in zip(grid, errors, strict=True):
+        if abs(e) < mp.mpf(10) ** -35:  # where the weight is zero there is no sign
+            continue
         if runs and (e > 0) == (runs[-1][1] > 0):
             if abs(e) > abs(runs[-1][1]):
                 runs[-1] = (x, e)
@@ -48,67 +51,85 @@ def _extremes(
             runs.append((x, e))
     while len(runs) > count:  # drop the smaller end
         runs.pop(0 if abs(runs[0][1]) < abs(runs[-1][1]) else -1)
-    if len(runs) < count:  # as good as it gets in this arithmetic
-        return [x for x, _ in runs], max(abs(e) for _, e in runs), max(abs(e) for _, e in runs)
-    return [x for x, _ in runs], max(abs(e) for _, e in runs), min(abs(e) for _, e in runs)
+    sizes = [abs(e) for _, e in runs]
+    if len(runs) < count:  # as good as it gets on this grid
+        return _start(low, high, count), max(sizes), max(sizes)
+    return [x for x, _ in runs], max(sizes), min(sizes)
 
 
-def show(name: str, f: Function, weight: Function, low: float, high: float, degree: int, digits: int) -> None:
-    """Print one polynomial, highest power first, as formulas.h has it."""
-    coefficients, worst = remez(f, weight, low, high, degree)
-    print(f"{name}, on [{float(low):.6g}, {float(high):.6g}], relative error {float(worst):.1e}")
-    for c in coefficients[::-1]:
-        print(f"    {mp.nstr(c, digits, min_fixed=0, max_fixed=0)}")
+def _start(low: mp.mpf, high: mp.mpf, count: int) -> list[mp.mpf]:
+    """Return Chebyshev's points, the extremes to begin with."""
+    return [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * k / (count - 1)) for k in range(count)]
 
 
 def limit(f: Function, at_zero: mp.mpf) -> Function:
     """Return f with its limit at 0 filled in."""
-    return lambda x: at_zero if abs(x) < mp.mpf(10) ** -15 else f(x)
+    return lambda x: mp.mpf(at_zero) if abs(x) < mp.mpf(10) ** -15 else f(x)
 
 
-def scaled_tail(t: mp.mpf) -> mp.mpf:
-    """Return g with erfc(z) = exp(-z^2) g(t) / (1 + z), t = (z - 2) / (z + 2)."""
-    if t >= 1:
-        return 1 / mp.sqrt(mp.pi)
-    z = 2 * (1 + t) / (1 - t)
-    if z > 100:  # Laplace's continued fraction
-        fraction = mp.mpf(0)
-        for n in range(60, 0, -1):
-            fraction = (mp.mpf(n) / 2) / (z + fraction)
-        return (1 + z) / (mp.sqrt(mp.pi) * (z + fraction))
-    return mp.exp(z * z) * mp.erfc(z) * (1 + z)
+def mills(a: mp.mpf) -> mp.mpf:
+    """Return h with Q(a) = exp(-a^2 / 2) h(a), where Q is the normal distribution's upper tail."""
+    z = a / mp.sqrt(2)
+    if z < 30:
+        return mp.exp(z * z) * mp.erfc(z) / 2
+    fraction = mp.mpf(0)  # Laplace's continued fraction
+    for n in range(80, 0, -1):
+        fraction = (mp.mpf(n) / 2) / (z + fraction)
+    return 1 / (2 * mp.sqrt(mp.pi) * (z + fraction))
+
+
+def root(f: Function) -> Function:
+    """Return s -> f(sqrt(s)): an even function of x as a function of x^2."""
+    return lambda s: f(mp.sqrt(s))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One polynomial: its name in formulas.h, what it approximates, the weight, the interval."""
+
+    name: str
+    meaning: str
+    f: Function
+    weight: Function
+    low: mp.mpf
+    high: mp.mpf
+    degree: int
+
+
+def fits(degrees: tuple[int, ...], tail_shift: mp.mpf, tail_end: mp.mpf) -> list[Fit]:
+    """Describe the polynomials of one precision."""
+    half_ln2, one = mp.log(2) / 2, mp.mpf(1)
+    exp_degree, log_degree, atanh_degree, erf_degree, tail_degree = degrees
+
+    def tail(t: mp.mpf) -> mp.mpf:  # t = 1 - 2 c / (a + c)
+        u = (1 - t) / (2 * tail_shift)
+        return mills(1 / u - tail_shift) / u
+
+    return [
+        Fit("EXP", "exp(r) - 1 = r + r^2 p(r)", limit(lambda r: (mp.expm1(r) - r) / r**2, one / 2),
+            limit(lambda r: abs(r**2 / mp.expm1(r)), 0), -half_ln2, half_ln2, exp_degree),
+        Fit("LOG", "log(1 + f) = f - f^2/2 + f^3 p(f)", limit(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3, one / 3),
+            limit(lambda f: abs(f**3 / mp.log1p(f)), 0), mp.sqrt(one / 2) - 1, mp.sqrt(mp.mpf(2)) - 1, log_degree),
+        Fit("ATANH", "atanh(s) = s + s^3 p(s^2)", limit(root(lambda s: (mp.atanh(s) / s - 1) / s**2), one / 3),
+            limit(root(lambda s: s**3 / mp.atanh(s)), 0), mp.mpf("1e-12"), one / 9, atanh_degree),
+        Fit("ERF", "erf(x) = x + x p(x^2)", limit(root(lambda x: mp.erf(x) / x - 1), 2 / mp.sqrt(mp.pi) - 1),
+            limit(root(lambda x: x / mp.erf(x)), mp.sqrt(mp.pi) / 2), mp.mpf("1e-12"), one, erf_degree),
+        Fit("TAIL", f"Q(a) = exp(-a^2/2) u p(1 - {float(2 * tail_shift):g} u), u = 1 / (a + {float(tail_shift):g})", tail,
+            lambda t: 1 / tail(t), -one, 1 - 2 * tail_shift / (tail_end + tail_shift), tail_degree),
+    ]  # fmt: skip
 
 
 def main() -> None:
     """Print all."""
-    half_ln2 = mp.log(2) / 2
-    exp_part = limit(lambda r: (mp.exp(r) - 1 - r) / r**2, mp.mpf(1) / 2)  # exp(r) = 1 + r + r^2 p(r)
-    tanh_part = limit(lambda s: (mp.tanh(mp.sqrt(s)) / mp.sqrt(s) - 1) / s, mp.mpf(-1) / 3)  # tanh x = x + x^3 p(x^2)
-    expm1_part = limit(lambda x: (mp.expm1(x) - x) / x**2, mp.mpf(1) / 2)  # expm1(x) = x + x^2 p(x)
-    atanh_part = limit(lambda s: (mp.atanh(mp.sqrt(s)) / mp.sqrt(s) - 1) / s, mp.mpf(1) / 3)
-    for precision, digits, degrees in (("float32", 10, (4, 5, 5, 4, 12)), ("float64", 20, (10, 12, 13, 12, 26))):
-        print(f"--- {precision}")
-        show("exp", exp_part, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, degrees[0], digits)
-        show(
-            "tanh",
-            tanh_part,
-            limit(lambda s: s**1.5 / mp.tanh(mp.sqrt(s)), mp.mpf(0)),
-            1e-9,
-            0.625**2,
-            degrees[1],
-            digits,
-        )
-        show("expm1", expm1_part, limit(lambda x: abs(x**2 / mp.expm1(x)), mp.mpf(0)), -0.55, 1e-6, degrees[2], digits)
-        show(
-            "atanh",
-            atanh_part,
-            limit(lambda s: s**1.5 / mp.atanh(mp.sqrt(s)), mp.mpf(0)),
-            1e-9,
-            mp.mpf(1) / 9,
-            degrees[3],
-            digits,
-        )
-        show("erfc", scaled_tail, lambda t: 1 / scaled_tail(t), -1, 1, degrees[4], digits)
+    for precision, digits, description in (
+        ("F32", 10, fits((4, 7, 3, 5, 9), mp.mpf("3.5"), mp.mpf("14.5"))),
+        ("F64", 20, fits((10, 19, 9, 11, 22), mp.mpf(5), mp.mpf(39))),
+    ):
+        for fit in description:
+            coefficients, worst = remez(fit.f, fit.weight, mp.mpf(fit.low), mp.mpf(fit.high), fit.degree)
+            print(f"/* {fit.meaning}, |error| <= {float(worst):.1e} of it on [{float(fit.low):.4g}, {float(fit.high):.4g}] */")
+            numbers = [mp.nstr(c, digits, min_fixed=0, max_fixed=0) + ("f" if precision == "F32" else "") for c in coefficients]
+            print(f"#define MINIDL_{fit.name}_{precision} {{{', '.join(numbers)}}}")
 
 
 if __name__ == "__main__":

@@ -1,160 +1,218 @@
 /* The formulas for one precision; formulas.h includes this twice, with `real` and its constants defined. */
 
-MINIDL_FORMULA bits_t REAL(to_bits)(real x) {
-#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-    union { real value; bits_t bits; } u;
-    u.value = x;
-    return u.bits;
-#else
-    bits_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-#endif
+#define VEC REAL(vec)
+#define MASK REAL(mask)
+#define SPLAT(c) REAL(splat)((real)(c))
+#define MADD REAL(madd)
+#define SELECT REAL(select)
+#define LESS REAL(less)
+
+MINIDL_INLINE VEC REAL(polynomial)(VEC x, const real *coefficients, int degree) {
+    VEC sum = SPLAT(coefficients[degree]);
+    MINIDL_UNROLL
+    for (int i = degree - 1; i >= 0; i--) sum = MADD(sum, x, SPLAT(coefficients[i]));
+    return sum;
 }
 
-MINIDL_FORMULA real REAL(from_bits)(bits_t bits) {
-#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
-    union { bits_t bits; real value; } u;
-    u.bits = bits;
-    return u.value;
-#else
-    real x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-#endif
+#define POLYNOMIAL(name, x) REAL(name##_polynomial)(x)
+#define DEFINE_POLYNOMIAL(name)                                                                                             \
+    MINIDL_INLINE VEC REAL(name##_polynomial)(VEC x) {                                                                     \
+        const real coefficients[] = COEFFICIENTS(name);                                                                    \
+        return REAL(polynomial)(x, coefficients, (int)(sizeof coefficients / sizeof *coefficients) - 1);                   \
+    }
+DEFINE_POLYNOMIAL(EXP)
+DEFINE_POLYNOMIAL(LOG)
+DEFINE_POLYNOMIAL(ATANH)
+DEFINE_POLYNOMIAL(ERF)
+DEFINE_POLYNOMIAL(TAIL)
+
+/* Exponentials: x = n ln 2 + r with n the integer nearest to x / ln 2, so |r| <= ln(2) / 2 and exp(x) = 2^n exp(r). ln 2 is
+ * taken in two parts, so that r keeps its digits. */
+
+MINIDL_INLINE VEC REAL(reduced)(VEC x, VEC n) { return MADD(n, SPLAT(-LN2_LOW), MADD(n, SPLAT(-LN2_HIGH), x)); }
+
+/* exp(r) - 1 */
+MINIDL_INLINE VEC REAL(small_exponential)(VEC r) { return MADD(POLYNOMIAL(EXP, r), r * r, r); }
+
+/* exp(x) where x is neither too large nor too small, or nan. */
+MINIDL_INLINE VEC REAL(bounded_exponential)(VEC x) {
+    const VEC n = REAL(nearest)(x * SPLAT(LOG2E));
+    return REAL(scale)(REAL(small_exponential)(REAL(reduced)(x, n)) + SPLAT(1), n);
 }
 
-MINIDL_FORMULA real REAL(absolute)(real x) { return REAL(from_bits)(REAL(to_bits)(x) & ((bits_t)-1 >> 1)); }
-
-MINIDL_FORMULA real REAL(with_sign_of)(real x, real sign) {
-    return REAL(from_bits)(REAL(to_bits)(x) | (REAL(to_bits)(sign) & ~((bits_t)-1 >> 1)));
+MINIDL_INLINE VEC REAL(exponential)(VEC x) {
+    return REAL(bounded_exponential)(REAL(least)(REAL(most)(x, SPLAT(LOWEST)), SPLAT(HIGHEST)));
 }
 
-/* exp(x) = 2^n exp(r), n the nearest integer to x / ln 2, r = x - n ln 2 in two parts, |r| <= ln(2) / 2. The factor 2^n is
- * applied in two halves, so that results below the normal range come out right, and overflow gives inf. */
-MINIDL_FORMULA real REAL(exponential)(real x) {
-    x = x < (real)EXP_LOWEST ? (real)EXP_LOWEST : x; /* nan passes: a comparison with it is false */
-    x = x > (real)EXP_HIGHEST ? (real)EXP_HIGHEST : x;
-    const real shifted = MADD(x, (real)LOG2E, (real)ROUNDING);
-    const real n = shifted - (real)ROUNDING;
-    const real r = MADD(n, (real)-LN2_LOW, MADD(n, (real)-LN2_HIGH, x));
-    const real p = MADD(POLYNOMIAL(exp)(r), r * r, r) + (real)1;
-    const bits_t power = REAL(to_bits)(shifted) - REAL(to_bits)((real)ROUNDING) + 4 * BIAS; /* n, made positive */
-    const bits_t half = power >> 1;
-    const real first = REAL(from_bits)((half - BIAS) << MANTISSA);
-    const real second = REAL(from_bits)((power - half - BIAS) << MANTISSA);
-    return p * first * second;
+/* exp(x) for x <= 0 */
+MINIDL_INLINE VEC REAL(decay)(VEC x) { return REAL(bounded_exponential)(REAL(most)(x, SPLAT(LOWEST))); }
+
+/* exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), for x <= 0 of moderate size; with n = 0 near 0, so no digits cancel. */
+MINIDL_INLINE VEC REAL(bounded_less_one)(VEC x) {
+    const VEC n = REAL(nearest)(x * SPLAT(LOG2E));
+    const VEC power = REAL(power_of_two)(n);
+    return MADD(power, REAL(small_exponential)(REAL(reduced)(x, n)), power - SPLAT(1));
 }
 
-/* exp(x) - 1 for x <= 0, with all digits near 0. */
-MINIDL_FORMULA real REAL(exponential_less_one)(real x) {
-    const real near = MADD(POLYNOMIAL(expm1)(x), x * x, x);
-    const real far = REAL(exponential)(x) - (real)1;
-    return x > (real)-0.5 ? near : far;
+/* log(x) = e ln 2 + log(m), x = 2^e m, m from sqrt(1/2) to sqrt 2. */
+MINIDL_INLINE VEC REAL(logarithm)(VEC x) {
+    const MASK subnormal = LESS(x, SPLAT(SMALLEST_NORMAL));
+    const VEC normal = SELECT(subnormal, x * SPLAT(SUBNORMAL_SCALE), x);
+    const VEC m = REAL(mantissa)(normal);
+    const MASK upper = LESS(SPLAT(1.41421356237309504880), m);
+    const VEC f = SELECT(upper, m * SPLAT(0.5), m) - SPLAT(1);
+    const VEC shift = SELECT(subnormal, SPLAT(-BIAS - SUBNORMAL_STEPS), SPLAT(-BIAS));
+    const VEC e = REAL(exponent_field)(normal) + (shift + SELECT(upper, SPLAT(1), SPLAT(0)));
+    const VEC square = f * f;
+    const VEC rest = MADD(POLYNOMIAL(LOG, f) * f, square, MADD(square, SPLAT(-0.5), e * SPLAT(LN2_LOW)));
+    VEC y = MADD(e, SPLAT(LN2_HIGH), f + rest);
+    y = SELECT(LESS(x, SPLAT(MINIDL_INFINITY)), y, x); /* inf and nan */
+    y = SELECT(LESS(x, SPLAT(0)), SPLAT(MINIDL_NAN), y);
+    return SELECT(LESS(SPLAT(0), REAL(absolute)(x)), y, SELECT(LESS(x, SPLAT(1)), SPLAT(-MINIDL_INFINITY), x));
 }
 
-/* log(1 + e) = 2 atanh(e / (2 + e)) for 0 <= e <= 1. */
-MINIDL_FORMULA real REAL(log_of_one_plus)(real e) {
-    const real s = e / ((real)2 + e);
-    const real square = s * s;
-    const real twice = s + s;
-    return MADD(POLYNOMIAL(atanh)(square), square * twice, twice);
+/* log(1 + e) = 2 atanh(e / (2 + e)) for 0 <= e <= 1 */
+MINIDL_INLINE VEC REAL(log_of_one_plus)(VEC e) {
+    const VEC sum = SPLAT(2) + e;
+    const VEC s = REAL(quotient)(e, sum, e - (sum - SPLAT(2)));
+    const VEC square = s * s;
+    const VEC twice = s + s;
+    return MADD(POLYNOMIAL(ATANH, square), square * twice, twice);
 }
 
-/* With e = exp(-|x|) and q = e / (1 + e): sigmoid(-|x|) = q, written e - e q because the error of the quotient then counts
- * only by a fraction, and sigmoid(|x|) = 1 - q. */
-MINIDL_FORMULA real REAL(sigmoid)(real x) {
-    const real e = REAL(exponential)(-REAL(absolute)(x));
-    const real q = e / ((real)1 + e);
-    const real low = MADD(-e, q, e), high = (real)1 - q;
-    return x < (real)0 ? low : high;
+/* e / (1 + e) or 1 / (1 + e), e = exp(-|x|): nothing overflows, and small results keep all digits. */
+MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
+    const VEC e = REAL(decay)(-REAL(absolute)(x));
+    const VEC sum = SPLAT(1) + e;
+    return REAL(quotient)(SELECT(LESS(x, SPLAT(0)), e, SPLAT(1)), sum, e - (sum - SPLAT(1)));
 }
 
-/* x + x^3 p(x^2) near 0, 1 - 2 / (exp(2 |x|) + 1) elsewhere, with the sign of x. */
-MINIDL_FORMULA real REAL(hyperbolic_tangent)(real x) {
-    const real size = REAL(absolute)(x);
-    const real square = x * x;
-    const real near = MADD(POLYNOMIAL(tanh)(square), square * size, size);
-    const real far = (real)1 - (real)2 / (REAL(exponential)(size + size) + (real)1);
-    return REAL(with_sign_of)(size < (real)0.625 ? near : far, x);
+/* With m = exp(-2 |x|) - 1: tanh |x| = -m / (2 + m). */
+MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
+    const VEC size = REAL(least)(REAL(absolute)(x), SPLAT(FLAT));
+    const VEC m = REAL(bounded_less_one)(size * SPLAT(-2));
+    const VEC sum = SPLAT(-2) - m;
+    return REAL(with_sign_of)(REAL(quotient)(m, sum, (SPLAT(-2) - sum) - m), x);
 }
 
-/* The normal distribution: Phi(x), and phi(x) times sqrt(2 pi), from one exponential.
- * With z = |x| / sqrt 2: Phi(-|x|) = erfc(z) / 2 = exp(-z^2) g(t) / (2 (1 + z)), t = (z - 2) / (z + 2), with one division for
- * both quotients. Where products are fused, the rounding error of x^2 / 2, which the exponential would magnify, is put right
- * to first order. */
-MINIDL_FORMULA void REAL(normal)(real x, real *distribution, real *density) {
-    const real size = REAL(absolute)(x) > (real)60 ? (real)60 : REAL(absolute)(x);
-    const real half = size * (real)0.5;
-    const real square = size * half;
-    const real rest = MADD(size, half, -square); /* 0 where products are not fused */
-    const real e = REAL(exponential)(-square);
-    const real gauss = MADD(-e, rest, e);
-    const real z = size * (real)0.70710678118654752440;
-    const real one = (real)1 + z, two = (real)2 + z;
-    const real inverse = (real)1 / (one * two);
-    const real t = (z - (real)2) * (one * inverse);
-    const real tail = (gauss * (real)0.5) * POLYNOMIAL(erfc)(t) * (two * inverse);
-    *distribution = x < (real)0 ? tail : (real)1 - tail;
-    *density = gauss;
+/* The normal distribution's upper tail Q(a) = exp(-a^2 / 2) h(a), for a >= 0: both factors. The rounding error of a^2 is
+ * made up for, because the exponential would magnify it by the size of a^2. */
+MINIDL_INLINE VEC REAL(normal_tail)(VEC size, VEC *ratio) {
+    const VEC a = REAL(least)(size, SPLAT(FAR));
+    const VEC square = a * a;
+    const VEC n = REAL(nearest)(square * SPLAT(-0.5 * LOG2E));
+    const VEC r = MADD(REAL(square_rest)(a, square), SPLAT(-0.5), REAL(reduced)(square * SPLAT(-0.5), n));
+    const VEC u = SPLAT(1) / (a + SPLAT(TAIL_SHIFT));
+    *ratio = u * POLYNOMIAL(TAIL, MADD(u, SPLAT(-2 * TAIL_SHIFT), SPLAT(1)));
+    return REAL(scale)(REAL(small_exponential)(r) + SPLAT(1), n);
 }
 
-MINIDL_FORMULA real REAL(gelu)(real x) {
-    real distribution, density;
-    REAL(normal)(x, &distribution, &density);
-    return x * distribution;
+MINIDL_INLINE VEC REAL(error_function)(VEC x) {
+    const VEC size = REAL(absolute)(x);
+    VEC ratio;
+    const VEC gauss = REAL(normal_tail)(size * SPLAT(1.41421356237309504880), &ratio);
+    const VEC far = MADD(gauss * SPLAT(-2), ratio, SPLAT(1));
+    const VEC near = MADD(POLYNOMIAL(ERF, size * size), size, size);
+    return REAL(with_sign_of)(SELECT(LESS(size, SPLAT(1)), near, far), x);
 }
 
-/* f' = Phi(x) + x phi(x) */
-MINIDL_FORMULA real REAL(gelu_slope)(real x) {
-    real distribution, density;
-    REAL(normal)(x, &distribution, &density);
-    return MADD(x * density, (real)0.39894228040143267794, distribution);
+/* x Phi(x), Phi(x) = Q(-x) */
+MINIDL_INLINE VEC REAL(gelu)(VEC x) {
+    VEC ratio;
+    const VEC gauss = REAL(normal_tail)(REAL(absolute)(x), &ratio);
+    const VEC tail = gauss * ratio;
+    return x * SELECT(LESS(x, SPLAT(0)), tail, SPLAT(1) - tail);
+}
+
+/* f'(x) = Phi(x) + x phi(x), and f'(-x) = 1 - f'(x) */
+MINIDL_INLINE VEC REAL(gelu_slope)(VEC x) {
+    const VEC size = REAL(absolute)(x);
+    VEC ratio;
+    const VEC gauss = REAL(normal_tail)(size, &ratio);
+    const VEC below = gauss * MADD(size, SPLAT(-0.39894228040143267794), ratio);
+    return SELECT(LESS(x, SPLAT(0)), below, SPLAT(1) - below);
 }
 
 /* u and u' of the tanh approximation; beyond |x| = 50 the gate is 0 or 1 whatever u is. */
-MINIDL_FORMULA real REAL(gelu_gate)(real x, real *slope) {
-    const real cut = x > (real)50 ? (real)50 : x < (real)-50 ? (real)-50 : x;
-    const real square = cut * cut;
-    *slope = (real)0.79788456080286535588 * MADD(square, (real)(3 * 0.044715), (real)1);
-    return (real)0.79788456080286535588 * cut * MADD(square, (real)0.044715, (real)1);
+MINIDL_INLINE VEC REAL(gelu_gate)(VEC x, VEC *slope) {
+    const VEC cut = REAL(most)(REAL(least)(x, SPLAT(50)), SPLAT(-50));
+    const VEC square = cut * cut;
+    *slope = MADD(square, SPLAT(0.79788456080286535588 * 3 * 0.044715), SPLAT(0.79788456080286535588));
+    return cut * MADD(square, SPLAT(0.79788456080286535588 * 0.044715), SPLAT(0.79788456080286535588));
 }
 
-MINIDL_FORMULA real REAL(gelu_tanh)(real x) {
-    real slope;
-    return x * REAL(sigmoid)((real)2 * REAL(gelu_gate)(x, &slope));
+MINIDL_INLINE VEC REAL(gelu_tanh)(VEC x) {
+    VEC slope;
+    const VEC u = REAL(gelu_gate)(x, &slope);
+    return x * REAL(sigmoid)(u + u);
 }
 
 /* f' = s + x s (1 - s) 2 u', s = sigmoid(2 u) */
-MINIDL_FORMULA real REAL(gelu_tanh_slope)(real x) {
-    real slope;
-    const real s = REAL(sigmoid)((real)2 * REAL(gelu_gate)(x, &slope));
-    return MADD(x * (s * ((real)1 - s)), (real)2 * slope, s);
+MINIDL_INLINE VEC REAL(gelu_tanh_slope)(VEC x) {
+    VEC slope;
+    const VEC u = REAL(gelu_gate)(x, &slope);
+    const VEC s = REAL(sigmoid)(u + u);
+    return MADD(x * (s * (SPLAT(1) - s)), slope + slope, s);
 }
+
+MINIDL_INLINE VEC REAL(silu)(VEC x) { return x * REAL(sigmoid)(x); }
 
 /* f' = s (1 + x (1 - s)), s = sigmoid(x) */
-MINIDL_FORMULA real REAL(silu_slope)(real x) {
-    const real s = REAL(sigmoid)(x);
-    return s * MADD(x, (real)1 - s, (real)1);
+MINIDL_INLINE VEC REAL(silu_slope)(VEC x) {
+    const VEC s = REAL(sigmoid)(x);
+    return s * MADD(x, SPLAT(1) - s, SPLAT(1));
 }
 
-MINIDL_FORMULA real REAL(softplus)(real x, real beta, real threshold) {
-    const real scaled = x * beta;
-    const real positive = scaled > (real)0 ? scaled : scaled != scaled ? scaled : (real)0;
-    const real smooth = (positive + REAL(log_of_one_plus)(REAL(exponential)(-REAL(absolute)(scaled)))) / beta;
-    return scaled > threshold ? x : smooth;
+/* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) */
+MINIDL_INLINE VEC REAL(log_one_plus_exponential)(VEC x) {
+    const VEC e = REAL(decay)(-REAL(absolute)(x));
+    return REAL(most)(x, SPLAT(0)) + REAL(log_of_one_plus)(e);
 }
 
-MINIDL_FORMULA real REAL(softplus_slope)(real x, real beta, real threshold) {
-    const real scaled = x * beta;
-    return scaled > threshold ? (real)1 : REAL(sigmoid)(scaled);
+MINIDL_INLINE VEC REAL(softplus)(VEC x, VEC beta, VEC threshold) {
+    const VEC scaled = x * beta;
+    return SELECT(LESS(threshold, scaled), x, REAL(log_one_plus_exponential)(scaled) / beta);
 }
 
-MINIDL_FORMULA real REAL(elu)(real x, real alpha) {
-    return x > (real)0 ? x : REAL(exponential_less_one)(x) * alpha;
+MINIDL_INLINE VEC REAL(softplus_slope)(VEC x, VEC beta, VEC threshold) {
+    const VEC scaled = x * beta;
+    return SELECT(LESS(threshold, scaled), SPLAT(1), REAL(sigmoid)(scaled));
 }
 
-MINIDL_FORMULA real REAL(elu_slope)(real x, real alpha) {
-    const real e = REAL(exponential)(x) * alpha;
-    return x > (real)0 ? (real)1 : e;
+MINIDL_INLINE VEC REAL(elu)(VEC x, VEC alpha) {
+    const VEC below = REAL(least)(REAL(most)(x, SPLAT(TINY)), SPLAT(0));
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * alpha);
 }
+
+MINIDL_INLINE VEC REAL(elu_slope)(VEC x, VEC alpha) {
+    return SELECT(LESS(SPLAT(0), x), SPLAT(1), REAL(decay)(REAL(least)(x, SPLAT(0))) * alpha);
+}
+
+MINIDL_INLINE VEC REAL(relu)(VEC x) { return REAL(most)(x, SPLAT(0)); }
+
+MINIDL_INLINE VEC REAL(leaky_relu)(VEC x, VEC slope) { return SELECT(LESS(SPLAT(0), x), x, x * slope); }
+
+#undef VEC
+#undef MASK
+#undef SPLAT
+#undef MADD
+#undef SELECT
+#undef LESS
+#undef POLYNOMIAL
+#undef DEFINE_POLYNOMIAL
+#undef real
+#undef REAL
+#undef COEFFICIENTS
+#undef LOG2E
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef LOWEST
+#undef HIGHEST
+#undef FLAT
+#undef TINY
+#undef FAR
+#undef TAIL_SHIFT
+#undef SMALLEST_NORMAL
+#undef SUBNORMAL_STEPS
+#undef SUBNORMAL_SCALE
+#undef BIAS

@@ -21,6 +21,9 @@ static const candidate *chosen(void) {
     candidates[count++] =
         (candidate){"avx2", &minidl_kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")};
 #endif
+#ifdef MINIDL_NEON_KERNELS
+    candidates[count++] = (candidate){"neon", &minidl_kernels_neon, 1};
+#endif
     candidates[count++] = (candidate){"baseline", &minidl_kernels_baseline, 1};
     const char *const wanted = getenv("MINIDL_ISA");
     for (int i = 0; i < count; i++)

@@ -6,10 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The activations, in the order of the tables. */
+/* The activations, in the order of the tables, and after them functions that have no backward here. */
 enum {
     MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU, MINIDL_GELU_TANH,
-    MINIDL_SILU, MINIDL_ACTIVATIONS
+    MINIDL_SILU, MINIDL_ACTIVATIONS,
+    MINIDL_EXP = MINIDL_ACTIVATIONS, MINIDL_LOG, MINIDL_ERF, MINIDL_FUNCTIONS
 };
 
 /* An optimiser's settings; each update reads those that it has. */
@@ -21,8 +22,8 @@ typedef struct {
 
 #define MINIDL_TABLE(real)                                                                                                  \
     struct {                                                                                                               \
-        /* y = f(x); settings are the activation's */                                                                      \
-        void (*forward[MINIDL_ACTIVATIONS])(const real *x, real *y, ptrdiff_t n, const void *settings);                    \
+        /* y = f(x); settings are the activation's, two numbers */                                                         \
+        void (*forward[MINIDL_FUNCTIONS])(const real *x, real *y, ptrdiff_t n, const void *settings);                    \
         /* dx = dy f'(saved), saved being what the formula's cache holds: y or x */                                        \
         void (*backward[MINIDL_ACTIVATIONS])(const real *dy, const real *saved, real *dx, ptrdiff_t n,                     \
                                              const void *settings);                                                        \
@@ -59,13 +60,17 @@ typedef struct {
 } minidl_kernels;
 
 extern const minidl_kernels minidl_kernels_baseline;
-#if (defined(__x86_64__) || defined(__i386__)) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__x86_64__) && defined(__GNUC__) /* clang says so too */
 #define MINIDL_X86_KERNELS 1
 extern const minidl_kernels minidl_kernels_avx2;
 extern const minidl_kernels minidl_kernels_avx512;
 #endif
+#if defined(__aarch64__) && defined(__GNUC__) /* clang says so too */
+#define MINIDL_NEON_KERNELS 1
+extern const minidl_kernels minidl_kernels_neon;
+#endif
 
-/* The table for this machine, or for MINIDL_ISA (baseline, avx2, avx512). NULL if that names one that cannot run here. */
+/* The table for this machine, or for MINIDL_ISA (baseline, avx2, avx512, neon). NULL if that names one that cannot run here. */
 const minidl_kernels *minidl_kernels_chosen(void);
 const char *minidl_kernels_isa(void);
 

@@ -1,111 +1,135 @@
-/* The loops for one precision and one instruction set; kernels_*.c include this twice. The compiler makes vector code of
- * them: the formulas have no branches. Sums are kept in double, in one order, whatever the vector length. */
+/* The kernels for one precision and one instruction set; kernels_isa.inc.h includes this twice. Where one loop reads and
+ * writes, the output may be the input: every element is read before it is written. Sums of rows are kept in double. */
 
-#define UNARY(name, expression)                                                                                             \
-    static void REAL(name)(const real *x, real *y, ptrdiff_t n, const void *settings) {                                    \
-        const real *const s = settings;                                                                                    \
-        (void)s;                                                                                                           \
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = (expression);                                                 \
+#define VEC REAL(vec)
+#define LANES REAL(LANES)
+#define SPLAT(c) REAL(splat)((real)(c))
+#define LOAD REAL(load)
+#define STORE REAL(store)
+
+/* Run the statements for each vector of n numbers. In them, GET(p) is the vector of p and PUT(p, v) stores one; the last,
+ * shorter vector is read and written only as far as it goes. */
+#define EACH_VECTOR(n, ...)                                                                                                \
+    do {                                                                                                                   \
+        ptrdiff_t i = 0;                                                                                                   \
+        for (; i + LANES <= (n); i += LANES) {                                                                             \
+            enum { whole = 1 };                                                                                            \
+            const ptrdiff_t left = LANES;                                                                                  \
+            (void)left;                                                                                                    \
+            __VA_ARGS__                                                                                                    \
+        }                                                                                                                  \
+        if (i < (n)) {                                                                                                     \
+            enum { whole = 0 };                                                                                            \
+            const ptrdiff_t left = (n) - i;                                                                                \
+            __VA_ARGS__                                                                                                    \
+        }                                                                                                                  \
+    } while (0)
+#define GET_OR(p, fill) (whole ? LOAD((p) + i) : REAL(load_part)((p) + i, left, fill))
+#define GET(p) GET_OR(p, 0)
+#define PUT(p, v)                                                                                                          \
+    do {                                                                                                                   \
+        if (whole) STORE((p) + i, v);                                                                                      \
+        else REAL(store_part)((p) + i, v, left);                                                                           \
+    } while (0)
+
+/* Activations. `first` and `second` are the settings, as vectors. */
+
+#define FORWARD(name, expression)                                                                                           \
+    static void REAL(name##_forward)(const real *from, real *to, ptrdiff_t n, const void *settings) {                      \
+        const VEC first = SPLAT(((const real *)settings)[0]), second = SPLAT(((const real *)settings)[1]);                 \
+        (void)first;                                                                                                       \
+        (void)second;                                                                                                      \
+        EACH_VECTOR(n, { const VEC x = GET(from); PUT(to, expression); });                                                 \
     }
-#define SLOPE(name, expression)                                                                                             \
-    static void REAL(name)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *settings) {               \
-        const real *const s = settings;                                                                                    \
-        (void)s;                                                                                                           \
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) dx[i] = (expression);                                                \
+/* `g` is the upstream gradient, `x` what the forward kept. */
+#define BACKWARD(name, expression)                                                                                          \
+    static void REAL(name##_backward)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *settings) {    \
+        const VEC first = SPLAT(((const real *)settings)[0]), second = SPLAT(((const real *)settings)[1]);                 \
+        (void)first;                                                                                                       \
+        (void)second;                                                                                                      \
+        EACH_VECTOR(n, { const VEC g = GET(dy); const VEC x = GET(saved); PUT(dx, expression); });                         \
     }
 
-UNARY(relu_forward, x[i] <= (real)0 ? (real)0 : x[i]) /* nan <= 0 is false, so nan passes */
-SLOPE(relu_backward, saved[i] > (real)0 ? dy[i] : (real)0)
-
-static void REAL(leaky_relu_forward)(const real *x, real *y, ptrdiff_t n, const void *settings) {
-    const real slope = ((const real *)settings)[0];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] > (real)0 ? x[i] : x[i] * slope;
-}
-static void REAL(leaky_relu_backward)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *settings) {
-    const real slope = ((const real *)settings)[0];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) dx[i] = saved[i] > (real)0 ? dy[i] : dy[i] * slope;
-}
-
-UNARY(sigmoid_forward, REAL(sigmoid)(x[i]))
-SLOPE(sigmoid_backward, dy[i] * (saved[i] * ((real)1 - saved[i])))
-UNARY(tanh_forward, REAL(hyperbolic_tangent)(x[i]))
-SLOPE(tanh_backward, dy[i] * ((real)1 - saved[i] * saved[i]))
-
-static void REAL(softplus_forward)(const real *x, real *y, ptrdiff_t n, const void *settings) {
-    const real beta = ((const real *)settings)[0], threshold = ((const real *)settings)[1];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = REAL(softplus)(x[i], beta, threshold);
-}
-static void REAL(softplus_backward)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *settings) {
-    const real beta = ((const real *)settings)[0], threshold = ((const real *)settings)[1];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) dx[i] = dy[i] * REAL(softplus_slope)(saved[i], beta, threshold);
-}
-static void REAL(elu_forward)(const real *x, real *y, ptrdiff_t n, const void *settings) {
-    const real alpha = ((const real *)settings)[0];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = REAL(elu)(x[i], alpha);
-}
-static void REAL(elu_backward)(const real *dy, const real *saved, real *dx, ptrdiff_t n, const void *settings) {
-    const real alpha = ((const real *)settings)[0];
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) dx[i] = dy[i] * REAL(elu_slope)(saved[i], alpha);
-}
-
-UNARY(gelu_forward, REAL(gelu)(x[i]))
-SLOPE(gelu_backward, dy[i] * REAL(gelu_slope)(saved[i]))
-UNARY(gelu_tanh_forward, REAL(gelu_tanh)(x[i]))
-SLOPE(gelu_tanh_backward, dy[i] * REAL(gelu_tanh_slope)(saved[i]))
-UNARY(silu_forward, x[i] * REAL(sigmoid)(x[i]))
-SLOPE(silu_backward, dy[i] * REAL(silu_slope)(saved[i]))
+FORWARD(relu, REAL(relu)(x))
+BACKWARD(relu, REAL(select)(REAL(less)(SPLAT(0), x), g, SPLAT(0)))
+FORWARD(leaky_relu, REAL(leaky_relu)(x, first))
+BACKWARD(leaky_relu, REAL(select)(REAL(less)(SPLAT(0), x), g, g * first))
+FORWARD(sigmoid, REAL(sigmoid)(x))
+BACKWARD(sigmoid, g * (x * (SPLAT(1) - x)))
+FORWARD(tanh, REAL(hyperbolic_tangent)(x))
+BACKWARD(tanh, g * (SPLAT(1) - x * x))
+FORWARD(softplus, REAL(softplus)(x, first, second))
+BACKWARD(softplus, g * REAL(softplus_slope)(x, first, second))
+FORWARD(elu, REAL(elu)(x, first))
+BACKWARD(elu, g * REAL(elu_slope)(x, first))
+FORWARD(gelu, REAL(gelu)(x))
+BACKWARD(gelu, g * REAL(gelu_slope)(x))
+FORWARD(gelu_tanh, REAL(gelu_tanh)(x))
+BACKWARD(gelu_tanh, g * REAL(gelu_tanh_slope)(x))
+FORWARD(silu, REAL(silu)(x))
+BACKWARD(silu, g * REAL(silu_slope)(x))
+FORWARD(exp, REAL(exponential)(x))
+FORWARD(log, REAL(logarithm)(x))
+FORWARD(erf, REAL(error_function)(x))
 
 /* Softmax: the largest score is taken out of every row first. A nan anywhere makes its row nan, through the sum. */
 
-static real REAL(largest)(const real *x, ptrdiff_t n) {
-    real largest = x[0];
-    for (ptrdiff_t i = 1; i < n; i++) largest = x[i] > largest ? x[i] : largest;
-    return largest;
+static real REAL(largest_of)(const real *x, ptrdiff_t n) {
+    VEC most = SPLAT(-MINIDL_INFINITY);
+    EACH_VECTOR(n, most = REAL(most)(GET_OR(x, -MINIDL_INFINITY), most););
+    return REAL(largest)(most);
 }
 
 /* y = exp(x - largest); returns the sum. */
-static double REAL(exponentials)(const real *x, real *y, ptrdiff_t n) {
-    const real largest = REAL(largest)(x, n);
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = REAL(exponential)(x[i] - largest);
-    double sum = 0;
-    for (ptrdiff_t i = 0; i < n; i++) sum += (double)y[i];
-    return sum;
+static double REAL(exponentials)(const real *x, real largest, real *y, ptrdiff_t n) {
+    const VEC shift = SPLAT(largest);
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(n, {
+        const VEC e = REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift);
+        PUT(y, e);
+        REAL(add_wide)(sum, e);
+    });
+    return REAL(total)(sum);
+}
+
+static void REAL(multiply)(real *y, real factor, ptrdiff_t n) {
+    const VEC f = SPLAT(factor);
+    EACH_VECTOR(n, PUT(y, GET(y) * f););
 }
 
 static void REAL(softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length) {
-    for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length) {
-        const real inverse = (real)(1.0 / REAL(exponentials)(x, y, length));
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < length; i++) y[i] = y[i] * inverse;
-    }
+    for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length)
+        REAL(multiply)(y, (real)(1.0 / REAL(exponentials)(x, REAL(largest_of)(x, length), y, length)), length);
 }
 
 static void REAL(log_softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length) {
     for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length) {
-        const real largest = REAL(largest)(x, length);
-        double sum = 0;
-        for (ptrdiff_t i = 0; i < length; i++) sum += (double)REAL(exponential)(x[i] - largest);
-        const real logarithm = (real)log(sum);
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < length; i++) y[i] = (x[i] - largest) - logarithm;
+        const real largest = REAL(largest_of)(x, length);
+        const VEC shift = SPLAT(largest);
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift)););
+        const VEC logarithm = SPLAT(log(REAL(total)(sum)));
+        EACH_VECTOR(length, PUT(y, (GET(x) - shift) - logarithm););
     }
 }
 
 /* dx = y (dy - <dy, y>) */
 static void REAL(softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length) {
     for (ptrdiff_t row = 0; row < rows; row++, dy += length, y += length, dx += length) {
-        double product = 0;
-        for (ptrdiff_t i = 0; i < length; i++) product += (double)dy[i] * (double)y[i];
-        const real mean = (real)product;
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < length; i++) dx[i] = y[i] * (dy[i] - mean);
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, GET(dy) * GET(y)););
+        const VEC product = SPLAT(REAL(total)(sum));
+        EACH_VECTOR(length, PUT(dx, GET(y) * (GET(dy) - product)););
     }
 }
 
 /* dx = dy - exp(y) sum(dy) */
 static void REAL(log_softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length) {
     for (ptrdiff_t row = 0; row < rows; row++, dy += length, y += length, dx += length) {
-        double sum = 0;
-        for (ptrdiff_t i = 0; i < length; i++) sum += (double)dy[i];
-        const real total = (real)sum;
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < length; i++) dx[i] = dy[i] - REAL(exponential)(y[i]) * total;
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, GET(dy)););
+        const VEC total = SPLAT(REAL(total)(sum));
+        EACH_VECTOR(length, PUT(dx, GET(dy) - REAL(decay)(GET(y)) * total););
     }
 }
 
@@ -119,10 +143,10 @@ static double REAL(cross_entropy)(const real *x, const int64_t *target, int64_t 
             for (ptrdiff_t i = 0; i < classes; i++) slope[i] = 0;
             continue;
         }
-        const double shifted = (double)x[label] - (double)REAL(largest)(x, classes);
-        const double sum = REAL(exponentials)(x, slope, classes);
-        const real inverse = (real)(1.0 / sum);
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < classes; i++) slope[i] = slope[i] * inverse;
+        const real largest = REAL(largest_of)(x, classes);
+        const double shifted = (double)x[label] - (double)largest; /* before the slope, which may be where x is */
+        const double sum = REAL(exponentials)(x, largest, slope, classes);
+        REAL(multiply)(slope, (real)(1.0 / sum), classes);
         slope[label] -= (real)1;
         loss += log(sum) - shifted;
         count++;
@@ -132,27 +156,24 @@ static double REAL(cross_entropy)(const real *x, const int64_t *target, int64_t 
 }
 
 static double REAL(squared_error)(const real *prediction, const real *target, real *slope, ptrdiff_t n) {
-    double sum = 0;
-    for (ptrdiff_t i = 0; i < n; i++) {
-        const real difference = prediction[i] - target[i];
-        slope[i] = (real)2 * difference;
-        sum += (double)(difference * difference);
-    }
-    return sum;
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(n, {
+        const VEC difference = GET(prediction) - GET(target);
+        PUT(slope, difference + difference);
+        REAL(add_wide)(sum, difference * difference);
+    });
+    return REAL(total)(sum);
 }
 
-static void REAL(scale)(const real *x, double factor, real *y, ptrdiff_t n) {
-    const real f = (real)factor;
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] * f;
+static void REAL(scale_all)(const real *x, double factor, real *y, ptrdiff_t n) {
+    const VEC f = SPLAT(factor);
+    EACH_VECTOR(n, PUT(y, GET(x) * f););
 }
 
 static double REAL(sum_of_squares)(const real *x, ptrdiff_t n) {
-    double lanes[8] = {0};
-    ptrdiff_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int k = 0; k < 8; k++) lanes[k] += (double)x[i + k] * (double)x[i + k];
-    for (; i < n; i++) lanes[0] += (double)x[i] * (double)x[i];
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(n, REAL(add_wide_squares)(sum, GET(x)););
+    return REAL(total)(sum);
 }
 
 /* Rows in blocks of 64, each block summed on its own and then added: the rounding error grows with rows / 64 + 64. */
@@ -181,26 +202,29 @@ static void REAL(add_row)(real *y, const real *row, ptrdiff_t rows, ptrdiff_t co
         VECTOR_LOOP for (ptrdiff_t j = 0; j < columns; j++) y[j] += row[j];
 }
 
-/* The optimisers: one pass, every array read and written once. The formulas are those of minidl/ops/update.py. */
+/* The optimisers: one pass, every array read and written once. The formulas are those of minidl/ops/update.py. The compiler
+ * makes vector code of these loops by itself. */
+
+#define DECAYED(v) (decay != 0 ? grad[i] + decay * (v) : grad[i])
 
 static void REAL(sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s) {
     const real lr = (real)s->lr, momentum = (real)s->momentum, keep = (real)(1.0 - s->dampening);
     const real decay = (real)s->weight_decay;
     if (buffer == NULL || s->momentum == 0) {
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) value[i] -= lr * (grad[i] + decay * value[i]);
+        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) value[i] -= lr * DECAYED(value[i]);
         return;
     }
     const real old = s->first_step ? (real)0 : momentum, fresh = s->first_step ? (real)1 : keep;
     if (s->nesterov)
         VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real g = grad[i] + decay * value[i];
+            const real g = DECAYED(value[i]);
             const real b = (s->first_step ? (real)0 : old * buffer[i]) + fresh * g;
             buffer[i] = b;
             value[i] -= lr * (g + momentum * b);
         }
     else
         VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real b = (s->first_step ? (real)0 : old * buffer[i]) + fresh * (grad[i] + decay * value[i]);
+            const real b = (s->first_step ? (real)0 : old * buffer[i]) + fresh * DECAYED(value[i]);
             buffer[i] = b;
             value[i] -= lr * b;
         }
@@ -210,7 +234,7 @@ static void REAL(adagrad)(real *value, const real *grad, real *square_sum, ptrdi
     const real lr = (real)(s->lr / (1.0 + (double)(s->step - 1) * s->lr_decay));
     const real eps = (real)s->eps, decay = (real)s->weight_decay;
     VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = grad[i] + decay * value[i];
+        const real g = DECAYED(value[i]);
         const real sum = square_sum[i] + g * g;
         square_sum[i] = sum;
         value[i] -= lr * g / (SQRT(sum) + eps);
@@ -222,7 +246,7 @@ static void REAL(rmsprop)(real *value, const real *grad, real *square_average, r
     const real lr = (real)s->lr, alpha = (real)s->alpha, rest = (real)(1.0 - s->alpha), eps = (real)s->eps;
     const real decay = (real)s->weight_decay, momentum = (real)s->momentum;
     VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = grad[i] + decay * value[i];
+        const real g = DECAYED(value[i]);
         const real square = alpha * square_average[i] + rest * (g * g);
         square_average[i] = square;
         real variance = square;
@@ -250,7 +274,7 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
     const real decay = s->decoupled ? (real)0 : (real)s->weight_decay;
     if (v_max == NULL)
         VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real old = value[i] * shrink, g = grad[i] + decay * old;
+            const real old = value[i] * shrink, g = DECAYED(old);
             const real first = m[i] + rest1 * (g - m[i]), second = beta2 * v[i] + rest2 * (g * g);
             m[i] = first;
             v[i] = second;
@@ -258,7 +282,7 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
         }
     else
         VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real old = value[i] * shrink, g = grad[i] + decay * old;
+            const real old = value[i] * shrink, g = DECAYED(old);
             const real first = m[i] + rest1 * (g - m[i]), second = beta2 * v[i] + rest2 * (g * g);
             const real most = second > v_max[i] ? second : v_max[i];
             m[i] = first;
@@ -268,5 +292,15 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
         }
 }
 
-#undef UNARY
-#undef SLOPE
+#undef VEC
+#undef LANES
+#undef SPLAT
+#undef LOAD
+#undef STORE
+#undef EACH_VECTOR
+#undef GET_OR
+#undef GET
+#undef PUT
+#undef FORWARD
+#undef BACKWARD
+#undef DECAYED

@@ -2,14 +2,14 @@
 #include "kernels.h"
 
 #ifdef MINIDL_X86_KERNELS
-#include <math.h> /* before the pragma: the system's inline functions keep the baseline */
-#include <string.h>
+#include <immintrin.h> /* before the pragma: the system's inline functions keep the baseline */
+#include <math.h>
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#define MINIDL_FORCE_FMA 1
 #else
 #pragma GCC target("avx2,fma")
 #endif
+#define MINIDL_SIMD_AVX2
 #define TABLE_NAME minidl_kernels_avx2
 #include "kernels_isa.inc.h"
 #if defined(__clang__)

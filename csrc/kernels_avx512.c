@@ -2,14 +2,14 @@
 #include "kernels.h"
 
 #ifdef MINIDL_X86_KERNELS
-#include <math.h> /* before the pragma: the system's inline functions keep the baseline */
-#include <string.h>
+#include <immintrin.h> /* before the pragma: the system's inline functions keep the baseline */
+#include <math.h>
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
-#define MINIDL_FORCE_FMA 1
 #else
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
 #endif
+#define MINIDL_SIMD_AVX512
 #define TABLE_NAME minidl_kernels_avx512
 #include "kernels_isa.inc.h"
 #if defined(__clang__)

@@ -1,7 +1,5 @@
 /* Everything for one instruction set: the loops in both precisions and the table of them, named TABLE_NAME. */
 
-#include <math.h>
-
 #include "formulas.h"
 #include "kernels.h"
 
@@ -29,19 +27,17 @@
 #undef REAL
 #undef SQRT
 
-#define ENTRIES(suffix)                                                                                                     \
+#define ENTRIES(s)                                                                                                         \
     {                                                                                                                      \
-        .forward = {relu_forward##suffix, leaky_relu_forward##suffix, sigmoid_forward##suffix, tanh_forward##suffix,       \
-                    softplus_forward##suffix, elu_forward##suffix, gelu_forward##suffix, gelu_tanh_forward##suffix,        \
-                    silu_forward##suffix},                                                                                 \
-        .backward = {relu_backward##suffix, leaky_relu_backward##suffix, sigmoid_backward##suffix, tanh_backward##suffix,  \
-                     softplus_backward##suffix, elu_backward##suffix, gelu_backward##suffix, gelu_tanh_backward##suffix,   \
-                     silu_backward##suffix},                                                                               \
-        .softmax = softmax##suffix, .log_softmax = log_softmax##suffix, .softmax_backward = softmax_backward##suffix,      \
-        .log_softmax_backward = log_softmax_backward##suffix, .cross_entropy = cross_entropy##suffix,                      \
-        .squared_error = squared_error##suffix, .scale = scale##suffix, .column_sums = column_sums##suffix,                \
-        .add_row = add_row##suffix, .sum_of_squares = sum_of_squares##suffix, .sgd = sgd##suffix,                          \
-        .adagrad = adagrad##suffix, .rmsprop = rmsprop##suffix, .adam = adam##suffix,                                      \
+        .forward = {relu_forward##s, leaky_relu_forward##s, sigmoid_forward##s, tanh_forward##s, softplus_forward##s,      \
+                    elu_forward##s, gelu_forward##s, gelu_tanh_forward##s, silu_forward##s, exp_forward##s,                \
+                    log_forward##s, erf_forward##s},                                                                       \
+        .backward = {relu_backward##s, leaky_relu_backward##s, sigmoid_backward##s, tanh_backward##s,                      \
+                     softplus_backward##s, elu_backward##s, gelu_backward##s, gelu_tanh_backward##s, silu_backward##s},    \
+        .softmax = softmax##s, .log_softmax = log_softmax##s, .softmax_backward = softmax_backward##s,                     \
+        .log_softmax_backward = log_softmax_backward##s, .cross_entropy = cross_entropy##s,                                \
+        .squared_error = squared_error##s, .scale = scale_all##s, .column_sums = column_sums##s, .add_row = add_row##s,    \
+        .sum_of_squares = sum_of_squares##s, .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s, \
     }
 
 const minidl_kernels TABLE_NAME = {.f32 = ENTRIES(_f32), .f64 = ENTRIES(_f64)};

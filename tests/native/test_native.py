@@ -213,7 +213,7 @@ class TestThreads:
         assert not wrong
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-    def test_after_fork_there_is_one_thread_and_no_hang(self):
+    def test_a_forked_child_makes_threads_of_its_own(self):
         code = """
 import os, warnings, numpy, minidl as dl
 warnings.simplefilter("ignore")
@@ -223,11 +223,11 @@ x = numpy.ones((500, 500), dtype="float32"); big = numpy.ones(1 << 20, dtype="fl
 native.linear(x, x); native.tanh(big)
 child = os.fork()
 if child == 0:
-    native.linear(x, x); native.tanh(big)
-    os._exit(10 + dl.get_num_threads())
+    same = (native.linear(x, x)[0] == 500).all() and (native.tanh(big)[0] == native.tanh(big)[0]).all()
+    os._exit(10 + dl.get_num_threads() if same else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-        assert run(code) == "11"
+        assert run(code) == "12"
 
     def test_the_environment_decides_the_start(self):
         code = "import minidl; print(minidl.get_num_threads())"
@@ -263,6 +263,13 @@ print(dl.engines.native.info()["kernels"])
 
 
 class TestMemory:
+    @pytest.fixture(autouse=True)
+    def _one_thread(self):  # with more, how many packing buffers are in use at a time is a matter of luck
+        before = dl.get_num_threads()
+        dl.set_num_threads(1)
+        yield
+        dl.set_num_threads(before)
+
     def test_a_training_step_asks_nothing_of_the_system_after_the_first(self, random):
         model = dl.Sequential(dl.Linear(784, 512), dl.ReLU(), dl.Linear(512, 256), dl.GELU(), dl.Linear(256, 10))
         loss, optimizer = dl.CrossEntropyLoss(), dl.Adam(model.parameters())
