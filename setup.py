@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -50,7 +49,7 @@ class BuildNative(build_ext):
             extension.extra_compile_args = ["/O2", "/std:c11"]
         else:
             extension.extra_compile_args = self._unix_flags()
-            extension.extra_link_args = [f for f in self._unix_flags() if f.startswith(("-fopenmp", "-fsanitize"))]
+            extension.extra_link_args = [f for f in self._unix_flags() if f.startswith(("-pthread", "-fsanitize"))]
             extension.libraries = ["m"]
         super().build_extensions()
 
@@ -64,21 +63,7 @@ class BuildNative(build_ext):
             flags += ["-fno-sanitize-recover=all"] if "undefined" in sanitizers else []
         else:
             flags += ["-O3", "-g0"]
-        if os.environ.get("MINIDL_NO_OPENMP") != "1" and "thread" not in (sanitizers or ""):
-            flags += self._openmp()
-        return flags
-
-    def _openmp(self) -> list[str]:
-        """Return the flag for OpenMP if a small program with it compiles."""
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
-            try:
-                objects = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=["-fopenmp"])
-                self.compiler.link_executable(objects, "probe", output_dir=folder, extra_postargs=["-fopenmp"])
-            except Exception:  # this compiler has no OpenMP: one thread then, as `minidl info` says
-                return []
-        return ["-fopenmp"]
+        return [*flags, "-pthread"]
 
     def _write_reason(self, reason: str) -> None:
         folder = Path("minidl") if self.inplace or self.editable_mode else Path(self.build_lib, "minidl")

@@ -5,10 +5,7 @@
 #include <string.h>
 
 #include "gemm_core.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "threads.h"
 
 typedef struct {
     const char *name;
@@ -60,75 +57,93 @@ static ptrdiff_t begin(ptrdiff_t items, int part, int parts, ptrdiff_t unit) {
 /* C is split along its longer side, into parts that share nothing but what they read. Sums over columns need all rows of a
  * column in one part, so with them C is split into columns. */
 #define DEFINE(real, prefix)                                                                                               \
+    typedef struct {                                                                                                       \
+        ptrdiff_t count, m, n, k, a_row, a_col, b_row, b_col, c_row, a_batch, b_batch, c_batch, unit;                       \
+        real alpha, beta;                                                                                                  \
+        const real *a, *b;                                                                                                 \
+        real *c;                                                                                                           \
+        const minidl_##prefix##gemm_epilogue *epilogue;                                                                    \
+        const minidl_gemm_variant *variant;                                                                                \
+        int by_columns, parts;                                                                                             \
+        int status[MOST_PARTS];                                                                                            \
+    } prefix##product;                                                                                                     \
+                                                                                                                           \
+    static void prefix##part(void *context, int part) {                                                                    \
+        prefix##product *const p = context;                                                                                \
+        const ptrdiff_t items = p->by_columns ? p->n : p->m;                                                               \
+        const ptrdiff_t from = begin(items, part, p->parts, p->unit), to = begin(items, part + 1, p->parts, p->unit);       \
+        const ptrdiff_t row = p->by_columns ? 0 : from, column = p->by_columns ? from : 0;                                 \
+        minidl_##prefix##gemm_epilogue own;                                                                                \
+        if (p->epilogue != NULL) {                                                                                         \
+            own = *p->epilogue;                                                                                            \
+            if (own.bias != NULL) own.bias += column;                                                                      \
+            if (own.pre_activation != NULL) own.pre_activation += row * own.pre_activation_row + column;                   \
+            if (own.saved != NULL) own.saved += row * own.saved_row + column;                                              \
+            if (own.column_sums != NULL) own.column_sums += column;                                                        \
+        }                                                                                                                  \
+        p->status[part] = p->variant->prefix##gemm(                                                                        \
+            p->by_columns ? p->m : to - from, p->by_columns ? to - from : p->n, p->k, p->alpha, p->a + row * p->a_row,     \
+            p->a_row, p->a_col, p->b + column * p->b_col, p->b_row, p->b_col, p->beta, p->c + row * p->c_row + column,     \
+            p->c_row, p->epilogue == NULL ? NULL : &own);                                                                  \
+    }                                                                                                                      \
+                                                                                                                           \
     int minidl_##prefix##gemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row,           \
                               ptrdiff_t a_col, const real *b, ptrdiff_t b_row, ptrdiff_t b_col, real beta, real *c,        \
                               ptrdiff_t c_row, const minidl_##prefix##gemm_epilogue *epilogue, int threads) {              \
         const candidate *const found = chosen();                                                                           \
         if (found == NULL) return MINIDL_GEMM_BAD_ISA;                                                                     \
-        if (epilogue != NULL && epilogue->column_sums != NULL)                                                             \
-            memset(epilogue->column_sums, 0, (size_t)n * sizeof(real));                                                    \
-        const int by_columns = n >= m || (epilogue != NULL && epilogue->column_sums != NULL);                              \
-        const ptrdiff_t unit = by_columns ? 48 : 8;                                                                        \
-        int parts = parts_for(m, n, k, threads), status = MINIDL_GEMM_OK;                                                  \
-        const ptrdiff_t units = ((by_columns ? n : m) + unit - 1) / unit;                                                  \
+        const int sums = epilogue != NULL && epilogue->column_sums != NULL;                                                \
+        if (sums) memset(epilogue->column_sums, 0, (size_t)n * sizeof(real));                                              \
+        const int by_columns = n >= m || sums;                                                                             \
+        const ptrdiff_t unit = by_columns ? 48 : 8, units = ((by_columns ? n : m) + unit - 1) / unit;                      \
+        int parts = parts_for(m, n, k, threads);                                                                           \
         if (parts > units) parts = (int)units;                                                                             \
         if (parts <= 1)                                                                                                    \
             return found->variant->prefix##gemm(m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, c, c_row, epilogue); \
-        EACH_ON_ITS_THREAD(parts) for (int part = 0; part < parts; part++) {                                               \
-            const ptrdiff_t from = begin(by_columns ? n : m, part, parts, unit);                                           \
-            const ptrdiff_t to = begin(by_columns ? n : m, part + 1, parts, unit);                                         \
-            minidl_##prefix##gemm_epilogue own;                                                                            \
-            if (epilogue != NULL) {                                                                                        \
-                own = *epilogue;                                                                                           \
-                const ptrdiff_t row = by_columns ? 0 : from, column = by_columns ? from : 0;                               \
-                if (own.bias != NULL) own.bias += column;                                                                  \
-                if (own.pre_activation != NULL) own.pre_activation += row * own.pre_activation_row + column;               \
-                if (own.saved != NULL) own.saved += row * own.saved_row + column;                                          \
-                if (own.column_sums != NULL) own.column_sums += column;                                                    \
-            }                                                                                                              \
-            const minidl_##prefix##gemm_epilogue *const after = epilogue == NULL ? NULL : &own;                            \
-            const int one = by_columns                                                                                     \
-                ? found->variant->prefix##gemm(m, to - from, k, alpha, a, a_row, a_col, b + from * b_col, b_row, b_col,    \
-                                               beta, c + from, c_row, after)                                               \
-                : found->variant->prefix##gemm(to - from, n, k, alpha, a + from * a_row, a_row, a_col, b, b_row, b_col,    \
-                                               beta, c + from * c_row, c_row, after);                                      \
-            if (one != MINIDL_GEMM_OK) NOTE(status, one)                                                                   \
+        prefix##product p = {.m = m, .n = n, .k = k, .a_row = a_row, .a_col = a_col, .b_row = b_row, .b_col = b_col,       \
+                             .c_row = c_row, .unit = unit, .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c,           \
+                             .epilogue = epilogue, .variant = found->variant, .by_columns = by_columns, .parts = parts};   \
+        minidl_in_parts(parts, prefix##part, &p);                                                                          \
+        return worst(p.status, parts);                                                                                     \
+    }                                                                                                                      \
+                                                                                                                           \
+    static void prefix##some(void *context, int part) {                                                                    \
+        prefix##product *const p = context;                                                                                \
+        for (ptrdiff_t i = begin(p->count, part, p->parts, 1); i < begin(p->count, part + 1, p->parts, 1); i++) {          \
+            const int one = p->variant->prefix##gemm(p->m, p->n, p->k, p->alpha, p->a + i * p->a_batch, p->a_row,          \
+                                                     p->a_col, p->b + i * p->b_batch, p->b_row, p->b_col, p->beta,         \
+                                                     p->c + i * p->c_batch, p->c_row, NULL);                               \
+            if (one != MINIDL_GEMM_OK) p->status[part] = one;                                                              \
         }                                                                                                                  \
-        return status;                                                                                                     \
     }                                                                                                                      \
                                                                                                                            \
     int minidl_##prefix##gemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a,   \
                                       ptrdiff_t a_row, ptrdiff_t a_col, const real *b, ptrdiff_t b_row, ptrdiff_t b_col,   \
                                       real beta, real *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,           \
                                       ptrdiff_t c_batch, int threads) {                                                    \
+        const candidate *const found = chosen();                                                                           \
+        if (found == NULL) return MINIDL_GEMM_BAD_ISA;                                                                     \
         const int parts = parts_for(m, n, k * count, threads);                                                             \
-        int status = MINIDL_GEMM_OK;                                                                                       \
-        if (parts <= 1 || count < parts) { /* few products: thread each of them */                                         \
+        if (parts > 1 && count < parts) { /* few products: share out each of them */                                       \
+            int status = MINIDL_GEMM_OK;                                                                                   \
             for (ptrdiff_t i = 0; i < count && status == MINIDL_GEMM_OK; i++)                                              \
                 status = minidl_##prefix##gemm(m, n, k, alpha, a + i * a_batch, a_row, a_col, b + i * b_batch, b_row,      \
                                                b_col, beta, c + i * c_batch, c_row, NULL, threads);                        \
             return status;                                                                                                 \
         }                                                                                                                  \
-        EACH_ON_ITS_THREAD(parts) for (int part = 0; part < parts; part++)                                                 \
-            for (ptrdiff_t i = begin(count, part, parts, 1); i < begin(count, part + 1, parts, 1); i++) {                  \
-                const int one = minidl_##prefix##gemm(m, n, k, alpha, a + i * a_batch, a_row, a_col, b + i * b_batch,      \
-                                                      b_row, b_col, beta, c + i * c_batch, c_row, NULL, 1);                \
-                if (one != MINIDL_GEMM_OK) NOTE(status, one)                                                               \
-            }                                                                                                              \
-        return status;                                                                                                     \
+        prefix##product p = {.count = count, .m = m, .n = n, .k = k, .a_row = a_row, .a_col = a_col, .b_row = b_row,       \
+                             .b_col = b_col, .c_row = c_row, .a_batch = a_batch, .b_batch = b_batch, .c_batch = c_batch,   \
+                             .alpha = alpha, .beta = beta, .a = a, .b = b, .c = c, .variant = found->variant,              \
+                             .parts = parts};                                                                              \
+        minidl_in_parts(parts, prefix##some, &p);                                                                          \
+        return worst(p.status, parts);                                                                                     \
     }
 
-#ifdef _OPENMP
-#define EACH_ON_ITS_THREAD(parts) _Pragma("omp parallel for num_threads(parts) schedule(static, 1)")
-#define NOTE(status, one)                                                                                                  \
-    {                                                                                                                      \
-        _Pragma("omp atomic write") status = one;                                                                          \
-    }
-#else
-#define EACH_ON_ITS_THREAD(parts)
-#define NOTE(status, one)                                                                                                  \
-    { status = one; }
-#endif
+static int worst(const int *status, int parts) {
+    for (int part = 0; part < parts; part++)
+        if (status[part] != MINIDL_GEMM_OK) return status[part];
+    return MINIDL_GEMM_OK;
+}
 
 DEFINE(float, s)
 DEFINE(double, d)

@@ -20,6 +20,13 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 #define UNLOCK() pthread_mutex_unlock(&lock)
 #endif
 
+#if !defined(_WIN32)
+/* A fork while another thread holds the lock would leave it locked in the child for ever. */
+static void hold(void) { LOCK(); }
+static void release(void) { UNLOCK(); }
+__attribute__((constructor)) static void be_safe_to_fork(void) { pthread_atfork(hold, release, release); }
+#endif
+
 /* Every block has a header of one cache line before it, with its class, so that free and realloc need not trust a size. */
 enum { HEADER = 64, CLASSES = 160, SYSTEM = CLASSES };
 

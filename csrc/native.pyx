@@ -78,7 +78,7 @@ cdef extern from "parallel.h" nogil:
     int minidl_start()
     void minidl_set_threads(int threads)
     int minidl_get_threads()
-    int minidl_has_openmp()
+    int minidl_has_threads()
     const minidl_kernels *minidl_kernels_in_use()
     void minidl_activation(int is_double, int op, const void *x, void *y, ptrdiff_t n, const double *settings)
     void minidl_activation_backward(int is_double, int op, const void *dy, const void *saved, void *dx, ptrdiff_t n,
@@ -992,14 +992,14 @@ def set_num_threads(int n):
 
 
 def get_num_threads():
-    """Return how many threads the kernels use at most: 1 in a forked child, and 1 without OpenMP."""
+    """Return how many threads the kernels use at most: 1 where the thread pool could not be compiled."""
     return minidl_get_threads()
 
 
 def build_info():
     """Return what the extension was built with and which instruction sets it chose."""
     return {
-        "openmp": bool(minidl_has_openmp()),
+        "threaded": bool(minidl_has_threads()),
         "matrix products": minidl_gemm_isa().decode(),
         "kernels": minidl_kernels_isa().decode(),
     }

@@ -1,213 +1,209 @@
 /* Splitting work over threads: statically, so that the same number of threads gives the same bits, and only where the work
- * is worth the few microseconds that waking threads costs. */
+ * is worth the microseconds that sharing it costs. */
 #include "parallel.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#if !defined(_WIN32)
-#include <pthread.h>
-#endif
+#include <stddef.h>
 
 static const minidl_kernels *kernels;
-static int threads = 1;
-static int forked;
-
-#if !defined(_WIN32)
-/* The runtime's threads do not exist in the child, and waiting for them would hang it. */
-static void after_fork(void) { forked = 1; }
-#endif
 
 int minidl_start(void) {
     kernels = minidl_kernels_chosen();
-#if !defined(_WIN32)
-    static int registered;
-    if (!registered) registered = pthread_atfork(NULL, NULL, after_fork) == 0;
-#endif
     return kernels == NULL ? -1 : 0;
 }
 
 const minidl_kernels *minidl_kernels_in_use(void) { return kernels; }
 
-void minidl_set_threads(int count) { threads = count < 1 ? 1 : count; }
+enum { MOST_PARTS = 256, LINE = 64 };
+enum { CHEAP = 65536, DEAR = 16384 }; /* elements that are worth a thread: of plain arithmetic, of exponentials */
 
-int minidl_has_openmp(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
+/* Everything that a kernel may need, and where each part leaves its share of a sum. */
+typedef struct job job;
+struct job {
+    void (*body)(job *j, int part, ptrdiff_t from, ptrdiff_t to);
+    ptrdiff_t items, unit; /* parts begin at multiples of unit */
+    int parts;
+    int op, flag;
+    const void *x, *z;
+    void *y;
+    ptrdiff_t length, stride;
+    double number;
+    double settings[2];
+    const int64_t *labels;
+    int64_t ignored;
+    void *const *arrays;
+    const minidl_settings *update;
+    double sums[MOST_PARTS];
+    ptrdiff_t counts[MOST_PARTS];
+};
+
+static ptrdiff_t begin(const job *j, int part) {
+    if (part >= j->parts) return j->items;
+    const ptrdiff_t at = (j->items + j->unit - 1) / j->unit * part / j->parts * j->unit;
+    return at < j->items ? at : j->items;
 }
 
-int minidl_get_threads(void) { return forked || !minidl_has_openmp() ? 1 : threads; }
+static void run_part(void *context, int part) {
+    job *const j = context;
+    j->body(j, part, begin(j, part), begin(j, part + 1));
+}
 
-enum { MOST_THREADS = 256, LINE = 64 };
-
-/* How many threads `items` are worth if one is worth waking for `grain` of them. */
-static int team(ptrdiff_t items, ptrdiff_t grain) {
+/* Run the body over all items, in as many parts as they are worth if one thread is worth waking for `grain` of them. */
+static void run(job *j, ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit) {
     const ptrdiff_t worth = items / grain;
-    const int available = minidl_get_threads();
-    const int most = available < MOST_THREADS ? available : MOST_THREADS;
-    return worth <= 1 ? 1 : worth < most ? (int)worth : most;
+    const int threads = minidl_get_threads(), most = threads < MOST_PARTS ? threads : MOST_PARTS;
+    j->items = items;
+    j->unit = unit;
+    j->parts = worth <= 1 ? 1 : worth < most ? (int)worth : most;
+    if (j->parts == 1) j->body(j, 0, 0, items);
+    else minidl_in_parts(j->parts, run_part, j);
 }
 
-/* Where part number `part` of `parts` starts; parts begin at multiples of `unit`. */
-static ptrdiff_t begin(ptrdiff_t items, int part, int parts, ptrdiff_t unit) {
-    if (part >= parts) return items;
-    const ptrdiff_t units = (items + unit - 1) / unit;
-    const ptrdiff_t at = units * part / parts * unit;
-    return at < items ? at : items;
+static double sum_of(const job *j) {
+    double sum = 0;
+    for (int part = 0; part < j->parts; part++) sum += j->sums[part];
+    return sum;
 }
 
-#ifdef _OPENMP
-#define EACH_ON_ITS_THREAD(parts) _Pragma("omp parallel for num_threads(parts) schedule(static, 1)")
-#else
-#define EACH_ON_ITS_THREAD(parts)
-#endif
-
-/* Run the statements for each part [from, to) of `items`, one part a thread. */
-#define IN_PARTS(items, grain, unit, ...)                                                                                  \
-    do {                                                                                                                   \
-        const int parts = team(items, grain);                                                                              \
-        if (parts == 1) {                                                                                                  \
-            const int part = 0;                                                                                            \
-            const ptrdiff_t from = 0, to = (items);                                                                        \
-            (void)part;                                                                                                    \
-            __VA_ARGS__                                                                                                    \
-        } else {                                                                                                           \
-            EACH_ON_ITS_THREAD(parts) for (int part = 0; part < parts; part++) {                                           \
-                const ptrdiff_t from = begin(items, part, parts, unit), to = begin(items, part + 1, parts, unit);          \
-                __VA_ARGS__                                                                                                \
-            }                                                                                                              \
-        }                                                                                                                  \
-    } while (0)
-
-/* Do one thing in either precision: `real` is the type and `table` the kernels. */
-#define EITHER(is_double, ...)                                                                                             \
-    if (is_double) {                                                                                                       \
-        typedef double real;                                                                                               \
-        const minidl_table_f64 *const table = &kernels->f64;                                                               \
-        __VA_ARGS__                                                                                                        \
-    } else {                                                                                                               \
+/* A body in both precisions, name_f32 and name_f64: `real` is the type and `table` the kernels. */
+#define BODY(name, ...)                                                                                                     \
+    static void name##_f32(job *j, int part, ptrdiff_t from, ptrdiff_t to) {                                               \
         typedef float real;                                                                                                \
         const minidl_table_f32 *const table = &kernels->f32;                                                               \
+        (void)part;                                                                                                        \
+        __VA_ARGS__                                                                                                        \
+    }                                                                                                                      \
+    static void name##_f64(job *j, int part, ptrdiff_t from, ptrdiff_t to) {                                               \
+        typedef double real;                                                                                               \
+        const minidl_table_f64 *const table = &kernels->f64;                                                               \
+        (void)part;                                                                                                        \
         __VA_ARGS__                                                                                                        \
     }
+#define EITHER(name) (is_double ? name##_f64 : name##_f32)
 
-enum { CHEAP = 65536, DEAR = 16384 }; /* elements that are worth a thread: of plain arithmetic, of exponentials */
+BODY(activation, {
+    const real s[2] = {(real)j->settings[0], (real)j->settings[1]};
+    table->forward[j->op]((const real *)j->x + from, (real *)j->y + from, to - from, s);
+})
 
 static ptrdiff_t grain_of(int op) { return op == MINIDL_RELU || op == MINIDL_LEAKY_RELU ? CHEAP : DEAR; }
 
 void minidl_activation(int is_double, int op, const void *x, void *y, ptrdiff_t n, const double settings[2]) {
-    EITHER(is_double, {
-        const real s[2] = {(real)settings[0], (real)settings[1]};
-        IN_PARTS(n, grain_of(op), LINE, table->forward[op]((const real *)x + from, (real *)y + from, to - from, s););
-    })
+    job j;
+    j.body = EITHER(activation), j.op = op, j.x = x, j.y = y;
+    j.settings[0] = settings[0], j.settings[1] = settings[1];
+    run(&j, n, grain_of(op), LINE);
 }
+
+BODY(activation_backward, {
+    const real s[2] = {(real)j->settings[0], (real)j->settings[1]};
+    table->backward[j->op]((const real *)j->x + from, (const real *)j->z + from, (real *)j->y + from, to - from, s);
+})
 
 void minidl_activation_backward(int is_double, int op, const void *dy, const void *saved, void *dx, ptrdiff_t n,
                                 const double settings[2]) {
-    const ptrdiff_t grain = op == MINIDL_SIGMOID || op == MINIDL_TANH ? CHEAP : grain_of(op);
-    EITHER(is_double, {
-        const real s[2] = {(real)settings[0], (real)settings[1]};
-        IN_PARTS(n, grain, LINE, table->backward[op]((const real *)dy + from, (const real *)saved + from,
-                                                     (real *)dx + from, to - from, s););
-    })
+    job j;
+    j.body = EITHER(activation_backward), j.op = op, j.x = dy, j.z = saved, j.y = dx;
+    j.settings[0] = settings[0], j.settings[1] = settings[1];
+    run(&j, n, op == MINIDL_SIGMOID || op == MINIDL_TANH ? CHEAP : grain_of(op), LINE);
 }
 
 static ptrdiff_t rows_worth(ptrdiff_t length) { return length > DEAR ? 1 : DEAR / (length > 0 ? length : 1) + 1; }
 
+BODY(softmax, {
+    const real *const in = (const real *)j->x + from * j->length;
+    real *const out = (real *)j->y + from * j->length;
+    if (j->flag) table->log_softmax(in, out, to - from, j->length);
+    else table->softmax(in, out, to - from, j->length);
+})
+
 void minidl_softmax(int is_double, int logarithm, const void *x, void *y, ptrdiff_t rows, ptrdiff_t length) {
-    EITHER(is_double, {
-        IN_PARTS(rows, rows_worth(length), 1, {
-            const real *const in = (const real *)x + from * length;
-            real *const out = (real *)y + from * length;
-            if (logarithm) table->log_softmax(in, out, to - from, length);
-            else table->softmax(in, out, to - from, length);
-        });
-    })
+    job j;
+    j.body = EITHER(softmax), j.flag = logarithm, j.x = x, j.y = y, j.length = length;
+    run(&j, rows, rows_worth(length), 1);
 }
+
+BODY(softmax_backward, {
+    const real *const upstream = (const real *)j->x + from * j->length;
+    const real *const saved = (const real *)j->z + from * j->length;
+    real *const out = (real *)j->y + from * j->length;
+    if (j->flag) table->log_softmax_backward(upstream, saved, out, to - from, j->length);
+    else table->softmax_backward(upstream, saved, out, to - from, j->length);
+})
 
 void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const void *y, void *dx, ptrdiff_t rows,
                              ptrdiff_t length) {
-    EITHER(is_double, {
-        IN_PARTS(rows, rows_worth(length), 1, {
-            const real *const upstream = (const real *)dy + from * length;
-            const real *const saved = (const real *)y + from * length;
-            real *const out = (real *)dx + from * length;
-            if (logarithm) table->log_softmax_backward(upstream, saved, out, to - from, length);
-            else table->softmax_backward(upstream, saved, out, to - from, length);
-        });
-    })
+    job j;
+    j.body = EITHER(softmax_backward), j.flag = logarithm, j.x = dy, j.z = y, j.y = dx, j.length = length;
+    run(&j, rows, rows_worth(length), 1);
 }
+
+BODY(cross_entropy, {
+    j->sums[part] = table->cross_entropy((const real *)j->x + from * j->length, j->labels + from, j->ignored,
+                                         (real *)j->y + from * j->length, to - from, j->length, &j->counts[part]);
+})
 
 double minidl_cross_entropy(int is_double, const void *x, const int64_t *target, int64_t ignore_index, void *slope,
                             ptrdiff_t rows, ptrdiff_t classes, ptrdiff_t *counted) {
-    double sums[MOST_THREADS] = {0};
-    ptrdiff_t counts[MOST_THREADS] = {0};
-    EITHER(is_double, {
-        IN_PARTS(rows, rows_worth(classes), 1, {
-            sums[part] = table->cross_entropy((const real *)x + from * classes, target + from, ignore_index,
-                                              (real *)slope + from * classes, to - from, classes, &counts[part]);
-        });
-    })
-    double sum = 0;
+    job j;
+    j.body = EITHER(cross_entropy), j.x = x, j.labels = target, j.ignored = ignore_index, j.y = slope, j.length = classes;
+    run(&j, rows, rows_worth(classes), 1);
     *counted = 0;
-    for (int part = 0; part < MOST_THREADS; part++) {
-        sum += sums[part];
-        *counted += counts[part];
-    }
-    return sum;
+    for (int part = 0; part < j.parts; part++) *counted += j.counts[part];
+    return sum_of(&j);
 }
+
+BODY(squared_error, {
+    j->sums[part] = table->squared_error((const real *)j->x + from, (const real *)j->z + from, (real *)j->y + from, to - from);
+})
 
 double minidl_squared_error(int is_double, const void *prediction, const void *target, void *slope, ptrdiff_t n) {
-    double sums[MOST_THREADS] = {0};
-    EITHER(is_double, {
-        IN_PARTS(n, CHEAP, LINE, {
-            sums[part] = table->squared_error((const real *)prediction + from, (const real *)target + from,
-                                              (real *)slope + from, to - from);
-        });
-    })
-    double sum = 0;
-    for (int part = 0; part < MOST_THREADS; part++) sum += sums[part];
-    return sum;
+    job j;
+    j.body = EITHER(squared_error), j.x = prediction, j.z = target, j.y = slope;
+    run(&j, n, CHEAP, LINE);
+    return sum_of(&j);
 }
 
+BODY(scale, { table->scale((const real *)j->x + from, j->number, (real *)j->y + from, to - from); })
+
 void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n) {
-    EITHER(is_double, {
-        IN_PARTS(n, CHEAP, LINE, table->scale((const real *)x + from, factor, (real *)y + from, to - from););
-    })
+    job j;
+    j.body = EITHER(scale), j.x = x, j.number = factor, j.y = y;
+    run(&j, n, CHEAP, LINE);
 }
+
+BODY(column_sums, {
+    table->column_sums((const real *)j->x + from, j->length, to - from, j->stride, j->flag, (real *)j->y + from);
+})
 
 void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                         int accumulate, void *out) {
-    const ptrdiff_t worth = CHEAP / (rows > 0 ? rows : 1) + 1;
-    EITHER(is_double, {
-        IN_PARTS(columns, worth, LINE, {
-            table->column_sums((const real *)x + from, rows, to - from, row_stride, accumulate, (real *)out + from);
-        });
-    })
+    job j;
+    j.body = EITHER(column_sums), j.x = x, j.length = rows, j.stride = row_stride, j.flag = accumulate, j.y = out;
+    run(&j, columns, CHEAP / (rows > 0 ? rows : 1) + 1, LINE);
 }
+
+BODY(sum_of_squares, { j->sums[part] = table->sum_of_squares((const real *)j->x + from, to - from); })
 
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n) {
-    double sums[MOST_THREADS] = {0};
-    EITHER(is_double, { IN_PARTS(n, CHEAP, LINE, sums[part] = table->sum_of_squares((const real *)x + from, to - from);); })
-    double sum = 0;
-    for (int part = 0; part < MOST_THREADS; part++) sum += sums[part];
-    return sum;
+    job j;
+    j.body = EITHER(sum_of_squares), j.x = x;
+    run(&j, n, CHEAP, LINE);
+    return sum_of(&j);
 }
 
-#define AT(index) (arrays[index] == NULL ? NULL : (real *)arrays[index] + from)
+#define AT(index) (j->arrays[index] == NULL ? NULL : (real *)j->arrays[index] + from)
 
-void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *s) {
-    EITHER(is_double, {
-        IN_PARTS(n, CHEAP, LINE, {
-            switch (optimizer) {
-            case MINIDL_SGD: table->sgd(AT(0), AT(1), AT(2), to - from, s); break;
-            case MINIDL_ADAGRAD: table->adagrad(AT(0), AT(1), AT(2), to - from, s); break;
-            case MINIDL_RMSPROP: table->rmsprop(AT(0), AT(1), AT(2), AT(3), AT(4), to - from, s); break;
-            case MINIDL_ADAM: table->adam(AT(0), AT(1), AT(2), AT(3), AT(4), to - from, s); break;
-            }
-        });
-    })
+BODY(update, {
+    switch (j->op) {
+    case MINIDL_SGD: table->sgd(AT(0), AT(1), AT(2), to - from, j->update); break;
+    case MINIDL_ADAGRAD: table->adagrad(AT(0), AT(1), AT(2), to - from, j->update); break;
+    case MINIDL_RMSPROP: table->rmsprop(AT(0), AT(1), AT(2), AT(3), AT(4), to - from, j->update); break;
+    case MINIDL_ADAM: table->adam(AT(0), AT(1), AT(2), AT(3), AT(4), to - from, j->update); break;
+    }
+})
+
+void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *settings) {
+    job j;
+    j.body = EITHER(update), j.op = optimizer, j.arrays = arrays, j.update = settings;
+    run(&j, n, CHEAP, LINE);
 }

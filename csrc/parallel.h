@@ -1,4 +1,4 @@
-/* The kernels spread over threads, and the number of threads. `is_double` says which precision the pointers have. */
+/* The kernels spread over threads. `is_double` says which precision the pointers have. */
 #ifndef MINIDL_PARALLEL_H
 #define MINIDL_PARALLEL_H
 
@@ -6,13 +6,10 @@
 #include <stdint.h>
 
 #include "kernels.h"
+#include "threads.h"
 
-/* Choose the kernels and prepare for fork. Returns 0, or -1 if MINIDL_ISA names what cannot run here. */
+/* Choose the kernels. Returns 0, or -1 if MINIDL_ISA names what cannot run here. */
 int minidl_start(void);
-
-void minidl_set_threads(int threads);
-int minidl_get_threads(void); /* 1 in a process that was forked off one that had started threads */
-int minidl_has_openmp(void);
 
 /* What the epilogues of the matrix products call. */
 const minidl_kernels *minidl_kernels_in_use(void);

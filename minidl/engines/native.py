@@ -39,7 +39,7 @@ def status() -> EngineStatus:
     """Say whether the compiled extension is there, and if not what to do."""
     if _native is not None:
         found = info()
-        threads = f"{found['threads']} threads" if found["openmp"] else "1 thread (built without OpenMP)"
+        threads = f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
         return EngineStatus(
             "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
         )

@@ -1,0 +1,155 @@
+#if !defined(_WIN32)
+#define _GNU_SOURCE
+#endif
+#include "threads.h"
+
+static int wanted = 1;
+
+void minidl_set_threads(int count) { wanted = count < 1 ? 1 : count; }
+
+#if defined(_WIN32) || defined(__STDC_NO_ATOMICS__)
+
+int minidl_has_threads(void) { return 0; }
+int minidl_get_threads(void) { return 1; }
+
+void minidl_in_parts(int parts, minidl_task task, void *context) {
+    for (int part = 0; part < parts; part++) task(context, part);
+}
+
+#else
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
+
+int minidl_has_threads(void) { return 1; }
+int minidl_get_threads(void) { return wanted; }
+
+enum { MOST_WORKERS = 255, SPIN_NANOSECONDS = 50000 };
+
+/* The job: its number in the high half of the ticket, the next part to be taken in the low half. A worker takes a part only
+ * by exchanging a ticket that bears the number it read the job under, so one that comes late takes nothing. */
+static _Atomic uint64_t ticket;
+static _Atomic(minidl_task) job_task;
+static _Atomic(void *) job_context;
+static _Atomic int job_parts, parts_done;
+
+static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job it is */
+static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static _Atomic int sleepers;
+static int workers;
+
+static inline void pause_briefly(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+static int64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Take and do parts of job number `number` until none is left. */
+static void work_on(uint32_t number) {
+    for (;;) {
+        uint64_t seen = atomic_load(&ticket);
+        const minidl_task task = atomic_load(&job_task);
+        void *const context = atomic_load(&job_context);
+        const uint32_t part = (uint32_t)seen;
+        if ((uint32_t)(seen >> 32) != number || part >= (uint32_t)atomic_load(&job_parts)) return;
+        if (!atomic_compare_exchange_weak(&ticket, &seen, seen + 1)) continue;
+        task(context, (int)part);
+        atomic_fetch_add(&parts_done, 1);
+    }
+}
+
+/* Wait for a job with another number: first awake, because the next one mostly follows within microseconds, then asleep. */
+static uint32_t next_job(uint32_t last) {
+    const int64_t until = nanoseconds() + SPIN_NANOSECONDS;
+    do {
+        for (int i = 0; i < 64; i++) {
+            const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32);
+            if (number != last) return number;
+            pause_briefly();
+        }
+    } while (nanoseconds() < until);
+    pthread_mutex_lock(&sleep_lock);
+    atomic_fetch_add(&sleepers, 1);
+    uint32_t number;
+    while ((number = (uint32_t)(atomic_load(&ticket) >> 32)) == last) pthread_cond_wait(&wake, &sleep_lock);
+    atomic_fetch_sub(&sleepers, 1);
+    pthread_mutex_unlock(&sleep_lock);
+    return number;
+}
+
+static void *worker(void *first) {
+    uint32_t number = (uint32_t)(uintptr_t)first;
+    for (;;) {
+        number = next_job(number);
+        work_on(number);
+    }
+    return NULL;
+}
+
+/* A child has none of its parent's threads: it begins with no workers, and makes its own when it needs them. */
+static void after_fork(void) {
+    workers = 0;
+    atomic_store(&sleepers, 0);
+    pthread_mutex_init(&in_use, NULL);
+    pthread_mutex_init(&sleep_lock, NULL);
+    pthread_cond_init(&wake, NULL);
+}
+
+static void have_workers(int count) {
+    static int registered;
+    if (!registered) registered = pthread_atfork(NULL, NULL, after_fork) == 0;
+    if (workers >= count) return;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for Python's threads */
+    const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32);
+    while (workers < count) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, (void *)(uintptr_t)number) != 0) break; /* the caller does the work then */
+        pthread_detach(thread);
+        workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void minidl_in_parts(int parts, minidl_task task, void *context) {
+    if (parts == 1 || wanted == 1 || pthread_mutex_trylock(&in_use) != 0) {
+        for (int part = 0; part < parts; part++) task(context, part);
+        return;
+    }
+    const int helpers = (parts < wanted ? parts : wanted) - 1;
+    have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
+    atomic_store(&job_parts, 0); /* a worker that still looks at the last job finds nothing to take */
+    atomic_store(&job_task, task);
+    atomic_store(&job_context, context);
+    atomic_store(&parts_done, 0);
+    const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32) + 1;
+    atomic_store(&ticket, (uint64_t)number << 32);
+    atomic_store(&job_parts, parts);
+    if (atomic_load(&sleepers) > 0) {
+        pthread_mutex_lock(&sleep_lock);
+        pthread_cond_broadcast(&wake);
+        pthread_mutex_unlock(&sleep_lock);
+    }
+    work_on(number);
+    for (int spins = 0; atomic_load(&parts_done) < parts; spins++) {
+        if (spins < 4096) pause_briefly();
+        else sched_yield(); /* whoever has the last part may be waiting for this processor */
+    }
+    pthread_mutex_unlock(&in_use);
+}
+
+#endif
