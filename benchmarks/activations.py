@@ -1,0 +1,152 @@
+"""What the activations cost on arrays of a million numbers, beside PyTorch and beside copying the same bytes.
+
+    python benchmarks/activations.py                     # the native engine
+    python benchmarks/activations.py --against torch     # the extra 'peers'
+    python benchmarks/activations.py --pool              # with and without the recycling of large arrays
+
+The contenders take turns, round after round; in its turn each makes a few calls, of which the fastest counts, so that threads
+which the other library leaves spinning do not count against it. Printed is the best of all rounds, the ratio of the medians,
+and how much longer the step takes than copying as many bytes as it must read and write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+import minidl as dl
+
+ACTIVATIONS = {
+    "relu": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
+    "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
+}  # fmt: skip
+CALLS = 6
+
+
+def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> dict[str, Callable[[], Any]]:
+    """Return minidl's forward and forward with backward."""
+    engine = dl.engines.get("native")
+    forward, backward = getattr(engine, name), getattr(engine, f"{name}_backward")
+
+    def both() -> None:
+        _, cache = forward(x, *settings)
+        backward(dy, cache)
+
+    return {"forward": lambda: forward(x, *settings), "both": both}
+
+
+def torch_steps(
+    name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray
+) -> dict[str, Callable[[], Any]]:
+    """Return the same of PyTorch."""
+    import torch
+
+    function = getattr(torch.nn.functional, name)
+    input, upstream = torch.tensor(x, requires_grad=True), torch.tensor(dy)
+    keywords = {"approximate": settings[0]} if name == "gelu" else {}
+    arguments = () if name == "gelu" else settings
+
+    def both() -> None:
+        input.grad = None
+        function(input, *arguments, **keywords).backward(upstream)
+
+    def forward() -> None:
+        with torch.no_grad():
+            function(input, *arguments, **keywords)
+
+    return {"forward": forward, "both": both}
+
+
+def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Return for each contender the milliseconds of its fastest call in every round."""
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, step in contenders.items():
+            calls = []
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                step()
+                calls.append(time.perf_counter() - start)
+            times[name].append(min(calls) * 1e3)
+    return times
+
+
+def copying(arrays: int, size: int, dtype: str) -> float:
+    """Return the milliseconds to copy, with all threads, as many bytes as so many arrays hold: half read, half written."""
+    native = dl.engines.get("native")
+    source = numpy.ones(size * arrays // 2, dtype=dtype)
+    return min(measure({"copy": lambda: native.relu(source)}, 10)["copy"])
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the table."""
+    random = numpy.random.default_rng(0)
+    x, dy = (random.normal(size=args.size).astype(args.dtype) for _ in range(2))
+    floor = {"forward": copying(2, args.size, args.dtype), "both": copying(5, args.size, args.dtype)}
+    peer = args.against == "torch"
+    print(
+        f"| {args.size} {args.dtype} | forward ms | x copy | with backward ms | x copy |"
+        + peer * " PyTorch | with backward | ratio | ratio |"
+    )
+    print("|---|---:|---:|---:|---:|" + peer * "---:|---:|---:|---:|")
+    for label, settings in ACTIVATIONS.items():
+        name = label.split()[0]
+        contenders = {f"minidl {kind}": step for kind, step in steps(name, settings, x, dy).items()}
+        if peer:
+            contenders |= {f"torch {kind}": step for kind, step in torch_steps(name, settings, x, dy).items()}
+        times = measure(contenders, args.rounds)
+        row = f"| {label} |"
+        for kind in ("forward", "both"):
+            best = min(times[f"minidl {kind}"])
+            row += f" {best:.3f} | {best / floor[kind]:.1f} |"
+        if peer:
+            row += "".join(f" {min(times[f'torch {kind}']):.3f} |" for kind in ("forward", "both"))
+            for kind in ("forward", "both"):
+                own, other = (statistics.median(times[f"{who} {kind}"]) for who in ("minidl", "torch"))
+                row += f" {other / own:.2f} |"
+        print(row, flush=True)
+
+
+def pool(args: argparse.Namespace) -> None:
+    """Print what recycling large arrays saves."""
+    x = numpy.random.default_rng(0).normal(size=args.size).astype(args.dtype)
+    print("| relu and its backward | ms | page faults a step |\n|---|---:|---:|")
+    for label, limit in (("memory from the system each time", 0), ("memory recycled", 1 << 30)):
+        dl.engines.native.set_memory_limit(limit)
+        step = steps("relu", (), x, x)["both"]
+        step()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        best = min(measure({"step": step}, args.rounds)["step"])
+        faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / (args.rounds * CALLS)
+        print(f"| {label} | {best:.3f} | {faults:.0f} |")
+
+
+def main() -> None:
+    """Read the command line and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", default="", choices=["", "torch"])
+    parser.add_argument("--size", type=int, default=1 << 20)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--pool", action="store_true", help="show what recycling large arrays saves")
+    args = parser.parse_args()
+    dl.set_num_threads(args.threads)
+    if args.against == "torch":
+        import torch
+
+        torch.set_num_threads(args.threads)
+        print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}", end="; ")
+    print(dl.engines.engines()["native"])
+    (pool if args.pool else compare)(args)
+
+
+if __name__ == "__main__":
+    main()
