@@ -38,7 +38,6 @@ typedef int mask_f64;
         u.bits = bits;                                                                                                     \
         return u.value;                                                                                                    \
     }                                                                                                                      \
-    MINIDL_INLINE real quotient##suffix(real a, real b, real rest) { return a / b - a / b * rest / b; }                     \
     MINIDL_INLINE real least##suffix(real x, real c) { return c < x ? c : x; }                                             \
     MINIDL_INLINE real most##suffix(real x, real c) { return c > x ? c : x; }                                              \
     MINIDL_INLINE real absolute##suffix(real x) { return from_bits##suffix(to_bits##suffix(x) & ((bits_t)-1 >> 1)); }      \
@@ -65,25 +64,35 @@ typedef int mask_f64;
     MINIDL_INLINE void add_wide_squares##suffix(double *sum, real v) { sum[0] += (double)v * (double)v; }                  \
     MINIDL_INLINE double total##suffix(const double *sum) { return sum[0]; }
 
+/* product_rest is a b - product without error, for product = a b as rounded. */
 #ifdef MINIDL_FUSED_f32
 #define MINIDL_PRODUCTS(real, suffix, split)                                                                               \
     MINIDL_INLINE real madd##suffix(real a, real b, real c) { return MINIDL_FUSED##suffix(a, b, c); }                      \
-    MINIDL_INLINE real square_rest##suffix(real a, real s) { return MINIDL_FUSED##suffix(a, a, -s); }
+    MINIDL_INLINE real product_rest##suffix(real a, real b, real product) { return MINIDL_FUSED##suffix(a, b, -product); }
 #else
-/* T. Dekker, "A floating-point technique for extending the available precision" (1971): a is cut into two halves whose
- * products are exact. */
+/* T. Dekker, "A floating-point technique for extending the available precision" (1971): each factor is cut into two halves
+ * whose products are exact. 2^12 + 1 and 2^27 + 1 cut in the middle. */
 #define MINIDL_PRODUCTS(real, suffix, split)                                                                               \
     MINIDL_INLINE real madd##suffix(real a, real b, real c) { return a * b + c; }                                          \
-    MINIDL_INLINE real square_rest##suffix(real a, real s) {                                                               \
-        const real shifted = a * (real)split;                                                                              \
-        const real high = shifted - (shifted - a), low = a - high;                                                         \
-        return ((high * high - s) + (real)2 * high * low) + low * low;                                                     \
+    MINIDL_INLINE real product_rest##suffix(real a, real b, real product) {                                                \
+        const real a_shifted = a * (real)split, b_shifted = b * (real)split;                                               \
+        const real a_high = a_shifted - (a_shifted - a), a_low = a - a_high;                                               \
+        const real b_high = b_shifted - (b_shifted - b), b_low = b - b_high;                                               \
+        return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;                          \
     }
 #endif
+#define MINIDL_QUOTIENT(real, suffix)                                                                                      \
+    MINIDL_INLINE real square_rest##suffix(real a, real s) { return product_rest##suffix(a, a, s); }                       \
+    MINIDL_INLINE real quotient##suffix(real a, real b, real rest) {                                                       \
+        const real q = a / b, product = q * b;                                                                             \
+        return q + (((a - product) - product_rest##suffix(q, b, product)) - q * rest) / b;                                 \
+    }
 
 MINIDL_SCALAR(float, _f32, unsigned int, 23, 127, 12582912.0f)
 MINIDL_SCALAR(double, _f64, unsigned long long, 52, 1023, 6755399441055744.0)
 MINIDL_PRODUCTS(float, _f32, 4097)
 MINIDL_PRODUCTS(double, _f64, 134217729)
+MINIDL_QUOTIENT(float, _f32)
+MINIDL_QUOTIENT(double, _f64)
 MINIDL_INLINE float square_root_f32(float x) { return sqrtf(x); }
 MINIDL_INLINE double square_root_f64(double x) { return sqrt(x); }

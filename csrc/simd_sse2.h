@@ -31,25 +31,29 @@ MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) {
 
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return a * b + c; }
 MINIDL_INLINE vec_f64 madd_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return a * b + c; }
-/* T. Dekker, "A floating-point technique for extending the available precision" (1971): a is cut into two halves whose
- * products are exact. */
-MINIDL_INLINE vec_f32 square_rest_f32(vec_f32 a, vec_f32 s) {
-    const vec_f32 shifted = a * 4097.0f; /* 2^12 + 1 */
-    const vec_f32 high = shifted - (shifted - a), low = a - high;
-    return ((high * high - s) + 2.0f * high * low) + low * low;
+/* a b - product without error, for product = a b as rounded. T. Dekker, "A floating-point technique for extending the available
+ * precision" (1971): each factor is cut into two halves whose products are exact. */
+MINIDL_INLINE vec_f32 product_rest_f32(vec_f32 a, vec_f32 b, vec_f32 product) {
+    const vec_f32 a_shifted = a * 4097.0f, b_shifted = b * 4097.0f; /* 2^12 + 1 */
+    const vec_f32 a_high = a_shifted - (a_shifted - a), a_low = a - a_high;
+    const vec_f32 b_high = b_shifted - (b_shifted - b), b_low = b - b_high;
+    return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;
 }
-MINIDL_INLINE vec_f64 square_rest_f64(vec_f64 a, vec_f64 s) {
-    const vec_f64 shifted = a * 134217729.0; /* 2^27 + 1 */
-    const vec_f64 high = shifted - (shifted - a), low = a - high;
-    return ((high * high - s) + 2.0 * high * low) + low * low;
+MINIDL_INLINE vec_f64 product_rest_f64(vec_f64 a, vec_f64 b, vec_f64 product) {
+    const vec_f64 a_shifted = a * 134217729.0, b_shifted = b * 134217729.0; /* 2^27 + 1 */
+    const vec_f64 a_high = a_shifted - (a_shifted - a), a_low = a - a_high;
+    const vec_f64 b_high = b_shifted - (b_shifted - b), b_low = b - b_high;
+    return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;
 }
+MINIDL_INLINE vec_f32 square_rest_f32(vec_f32 a, vec_f32 s) { return product_rest_f32(a, a, s); }
+MINIDL_INLINE vec_f64 square_rest_f64(vec_f64 a, vec_f64 s) { return product_rest_f64(a, a, s); }
 MINIDL_INLINE vec_f32 quotient_f32(vec_f32 a, vec_f32 b, vec_f32 rest) {
-    const vec_f32 q = a / b;
-    return q - q * rest / b;
+    const vec_f32 q = a / b, product = q * b;
+    return q + (((a - product) - product_rest_f32(q, b, product)) - q * rest) / b;
 }
 MINIDL_INLINE vec_f64 quotient_f64(vec_f64 a, vec_f64 b, vec_f64 rest) {
-    const vec_f64 q = a / b;
-    return q - q * rest / b;
+    const vec_f64 q = a / b, product = q * b;
+    return q + (((a - product) - product_rest_f64(q, b, product)) - q * rest) / b;
 }
 /* The processor returns its second operand if one of them is nan. */
 MINIDL_INLINE vec_f32 least_f32(vec_f32 x, vec_f32 c) { return _mm_min_ps(c, x); }
