@@ -9,7 +9,12 @@ and on a GPU (``minidl.engines``); a catalogue of checks proves that they agree 
 True
 """
 
-from minidl import data, engines, errors, init, layers, metrics, models, ops, optim, testing, training
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from minidl import data, engines, errors, init, layers, metrics, models, ops, optim, training
 from minidl.engines import get_num_threads, set_num_threads, use
 from minidl.errors import GradcheckError, MinidlError
 from minidl.layers import (
@@ -39,7 +44,10 @@ from minidl.layers import (
 from minidl.models import Sequential
 from minidl.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from minidl.random import seed
-from minidl.testing import gradcheck
+
+if TYPE_CHECKING:
+    from minidl import testing
+    from minidl.testing import gradcheck
 
 __version__ = "0.1.0"
 
@@ -92,3 +100,12 @@ __all__ = [
     "training",
     "use",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the checks when they are first asked for: programs that only train need not wait for them."""
+    if name in ("testing", "gradcheck"):
+        testing_module = importlib.import_module("minidl.testing")
+        globals().update(testing=testing_module, gradcheck=testing_module.gradcheck)
+        return globals()[name]
+    raise AttributeError(f"module 'minidl' has no attribute {name!r}")

@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any
 
-from tqdm import tqdm
-
 from minidl.errors import ParameterError
 
 __all__ = ["Progress", "resolve_verbose", "say"]
@@ -43,11 +41,13 @@ class Progress:
         self.verbose, self.title, self.steps = verbose, f"epoch {epoch + 1}/{epochs}", steps
         self.started = time.perf_counter()
         self.next_look = self.started + INTERVAL if verbose == 1 else float("inf")
-        self.bar = (
-            tqdm(total=steps, desc=self.title, unit="step", file=sys.stderr, leave=True, dynamic_ncols=True)
-            if verbose == 1
-            else None
-        )
+        self.bar = self._made() if verbose == 1 else None
+
+    def _made(self) -> Any:
+        """Make the bar; tqdm is imported only where it is seen, since it takes as long as half of minidl."""
+        from tqdm import tqdm
+
+        return tqdm(total=self.steps, desc=self.title, unit="step", file=sys.stderr, leave=True, dynamic_ncols=True)
 
     def due(self) -> bool:
         """Whether enough time has passed to show something new."""
