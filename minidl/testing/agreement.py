@@ -84,10 +84,10 @@ def agreement(
     gradients = _tuple(getattr(engine, f"{spec.name}_backward")(dy_placed, cache))
     dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
     gradients_true = _tuple(FORMULAS[f"{spec.name}_backward"](dy_exact, cache_true))
-    size = float(numpy.max(numpy.abs(dy), initial=0.0))
+    slope = spec.slope(*exact, **case.options) * float(numpy.max(numpy.abs(dy), initial=0.0))
     for name, found, true in zip(spec.differentiable, gradients, gradients_true, strict=False):
         if true is not None:
-            rows.append(_row(title, f"d{name}", engine, found, true, dtype, allowed, size if spec.elementwise else 0.0))
+            rows.append(_row(title, f"d{name}", engine, found, true, dtype, allowed, slope))
     return rows
 
 
@@ -141,10 +141,12 @@ def compared(
     information = numpy.finfo(dtype)
     true, found = numpy.asarray(true, dtype="float64"), numpy.asarray(found).astype("float64")
     tolerance = float(information.eps) * allowed
-    size = numpy.abs(true) if elementwise else numpy.max(numpy.abs(true), initial=0.0)
+    finite = numpy.where(numpy.isfinite(true), numpy.abs(true), 0.0)
+    size = finite if elementwise else numpy.max(finite, initial=0.0)
     scale = numpy.maximum(size, magnitude) + float(information.tiny) / tolerance
+    same = (found == true) | (numpy.isnan(found) & numpy.isnan(true))
     with numpy.errstate(invalid="ignore"):
-        difference = numpy.where(found == true, 0.0, numpy.abs(found - true))
+        difference = numpy.where(same, 0.0, numpy.abs(found - true))
     relative = numpy.nan_to_num(difference / scale, nan=math.inf)
     index = tuple(int(i) for i in numpy.unravel_index(int(numpy.argmax(relative)), true.shape)) if true.size else ()
     error = float(relative[index]) if true.size else 0.0

@@ -33,6 +33,25 @@ def _nothing(*arguments: Any, **options: Any) -> float:
     return 0.0
 
 
+def _one(*arguments: Any, **options: Any) -> float:
+    return 1.0
+
+
+def _one_example(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
+    """Return what the probability of one example, between 0 and 1, contributes to a loss."""
+    examples = logits.shape[0] if logits.ndim > 1 else 1
+    return 1 / max(examples, 1) if reduction == "mean" else 1.0
+
+
+def _one_element(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
+    """Return what the probability of one element contributes."""
+    return 1 / max(logits.size, 1) if reduction == "mean" else 1.0
+
+
+def _typical(x: numpy.ndarray) -> float:
+    return math.sqrt(float(numpy.mean(x * x))) if x.size else 0.0
+
+
 @dataclass(frozen=True)
 class Case:
     """One way to call an op.
@@ -87,6 +106,9 @@ class OpSpec:
     magnitude : callable
         Takes arguments and options, returns the size of the numbers that y is a difference of, where that is more
         than the size of y.
+    slope : callable
+        Takes arguments and options, returns the size of the numbers that a derivative of y is a difference of, where
+        that is more than the size of the derivative; 1 for an elementwise op.
     rank : tuple of two int
         The least and the greatest length of the shapes that ``draw`` takes.
     shortest : int
@@ -109,6 +131,7 @@ class OpSpec:
     terms: Callable[..., int] = lambda *args, **options: 1
     rounding: float = 8.0
     magnitude: Callable[..., float] = _nothing
+    slope: Callable[..., float] = _nothing
     rank: tuple[int, int] = (0, 4)
     shortest: int = 0
     empty_options: Mapping[str, Any] = field(default_factory=dict)
@@ -181,6 +204,7 @@ def _elementwise(
             _SIZES,
             kinks=distance if kink else None,
             elementwise=True,
+            slope=_one,
             limits=limits,
             rounding=rounding,
         )
@@ -244,6 +268,7 @@ _add(
         oracles.dropout,
         _SIZES,
         elementwise=True,
+        slope=_one,
         rounding=4,
     )
 )
@@ -279,6 +304,7 @@ for _name in ("softmax", "log_softmax"):
             terms=lambda x, axis=-1: x.shape[axis],
             rounding=24,  # exp magnifies the rounding of x - max by its size, up to 15 here
             magnitude=_largest if _name == "log_softmax" else _nothing,
+            slope=_one,
         )
     )
 
@@ -330,6 +356,8 @@ _add(
         rank=(3, 5),
         terms=_terms_of_product,
         rounding=2,
+        magnitude=lambda a, b, **options: _typical(a) * _typical(b) * math.sqrt(_terms_of_product(a, b, **options)),
+        slope=lambda a, b, **options: max(_typical(a), _typical(b)),
     )
 )
 
@@ -364,6 +392,8 @@ _add(
         rank=(2, 5),
         terms=_terms_of_linear,
         rounding=3,
+        magnitude=lambda x, weight, *bias: _typical(x) * _typical(weight) * math.sqrt(weight.shape[1]),
+        slope=lambda x, weight, *bias: max(_typical(x), _typical(weight), 1.0),
     )
 )
 
@@ -410,6 +440,7 @@ def _loss(
     *cases: Case,
     argument: str = "prediction",
     kinks: Callable[..., numpy.ndarray] | None = None,
+    slope: Callable[..., float] = _nothing,
     rounding: float = 8.0,
 ) -> None:
     """Add a loss of prediction and target, elementwise but for its reduction."""
@@ -431,6 +462,7 @@ def _loss(
             rank=(1, 4),
             empty_options={"reduction": "sum"},
             kinks=kinks,
+            slope=slope,
             terms=lambda prediction, *others, **options: prediction.size,
             rounding=rounding,
         )
@@ -476,6 +508,7 @@ _loss(
     Case("weights", (3, 4), draw=_draw_weighted_binary),
     Case("positive weights", (3, 4), {"reduction": "none"}, draw=_draw_pos_weighted_binary),
     argument="logits",
+    slope=_one_element,
     rounding=16,
 )
 
@@ -538,5 +571,6 @@ _add(
         terms=lambda logits, *others, **options: logits.size,
         rounding=32,  # exp magnifies the rounding of x - max by its size
         magnitude=_largest,
+        slope=_one_example,
     )
 )
