@@ -58,7 +58,7 @@ cdef extern from "gemm.h" nogil:
 cdef extern from "kernels.h" nogil:
     enum:
         MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU
-        MINIDL_GELU_TANH, MINIDL_SILU
+        MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF
     ctypedef struct minidl_settings:
         double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay
         int64_t step
@@ -687,6 +687,20 @@ def silu_backward(dy, cache):
     """See ``minidl.ops.activation.silu_backward``."""
     dx = backward(dy, cache[0], MINIDL_SILU)
     return dx if dx is not None else _activation.silu_backward(dy, cache)
+
+
+cdef dict _FUNCTIONS = {"exp": MINIDL_EXP, "log": MINIDL_LOG, "erf": MINIDL_ERF, "sigmoid": MINIDL_SIGMOID, "tanh": MINIDL_TANH}
+
+
+def vector_function(str name, x):
+    """Return exp, log, erf, sigmoid or tanh of a float32 or float64 array, as the kernels compute them.
+
+    The ops are made of these; by themselves they are here to be measured (see docs/vector_math.md).
+    """
+    y = forward(x, _FUNCTIONS[name])
+    if y is None:
+        raise TypeError(f"vector_function: expected a float32 or float64 array, got {x!r}")
+    return y
 
 
 # Products with an activation ------------------------------------------------------------------------------------------
