@@ -11,7 +11,7 @@ from minidl.errors import ShapeError, UnknownNameError
 from minidl.testing import SPECS, UPDATES, gradcheck, oracle_agreement, update_agreement
 from minidl.testing.agreement import upstream_like
 from minidl.testing.catalogue import check_case, check_catalogue, missing
-from minidl.testing.specs import MARGIN
+from minidl.testing.spec import MARGIN
 
 CASES = [pytest.param(spec, case, id=f"{spec.name}-{case.name}") for spec in SPECS.values() for case in spec.cases]
 ALL = [pytest.param(spec, id=spec.name) for spec in SPECS.values()]

@@ -242,6 +242,7 @@ class LayerSubject(Subject):
                 "stays as it is: give it a __deepcopy__ or check it without what cannot be copied"
             ) from error
         self._inputs = list(arrays)
+        self._note_unlisted()
         self.layer.forward(*self._copies(self._inputs))
         if self.dtype == numpy.float64 and not _convert(self.layer, [p for _, p in self._named()], self.dtype):
             self.dtype = numpy.dtype("float32")
@@ -256,6 +257,18 @@ class LayerSubject(Subject):
         self.values = [to_host(arrays[position]).astype(self.dtype) for position in self._positions]
         self.values += [to_host(p.value).astype(self.dtype) for p in self._parameters()]
         self._repetition = ["added" if isinstance(p, Parameter) else "either" for p in self._parameters()]
+
+    def _note_unlisted(self) -> None:
+        """Tell about arrays that look like parameters of a layer that lists none."""
+        if isinstance(self.layer, Layer) or hasattr(self.layer, "parameters"):
+            return
+        attributes = getattr(self.layer, "__dict__", {})
+        own = [name for name, value in attributes.items() if _floating(value) and len(value.shape)]
+        if own:
+            self.notes.append(
+                f"note: {self.name} has arrays ({', '.join(own)}) but no parameters(), so only the gradient of its "
+                "input was checked; parameters() returns objects with name, value and grad, such as minidl.Parameter."
+            )
 
     def _copies(self, arrays: Sequence[Any]) -> list[Any]:
         return [array.copy() if hasattr(array, "dtype") else array for array in arrays]

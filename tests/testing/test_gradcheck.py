@@ -369,6 +369,21 @@ def test_parameters_that_are_made_on_demand_fall_back():
     assert report.notes
 
 
+def test_a_layer_that_does_not_list_its_parameters_is_told():
+    class Unlisted:
+        def __init__(self):
+            self.gain = numpy.ones(4)
+
+        def forward(self, x):
+            return x * self.gain
+
+        def backward(self, dy):
+            return dy * self.gain
+
+    assert r"has arrays (gain) but no parameters()" in dl.gradcheck(Unlisted(), X).notes[0]
+    assert not dl.gradcheck(dl.ReLU(), X).notes
+
+
 def test_float32_parameters_of_ones_own_are_checked_in_float64():
     layer = Scale(dtype="float32")
     report = dl.gradcheck(layer, X.astype("float32"))

@@ -1,0 +1,1 @@
+"""The entries of the catalogue, room by room as the formulas are."""

@@ -1,0 +1,175 @@
+"""What an entry of the catalogue is made of."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy
+
+from minidl.ops import FORMULAS
+
+__all__ = [
+    "MARGIN",
+    "SIZES",
+    "Arguments",
+    "Case",
+    "Draw",
+    "Generator",
+    "OpSpec",
+    "Shape",
+    "clear_of",
+    "largest",
+    "normal",
+    "nothing",
+    "one",
+    "typical",
+]
+
+Generator = numpy.random.Generator
+Shape = tuple[int, ...]
+Arguments = tuple[Any, ...]
+Draw = Callable[[Generator, Shape, Mapping[str, Any]], Arguments]
+
+MARGIN = 0.05
+"""How far drawn inputs stay from a declared kink; 50 times the step of a difference."""
+
+SIZES = {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)}
+"""Shapes for ops of one array; the large one is longer than any block or vector of a kernel, and not a multiple."""
+
+
+def nothing(*arguments: Any, **options: Any) -> float:
+    """Return 0, whatever is given."""
+    return 0.0
+
+
+def one(*arguments: Any, **options: Any) -> float:
+    """Return 1, whatever is given."""
+    return 1.0
+
+
+def typical(x: numpy.ndarray) -> float:
+    """Return the root mean square of the elements."""
+    return math.sqrt(float(numpy.mean(x * x))) if x.size else 0.0
+
+
+def largest(x: numpy.ndarray, *others: Any, **options: Any) -> float:
+    """Return the largest size among the elements of the first argument."""
+    return float(numpy.max(numpy.abs(x), initial=0.0))
+
+
+def normal(generator: Generator, shape: Shape, scale: float = 2.0) -> numpy.ndarray:
+    """Draw normal numbers."""
+    return numpy.asarray(scale * generator.standard_normal(shape))
+
+
+def clear_of(x: numpy.ndarray, *kinks: float) -> numpy.ndarray:
+    """Push elements that are too near to a kink away from it."""
+    for kink in kinks:
+        distance = x - kink
+        x = numpy.where(numpy.abs(distance) < 2 * MARGIN, kink + 3 * numpy.copysign(MARGIN, distance), x)
+    return numpy.asarray(x)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to call an op.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        Handed to the draw; of the first argument, usually.
+    options : mapping
+        Keyword arguments of the forward.
+    draw : callable, optional
+        ``draw(generator, shape, options) -> arguments``, in place of the op's.
+    """
+
+    name: str
+    shape: Shape
+    options: Mapping[str, Any] = field(default_factory=dict)
+    draw: Draw | None = None
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """What there is to know about an op in order to test it.
+
+    Attributes
+    ----------
+    name : str
+        In ``minidl.ops``; the backward is called ``name + "_backward"``.
+    differentiable : tuple of str
+        The arguments that backward returns gradients of, in its order.
+    draw : callable
+        ``draw(generator, shape, options) -> arguments``, floating ones in float64.
+    cases : tuple of Case
+        The first is the ordinary one.
+    oracle : callable
+        Takes the forward's arguments and options, returns y, by independent means in float64.
+    sizes : mapping of str to shape
+        Must have "empty", "one", "odd" and "large" (larger than one block of any kernel).
+    kinks : callable, optional
+        Takes arguments and options, returns how far each element is from the nearest kink.
+    analytic : bool
+        Whether a complex step can be taken through the formula.
+    elementwise : bool
+        Whether each element of y depends on one element of x alone; small elements are then compared to as many
+        digits as large ones.
+    terms : callable
+        Takes arguments and options, returns the length of the longest sum in forward or backward.
+    rounding : float
+        Rounding errors besides those of the sums, in units of the machine epsilon: how many operations follow one
+        another, and how much they magnify earlier errors on the inputs drawn.
+    magnitude : callable
+        Takes arguments and options, returns the size of the numbers that y is a difference of, where that is more
+        than the size of y.
+    slope : callable
+        Takes arguments and options, returns the size of the numbers that a derivative of y is a difference of, where
+        that is more than the size of the derivative; 1 for an elementwise op.
+    rank : tuple of two int
+        The least and the greatest length of the shapes that ``draw`` takes.
+    shortest : int
+        The least length of an axis in them.
+    empty_options : mapping
+        Options with which the op takes empty arrays.
+    limits : tuple of two floats, optional
+        For an elementwise op with its default options: y at minus and plus infinity.
+    """
+
+    name: str
+    differentiable: tuple[str, ...]
+    draw: Draw
+    cases: tuple[Case, ...]
+    oracle: Callable[..., Any]
+    sizes: Mapping[str, Shape]
+    kinks: Callable[..., numpy.ndarray] | None = None
+    analytic: bool = True
+    elementwise: bool = False
+    terms: Callable[..., int] = lambda *args, **options: 1
+    rounding: float = 8.0
+    magnitude: Callable[..., float] = nothing
+    slope: Callable[..., float] = nothing
+    rank: tuple[int, int] = (0, 4)
+    shortest: int = 0
+    empty_options: Mapping[str, Any] = field(default_factory=dict)
+    limits: tuple[float, float] | None = None
+
+    def arguments(self, case: Case, seed: int = 0) -> Arguments:
+        """Draw the arguments of a case; the same for the same seed."""
+        generator = numpy.random.default_rng([seed, sum(map(ord, self.name + case.name))])
+        return (case.draw or self.draw)(generator, case.shape, case.options)
+
+    def present(self, arguments: Sequence[Any]) -> list[int]:
+        """Return the positions of those of the given arguments that have a gradient."""
+        names = list(inspect.signature(FORMULAS[self.name]).parameters)
+        positions = [names.index(name) for name in self.differentiable]
+        return [i for i in positions if i < len(arguments) and arguments[i] is not None]
+
+    def sized(self, size: str) -> Case:
+        """Return a case of one of the named sizes, with default options."""
+        return Case(size, self.sizes[size], self.empty_options if size == "empty" else {})
