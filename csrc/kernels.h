@@ -41,7 +41,6 @@ typedef struct {
         /* out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j] */                                                \
         void (*column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride, int accumulate,        \
                             real *out);                                                                                    \
-        void (*add_row)(real *y, const real *row, ptrdiff_t rows, ptrdiff_t columns);                                      \
         double (*sum_of_squares)(const real *x, ptrdiff_t n);                                                              \
         void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
         void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \

@@ -188,108 +188,104 @@ static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, 
             real sum[WIDTH] = {0};
             for (ptrdiff_t row = block; row < stop; row++) {
                 const real *const line = x + row * row_stride + start;
-                VECTOR_LOOP for (ptrdiff_t j = 0; j < width; j++) sum[j] += line[j];
+                EACH_VECTOR(width, PUT(sum, GET(sum) + GET(line)););
             }
-            VECTOR_LOOP for (ptrdiff_t j = 0; j < width; j++) total[j] += sum[j];
+            EACH_VECTOR(width, PUT(total, GET(total) + GET(sum)););
         }
-        if (accumulate) VECTOR_LOOP for (ptrdiff_t j = 0; j < width; j++) out[start + j] += total[j];
-        else VECTOR_LOOP for (ptrdiff_t j = 0; j < width; j++) out[start + j] = total[j];
+        real *const to = out + start;
+        if (accumulate) EACH_VECTOR(width, PUT(to, GET(to) + GET(total)););
+        else EACH_VECTOR(width, PUT(to, GET(total)););
     }
 }
 
-static void REAL(add_row)(real *y, const real *row, ptrdiff_t rows, ptrdiff_t columns) {
-    for (ptrdiff_t i = 0; i < rows; i++, y += columns)
-        VECTOR_LOOP for (ptrdiff_t j = 0; j < columns; j++) y[j] += row[j];
+/* The optimisers: one pass, every array read and written once, with the operations of minidl/ops/update.py in their order. */
+
+/* The gradient with the weight decay in it. Without decay, values do not enter: 0 times inf would be nan. */
+MINIDL_INLINE VEC REAL(decayed)(VEC g, VEC value, real decay) {
+    if (decay != 0) g = g + decay * value;
+    return g;
 }
-
-/* The optimisers: one pass, every array read and written once. The formulas are those of minidl/ops/update.py. The compiler
- * makes vector code of these loops by itself. */
-
-#define DECAYED(v) (decay != 0 ? grad[i] + decay * (v) : grad[i])
 
 static void REAL(sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s) {
-    const real lr = (real)s->lr, momentum = (real)s->momentum, keep = (real)(1.0 - s->dampening);
+    const VEC lr = SPLAT(s->lr), momentum = SPLAT(s->momentum), fresh = SPLAT(1.0 - s->dampening);
     const real decay = (real)s->weight_decay;
     if (buffer == NULL || s->momentum == 0) {
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) value[i] -= lr * DECAYED(value[i]);
+        EACH_VECTOR(n, {
+            const VEC v = GET(value);
+            PUT(value, v - lr * REAL(decayed)(GET(grad), v, decay));
+        });
         return;
     }
-    const real old = s->first_step ? (real)0 : momentum, fresh = s->first_step ? (real)1 : keep;
-    if (s->nesterov)
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real g = DECAYED(value[i]);
-            const real b = (s->first_step ? (real)0 : old * buffer[i]) + fresh * g;
-            buffer[i] = b;
-            value[i] -= lr * (g + momentum * b);
-        }
-    else
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real b = (s->first_step ? (real)0 : old * buffer[i]) + fresh * DECAYED(value[i]);
-            buffer[i] = b;
-            value[i] -= lr * b;
-        }
+    EACH_VECTOR(n, {
+        const VEC v = GET(value);
+        const VEC g = REAL(decayed)(GET(grad), v, decay);
+        VEC b = g;
+        if (!s->first_step) b = momentum * GET(buffer) + fresh * g;
+        PUT(buffer, b);
+        if (s->nesterov) b = g + momentum * b;
+        PUT(value, v - lr * b);
+    });
 }
 
 static void REAL(adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s) {
-    const real lr = (real)(s->lr / (1.0 + (double)(s->step - 1) * s->lr_decay));
-    const real eps = (real)s->eps, decay = (real)s->weight_decay;
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = DECAYED(value[i]);
-        const real sum = square_sum[i] + g * g;
-        square_sum[i] = sum;
-        value[i] -= lr * g / (SQRT(sum) + eps);
-    }
+    const VEC lr = SPLAT(s->lr / (1.0 + (double)(s->step - 1) * s->lr_decay));
+    const VEC eps = SPLAT(s->eps);
+    const real decay = (real)s->weight_decay;
+    EACH_VECTOR(n, {
+        const VEC v = GET(value);
+        const VEC g = REAL(decayed)(GET(grad), v, decay);
+        const VEC sum = GET(square_sum) + g * g;
+        PUT(square_sum, sum);
+        PUT(value, v - lr * g / (REAL(square_root)(sum) + eps));
+    });
 }
 
 static void REAL(rmsprop)(real *value, const real *grad, real *square_average, real *grad_average, real *buffer,
                           ptrdiff_t n, const minidl_settings *s) {
-    const real lr = (real)s->lr, alpha = (real)s->alpha, rest = (real)(1.0 - s->alpha), eps = (real)s->eps;
-    const real decay = (real)s->weight_decay, momentum = (real)s->momentum;
-    VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-        const real g = DECAYED(value[i]);
-        const real square = alpha * square_average[i] + rest * (g * g);
-        square_average[i] = square;
-        real variance = square;
+    const VEC lr = SPLAT(s->lr), alpha = SPLAT(s->alpha), rest = SPLAT(1.0 - s->alpha), eps = SPLAT(s->eps);
+    const VEC momentum = SPLAT(s->momentum);
+    const real decay = (real)s->weight_decay;
+    EACH_VECTOR(n, {
+        const VEC v = GET(value);
+        const VEC g = REAL(decayed)(GET(grad), v, decay);
+        const VEC square = alpha * GET(square_average) + rest * (g * g);
+        PUT(square_average, square);
+        VEC variance = square;
         if (grad_average != NULL) {
-            const real average = alpha * grad_average[i] + rest * g;
-            grad_average[i] = average;
-            variance = square - average * average;
-            variance = variance < (real)0 ? (real)0 : variance;
+            const VEC average = alpha * GET(grad_average) + rest * g;
+            PUT(grad_average, average);
+            variance = REAL(most)(square - average * average, SPLAT(0)); /* rounding may leave it below zero */
         }
-        real step = g / (SQRT(variance) + eps);
+        VEC step = g / (REAL(square_root)(variance) + eps);
         if (buffer != NULL) {
-            step = momentum * buffer[i] + step;
-            buffer[i] = step;
+            step = momentum * GET(buffer) + step;
+            PUT(buffer, step);
         }
-        value[i] -= lr * step;
-    }
+        PUT(value, v - lr * step);
+    });
 }
 
 static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_max, ptrdiff_t n,
                        const minidl_settings *s) {
-    const real beta2 = (real)s->beta2, rest1 = (real)(1.0 - s->beta1), rest2 = (real)(1.0 - s->beta2);
-    const real rate = (real)(s->lr / (1.0 - pow(s->beta1, (double)s->step)));
-    const real root = (real)sqrt(1.0 - pow(s->beta2, (double)s->step)), eps = (real)s->eps;
-    const real shrink = s->decoupled ? (real)(1.0 - s->lr * s->weight_decay) : (real)1;
+    const VEC beta2 = SPLAT(s->beta2), rest1 = SPLAT(1.0 - s->beta1), rest2 = SPLAT(1.0 - s->beta2), eps = SPLAT(s->eps);
+    const VEC rate = SPLAT(s->lr / (1.0 - pow(s->beta1, (double)s->step)));
+    const VEC inverse_root = SPLAT(1.0 / sqrt(1.0 - pow(s->beta2, (double)s->step)));
+    const VEC shrink = SPLAT(s->decoupled ? 1.0 - s->lr * s->weight_decay : 1.0);
     const real decay = s->decoupled ? (real)0 : (real)s->weight_decay;
-    if (v_max == NULL)
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real old = value[i] * shrink, g = DECAYED(old);
-            const real first = m[i] + rest1 * (g - m[i]), second = beta2 * v[i] + rest2 * (g * g);
-            m[i] = first;
-            v[i] = second;
-            value[i] = old - rate * first / (SQRT(second) / root + eps);
+    EACH_VECTOR(n, {
+        const VEC old = GET(value) * shrink;
+        const VEC g = REAL(decayed)(GET(grad), old, decay);
+        const VEC mean = GET(m);
+        const VEC first = mean + rest1 * (g - mean);
+        VEC second = beta2 * GET(v) + rest2 * (g * g);
+        PUT(m, first);
+        PUT(v, second);
+        if (v_max != NULL) {
+            second = REAL(most)(second, GET(v_max));
+            PUT(v_max, second);
         }
-    else
-        VECTOR_LOOP for (ptrdiff_t i = 0; i < n; i++) {
-            const real old = value[i] * shrink, g = DECAYED(old);
-            const real first = m[i] + rest1 * (g - m[i]), second = beta2 * v[i] + rest2 * (g * g);
-            const real most = second > v_max[i] ? second : v_max[i];
-            m[i] = first;
-            v[i] = second;
-            v_max[i] = most;
-            value[i] = old - rate * first / (SQRT(most) / root + eps);
-        }
+        PUT(value, old - rate * first / (REAL(square_root)(second) * inverse_root + eps));
+    });
 }
 
 #undef VEC
@@ -303,4 +299,3 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
 #undef PUT
 #undef FORWARD
 #undef BACKWARD
-#undef DECAYED

@@ -3,29 +3,17 @@
 #include "formulas.h"
 #include "kernels.h"
 
-#if defined(__clang__)
-#define VECTOR_LOOP _Pragma("clang loop vectorize(enable) interleave(enable)")
-#elif defined(__GNUC__)
-#define VECTOR_LOOP _Pragma("GCC ivdep") /* outputs may be the inputs, element by element: no other overlap */
-#else
-#define VECTOR_LOOP
-#endif
-
 #define real float
 #define REAL(name) name##_f32
-#define SQRT(x) sqrtf(x)
 #include "kernels.inc.h"
 #undef real
 #undef REAL
-#undef SQRT
 
 #define real double
 #define REAL(name) name##_f64
-#define SQRT(x) sqrt(x)
 #include "kernels.inc.h"
 #undef real
 #undef REAL
-#undef SQRT
 
 #define ENTRIES(s)                                                                                                         \
     {                                                                                                                      \
@@ -36,7 +24,7 @@
                      softplus_backward##s, elu_backward##s, gelu_backward##s, gelu_tanh_backward##s, silu_backward##s},    \
         .softmax = softmax##s, .log_softmax = log_softmax##s, .softmax_backward = softmax_backward##s,                     \
         .log_softmax_backward = log_softmax_backward##s, .cross_entropy = cross_entropy##s,                                \
-        .squared_error = squared_error##s, .scale = scale_all##s, .column_sums = column_sums##s, .add_row = add_row##s,    \
+        .squared_error = squared_error##s, .scale = scale_all##s, .column_sums = column_sums##s,                         \
         .sum_of_squares = sum_of_squares##s, .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s, \
     }
 
