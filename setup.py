@@ -96,7 +96,10 @@ def extensions() -> list[Extension]:
             SOURCES,
             include_dirs=["csrc", numpy.get_include()],
             depends=[str(p) for p in Path("csrc").glob("*.h")],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+            define_macros=[
+                ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # the oldest NumPy that the package takes
+            ],
         )
     ]
 

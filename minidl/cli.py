@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import platform
 import sys
 import time
@@ -25,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
+    except BrokenPipeError:  # whoever read our output has seen enough, as `minidl info | head` has
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - or the interpreter complains when it flushes
+        return 0
     except (MinidlError, OSError) as error:
         print(f"minidl: {error}", file=sys.stderr)
         return 1 if isinstance(error, minidl.GradcheckError) else 2

@@ -243,6 +243,7 @@ class TestErrors:
         with pytest.raises(ParameterError, match="batch_size"):
             regressor().fit(*line, batch_size=wrong)
 
+    @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's own, of the overflow
     def test_a_loss_that_is_not_finite_names_epoch_step_and_layer(self, line):
         model = dl.Sequential(dl.Linear(1, 4), dl.Tanh(), dl.Linear(4, 1))
         model[0].bias.value, model[2].weight.value = 50.0, 2e38
