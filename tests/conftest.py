@@ -47,21 +47,13 @@ def pytest_collection_modifyitems(config, items):
 # engines ------------------------------------------------------------------------------------------------------------
 
 
-def pytest_generate_tests(metafunc):
-    """Run tests that take an engine on every engine that works here; one test tells which do not, and why."""
-    if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", usable(), indirect=True, scope="session")
-    if "host_engine" in metafunc.fixturenames:
-        metafunc.parametrize("host_engine", usable(on_host=True), indirect=True, scope="session")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=usable())
 def engine(request):
-    """Each engine in turn, and the array double in CuPy's place."""
+    """Each engine that works here, and the array double in CuPy's place; one test tells which do not work, and why."""
     return engine_named(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=usable(on_host=True))
 def host_engine(request):
     """Each engine whose arrays are NumPy's."""
     return engine_named(request.param)

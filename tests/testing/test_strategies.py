@@ -5,6 +5,7 @@ import builtins
 import numpy
 import pytest
 
+from minidl import ops
 from minidl.errors import MissingDependencyError
 from minidl.testing import SPECS
 from minidl.testing.layouts import HOST_LAYOUTS, LAYOUTS
@@ -31,7 +32,7 @@ def test_calls(name):
     @hypothesis.settings(max_examples=60)
     @hypothesis.given(calls(name))
     def check(call):
-        y, _ = __import__("minidl").ops.FORMULAS[name](*call.arguments, **call.case.options)
+        y, _ = ops.FORMULAS[name](*call.arguments, **call.case.options)
         assert y.dtype == call.dtype
         seen.update({call.dtype, call.layout, call.case.name})
 
