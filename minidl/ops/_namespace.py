@@ -39,7 +39,9 @@ def require_float(array: Array, name: str, op: str) -> None:
     """
     dtype = getattr(array, "dtype", None)
     if dtype is None:
-        raise DtypeError(f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)")
+        raise DtypeError(
+            f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)"
+        )
     if dtype.kind != "f":
         raise DtypeError(
             f"{op}: {name} must be a floating-point array, got dtype {dtype}; convert it with {name}.astype(...)"

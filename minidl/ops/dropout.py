@@ -6,35 +6,40 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import ParameterError, ShapeError
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.ops._checks import ieee, require_like
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["dropout", "dropout_backward"]
 
 
+@ieee
 def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[Any, ...]]:
-    r"""Drop elements at random: :math:`y_i = m_i x_i / (1 - p)`, where the mask :math:`m_i` is 0 with probability p.
+    r"""Drop elements at random: :math:`y_i = s_i x_i`, :math:`s_i = m_i / (1 - p)`.
 
-    The division keeps the expectation of y at x, so evaluation needs no factor ("inverted" dropout).
+    The mask :math:`m_i` is 0 with probability p and 1 otherwise. The division keeps the expectation of y at x, so evaluation needs no factor ("inverted" dropout).
     N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
 
     Parameters
     ----------
     x : array
-        Any shape, floating; y has the same dtype.
+        Any shape, floating.
     p : float
-        Probability of dropping, from 0 to 1.
+        Probability of dropping, from 0 to 1; with p = 1 everything is dropped and y is 0.
     random : numpy.random.Generator or boolean array of x's shape
-        Where the mask comes from, or the mask itself (True keeps).
+        Where the mask comes from (one float32 number an element, kept if it is at least p), or the mask itself (True
+        keeps). There is no global state.
 
     Returns
     -------
     y : array
-    cache : (scale,)
-        The mask divided by 1 - p.
+        Of x's shape and dtype.
+    cache : (s,)
 
     Raises
     ------
+    DtypeError
+        If x is not floating-point, or a mask not boolean.
     ParameterError
         If p is no probability or ``random`` is missing.
     ShapeError
@@ -51,20 +56,30 @@ def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[
     require_float(x, "x", "dropout")
     if not 0.0 <= p <= 1.0:
         raise ParameterError(f"dropout: p is a probability, from 0 to 1, got {p!r}")
-    xp = namespace(x)
-    if isinstance(random, numpy.random.Generator):
-        keep = xp.asarray(random.random(x.shape, dtype=numpy.float32) >= p)
-    elif hasattr(random, "shape"):
-        keep = random
-        if keep.shape != x.shape:
-            raise ShapeError(f"dropout: the mask must have the shape of x, {x.shape}, got {keep.shape}")
-    else:
-        raise ParameterError(f"dropout: random must be a numpy.random.Generator or a mask, got {random!r}")
+    keep = _mask(x, p, random)
     scale = keep.astype(x.dtype) * (1 / (1 - p) if p < 1 else 0)
     return x * scale, (scale,)
 
 
+@ieee
 def dropout_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    """Return dx: each y_i is its x_i times scale_i, so dx = dy scale."""
+    r"""Return dx: :math:`y_i` is :math:`x_i` times the constant :math:`s_i`, so :math:`dx_i = dy_i s_i`."""
     (scale,) = cache
+    require_like(dy, scale, "dy", "y", "dropout_backward")
     return dy * scale
+
+
+def _mask(x: Array, p: float, random: Any) -> Array:
+    if isinstance(random, numpy.random.Generator):
+        return namespace(x).asarray(random.random(x.shape, dtype=numpy.float32) >= p)
+    if not hasattr(random, "dtype"):
+        raise ParameterError(
+            f"dropout: random must be a numpy.random.Generator or a boolean mask of shape {x.shape}, got {random!r}"
+        )
+    if random.dtype.kind != "b":
+        raise DtypeError(
+            f"dropout: the mask must be boolean (True keeps), got dtype {random.dtype}; convert it with mask != 0"
+        )
+    if random.shape != x.shape:
+        raise ShapeError(f"dropout: the mask must have the shape of x, {x.shape}, got {random.shape}")
+    return namespace(x).asarray(random)

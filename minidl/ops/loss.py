@@ -95,9 +95,7 @@ def l1_loss_backward(dloss: Any, cache: Cache) -> Array:
     return _backward(dloss, cache)
 
 
-def huber_loss(
-    prediction: Array, target: Array, delta: float = 1.0, reduction: str = "mean"
-) -> tuple[Array, Cache]:
+def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> tuple[Array, Cache]:
     r"""Huber's loss: quadratic near zero, linear beyond delta.
 
     With :math:`d = p - t`: :math:`l = \tfrac12 d^2` where :math:`|d| \le \delta`, else

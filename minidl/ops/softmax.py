@@ -1,35 +1,45 @@
-"""Softmax and its logarithm, along any axis."""
+r"""Softmax and its logarithm, along any axis.
+
+Both take floating arrays of any shape with at least one axis; axes other than the chosen one may be empty. float16 is
+computed in float32 and rounded once. A row with plus infinity, with nothing but minus infinity, or with nan gives nan.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from minidl.errors import ShapeError
+from minidl.ops._checks import ieee, require_like, widened
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
+@ieee
 def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     r"""Turn scores into probabilities: :math:`y_i = e^{x_i} / \sum_j e^{x_j}`.
 
     The largest score is subtracted first: it cancels in the quotient, and no exponential overflows.
-    J. Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
+    J. Bridle, "Probabilistic interpretation of feedforward classification network outputs, with relationships to
+    statistical pattern recognition", Neurocomputing (1990).
 
     Parameters
     ----------
     x : array
-        Any shape with at least one axis, floating; y has the same dtype.
+        Any shape with at least one axis, floating.
     axis : int
         The axis that sums to one.
 
     Returns
     -------
     y : array
+        Of x's shape and dtype.
     cache : (y, axis)
 
     Raises
     ------
+    DtypeError
+        If x is not floating-point.
     ShapeError
         If x has no such axis, or its length there is zero.
 
@@ -44,70 +54,90 @@ def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     """
     require_float(x, "x", "softmax")
     _check_axis(x, axis, "softmax")
-    e = namespace(x).exp(_less_maximum(x, axis))
-    y = e / e.sum(axis=axis, keepdims=True)
+    e = namespace(x).exp(_less_maximum(widened(x), axis))  # all at most 1, one of them 1
+    y = (e / e.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
     return y, (y, axis)
 
 
+@ieee
 def softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     r"""Return dx.
 
-    :math:`\partial y_i / \partial x_j = y_i (\delta_{ij} - y_j)`, so
-    :math:`dx_j = \sum_i dy_i\, y_i (\delta_{ij} - y_j) = y_j (dy_j - \sum_i dy_i y_i)`.
+    By the quotient rule :math:`\partial y_i / \partial x_j = y_i \delta_{ij} - y_i y_j`: the numerator of :math:`y_i` depends on
+    :math:`x_j` only if i = j, the denominator always. So
+
+    .. math:: dx_j = \sum_i dy_i\, y_i (\delta_{ij} - y_j) = y_j \Big(dy_j - \sum_i dy_i\, y_i\Big),
+
+    whose sum over i is ``mean`` below: the mean of dy under the probabilities y.
     """
     y, axis = cache
-    return y * (dy - (dy * y).sum(axis=axis, keepdims=True))
+    require_like(dy, y, "dy", "y", "softmax_backward")
+    p, g = widened(y), widened(dy)
+    mean = (g * p).sum(axis=axis, keepdims=True)
+    return (p * (g - mean)).astype(y.dtype, copy=False)
 
 
+@ieee
 def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     r"""Return the logarithm of softmax: :math:`y_i = x_i - \log \sum_j e^{x_j}`.
 
     With the largest score m taken out, :math:`y_i = (x_i - m) - \log \sum_j e^{x_j - m}`: the sum is at least 1, so its
-    logarithm loses nothing.
+    logarithm neither overflows nor loses digits.
 
     Parameters
     ----------
     x : array
-        Any shape with at least one axis, floating; y has the same dtype.
+        Any shape with at least one axis, floating.
     axis : int
         The axis whose exponentials sum to one.
 
     Returns
     -------
     y : array
+        Of x's shape and dtype.
     cache : (y, axis)
 
     Raises
     ------
+    DtypeError
+        If x is not floating-point.
     ShapeError
         If x has no such axis, or its length there is zero.
 
     Examples
     --------
     >>> import numpy
-    >>> log_softmax(numpy.array([1000.0, 1000.0]))[0].round(4)
+    >>> y, cache = log_softmax(numpy.array([1000.0, 1000.0]))
+    >>> y.round(4)
     array([-0.6931, -0.6931])
+    >>> log_softmax_backward(numpy.array([1.0, 0.0]), cache)
+    array([ 0.5, -0.5])
     """
     require_float(x, "x", "log_softmax")
     _check_axis(x, axis, "log_softmax")
     xp = namespace(x)
-    shifted = _less_maximum(x, axis)
+    shifted = _less_maximum(widened(x), axis)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    y = y.astype(x.dtype, copy=False)
     return y, (y, axis)
 
 
+@ieee
 def log_softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     r"""Return dx.
 
-    :math:`\partial y_i / \partial x_j = \delta_{ij} - e^{y_j}` because :math:`e^{y_j}` is the softmax, so
-    :math:`dx_j = dy_j - e^{y_j} \sum_i dy_i`.
+    :math:`\partial y_i / \partial x_j = \delta_{ij} - e^{x_j} / \sum_k e^{x_k} = \delta_{ij} - e^{y_j}`, so
+    :math:`dx_j = \sum_i dy_i (\delta_{ij} - e^{y_j}) = dy_j - e^{y_j} \sum_i dy_i`.
     """
     y, axis = cache
-    return dy - namespace(y).exp(y) * dy.sum(axis=axis, keepdims=True)
+    require_like(dy, y, "dy", "y", "log_softmax_backward")
+    g = widened(dy)
+    dx = g - namespace(y).exp(widened(y)) * g.sum(axis=axis, keepdims=True)
+    return dx.astype(y.dtype, copy=False)
 
 
 def _less_maximum(x: Array, axis: int) -> Array:
-    return x - x.max(axis=axis, keepdims=True) if x.size else x
+    return x - x.max(axis=axis, keepdims=True)
 
 
 def _check_axis(x: Array, axis: int, op: str) -> None:

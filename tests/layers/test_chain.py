@@ -125,12 +125,16 @@ def test_errors_name_the_layer():
 
 def test_the_path_through_nested_models_is_named():
     model = dl.Sequential(Scale(), dl.Sequential(dl.Sequential(dl.Linear(4, 3))))
-    with pytest.raises(ShapeError, match=r"in layer 1 of Sequential.*layer 0 of Sequential.*layer 0 of .*Linear\(4, 3\):"):
+    with pytest.raises(
+        ShapeError, match=r"in layer 1 of Sequential.*layer 0 of Sequential.*layer 0 of .*Linear\(4, 3\):"
+    ):
         model.forward(numpy.ones((2, 5), dtype="float32"))
 
 
 def test_layers_that_do_not_fit_are_refused_at_once():
-    with pytest.raises(ShapeError, match=r"in layer 2 of Sequential, Linear\(5, 2\): expected an input with 5 features"):
+    with pytest.raises(
+        ShapeError, match=r"in layer 2 of Sequential, Linear\(5, 2\): expected an input with 5 features"
+    ):
         dl.Sequential(dl.Linear(4, 3), dl.ReLU(), dl.Linear(5, 2))
 
 
@@ -163,7 +167,9 @@ def test_to_changes_precision_in_place():
 
 @pytest.mark.parametrize("op", ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"])
 def test_fused_and_unfused_agree(random, op):
-    model = dl.Sequential(dl.Linear(6, 5), dl.layers.activation(op), dl.Linear(5, 4, bias=False), dl.layers.activation(op))
+    model = dl.Sequential(
+        dl.Linear(6, 5), dl.layers.activation(op), dl.Linear(5, 4, bias=False), dl.layers.activation(op)
+    )
     x, dy = random.normal(size=(7, 6)).astype("float32"), random.normal(size=(7, 4)).astype("float32")
     results = []
     for fuse in (True, False):

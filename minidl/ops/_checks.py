@@ -1,0 +1,64 @@
+"""What the formulas share besides the namespace: checks of several arrays, sums of float16, and IEEE's silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from minidl.errors import DtypeError, ShapeError
+from minidl.ops._namespace import Array, require_float
+
+ieee = numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Decorator: what has no finite value is inf or nan in the result, and not a Python warning besides.
+
+Of the namespaces only NumPy warns, so this makes all engines behave alike. It hides no slip of a formula: with finite
+inputs and results the formulas have no such intermediate, which the tests check on the undecorated functions.
+"""
+
+
+def require_like(array: Array, model: Array, name: str, model_name: str, op: str) -> None:
+    """Raise unless ``array`` has the shape and dtype of ``model``.
+
+    >>> require_like(numpy.zeros(3), numpy.zeros((3, 1)), "dy", "y", "relu_backward")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ShapeError: relu_backward: dy must have the shape of y, (3, 1), got (3,)
+    """
+    require_float(array, name, op)
+    if array.shape != model.shape:
+        raise ShapeError(f"{op}: {name} must have the shape of {model_name}, {model.shape}, got {array.shape}")
+    require_same_dtype(array, model, name, model_name, op)
+
+
+def require_same_dtype(array: Array, model: Array, name: str, model_name: str, op: str) -> None:
+    """Raise :class:`DtypeError` unless both have one dtype: a mixture would be promoted silently.
+
+    >>> require_same_dtype(numpy.zeros(3), numpy.zeros(3, "float32"), "bias", "x", "linear")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.DtypeError: linear: bias must have the dtype of x, float32, got float64; convert one of the two, \
+such as bias.astype('float32')
+    """
+    if array.dtype != model.dtype and array.dtype.itemsize != model.dtype.itemsize:  # another byte order is no mixture
+        raise DtypeError(
+            f"{op}: {name} must have the dtype of {model_name}, {model.dtype}, got {array.dtype}; convert one of the "
+            f"two, such as {name}.astype('{model.dtype}')"
+        )
+
+
+def widened(x: Array) -> Array:
+    """Return float16 as float32, and anything wider as it is.
+
+    A float16 sum leaves the range (65504) or loses its eleven bits long before the result of the formula does. Formulas
+    with sums or long chains of operations therefore compute in float32 and round once, at the end.
+
+    >>> widened(numpy.ones(2, "float16")).dtype, widened(numpy.ones(2)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    return x.astype("float32") if x.dtype.itemsize < 4 else x
+
+
+def total(x: Array, axis: Any = None) -> Array:
+    """Return the sum over ``axis`` in the dtype of x, float16 accumulated in float32."""
+    return widened(x).sum(axis=axis).astype(x.dtype, copy=False)
