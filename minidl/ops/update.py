@@ -1,7 +1,7 @@
-"""The optimisers' update equations, each one pass over flat arrays, in place.
+r"""The optimisers' update equations, each one pass over flat arrays, in place.
 
-In all of them :math:`g` is the gradient, :math:`\\theta` the value, :math:`\\eta` the learning rate and :math:`\\lambda` the
-weight decay. Unless decoupled, weight decay is an L2 penalty: :math:`g \\leftarrow g + \\lambda\\theta` comes first. The
+In all of them :math:`g` is the gradient, :math:`\theta` the value, :math:`\eta` the learning rate and :math:`\lambda` the
+weight decay. Unless decoupled, weight decay is an L2 penalty: :math:`g \leftarrow g + \lambda\theta` comes first. The
 order of operations is PyTorch's.
 """
 
