@@ -127,8 +127,12 @@ def main() -> None:
     ):
         for fit in description:
             coefficients, worst = remez(fit.f, fit.weight, mp.mpf(fit.low), mp.mpf(fit.high), fit.degree)
-            print(f"/* {fit.meaning}, |error| <= {float(worst):.1e} of it on [{float(fit.low):.4g}, {float(fit.high):.4g}] */")
-            numbers = [mp.nstr(c, digits, min_fixed=0, max_fixed=0) + ("f" if precision == "F32" else "") for c in coefficients]
+            print(
+                f"/* {fit.meaning}, |error| <= {float(worst):.1e} of it on [{float(fit.low):.4g}, {float(fit.high):.4g}] */"
+            )
+            numbers = [
+                mp.nstr(c, digits, min_fixed=0, max_fixed=0) + ("f" if precision == "F32" else "") for c in coefficients
+            ]
             print(f"#define MINIDL_{fit.name}_{precision} {{{', '.join(numbers)}}}")
 
 

@@ -55,7 +55,9 @@ def table() -> list[str]:
         numpy_gradient = bound(errors["numpy"][name][0]) if name in testing.SPECS else "-"
         native_gradient = bound(errors["native"][name][0]) if name in testing.SPECS else "-"
         agreement = bound(errors["native"][name][1]) if coverage[name] == "kernel" else "-"
-        lines.append(f"| [`{name}`]({source}) | {numpy_gradient} | {coverage[name]} | {native_gradient} | {agreement} |")
+        lines.append(
+            f"| [`{name}`]({source}) | {numpy_gradient} | {coverage[name]} | {native_gradient} | {agreement} |"
+        )
     return lines
 
 

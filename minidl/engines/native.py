@@ -11,7 +11,7 @@ from typing import Any
 from minidl.engines.base import COMPOSITIONS, Engine, EngineStatus
 from minidl.ops import FORMULAS
 
-__all__ = ["get_num_threads", "info", "make", "set_memory_limit", "set_num_threads", "status"]
+__all__ = ["get_num_threads", "info", "make", "set_memory_limit", "set_num_threads", "status", "vector_function"]
 
 _native: Any = None
 _problem = ""
@@ -39,7 +39,9 @@ def status() -> EngineStatus:
     """Say whether the compiled extension is there, and if not what to do."""
     if _native is not None:
         found = info()
-        threads = f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
+        threads = (
+            f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
+        )
         return EngineStatus(
             "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
         )
@@ -90,3 +92,11 @@ def set_memory_limit(size: int) -> None:
     on them. At most 1 GiB waits unless set otherwise.
     """
     _native.set_memory_limit(size)
+
+
+def vector_function(name: str, x: Any) -> Any:
+    """Return exp, log, erf, sigmoid or tanh of a float32 or float64 array, as the kernels compute them.
+
+    The ops are made of these; by themselves they are here to be measured.
+    """
+    return _native.vector_function(name, x)
