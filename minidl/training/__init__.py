@@ -1,21 +1,15 @@
 """compile, fit, evaluate and predict, the callbacks around them, and the history they leave."""
 
-from minidl.training.callbacks import (
-    Callback,
-    CSVLogger,
-    EarlyStopping,
-    LambdaCallback,
-    LearningRateScheduler,
-    ModelCheckpoint,
-    ReduceLROnPlateau,
-)
+from minidl.training.callbacks import Callback, CSVLogger, GradientClipping, LambdaCallback, LearningRateScheduler
 from minidl.training.history import History
 from minidl.training.trainable import Trainable
+from minidl.training.watchers import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
 __all__ = [
     "CSVLogger",
     "Callback",
     "EarlyStopping",
+    "GradientClipping",
     "History",
     "LambdaCallback",
     "LearningRateScheduler",

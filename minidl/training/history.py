@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl.errors import MissingDependencyError, OrderError
+from minidl.errors import MissingDependencyError, OrderError, UnknownNameError
 
 __all__ = ["History"]
 
@@ -52,14 +52,19 @@ class History:
             If matplotlib is not installed.
         OrderError
             If there is nothing to draw yet.
+        UnknownNameError
+            If there is no number of that name; the message lists those there are.
         """
+        if not self.epoch:
+            raise OrderError("History.plot: there are no epochs yet; call fit first")
+        wanted = names or tuple(name for name in self.history if not name.startswith("val_"))
+        for name in wanted:
+            if name not in self.history:
+                raise UnknownNameError.among("number to plot", name, self.history)
         try:
             from matplotlib import pyplot
         except ImportError as error:
             raise MissingDependencyError.needs("History.plot", "matplotlib", "plot") from error
-        wanted = names or tuple(name for name in self.history if not name.startswith("val_"))
-        if not self.epoch:
-            raise OrderError("History.plot: there are no epochs yet; call fit first")
         figure, panels = pyplot.subplots(1, len(wanted), figsize=(5 * len(wanted), 3.5), squeeze=False)
         epochs = [epoch + 1 for epoch in self.epoch]
         for panel, name in zip(panels[0], wanted, strict=True):

@@ -10,65 +10,42 @@ from typing import Any
 import numpy
 
 from minidl import engines
-from minidl.errors import NonFiniteError
-from minidl.layers import Chain
+from minidl.errors import NonFiniteError, ParameterError
+from minidl.layers import Activation, Chain
+from minidl.ops import namespace
 from minidl.training.callbacks import Callback
+from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
+from minidl.training.feed import Feed
+from minidl.training.meter import Meter
 from minidl.training.progress import Progress
 
-__all__ = ["Compiled", "Data", "Hooks", "evaluating"]
+__all__ = ["Hooks", "Loop", "evaluating"]
 
-GATHER_WHOLE = 1 << 27
-"""Bytes up to which an epoch's new order is made in one go; beyond, batch by batch."""
-
-
-class Data:
-    """Examples, targets and weights, batch by batch, in a new order every epoch if there is a generator."""
-
-    def __init__(
-        self,
-        x: numpy.ndarray,
-        y: numpy.ndarray,
-        weights: numpy.ndarray | None,
-        batch_size: int,
-        generator: numpy.random.Generator | None,
-    ) -> None:
-        self.x, self.y, self.weights, self.batch_size, self.generator = x, y, weights, batch_size, generator
-        self.steps = -(-len(x) // batch_size)
-
-    def batches(self) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield (x, y, weights or None) for each step, as arrays of the current engine."""
-        engine = engines.current()
-        on_host = engine.xp is numpy
-        order = self.generator.permutation(len(self.x)) if self.generator is not None else None
-        x, y, weights = self.x, self.y, self.weights
-        whole = order is not None and x.nbytes <= GATHER_WHOLE
-        if whole:
-            x, y, weights = x[order], y[order], None if weights is None else weights[order]
-        for start in range(0, len(x), self.batch_size):
-            part: Any = slice(start, start + self.batch_size)
-            if order is not None and not whole:
-                part = order[part]
-            batch = x[part], y[part], None if weights is None else weights[part]
-            yield batch if on_host else tuple(None if a is None else engine.asarray(a) for a in batch)  # type: ignore[misc]
+ADVICE = "Try a smaller learning rate, standardise the inputs, or clip the gradients (minidl.training.GradientClipping)"
 
 
 class Hooks:
     """The callbacks, with only those of their hooks that somebody wrote."""
 
-    def __init__(self, callbacks: Sequence[Callback], model: Any) -> None:
+    def __init__(self, callbacks: Sequence[Callback], model: Any, numbers: Sequence[str]) -> None:
         self._hooks: dict[str, list[Callable[..., None]]] = {}
+        names = [name for name in vars(Callback) if name.startswith("on_")]
         for callback in callbacks:
-            callback.model = model
-            for name in vars(Callback):
+            if not isinstance(callback, Callback):
+                raise ParameterError(f"fit: callbacks must be minidl.training.Callback objects, got {callback!r}")
+            callback.model, callback.numbers = model, tuple(numbers)
+            for name in names:
                 hook = getattr(callback, name)
-                if name.startswith("on_") and getattr(hook, "__func__", hook) is not vars(Callback)[name]:
+                if getattr(hook, "__func__", hook) is not vars(Callback)[name]:
                     self._hooks.setdefault(name, []).append(hook)
-        self.on_batch_begin = self._hooks.get("on_batch_begin", [])
-        self.on_batch_end = self._hooks.get("on_batch_end", [])
+
+    def of(self, name: str) -> list[Callable[..., None]]:
+        """Return the hooks of that name, in the callbacks' order."""
+        return self._hooks.get(name, [])
 
     def call(self, name: str, *args: Any) -> None:
-        """Call a hook of all callbacks, in their order."""
-        for hook in self._hooks.get(name, []):
+        """Call the hook of all callbacks."""
+        for hook in self.of(name):
             hook(*args)
 
 
@@ -83,8 +60,8 @@ def evaluating(model: Any) -> Iterator[None]:
         model.train(before)
 
 
-class Compiled:
-    """A model with its loss and metrics.
+class Loop:
+    """A model with its loss and metrics, ready to run.
 
     Parameters
     ----------
@@ -92,81 +69,88 @@ class Compiled:
         What predicts.
     trunk : layer
         What is trained: the model, or the model up to its last activation.
-    activation : layer or None
+    activation : Activation or None
         What turns the trunk's output into predictions.
     loss : loss
     metrics : list of Metric
     """
 
-    def __init__(self, model: Any, trunk: Any, activation: Any, loss: Any, metrics: list[Any]) -> None:
-        self.model, self.trunk, self.activation, self.loss, self.metrics = model, trunk, activation, loss, metrics
+    def __init__(self, model: Any, trunk: Any, activation: Activation | None, loss: Any, metrics: list[Any]) -> None:
+        self.model, self.trunk, self.loss = model, trunk, loss
+        self.meter = Meter(metrics, activation)
+        self.is_sum = getattr(loss, "reduction", "mean") in ("sum", "half_sum")
+        self.parameters: list[Any] = model.parameters()
 
-    def train_epoch(self, data: Data, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int) -> dict[str, float]:
-        """Run one epoch of steps; return the mean loss and the metrics over it."""
-        forward, backward, loss = self.trunk.forward, self.trunk.backward, self.loss
+    def train_epoch(self, feed: Feed, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int) -> dict[str, float]:
+        """Run one epoch of steps; return the loss and the metrics over it.
+
+        The host looks at each step's loss, to stop before a loss that is not finite spoils the weights. On a GPU that is
+        the one time in a step that it waits.
+        """
+        forward, backward, loss, meter = self.trunk.forward, self.trunk.backward, self.loss, self.meter
         skip = {"input_gradient": False} if isinstance(self.trunk, Chain) else {}
-        for metric in self.metrics:
-            metric.reset()
-        total, seen, step = 0.0, 0, 0
-        for step, (x, y, weights) in enumerate(data.batches()):
-            for hook in hooks.on_batch_begin:
-                hook(step)
-            output = forward(x)
-            value = float(loss.forward(output, y) if weights is None else loss.forward(output, y, weights))
-            if not math.isfinite(value):
-                raise NonFiniteError(self._explained(x, value, epoch, step))
-            backward(loss.backward(), **skip)
-            optimizer.step()
-            optimizer.zero_grad()
-            total += value * len(x)
-            seen += len(x)
-            if self.metrics:
-                self._measure(output, y)
-            for hook in hooks.on_batch_end:
-                hook(step, value)
-            if progress.verbose == 1 and progress.due():
-                progress.show(step + 1, {"loss": total / seen, **self._results()})
-        return {"loss": total / max(seen, 1), **self._results()}
-
-    def evaluate(self, data: Data) -> dict[str, float]:
-        """Return the mean loss and the metrics over the data, in evaluation mode."""
-        for metric in self.metrics:
-            metric.reset()
+        before, between, after = hooks.of("on_batch_begin"), hooks.of("on_gradients"), hooks.of("on_batch_end")
+        moving, measured = progress.bar is not None, bool(meter.metrics)
+        meter.reset()
         total, seen = 0.0, 0
-        with evaluating(self.model):
-            for x, y, weights in data.batches():
-                output = self.trunk.forward(x)
-                value = self.loss.forward(output, y) if weights is None else self.loss.forward(output, y, weights)
-                total += float(value) * len(x)
+        with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
+            for step, (x, y, weights) in enumerate(feed):
+                for hook in before:
+                    hook(step)
+                output = forward(x)
+                value = float(loss.forward(output, y) if weights is None else loss.forward(output, y, weights))
+                if not math.isfinite(value):
+                    raise NonFiniteError(
+                        f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
+                        f"{first_not_finite(self.trunk, x, loss)}. {ADVICE}"
+                    )
+                backward(loss.backward(), **skip)
+                for hook in between:
+                    hook(step)
+                optimizer.step()
+                optimizer.zero_grad()
+                total += value if self.is_sum else value * len(x)
                 seen += len(x)
-                self._measure(output, y)
-        return {"loss": total / max(seen, 1), **self._results()}
+                if measured:
+                    meter.add(output, y)
+                if moving and progress.due():
+                    progress.show(step + 1, {"loss": self._over(total, seen), **meter.results()})
+                if after:
+                    for hook in after:
+                        hook(step, {"loss": value})
+                    if self.model.stop_training:
+                        progress.steps = step + 1
+                        break
+        if not all_finite(self.parameters):
+            raise NonFiniteError(
+                f"fit: the parameter {named_not_finite(self.model)!r} is not finite after epoch {epoch + 1}, step "
+                f"{step + 1}, whose loss was still {value:.4g}. {ADVICE}"
+            )
+        return {"loss": self._over(total, seen), **meter.results()}
 
-    def _measure(self, output: Any, y: Any) -> None:
-        if not self.metrics:
-            return
-        engine = engines.current()
-        if self.activation is not None:
-            output = getattr(engine, self.activation.op)(output, *self.activation.settings)[0]
-        prediction, target = engine.to_host(output), engine.to_host(y)
-        for metric in self.metrics:
-            metric.update(prediction, target)
+    def evaluate(self, feed: Feed, progress: Progress | None = None) -> dict[str, float]:
+        """Return the loss and the metrics over the data, in evaluation mode."""
+        self.meter.reset()
+        values: list[Any] = []  # a GPU's stay there until somebody looks
+        counts: list[int] = []
+        with evaluating(self.model):
+            for step, (x, y, weights) in enumerate(feed):
+                output = self.trunk.forward(x)
+                values.append(
+                    self.loss.forward(output, y) if weights is None else self.loss.forward(output, y, weights)
+                )
+                counts.append(len(x))
+                if self.meter.metrics:
+                    self.meter.add(output, y)
+                if progress is not None and progress.due():
+                    progress.show(step + 1, self._measured(values, counts))
+            return self._measured(values, counts)
 
-    def _results(self) -> dict[str, float]:
-        return {metric.name: float(metric.result()) for metric in self.metrics}
+    def _measured(self, values: list[Any], counts: list[int]) -> dict[str, float]:
+        each = engines.current().to_host(namespace(values[0]).stack(values)).astype(numpy.float64)
+        total = float(each.sum() if self.is_sum else each @ counts)
+        return {"loss": self._over(total, sum(counts)), **self.meter.results()}
 
-    def _explained(self, x: Any, value: float, epoch: int, step: int) -> str:
-        """Find the first layer whose output is not finite, by running the batch once more, layer by layer."""
-        engine = engines.current()
-        culprit = f"the loss {self.loss!r}, though all layers' outputs are finite"
-        layers = self.trunk.layers if isinstance(self.trunk, Chain) else (self.trunk,)
-        for index, layer in enumerate(layers):
-            with numpy.errstate(all="ignore"):
-                x = layer.forward(x)
-            if not numpy.isfinite(engine.to_host(x)).all():
-                culprit = f"layer {index}, {layer!r}"
-                break
-        return (
-            f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; the first output that is not finite is "
-            f"that of {culprit}. Try a smaller learning rate, standardise the inputs, or clip the gradients"
-        )
+    def _over(self, total: float, seen: int) -> float:
+        """Return the loss over several batches: what the loss would be of all of them as one."""
+        return total if self.is_sum else total / seen

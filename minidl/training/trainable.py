@@ -2,109 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from minidl import engines, metrics, optim, random
+from minidl import engines, optim, random
 from minidl.errors import DataError, OrderError, ParameterError
-from minidl.layers.parameter import Parameter
-from minidl.training import checks, loop
+from minidl.layers import Layer, Parameter
+from minidl.training import checks, losses
 from minidl.training.callbacks import Callback
+from minidl.training.feed import Feed
 from minidl.training.history import History
-from minidl.training.losses import is_classification, loss_named, trunk_of
-from minidl.training.progress import Progress, resolve_verbose, say, shown
+from minidl.training.loop import Hooks, Loop, evaluating
+from minidl.training.meter import metrics_named
+from minidl.training.preparation import examples, prepare, split_at
+from minidl.training.progress import Progress, resolve_verbose
 
 __all__ = ["Trainable"]
 
+EVALUATION_BATCH = 256
 
-class Trainable:
+if TYPE_CHECKING:
+    _Base = Layer  # what it is mixed into
+else:
+    _Base = object
+
+
+class Trainable(_Base):
     """The training interface of a model, with Keras's names and habits; mixed into layers such as ``Sequential``.
 
     The model's own ``forward`` and ``backward`` do the work; ``fit`` is the loop that you would write by hand, with checks
     of the data before it, and numbers and callbacks around it.
+
+    Attributes
+    ----------
+    optimizer, loss, metrics
+        What ``compile`` was given, or made of its names. An optimiser given by name or class is made by the first
+        ``fit``, when the parameters surely exist; until then it is None.
+    history : History or None
+        Of the last ``fit``, also of one that ended with an error.
+    stop_training : bool
+        Set by a callback to end ``fit`` early.
     """
 
-    stop_training: bool = False
     optimizer: Any = None
     loss: Any = None
-    _compiled: loop.Compiled | None = None
+    metrics: Sequence[Any] = ()
+    history: History | None = None
+    stop_training: bool = False
+    _make_optimizer: Callable[[list[Parameter]], Any] | None = None
+    _optimized: Sequence[Parameter] = ()  # what the optimiser was made of
+    _loss_by_name: bool = False
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Sequence[Any] = ()) -> None:
-        """Choose how the model is trained.
+    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Any = ()) -> None:
+        """Choose how the model is trained; may come before the model knows its input's shape.
 
         Parameters
         ----------
-        optimizer : str or Optimizer
-            A name such as ``"sgd"`` (with Keras's default settings), or an optimiser made for this model's parameters.
+        optimizer : str, class, callable or Optimizer
+            A name such as ``"sgd"`` (with Keras's default settings), a class such as ``minidl.Adam`` (with its own), a
+            function that makes one of a list of parameters, or an optimiser made for this model's parameters.
         loss : str or loss
             A name such as ``"mean_squared_error"``, or an object with forward and backward. The cross-entropies take
-            logits; by name they also take a model that ends in the softmax or sigmoid that goes with them.
-        metrics : list of str or Metric
-            Such as ``["accuracy"]``; see ``minidl.metrics``.
+            logits; by name they also take a model that ends in the softmax or sigmoid that goes with them, and then
+            train on what comes before it: the same loss without a logarithm of a rounded zero.
+        metrics : list of str, function or Metric
+            Such as ``["accuracy"]``; see ``minidl.metrics``. They see several batches at a time.
 
         Raises
         ------
         UnknownNameError
             If a name is not known; the message lists those that are.
         ParameterError
-            If the optimiser holds other parameters than the model's, or the loss does not go with the last layer.
+            If the optimiser holds other parameters than the model's, the loss does not go with the last layer, or two
+            metrics have one name.
+
+        Examples
+        --------
+        >>> import minidl as dl
+        >>> model = dl.Sequential([dl.Dense(1)])
+        >>> model.compile(optimizer="sgd", loss="mean_squared_error", metrics=["mae"])
         """
         if loss is None:
             raise ParameterError("compile: give a loss, such as compile(optimizer='sgd', loss='mean_squared_error')")
-        if isinstance(optimizer, str):
-            optim.get(optimizer)  # an unknown name is an error here, not in fit
-        elif not isinstance(optimizer, optim.Optimizer):
-            raise ParameterError(f"compile: optimizer must be a name or an Optimizer object, got {optimizer!r}")
-        else:
-            self._check_optimizer(optimizer)
-        self.loss = loss_named(loss)
-        trunk, activation = trunk_of(self, self.loss, isinstance(loss, str))
-        self._optimizer_wanted = optimizer
-        self.optimizer = None if isinstance(optimizer, str) else optimizer
-        measured = _metrics(metrics, from_logits=is_classification(self.loss) and activation is None)
-        self._compiled = loop.Compiled(self, trunk, activation, self.loss, measured)
+        found = losses.loss_named(loss)
+        absorbed = losses.absorbed(self, found, isinstance(loss, str))
+        measured = metrics_named(metrics, from_logits=losses.takes_logits(found) and absorbed is None)
+        made, make = self._optimizer_of(optimizer)
+        self.optimizer, self._make_optimizer = made, make
+        self.loss, self._loss_by_name, self.metrics = found, isinstance(loss, str), measured
 
-    def _check_optimizer(self, optimizer: Any) -> None:
-        own = {id(p) for p in self.parameters()}  # type: ignore[attr-defined]
-        if any(id(p) not in own for p in optimizer.parameters):
-            raise ParameterError(
-                "compile: the optimizer holds parameters of another model; make it with this model's parameters()"
-            )
+    def _optimizer_of(self, wanted: Any) -> tuple[Any, Callable[[list[Parameter]], Any] | None]:
+        """Return the optimiser, or how to make it."""
+        if isinstance(wanted, str):
+            kind, settings = optim.get(wanted)
+            return None, lambda parameters: kind(parameters, **settings)
+        if isinstance(wanted, optim.Optimizer):
+            own = set(self.parameters())
+            if any(parameter not in own for parameter in wanted.parameters):
+                raise ParameterError(
+                    "compile: the optimizer holds parameters of another model; make it with this model's parameters()"
+                )
+            return wanted, None
+        if callable(wanted):
+            return None, wanted
+        raise ParameterError(f"compile: optimizer must be a name, a class or an Optimizer object, got {wanted!r}")
 
-    def _ready(self, where: str) -> loop.Compiled:
-        if self._compiled is None:
+    def _check_compiled(self, where: str) -> None:
+        if self.loss is None:
             raise OrderError(f"{where}: the model is not compiled; call compile(optimizer=..., loss=...) first")
-        return self._compiled
 
-    def _prepare(self, x: Any, where: str, name: str = "x") -> numpy.ndarray:
-        """Return the examples in the model's dtype; build the model for their shape if it has none yet."""
-        dtype = self._dtype()
-        array = checks.as_inputs(x, dtype, where, name)
-        if not self.built:  # type: ignore[attr-defined]
-            self.build(array.shape[1:])  # type: ignore[attr-defined]
-            if not self.built:  # type: ignore[attr-defined] # a user's layer hides the shapes: let one example through
-                self.forward(engines.current().asarray(array[:1]))  # type: ignore[attr-defined]
-        return array
-
-    def _dtype(self) -> Any:
-        parameters = self.parameters() if self.built else []  # type: ignore[attr-defined]
-        found = [p.dtype for p in parameters if isinstance(p, Parameter)]
-        return found[0] if found else numpy.dtype("float32")
-
-    def _targets(self, y: Any, x: numpy.ndarray, where: str) -> numpy.ndarray:
-        shape = self._outputs(x)
-        targets = checks.as_targets(y, self.loss, self._dtype(), shape, where)
-        checks.same_length(x, targets, where)
-        return targets
-
-    def _outputs(self, x: numpy.ndarray) -> tuple[int, ...] | None:
-        """Return the shape of one example's output, if every layer tells."""
-        try:
-            return self.output_shape(x.shape[1:])  # type: ignore[attr-defined]
-        except AttributeError:  # a user's layer
-            return None
+    # training --------------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -113,94 +122,136 @@ class Trainable:
         batch_size: int = 32,
         epochs: int = 1,
         verbose: int | str = "auto",
-        callbacks: Sequence[Callback] = (),
+        callbacks: Callback | Sequence[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: tuple[Any, ...] | None = None,
         shuffle: bool = True,
-        class_weight: dict[int, float] | None = None,
+        class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
-        seed: int | None = None,
+        seed: random.Source = None,
     ) -> History:
         """Train for a number of passes over the data.
+
+        Afterwards the model is in evaluation mode. The same seed, engine and number of threads give the same bits.
 
         Parameters
         ----------
         x : array, shape (N, ...)
             Examples. Converted once to the model's dtype; integers too.
         y : array, shape (N, ...)
-            Targets. (N,) and (N, 1) are aligned with the predictions, nothing is broadcast.
+            Targets: class indices, or numbers of the outputs' shape. (N,) and (N, 1) are the same, nothing is
+            broadcast.
         batch_size, epochs : int
             The last batch of an epoch may be smaller.
         verbose : int or str
-            0 silent, 1 a line that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else 0.
-        callbacks : list of Callback
+            0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else
+            0.
+        callbacks : list of Callback, optional
         validation_split : float
             The share of the data, taken from its end before any shuffling, that is validated on instead.
         validation_data : (x, y) or (x, y, sample_weight), optional
-            Evaluated after every epoch.
+            Evaluated after every epoch. Comes before ``validation_split``.
         shuffle : bool
             Take the examples in a new random order every epoch.
         class_weight : dict of int to float, optional
-            What each class counts for.
+            What the examples of each class count for; 1 unless named. For training only.
         sample_weight : array, shape (N,), optional
-            What each example counts for.
+            What each example counts for. Metrics do not heed weights.
         initial_epoch : int
             Where to begin counting, to go on with an earlier training.
-        seed : int, optional
-            Of the orders; otherwise they come from ``minidl.seed``.
+        seed : int or numpy.random.Generator, optional
+            Of the orders; they come from ``minidl.seed``'s generator otherwise, as dropout masks always do.
 
         Returns
         -------
         History
+            The loss and metrics of each epoch: means over its steps, while the weights move; validation's are of the
+            epoch's end.
 
         Raises
         ------
         OrderError
             If the model is not compiled.
-        DataError, DtypeError, TargetError
-            If the data cannot be used; said before the first step.
+        DataError, DtypeError, ShapeError, TargetError
+            If the data cannot be used: lengths differ, no examples, nan or inf, no real numbers, classes that the
+            model has no output for. Said before the first step.
         NonFiniteError
-            If the loss becomes nan or inf; names the epoch, the step and the first layer whose output did.
+            If the loss becomes nan or inf; names the epoch, the step and the first layer whose output did. The step is
+            not taken, so the weights are those before it. Also if a parameter is nan or inf after an epoch.
+
+        Examples
+        --------
+        >>> import numpy, minidl as dl
+        >>> x = numpy.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> model = dl.Sequential([dl.Linear(1, 1)])
+        >>> model.compile(optimizer=dl.SGD(model.parameters(), lr=0.1), loss="mse")
+        >>> history = model.fit(x, 2 * x[:, 0] + 1, epochs=100)
+        >>> history.history["loss"][-1] < 1e-3
+        True
         """
-        compiled = self._ready("fit")
-        if not isinstance(batch_size, (int, numpy.integer)) or batch_size < 1:
-            raise ParameterError(f"fit: batch_size must be a positive integer, got {batch_size!r}")
-        level = resolve_verbose(verbose)
-        inputs = self._prepare(x, "fit")
-        targets = self._targets(y, inputs, "fit")
-        weights = checks.as_weights(sample_weight, class_weight, targets, inputs.dtype, "fit")
-        (inputs, targets, weights), validation = self._split(
-            (inputs, targets, weights), validation_split, validation_data
+        self._check_compiled("fit")
+        size = checks.whole_number(batch_size, "batch_size", "fit", 1)
+        span = range(
+            checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
+            checks.whole_number(epochs, "epochs", "fit", 0),
         )
+        level = resolve_verbose(verbose, "fit")
+        generator = random.as_generator(seed, "fit: seed") if shuffle else None
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, "fit")
+        at, validation = len(data.x), None
+        if validation_data is not None:
+            validation = self._validation(validation_data, size)
+        elif validation_split:
+            at = split_at(len(data.x), validation_split)
+            validation = data.part(slice(at, None), data.weights, size)
+        weights = data.weights if class_weight is None else data.with_classes(class_weight, "fit")
+        feed = data.part(slice(0, at), weights, size, generator)
+        self._ready_optimizer()
+        hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
+        return self._epochs(data.loop, feed, validation, hooks, level, span)
+
+    def _validation(self, given: Any, batch_size: int) -> Feed:
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise DataError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
+        weight = given[2] if len(given) == 3 else None
+        data = prepare(self, self._loss_by_name, given[0], given[1], weight, "fit, validation_data")
+        return data.part(slice(None), data.weights, batch_size)
+
+    def _numbers(self, validated: bool) -> list[str]:
+        """Return the names of the numbers of an epoch."""
+        names = ["loss", *(metric.name for metric in self.metrics)]
+        return [*names, *(f"val_{name}" for name in names)] if validated else names
+
+    def _ready_optimizer(self) -> None:
+        """Make the optimiser, now that the parameters exist."""
+        if self._make_optimizer is None:
+            return
+        parameters = self.parameters()
         if self.optimizer is None:
-            kind, settings = optim.get(self._optimizer_wanted)
-            self.optimizer = kind(self.parameters(), **settings)  # type: ignore[attr-defined]
-        generator = random.generator() if seed is None else numpy.random.default_rng(seed)
-        data = loop.Data(inputs, targets, weights, int(batch_size), generator if shuffle else None)
-        return self._epochs(compiled, data, validation, callbacks, level, initial_epoch, epochs)
+            made = self._make_optimizer(parameters)
+            if not isinstance(made, optim.Optimizer):
+                raise ParameterError(f"compile: optimizer must make an Optimizer of a list of parameters, got {made!r}")
+            self.optimizer, self._optimized = made, parameters
+        elif parameters != self._optimized:
+            raise ParameterError(
+                "fit: the model has other parameters than when its optimizer was made; compile it again"
+            )
 
     def _epochs(
-        self,
-        compiled: loop.Compiled,
-        data: loop.Data,
-        validation: loop.Data | None,
-        callbacks: Sequence[Callback],
-        verbose: int,
-        first: int,
-        epochs: int,
+        self, loop: Loop, feed: Feed, validation: Feed | None, hooks: Hooks, verbose: int, epochs: range
     ) -> History:
-        history, hooks = History(), loop.Hooks(callbacks, self)
+        history = self.history = History()
         self.stop_training = False
-        self.train()  # type: ignore[attr-defined]
+        self.train()
         hooks.call("on_train_begin")
         try:
-            for epoch in range(first, epochs):
+            for epoch in epochs:
                 hooks.call("on_epoch_begin", epoch)
-                with Progress(verbose, epoch, epochs, data.steps) as progress:
-                    logs = compiled.train_epoch(data, self.optimizer, hooks, progress, epoch)
+                with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
+                    logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
                     if validation is not None:
-                        logs.update({f"val_{name}": value for name, value in compiled.evaluate(validation).items()})
+                        logs |= {f"val_{name}": value for name, value in loop.evaluate(validation).items()}
                     progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
@@ -208,67 +259,49 @@ class Trainable:
                     break
         finally:
             hooks.call("on_train_end")
-            self.eval()  # type: ignore[attr-defined]
+            self.eval()
         return history
 
-    def _split(
-        self, arrays: tuple[Any, Any, Any], split: float, given: tuple[Any, ...] | None
-    ) -> tuple[tuple[Any, Any, Any], loop.Data | None]:
-        """Return the training arrays and what to validate on."""
-        if given is not None:
-            if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-                raise DataError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
-            return arrays, self._data(given[0], given[1], given[2] if len(given) == 3 else None, 256, "validation_data")
-        if not split:
-            return arrays, None
-        if not 0.0 < split < 1.0:
-            raise DataError(f"fit: validation_split must be between 0 and 1, got {split!r}")
-        n = len(arrays[0])
-        at = int(n * (1.0 - split))
-        if at < 1 or at >= n:
-            raise DataError(f"fit: validation_split={split} of {n} examples leaves nothing to train or to validate on")
-        x, y, weights = arrays
-        head = x[:at], y[:at], None if weights is None else weights[:at]
-        tail = x[at:], y[at:], None if weights is None else weights[at:]
-        return head, loop.Data(tail[0], tail[1], tail[2], 256, None)
-
-    def _data(self, x: Any, y: Any, sample_weight: Any, batch_size: int, where: str) -> loop.Data:
-        inputs = self._prepare(x, where)
-        targets = self._targets(y, inputs, where)
-        weights = checks.as_weights(sample_weight, None, targets, inputs.dtype, where)
-        return loop.Data(inputs, targets, weights, batch_size, None)
+    # using -----------------------------------------------------------------------------------------------------------
 
     def evaluate(
         self,
         x: Any,
         y: Any,
-        batch_size: int = 256,
+        batch_size: int = EVALUATION_BATCH,
         verbose: int | str = "auto",
         sample_weight: Any = None,
         return_dict: bool = False,
     ) -> Any:
-        """Return the loss, and the metrics if there are any, over the given data.
+        """Return the loss, and the metrics if there are any, over the given data, in evaluation mode.
 
         Parameters
         ----------
         x, y, batch_size, sample_weight
             As for :meth:`fit`.
         verbose : int or str
-            1 and 2 print a line on stdout.
+            0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
         return_dict : bool
             Return names and numbers; otherwise a float, or with metrics a list that begins with the loss.
+
+        Raises
+        ------
+        OrderError, DataError, DtypeError, ShapeError, TargetError
+            As for :meth:`fit`. A loss that is nan or inf is returned as it is.
         """
-        compiled = self._ready("evaluate")
-        level = resolve_verbose(verbose)
-        data = self._data(x, y, sample_weight, batch_size, "evaluate")
-        logs = compiled.evaluate(data)
-        if level:
-            say(f"{data.steps}/{data.steps} - {shown(logs)}")
+        self._check_compiled("evaluate")
+        size = checks.whole_number(batch_size, "batch_size", "evaluate", 1)
+        level = resolve_verbose(verbose, "evaluate")
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, "evaluate")
+        feed = data.part(slice(None), data.weights, size)
+        with Progress(level, "evaluate" if level == 1 else "", feed.steps) as progress:
+            logs = data.loop.evaluate(feed, progress)
+            progress.finish(logs)
         if return_dict:
             return logs
         return logs["loss"] if len(logs) == 1 else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int = 256) -> numpy.ndarray:
+    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH) -> numpy.ndarray:
         """Return the model's outputs for all examples, batch by batch, in evaluation mode, on the host.
 
         Parameters
@@ -280,18 +313,18 @@ class Trainable:
         -------
         y : numpy.ndarray, shape (N, ...)
         """
-        inputs = self._prepare(x, "predict")
+        batch_size = checks.whole_number(batch_size, "batch_size", "predict", 1)
+        inputs = examples(self, x, "predict")
         engine = engines.current()
-        with loop.evaluating(self):
+        with evaluating(self):
             parts = [
-                engine.to_host(self.forward(engine.asarray(inputs[at : at + batch_size])))  # type: ignore[attr-defined]
+                engine.to_host(self.forward(engine.asarray(inputs[at : at + batch_size])))
                 for at in range(0, len(inputs), batch_size)
             ]
-        return numpy.concatenate(parts)
+        return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
 
 
-def _metrics(wanted: Sequence[Any], from_logits: bool) -> list[Any]:
-    """Return metric objects for names and functions; anything with update, result and reset is taken as it is."""
-    if isinstance(wanted, str):
-        wanted = [wanted]
-    return [metrics.get(m, from_logits=from_logits) for m in wanted]
+def _listed(callbacks: Any) -> list[Callback]:
+    if callbacks is None:
+        return []
+    return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)

@@ -1,0 +1,88 @@
+"""Batches: the data in the order of an epoch, as arrays of the engine that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from minidl import engines
+from minidl.ops import Array
+
+__all__ = ["Feed"]
+
+Batch = tuple[Array, Array, "Array | None"]
+
+REORDER_WHOLE = 1 << 27
+"""Bytes of inputs up to which an epoch's order is made in one go, so that batches are views; beyond, batch by batch."""
+KEEP_ON_DEVICE = 1 << 30
+"""Bytes of data up to which they are moved to a GPU once and stay there; beyond, batch by batch."""
+
+
+class Feed:
+    """Examples, targets and weights, batch by batch, in a new order every epoch if there is a generator.
+
+    Parameters
+    ----------
+    x, y : numpy.ndarray, shape (N, ...)
+    weights : numpy.ndarray, shape (N,), or None
+    batch_size : int
+    generator : numpy.random.Generator, optional
+        Where the orders come from; without it the order is that of the data.
+
+    Attributes
+    ----------
+    steps : int
+        Batches in an epoch; the last may be smaller.
+    """
+
+    def __init__(
+        self,
+        x: numpy.ndarray,
+        y: numpy.ndarray,
+        weights: numpy.ndarray | None,
+        batch_size: int,
+        generator: numpy.random.Generator | None = None,
+    ) -> None:
+        self.batch_size, self.generator = batch_size, generator
+        self.count = len(x)
+        self.steps = -(-len(x) // batch_size)
+        self._engine = engines.current()
+        self._arrays: tuple[Any, Any, Any] = (x, y, weights)
+        self._elsewhere = self._engine.xp is not numpy  # the data are on the host, the engine is not
+        if self._elsewhere and sum(a.nbytes for a in self._arrays if a is not None) <= KEEP_ON_DEVICE:
+            self._arrays = self._placed(self._arrays)
+            self._elsewhere = False
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield (x, y, weights or None) for each step."""
+        order = None if self.generator is None else self.generator.permutation(self.count)
+        if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
+            return self._batch_by_batch(order)
+        return self._views(order)
+
+    def _views(self, order: numpy.ndarray | None) -> Iterator[Batch]:
+        x, y, weights = self._arrays
+        if order is not None:
+            chosen = order if self._elsewhere else self._engine.asarray(order)
+            x, y, weights = x[chosen], y[chosen], None if weights is None else weights[chosen]
+        size = self.batch_size
+        for start in range(0, self.count, size):
+            part = slice(start, start + size)
+            batch = x[part], y[part], None if weights is None else weights[part]
+            yield self._placed(batch) if self._elsewhere else batch
+
+    def _batch_by_batch(self, order: numpy.ndarray) -> Iterator[Batch]:
+        x, y, weights = self._arrays
+        for start in range(0, self.count, self.batch_size):
+            chosen: Any = order[start : start + self.batch_size]
+            if not self._elsewhere:
+                chosen = self._engine.asarray(chosen)
+            batch = x[chosen], y[chosen], None if weights is None else weights[chosen]
+            yield self._placed(batch) if self._elsewhere else batch
+
+    def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+        x, y, weights = arrays
+        place = self._engine.asarray
+        return place(x), place(y), None if weights is None else place(weights)

@@ -1,0 +1,199 @@
+"""Targets and weights, checked against the loss and the model's outputs before the first step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+from minidl.errors import DataError, ParameterError, ShapeError, TargetError
+from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from minidl.training.checks import as_host, check_finite, check_kind, narrowed
+
+__all__ = ["as_class_weights", "as_sample_weights", "as_targets", "check_takes_weights"]
+
+Shape = tuple[int, ...]
+
+
+def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str) -> numpy.ndarray:
+    """Return the targets as the loss takes them.
+
+    For a cross-entropy these are class indices (int64) of shape (N, ...), or probabilities in the model's dtype; for
+    every other loss of ours numbers in the model's dtype and the shape of the outputs. (N,) and (N, 1) are aligned here,
+    once, and nothing is ever broadcast.
+
+    Parameters
+    ----------
+    y : array-like
+    loss : loss
+    dtype : dtype
+        The model's.
+    outputs : tuple of int
+        The shape of the model's output for one example.
+    where : str
+        For messages.
+
+    Raises
+    ------
+    TargetError
+        If a class index is no class of the model's, or no whole number; if a probability is not from 0 to 1.
+    ShapeError
+        If the targets do not fit the outputs.
+    DataError, DtypeError
+        If they are no real finite numbers.
+    """
+    array = as_host(y, where, "y")
+    check_kind(array, where, "y", "turn labels into class indices with numpy.unique(y, return_inverse=True)")
+    check_finite(array, where, "y")
+    if isinstance(loss, CrossEntropyLoss):
+        return _classes_or_probabilities(array, loss, dtype, outputs, where)
+    if array.shape[1:] in ((), (1,)) and outputs in ((), (1,)):
+        array = array.reshape(len(array), *outputs)
+    if not isinstance(loss, Loss):  # somebody's own loss: only it knows what it takes
+        return narrowed(array, dtype, where, "y") if array.dtype.kind == "f" else numpy.ascontiguousarray(array)
+    if array.shape[1:] != outputs:
+        raise ShapeError(
+            f"{where}: for {loss!r} y must have the shape of the model's outputs, ({len(array)}, "
+            f"{', '.join(map(str, outputs))}), got {array.shape}; (N,) and (N, 1) are the same here, but nothing is "
+            "broadcast"
+        )
+    if isinstance(loss, BCEWithLogitsLoss):
+        _check_probabilities(array, where, "classes are 0 and 1, or a probability in between")
+    return narrowed(array, dtype, where, "y")
+
+
+def _classes_or_probabilities(
+    array: numpy.ndarray, loss: CrossEntropyLoss, dtype: numpy.dtype[Any], outputs: Shape, where: str
+) -> numpy.ndarray:
+    if not outputs or outputs[0] < 2:
+        raise ShapeError(
+            f"{where}: {loss!r} needs one output for each class, but the model's output for one example has shape "
+            f"{outputs}; for two classes use two outputs, or one with the loss 'binary_crossentropy'"
+        )
+    if array.shape[1:] == outputs:
+        _check_probabilities(array, where, "give probabilities, or class indices of shape (N,)")
+        return narrowed(array, dtype, where, "y")
+    if array.shape[1:] == (*outputs[1:], 1):
+        array = array[..., 0]
+    if array.shape[1:] != outputs[1:]:
+        raise ShapeError(
+            f"{where}: for outputs of shape (N, {', '.join(map(str, outputs))}) y must hold class indices of shape "
+            f"(N{''.join(f', {n}' for n in outputs[1:])}{'' if outputs[1:] else ','}), or probabilities of the "
+            f"outputs' shape; got {array.shape}"
+        )
+    return _class_indices(array, loss, outputs[0], where)
+
+
+def _class_indices(array: numpy.ndarray, loss: CrossEntropyLoss, classes: int, where: str) -> numpy.ndarray:
+    if array.dtype.kind == "f":
+        fraction = array != numpy.floor(array)
+        if fraction.any():
+            place, text = _first(fraction)
+            raise TargetError(f"{where}: {text} = {array[place]} is no class index; class indices are whole numbers")
+    bad = (array < 0) | (array >= classes)
+    ignored = loss.settings["ignore_index"]
+    if bad.any():
+        bad &= array != ignored
+    if bad.any():
+        place, text = _first(bad)
+        raise TargetError(
+            f"{where}: {text} = {array[place]:g} is no class; the model has {classes} outputs, so classes are 0 to "
+            f"{classes - 1} (or {ignored}, which is ignored)"
+        )
+    return numpy.ascontiguousarray(array, dtype=numpy.int64)
+
+
+def _check_probabilities(array: numpy.ndarray, where: str, advice: str) -> None:
+    bad = (array < 0) | (array > 1) if array.dtype.kind != "b" else numpy.zeros(0, bool)
+    if bad.any():
+        place, text = _first(bad)
+        raise TargetError(f"{where}: {text} = {array[place]:g} is not from 0 to 1; {advice}")
+
+
+def _first(bad: numpy.ndarray) -> tuple[Shape, str]:
+    """Return the first place that is bad, and how to write it."""
+    place = tuple(map(int, numpy.argwhere(bad)[0]))
+    return place, f"y[{', '.join(map(str, place))}]"
+
+
+# weights --------------------------------------------------------------------------------------------------------------
+
+
+def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: str) -> numpy.ndarray:
+    """Return one weight for each of the examples.
+
+    Raises
+    ------
+    DataError
+        If there are not as many, or one is negative, nan or inf; the message names the first.
+    DtypeError
+        If they are no real numbers.
+    """
+    array = as_host(weights, where, "sample_weight")
+    check_kind(array, where, "sample_weight", "give one number for each example")
+    if array.shape != (count,):
+        raise DataError(f"{where}: sample_weight must have shape ({count},), one for each example, got {array.shape}")
+    bad = ~((array >= 0) & numpy.isfinite(array))
+    if bad.any():
+        first = int(bad.argmax())
+        raise DataError(f"{where}: sample_weight[{first}] = {array[first]}; weights must be finite and not negative")
+    return narrowed(array, dtype, where, "sample_weight")
+
+
+def as_class_weights(
+    class_weight: Mapping[int, float], y: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str
+) -> numpy.ndarray:
+    """Return one weight for each example: its class's, or 1 where the class is not named, as in Keras.
+
+    Parameters
+    ----------
+    y : array
+        As :func:`as_targets` returns it: class indices, one-hot classes, or zeros and ones.
+
+    Raises
+    ------
+    DataError
+        If targets are no classes, a name is no class of the model's, or a weight is negative, nan or inf.
+    """
+    if not isinstance(class_weight, Mapping):
+        raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")
+    labels = _labels(y, loss, where)  # (N,)
+    classes = outputs[0] if isinstance(loss, CrossEntropyLoss) else None
+    if classes is None:
+        classes = 2 if isinstance(loss, BCEWithLogitsLoss) else int(labels.max(initial=0)) + 1
+    table = numpy.ones(max(classes, int(labels.max(initial=0)) + 1), dtype=dtype)
+    for label, weight in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, (int, numpy.integer)) or not 0 <= label < classes:
+            raise DataError(f"{where}: class_weight names {label!r}, but classes are 0 to {classes - 1}")
+        if not isinstance(weight, (int, float, numpy.number)) or not 0 <= weight < numpy.inf:
+            raise DataError(f"{where}: class_weight[{label}] = {weight!r}; weights must be finite and not negative")
+        table[label] = weight
+    return numpy.where(labels < 0, dtype.type(1), table[numpy.maximum(labels, 0)])  # below 0 is ignored by the loss
+
+
+def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
+    if isinstance(loss, CrossEntropyLoss) and y.dtype.kind == "f" and y.ndim == 2:
+        return y.argmax(axis=1)
+    if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
+        labels = y.reshape(len(y))
+        if labels.dtype.kind != "f" or (labels == numpy.floor(labels)).all():
+            return labels.astype(numpy.int64)
+    raise DataError(
+        f"{where}: class_weight needs one class for each example, but y holds something else (shape {y.shape}, "
+        f"dtype {y.dtype}); give sample_weight instead"
+    )
+
+
+def check_takes_weights(loss: Any, where: str) -> None:
+    """Raise ParameterError if a user's own loss has no place for sample weights."""
+    if isinstance(loss, Loss):
+        return
+    try:
+        inspect.signature(loss.forward).bind(None, None, None)
+    except TypeError as error:
+        raise ParameterError(
+            f"{where}: {type(loss).__name__}.forward takes no sample weights; give it a third argument, or leave out "
+            "sample_weight and class_weight"
+        ) from error
