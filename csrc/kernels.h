@@ -6,11 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The activations, in the order of the tables, and after them functions that have no backward here. */
+/* The activations, in the order of the tables; after them functions that have no backward here, and a backward alone. */
 enum {
     MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU, MINIDL_GELU_TANH,
     MINIDL_SILU, MINIDL_ACTIVATIONS,
-    MINIDL_EXP = MINIDL_ACTIVATIONS, MINIDL_LOG, MINIDL_ERF, MINIDL_FUNCTIONS
+    MINIDL_EXP = MINIDL_ACTIVATIONS, MINIDL_LOG, MINIDL_ERF, MINIDL_FUNCTIONS,
+    MINIDL_DROPOUT = MINIDL_ACTIVATIONS, MINIDL_BACKWARDS
 };
 
 /* An optimiser's settings; each update reads those that it has. */
@@ -20,23 +21,35 @@ typedef struct {
     int nesterov, first_step, decoupled;
 } minidl_settings;
 
+/* Losses of one element at a time. */
+enum { MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY, MINIDL_LOSSES };
+
+/* What cross-entropy needs besides the logits; `weight` has the precision of the logits, or is NULL. */
+typedef struct {
+    const int64_t *labels;
+    int64_t ignore_index;
+    const void *weight;
+    double smoothing;
+} minidl_targets;
+
 #define MINIDL_TABLE(real)                                                                                                  \
     struct {                                                                                                               \
         /* y = f(x); settings are the activation's, two numbers */                                                         \
-        void (*forward[MINIDL_FUNCTIONS])(const real *x, real *y, ptrdiff_t n, const void *settings);                    \
+        void (*forward[MINIDL_FUNCTIONS])(const real *x, real *y, ptrdiff_t n, const void *settings);                      \
         /* dx = dy f'(saved), saved being what the formula's cache holds: y or x */                                        \
-        void (*backward[MINIDL_ACTIVATIONS])(const real *dy, const real *saved, real *dx, ptrdiff_t n,                     \
+        void (*backward[MINIDL_BACKWARDS])(const real *dy, const real *saved, real *dx, ptrdiff_t n,                       \
                                              const void *settings);                                                        \
         /* rows of `length`, each to probabilities, or to their logarithms */                                              \
         void (*softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length);                                         \
         void (*log_softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length);                                     \
         void (*softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length);               \
         void (*log_softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length);           \
-        /* slope = softmax(x) - target, rows of ignore_index zero; returns the sum of the losses; *counted the rows */     \
-        double (*cross_entropy)(const real *x, const int64_t *target, int64_t ignore_index, real *slope, ptrdiff_t rows,   \
-                                ptrdiff_t classes, ptrdiff_t *counted);                                                    \
-        /* slope = 2 (prediction - target); returns the sum of the squares */                                              \
-        double (*squared_error)(const real *prediction, const real *target, real *slope, ptrdiff_t n);                     \
+        double (*cross_entropy)(const real *x, const minidl_targets *targets, ptrdiff_t first, real *slope, real *each,    \
+                                ptrdiff_t rows, ptrdiff_t classes, double *divisor);                                       \
+        double (*losses[MINIDL_LOSSES])(const real *prediction, const real *target, real *slope, real *each, ptrdiff_t n,  \
+                                        double delta);                                                                     \
+        void (*dropout)(const real *x, const float *uniform, const unsigned char *mask, float p, double factor,            \
+                        real *scale, real *y, ptrdiff_t n);                                                                \
         void (*scale)(const real *x, double factor, real *y, ptrdiff_t n);                                                 \
         /* out[j] = (accumulate ? out[j] : 0) + sum over rows of x[i, j] */                                                \
         void (*column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride, int accumulate,        \

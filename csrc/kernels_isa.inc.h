@@ -21,11 +21,14 @@
                     elu_forward##s, gelu_forward##s, gelu_tanh_forward##s, silu_forward##s, exp_forward##s,                \
                     log_forward##s, erf_forward##s},                                                                       \
         .backward = {relu_backward##s, leaky_relu_backward##s, sigmoid_backward##s, tanh_backward##s,                      \
-                     softplus_backward##s, elu_backward##s, gelu_backward##s, gelu_tanh_backward##s, silu_backward##s},    \
+                     softplus_backward##s, elu_backward##s, gelu_backward##s, gelu_tanh_backward##s, silu_backward##s,     \
+                     dropout_backward##s},                                                                                 \
+        .dropout = dropout##s,                                                                                             \
         .softmax = softmax##s, .log_softmax = log_softmax##s, .softmax_backward = softmax_backward##s,                     \
         .log_softmax_backward = log_softmax_backward##s, .cross_entropy = cross_entropy##s,                                \
-        .squared_error = squared_error##s, .scale = scale_all##s, .column_sums = column_sums##s,                         \
-        .sum_of_squares = sum_of_squares##s, .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s, \
+        .losses = {squared_error##s, absolute_error##s, huber##s, binary_cross_entropy##s},                                \
+        .scale = scale_all##s, .column_sums = column_sums##s, .sum_of_squares = sum_of_squares##s,                         \
+        .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s,                                      \
     }
 
 const minidl_kernels TABLE_NAME = {.f32 = ENTRIES(_f32), .f64 = ENTRIES(_f64)};

@@ -20,9 +20,10 @@ cimport numpy as cnp
 
 from minidl.engines import fused as _fused
 # The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
-_activation, _linear, _loss, _softmax, _update = (
-    import_module("minidl.ops." + room) for room in ("activation", "linear", "loss", "softmax", "update")
+_activation, _dropout, _linear, _loss, _softmax, _update = (
+    import_module("minidl.ops." + room) for room in ("activation", "dropout", "linear", "loss", "softmax", "update")
 )
+cdef object _Generator = numpy.random.Generator
 
 cnp.import_array()
 
@@ -58,11 +59,17 @@ cdef extern from "gemm.h" nogil:
 cdef extern from "kernels.h" nogil:
     enum:
         MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU
-        MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF
+        MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF, MINIDL_DROPOUT
+        MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY
     ctypedef struct minidl_settings:
         double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay
         int64_t step
         int nesterov, first_step, decoupled
+    ctypedef struct minidl_targets:
+        const int64_t *labels
+        int64_t ignore_index
+        const void *weight
+        double smoothing
     ctypedef struct minidl_table_f32:
         void (*forward[9])(const float *, float *, ptrdiff_t, const void *)
     ctypedef struct minidl_table_f64:
@@ -86,9 +93,12 @@ cdef extern from "parallel.h" nogil:
     void minidl_softmax(int is_double, int logarithm, const void *x, void *y, ptrdiff_t rows, ptrdiff_t length)
     void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const void *y, void *dx, ptrdiff_t rows,
                                  ptrdiff_t length)
-    double minidl_cross_entropy(int is_double, const void *x, const int64_t *target, int64_t ignore_index, void *slope,
-                                ptrdiff_t rows, ptrdiff_t classes, ptrdiff_t *counted)
-    double minidl_squared_error(int is_double, const void *prediction, const void *target, void *slope, ptrdiff_t n)
+    double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+                                ptrdiff_t rows, ptrdiff_t classes, double *divisor)
+    double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each,
+                       ptrdiff_t n, double delta)
+    void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale,
+                        void *y, ptrdiff_t n)
     void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n)
     void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                             int accumulate, void *out)
@@ -138,6 +148,10 @@ _pool.allocator.calloc = minidl_pool_calloc
 _pool.allocator.realloc = minidl_pool_realloc
 _pool.allocator.free = minidl_pool_free
 cdef object _pool_handler = PyCapsule_New(&_pool, "mem_handler", NULL)
+
+
+cdef enum:
+    SHORT = 4096  # elements, below which letting go of the interpreter's lock and taking it again costs as much as the work
 
 
 cdef inline bint taken(object x) noexcept:
@@ -558,7 +572,7 @@ cdef cnp.ndarray forward(object x, int op, double first=0, double second=0):
     cdef const void *from_ = cnp.PyArray_DATA(source)
     cdef void *to = cnp.PyArray_DATA(y)
     cdef bint double_ = is_double(source)
-    if n < 4096:  # letting go of the lock and taking it again costs as much
+    if n < SHORT:
         minidl_activation(double_, op, from_, to, n, settings)
     else:
         with nogil:
@@ -579,7 +593,7 @@ cdef cnp.ndarray backward(object dy, object saved, int op, double first=0, doubl
     cdef const void *s = cnp.PyArray_DATA(kept)
     cdef void *to = cnp.PyArray_DATA(dx)
     cdef bint double_ = is_double(kept)
-    if n < 4096:
+    if n < SHORT:
         minidl_activation_backward(double_, op, g, s, to, n, settings)
     else:
         with nogil:
@@ -822,33 +836,65 @@ cdef object _scalar(double value, cnp.ndarray like):
     return _float64(value) if is_double(like) else _float32(value)
 
 
-def mse_loss(prediction, target, reduction="mean"):
-    """See ``minidl.ops.loss.mse_loss``. Loss and slope in one pass; ``"none"`` goes to the formula."""
-    cdef double factor, total
-    cdef ptrdiff_t n
+cdef object _pointwise(int op, object prediction, object target, object reduction, double delta=0):
+    """Return a loss of one element at a time and its cache, or None where the formula must do it."""
     if not (taken(prediction) and taken(target)):
-        return _loss.mse_loss(prediction, target, reduction)
-    cdef cnp.ndarray p = prediction, t = target
-    n = cnp.PyArray_SIZE(p)
+        return None
+    cdef cnp.ndarray p = prediction, t = target, each = None
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
+    cdef double factor = 1.0, total
     if n == 0 or cnp.PyArray_TYPE(p) != cnp.PyArray_TYPE(t) or not _aligned(p, t):
-        return _loss.mse_loss(prediction, target, reduction)
+        return None
     if reduction == "mean":
         factor = 1.0 / n
-    elif reduction == "sum":
-        factor = 1.0
-    elif reduction == "half_sum":
+    elif reduction == "half_sum" and op == MINIDL_SQUARED_ERROR:
         factor = 0.5
-    else:
-        return _loss.mse_loss(prediction, target, reduction)
+    elif not (reduction == "sum" or reduction == "none"):
+        return None
     p, t = dense(p), dense(t)
     cdef cnp.ndarray slope = fresh_like(p)
     cdef const void *p_data = cnp.PyArray_DATA(p)
     cdef const void *t_data = cnp.PyArray_DATA(t)
     cdef void *s_data = cnp.PyArray_DATA(slope)
+    cdef void *e_data = NULL
     cdef bint double_ = is_double(p)
-    with nogil:
-        total = minidl_squared_error(double_, p_data, t_data, s_data, n)
-    return _scalar(total * factor, p), (slope, factor)
+    if reduction == "none":
+        each = fresh_like(p)
+        e_data = cnp.PyArray_DATA(each)
+    if n < SHORT:
+        total = minidl_loss(double_, op, p_data, t_data, s_data, e_data, n, delta)
+    else:
+        with nogil:
+            total = minidl_loss(double_, op, p_data, t_data, s_data, e_data, n, delta)
+    return (_scalar(total * factor, p) if each is None else each), (slope, factor)
+
+
+def mse_loss(prediction, target, reduction="mean"):
+    """See ``minidl.ops.loss.mse_loss``. Loss and slope in one pass."""
+    found = _pointwise(MINIDL_SQUARED_ERROR, prediction, target, reduction)
+    return found if found is not None else _loss.mse_loss(prediction, target, reduction)
+
+
+def l1_loss(prediction, target, reduction="mean"):
+    """See ``minidl.ops.loss.l1_loss``. Loss and slope in one pass."""
+    found = _pointwise(MINIDL_ABSOLUTE_ERROR, prediction, target, reduction)
+    return found if found is not None else _loss.l1_loss(prediction, target, reduction)
+
+
+def huber_loss(prediction, target, delta=1.0, reduction="mean"):
+    """See ``minidl.ops.loss.huber_loss``. Loss and slope in one pass."""
+    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if delta > 0 else None
+    return found if found is not None else _loss.huber_loss(prediction, target, delta, reduction)
+
+
+def binary_cross_entropy_with_logits(logits, target, weight=None, pos_weight=None, reduction="mean"):
+    """See ``minidl.ops.loss.binary_cross_entropy_with_logits``. Loss and slope in one pass; weighted, the formula."""
+    found = None
+    if weight is None and pos_weight is None:
+        found = _pointwise(MINIDL_BINARY_CROSS_ENTROPY, logits, target, reduction)
+    if found is not None:
+        return found
+    return _loss.binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction)
 
 
 cdef bint _aligned(cnp.ndarray p, cnp.ndarray t):
@@ -884,43 +930,123 @@ def mse_loss_backward(dloss, cache):
     return dx if dx is not None else _loss.mse_loss_backward(dloss, cache)
 
 
-def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
-    """See ``minidl.ops.loss.cross_entropy``. Rows of logits with class indices; all else goes to the formula."""
-    if (weight is not None or label_smoothing != 0 or not (reduction == "mean" or reduction == "sum")
-            or not (taken(logits) and cnp.PyArray_CheckExact(target))):
-        return _loss.cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
-    cdef cnp.ndarray x = logits, t = target
+def l1_loss_backward(dloss, cache):
+    """See ``minidl.ops.loss.l1_loss_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _loss.l1_loss_backward(dloss, cache)
+
+
+def huber_loss_backward(dloss, cache):
+    """See ``minidl.ops.loss.huber_loss_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _loss.huber_loss_backward(dloss, cache)
+
+
+def binary_cross_entropy_with_logits_backward(dloss, cache):
+    """See ``minidl.ops.loss.binary_cross_entropy_with_logits_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _loss.binary_cross_entropy_with_logits_backward(dloss, cache)
+
+
+cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, double smoothing,
+                           object reduction):
+    """Return the loss of rows of logits with class indices and its cache, or None where the formula must do it."""
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and 0 <= smoothing <= 1):
+        return None
+    cdef cnp.ndarray x = logits, t = target, each = None
+    cdef int kind = cnp.PyArray_TYPE(t)
     if (cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_NDIM(t) != 1 or cnp.PyArray_SIZE(x) == 0
-            or cnp.PyArray_DIMS(x)[0] != cnp.PyArray_DIMS(t)[0] or not cnp.PyTypeNum_ISINTEGER(cnp.PyArray_TYPE(t))
-            or cnp.PyArray_TYPE(t) == cnp.NPY_UINT64):
-        return _loss.cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
+            or cnp.PyArray_DIMS(x)[0] != cnp.PyArray_DIMS(t)[0] or not cnp.PyTypeNum_ISINTEGER(kind)
+            or kind == cnp.NPY_UINT64 or not (reduction == "mean" or reduction == "sum" or reduction == "none")):
+        return None
+    cdef ptrdiff_t rows = cnp.PyArray_DIMS(x)[0], classes = cnp.PyArray_DIMS(x)[1], row
+    cdef minidl_targets targets
+    targets.weight, targets.smoothing, targets.ignore_index = NULL, smoothing, ignore_index
+    if weight is not None:
+        if not (taken(weight) and cnp.PyArray_TYPE(<cnp.ndarray>weight) == cnp.PyArray_TYPE(x)
+                and cnp.PyArray_NDIM(<cnp.ndarray>weight) == 1 and cnp.PyArray_DIMS(<cnp.ndarray>weight)[0] == classes):
+            return None
+        weight = dense(weight)
+        targets.weight = cnp.PyArray_DATA(<cnp.ndarray>weight)
     x = dense(x)
-    if cnp.PyArray_TYPE(t) != cnp.NPY_INT64 or not PyArray_ISBEHAVED_RO(t):
+    if kind != cnp.NPY_INT64 or not PyArray_ISBEHAVED_RO(t):
         t = t.astype(numpy.int64)
     t = dense(t)
-    cdef ptrdiff_t rows = cnp.PyArray_DIMS(x)[0], classes = cnp.PyArray_DIMS(x)[1], counted, row
-    cdef const int64_t *labels = <const int64_t *>cnp.PyArray_DATA(t)
-    cdef int64_t ignored = ignore_index
+    targets.labels = <const int64_t *>cnp.PyArray_DATA(t)
     for row in range(rows):
-        if not (0 <= labels[row] < classes or labels[row] == ignored):
-            return _loss.cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
+        if not (0 <= targets.labels[row] < classes or targets.labels[row] == targets.ignore_index):
+            return None
     cdef cnp.ndarray slope = fresh_like(x)
     cdef const void *x_data = cnp.PyArray_DATA(x)
     cdef void *s_data = cnp.PyArray_DATA(slope)
+    cdef void *e_data = NULL
     cdef bint double_ = is_double(x)
-    cdef double total
+    cdef double total, divisor
+    if reduction == "none":
+        each = fresh(1, cnp.PyArray_DIMS(t), cnp.PyArray_TYPE(x))
+        e_data = cnp.PyArray_DATA(each)
     with nogil:
-        total = minidl_cross_entropy(double_, x_data, labels, ignored, s_data, rows, classes, &counted)
+        total = minidl_cross_entropy(double_, x_data, &targets, s_data, e_data, rows, classes, &divisor)
+    if each is not None:
+        return each, (slope, 1.0, 1)
     if reduction == "sum":
         return _scalar(total, x), (slope, 1.0, 1)
-    s = 1.0 / counted if counted else float("nan")
-    return _scalar(total * s if counted else s, x), (slope, s, 1)
+    s = 1.0 / divisor if divisor else float("nan")
+    return _scalar(total * s, x), (slope, s, 1)
+
+
+def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothing=0.0, reduction="mean"):
+    """See ``minidl.ops.loss.cross_entropy``. Loss and slope of rows of logits with class indices in one pass.
+
+    Probabilities as targets, and classes on an axis before others, go to the formula.
+    """
+    found = _cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
+    if found is not None:
+        return found
+    return _loss.cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
 
 
 def cross_entropy_backward(dloss, cache):
     """See ``minidl.ops.loss.cross_entropy_backward``."""
     dx = _scaled(dloss, cache)
     return dx if dx is not None else _loss.cross_entropy_backward(dloss, cache)
+
+
+# Dropout --------------------------------------------------------------------------------------------------------------
+
+
+def dropout(x, p=0.5, random=None):
+    """See ``minidl.ops.dropout.dropout``. Mask and product in one pass, after the generator's numbers."""
+    if not (taken(x) and type(p) is float and 0 <= p <= 1):
+        return _dropout.dropout(x, p, random)
+    cdef cnp.ndarray source = dense(x), numbers
+    cdef const void *uniform = NULL
+    cdef const void *mask = NULL
+    if isinstance(random, _Generator):
+        numbers = dense(random.random(x.shape, dtype=_float32))
+        uniform = cnp.PyArray_DATA(numbers)
+    elif (cnp.PyArray_CheckExact(random) and cnp.PyArray_TYPE(<cnp.ndarray>random) == cnp.NPY_BOOL
+            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>random, source)):
+        numbers = dense(random)
+        mask = cnp.PyArray_DATA(numbers)
+    else:
+        return _dropout.dropout(x, p, random)
+    cdef cnp.ndarray scale = fresh_like(source), y = fresh_like(source)
+    cdef const void *from_ = cnp.PyArray_DATA(source)
+    cdef void *scale_data = cnp.PyArray_DATA(scale)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(source)
+    cdef bint double_ = is_double(source)
+    cdef double probability = p
+    with nogil:
+        minidl_dropout(double_, from_, <const float *>uniform, mask, probability, scale_data, to, n)
+    return y, (scale,)
+
+
+def dropout_backward(dy, cache):
+    """See ``minidl.ops.dropout.dropout_backward``."""
+    dx = backward(dy, cache[0], MINIDL_DROPOUT)
+    return dx if dx is not None else _dropout.dropout_backward(dy, cache)
 
 
 # Optimiser updates ----------------------------------------------------------------------------------------------------

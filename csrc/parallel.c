@@ -23,17 +23,16 @@ struct job {
     ptrdiff_t items, unit; /* parts begin at multiples of unit */
     int parts;
     int op, flag;
-    const void *x, *z;
-    void *y;
+    const void *x, *z, *mask;
+    void *y, *each;
     ptrdiff_t length, stride;
     double number;
     double settings[2];
-    const int64_t *labels;
-    int64_t ignored;
+    const minidl_targets *targets;
     void *const *arrays;
     const minidl_settings *update;
     double sums[MOST_PARTS];
-    ptrdiff_t counts[MOST_PARTS];
+    double divisors[MOST_PARTS];
 };
 
 static ptrdiff_t begin(const job *j, int part) {
@@ -104,7 +103,7 @@ void minidl_activation_backward(int is_double, int op, const void *dy, const voi
     job j;
     j.body = EITHER(activation_backward), j.op = op, j.x = dy, j.z = saved, j.y = dx;
     j.settings[0] = settings[0], j.settings[1] = settings[1];
-    run(&j, n, op == MINIDL_SIGMOID || op == MINIDL_TANH ? CHEAP : grain_of(op), LINE);
+    run(&j, n, op == MINIDL_SIGMOID || op == MINIDL_TANH || op == MINIDL_DROPOUT ? CHEAP : grain_of(op), LINE);
 }
 
 static ptrdiff_t rows_worth(ptrdiff_t length) { return length > DEAR ? 1 : DEAR / (length > 0 ? length : 1) + 1; }
@@ -138,29 +137,49 @@ void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const
 }
 
 BODY(cross_entropy, {
-    j->sums[part] = table->cross_entropy((const real *)j->x + from * j->length, j->labels + from, j->ignored,
-                                         (real *)j->y + from * j->length, to - from, j->length, &j->counts[part]);
+    real *const each = j->each;
+    j->sums[part] = table->cross_entropy((const real *)j->x + from * j->length, j->targets, from,
+                                         (real *)j->y + from * j->length, each == NULL ? NULL : each + from, to - from,
+                                         j->length, &j->divisors[part]);
 })
 
-double minidl_cross_entropy(int is_double, const void *x, const int64_t *target, int64_t ignore_index, void *slope,
-                            ptrdiff_t rows, ptrdiff_t classes, ptrdiff_t *counted) {
+double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+                            ptrdiff_t rows, ptrdiff_t classes, double *divisor) {
     job j;
-    j.body = EITHER(cross_entropy), j.x = x, j.labels = target, j.ignored = ignore_index, j.y = slope, j.length = classes;
+    j.body = EITHER(cross_entropy), j.x = x, j.targets = targets, j.y = slope, j.each = each, j.length = classes;
     run(&j, rows, rows_worth(classes), 1);
-    *counted = 0;
-    for (int part = 0; part < j.parts; part++) *counted += j.counts[part];
+    *divisor = 0;
+    for (int part = 0; part < j.parts; part++) *divisor += j.divisors[part];
     return sum_of(&j);
 }
 
-BODY(squared_error, {
-    j->sums[part] = table->squared_error((const real *)j->x + from, (const real *)j->z + from, (real *)j->y + from, to - from);
+BODY(loss, {
+    real *const each = j->each;
+    j->sums[part] = table->losses[j->op]((const real *)j->x + from, (const real *)j->z + from, (real *)j->y + from,
+                                         each == NULL ? NULL : each + from, to - from, j->number);
 })
 
-double minidl_squared_error(int is_double, const void *prediction, const void *target, void *slope, ptrdiff_t n) {
+double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
+                   double delta) {
     job j;
-    j.body = EITHER(squared_error), j.x = prediction, j.z = target, j.y = slope;
-    run(&j, n, CHEAP, LINE);
+    j.body = EITHER(loss), j.op = op, j.x = prediction, j.z = target, j.y = slope, j.each = each, j.number = delta;
+    run(&j, n, op == MINIDL_BINARY_CROSS_ENTROPY ? DEAR : CHEAP, LINE);
     return sum_of(&j);
+}
+
+BODY(dropout, {
+    const float *const uniform = j->z;
+    const unsigned char *const mask = j->mask;
+    table->dropout((const real *)j->x + from, uniform == NULL ? NULL : uniform + from, mask == NULL ? NULL : mask + from,
+                   (float)j->settings[0], j->settings[1], (real *)j->each + from, (real *)j->y + from, to - from);
+})
+
+void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale, void *y,
+                    ptrdiff_t n) {
+    job j;
+    j.body = EITHER(dropout), j.x = x, j.z = uniform, j.mask = mask, j.each = scale, j.y = y;
+    j.settings[0] = p, j.settings[1] = p < 1 ? 1 / (1 - p) : 0;
+    run(&j, n, CHEAP, LINE);
 }
 
 BODY(scale, { table->scale((const real *)j->x + from, j->number, (real *)j->y + from, to - from); })

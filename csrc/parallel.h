@@ -20,9 +20,14 @@ void minidl_activation_backward(int is_double, int op, const void *dy, const voi
 void minidl_softmax(int is_double, int logarithm, const void *x, void *y, ptrdiff_t rows, ptrdiff_t length);
 void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const void *y, void *dx, ptrdiff_t rows,
                              ptrdiff_t length);
-double minidl_cross_entropy(int is_double, const void *x, const int64_t *target, int64_t ignore_index, void *slope,
-                            ptrdiff_t rows, ptrdiff_t classes, ptrdiff_t *counted);
-double minidl_squared_error(int is_double, const void *prediction, const void *target, void *slope, ptrdiff_t n);
+/* Sums of losses; `each`, if not NULL, takes every row's or element's. */
+double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+                            ptrdiff_t rows, ptrdiff_t classes, double *divisor);
+double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
+                   double delta);
+/* One of `uniform` and `mask` is NULL. */
+void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale, void *y,
+                    ptrdiff_t n);
 void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n);
 void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                         int accumulate, void *out);

@@ -3,12 +3,9 @@
 #endif
 #include "threads.h"
 
-static int wanted = 1;
-
-void minidl_set_threads(int count) { wanted = count < 1 ? 1 : count; }
-
 #if defined(_WIN32) || defined(__STDC_NO_ATOMICS__)
 
+void minidl_set_threads(int count) { (void)count; }
 int minidl_has_threads(void) { return 0; }
 int minidl_get_threads(void) { return 1; }
 
@@ -25,6 +22,9 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
 #include <stdint.h>
 #include <time.h>
 
+static _Atomic int wanted = 1;
+
+void minidl_set_threads(int count) { wanted = count < 1 ? 1 : count; }
 int minidl_has_threads(void) { return 1; }
 int minidl_get_threads(void) { return wanted; }
 
@@ -126,11 +126,12 @@ static void have_workers(int count) {
 }
 
 void minidl_in_parts(int parts, minidl_task task, void *context) {
-    if (parts == 1 || wanted == 1 || pthread_mutex_trylock(&in_use) != 0) {
+    const int threads = wanted;
+    if (parts == 1 || threads == 1 || pthread_mutex_trylock(&in_use) != 0) {
         for (int part = 0; part < parts; part++) task(context, part);
         return;
     }
-    const int helpers = (parts < wanted ? parts : wanted) - 1;
+    const int helpers = (parts < threads ? parts : threads) - 1;
     have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
     atomic_store(&job_parts, 0); /* a worker that still looks at the last job finds nothing to take */
     atomic_store(&job_task, task);

@@ -39,7 +39,19 @@ def run(code, **environment):
 
 def test_every_hot_op_has_a_kernel():
     coverage = native.coverage()
-    for op in (*ACTIVATIONS, "matmul", "linear", "softmax", "log_softmax", "mse_loss", "cross_entropy"):
+    for op in (
+        *ACTIVATIONS,
+        "matmul",
+        "linear",
+        "softmax",
+        "log_softmax",
+        "mse_loss",
+        "l1_loss",
+        "huber_loss",
+        "binary_cross_entropy_with_logits",
+        "cross_entropy",
+        "dropout",
+    ):
         assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
     for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
         assert coverage[op] == "kernel"

@@ -1,0 +1,132 @@
+"""Losses and dropout of the native engine beside the formulas: every option, odd sizes, awkward layouts."""
+
+import numpy
+import pytest
+
+from minidl import engines
+
+if not engines.engines()["native"]:
+    pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
+
+native, formulas = engines.get("native"), engines.get("numpy")
+TOLERANCE = {"float32": 3e-6, "float64": 1e-14}
+POINTWISE = ("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+
+
+@pytest.fixture
+def random():
+    return numpy.random.default_rng(0)
+
+
+def agree(op, arguments, keywords, dtype, upstream=1.0):
+    own, own_cache = getattr(native, op)(*arguments, **keywords)
+    expected, cache = getattr(formulas, op)(*arguments, **keywords)
+    assert numpy.asarray(own).dtype == expected.dtype
+    assert type(own) is type(expected)
+    close = {"rtol": TOLERANCE[dtype] * 10, "atol": TOLERANCE[dtype]}
+    numpy.testing.assert_allclose(own, expected, **close)
+    if keywords.get("reduction") == "none":
+        upstream = numpy.linspace(-1, 1, expected.size).astype(dtype).reshape(expected.shape)
+    own_slope = getattr(native, f"{op}_backward")(upstream, own_cache)
+    slope = getattr(formulas, f"{op}_backward")(upstream, cache)
+    assert own_slope.dtype == slope.dtype
+    numpy.testing.assert_allclose(own_slope, slope, **close)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("op", POINTWISE)
+@pytest.mark.parametrize("shape", [(1,), (7,), (16,), (5, 13), (3, 4, 11)])
+def test_pointwise(op, reduction, shape, dtype, random):
+    prediction = (random.normal(size=shape) * 2).astype(dtype)
+    target = random.uniform(size=shape).astype(dtype)
+    agree(op, (prediction, target), {"reduction": reduction}, dtype)
+
+
+@pytest.mark.parametrize("op", POINTWISE)
+def test_pointwise_targets_as_a_column_and_strided(op, random):
+    prediction = random.normal(size=(9, 1))
+    agree(op, (prediction, random.uniform(size=9)), {}, "float64")
+    agree(op, (numpy.repeat(prediction, 3, axis=0)[::3], random.uniform(size=(1, 9)).T), {}, "float64")
+
+
+@pytest.mark.parametrize("op", POINTWISE)
+def test_pointwise_special_values(op):
+    values = numpy.array([numpy.inf, -numpy.inf, numpy.nan, 0.0, 100.0, -100.0], dtype=numpy.float32)
+    with numpy.errstate(all="ignore"):
+        for target in (0.0, 0.5, 1.0):
+            agree(op, (values, numpy.full_like(values, target)), {"reduction": "none"}, "float32")
+
+
+@pytest.mark.parametrize("delta", [0.3, 1.0, 5.0])
+def test_huber(delta, random):
+    agree("huber_loss", (random.normal(size=50) * 3, random.normal(size=50), delta), {}, "float64")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("rows", "classes"), [(1, 1), (3, 2), (6, 10), (4, 16), (5, 37), (2, 1000)])
+def test_cross_entropy(rows, classes, weighted, smoothing, reduction, dtype, random):
+    logits = (random.normal(size=(rows, classes)) * 5).astype(dtype)
+    target = random.integers(0, classes, rows)
+    weight = random.uniform(0.1, 2, classes).astype(dtype) if weighted else None
+    keywords = {"weight": weight, "label_smoothing": smoothing, "reduction": reduction}
+    agree("cross_entropy", (logits, target), keywords, dtype)
+    if rows > 1:
+        target[1] = -100
+        agree("cross_entropy", (logits, target), keywords, dtype)
+    agree("cross_entropy", (numpy.asfortranarray(logits), target.astype(numpy.int32)), keywords, dtype)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_with_classes_that_cannot_be(smoothing, random):
+    logits, target = random.normal(size=(4, 5)), numpy.array([0, 1, 2, 3])
+    logits[:, 4] = -numpy.inf
+    weight = numpy.array([1.0, 2.0, 3.0, 4.0, 0.0])
+    with numpy.errstate(all="ignore"):
+        agree("cross_entropy", (logits, target), {"weight": weight, "label_smoothing": smoothing}, "float64")
+        agree("cross_entropy", (logits, target), {"label_smoothing": smoothing}, "float64")
+
+
+def test_cross_entropy_of_ignored_rows_only():
+    loss, (slope, s, axis) = native.cross_entropy(numpy.ones((2, 3)), numpy.array([-100, -100]))
+    assert numpy.isnan(loss)
+    assert numpy.isnan(s)
+    assert axis == 1
+    numpy.testing.assert_array_equal(slope, 0)
+
+
+def test_cross_entropy_with_probabilities(random):
+    probabilities = random.dirichlet(numpy.ones(5), 4)
+    agree("cross_entropy", (random.normal(size=(4, 5)), probabilities), {"label_smoothing": 0.1}, "float64")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_dropout_draws_what_the_formula_draws(p, dtype, random):
+    x = random.normal(size=(17, 9)).astype(dtype)
+    for layout in (x, numpy.asfortranarray(x)):
+        y, (scale,) = native.dropout(layout, p, numpy.random.default_rng(5))
+        expected, (expected_scale,) = formulas.dropout(layout, p, numpy.random.default_rng(5))
+        numpy.testing.assert_array_equal(y, expected)
+        numpy.testing.assert_array_equal(scale, expected_scale)
+        numpy.testing.assert_array_equal(native.dropout_backward(x, (scale,)), x * scale)
+
+
+def test_dropout_with_a_mask(random):
+    x, mask = random.normal(size=(6, 7)), random.random((6, 7)) < 0.5
+    for keep in (mask, numpy.asfortranarray(mask)):
+        numpy.testing.assert_array_equal(native.dropout(x, 0.25, keep)[0], formulas.dropout(x, 0.25, keep)[0])
+
+
+def test_dropout_is_refused_as_by_the_formula(random):
+    for arguments in ((random.normal(size=3), 1.5, random), (random.normal(size=3), 0.5, None), ([1.0], 0.5, random),
+                      (random.normal(size=3), 0.5, numpy.ones(4, dtype=bool))):  # fmt: skip
+        raised = []
+        for engine in (native, formulas):
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is compared
+                engine.dropout(*arguments)
+            raised.append((type(caught.value), str(caught.value)))
+        assert raised[0] == raised[1]
