@@ -76,6 +76,7 @@ def erf(x: Array) -> Array:
 
     Examples
     --------
+    >>> import numpy
     >>> erf(numpy.array([0.0, 1.0, -numpy.inf])).round(6)
     array([ 0.      ,  0.842701, -1.      ])
     """
@@ -104,6 +105,7 @@ def normal(x: Array) -> tuple[Array, Array]:
 
     Examples
     --------
+    >>> import numpy
     >>> distribution, density = normal(numpy.array([-numpy.inf, 0.0, 1.0]))
     >>> distribution.round(6)
     array([0.      , 0.5     , 0.841345])
