@@ -179,7 +179,7 @@ class Chain(Layer):
                 return
             try:
                 layer.build(shape)
-                shape = layer.output_shape(shape)
+                shape = layer.output_shape(shape) if _tells_shape(layer) else None
             except MinidlError as error:
                 raise error.at(self._place(index))  # noqa: B904
         self._adopt_if_built()
@@ -227,3 +227,12 @@ class Chain(Layer):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self._layers))})"
+
+
+def _tells_shape(layer: Any) -> bool:
+    """Whether a layer says what shape it gives; somebody's own may not, and then only an example that passes shows it."""
+    if isinstance(layer, Chain):
+        return all(map(_tells_shape, layer.layers))
+    if not isinstance(layer, Layer):
+        return False
+    return type(layer).output_shape is not Layer.output_shape or type(layer).__module__.startswith("minidl.")

@@ -222,18 +222,21 @@ class TestFit:
         assert {p.dtype for p in model.parameters()} == {numpy.dtype("float64")}
         assert model.predict(line[0]).dtype == "float64"
 
-    def test_a_users_own_layers_hide_the_shapes(self, line):
-        class Halve:
+    @pytest.mark.parametrize("base", [object, dl.Layer])
+    @pytest.mark.parametrize("nested", [False, True])
+    def test_a_users_own_layers_hide_the_shapes(self, base, nested, line):
+        class Halve(base):
             def forward(self, x):
                 return x[:, :2]
 
             def backward(self, dy):
                 return numpy.concatenate([dy, 0 * dy], axis=1)
 
-        model = dl.Sequential(dl.Linear(1, 4), Halve(), dl.Dense(1))
+        halve = dl.Sequential(Halve(), dl.Tanh()) if nested else Halve()
+        model = dl.Sequential(dl.Linear(1, 4), halve, dl.Dense(3), dl.Linear(3, 1))
         model.compile("adam", "mse")
         losses = model.fit(*line, epochs=20).history["loss"]
-        assert model[2].weight.shape == (1, 2)
+        assert model[2].weight.shape == (3, 2)
         assert losses[-1] < losses[0]
 
 
