@@ -80,11 +80,12 @@ MINIDL_INLINE VEC REAL(log_of_one_plus)(VEC e) {
     return MADD(POLYNOMIAL(ATANH, square), square * twice, twice);
 }
 
-/* e / (1 + e) or 1 / (1 + e), e = exp(-|x|): nothing overflows, and small results keep all digits. */
+/* With e = exp(-|x|), which cannot overflow, and q = e / (1 + e): sigmoid(-|x|) = q, written e - e q because the error of the
+ * quotient then counts only by a fraction, and sigmoid(|x|) = 1 - q. */
 MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
     const VEC e = REAL(decay)(-REAL(absolute)(x));
-    const VEC sum = SPLAT(1) + e;
-    return REAL(quotient)(SELECT(LESS(x, SPLAT(0)), e, SPLAT(1)), sum, e - (sum - SPLAT(1)));
+    const VEC q = e / (SPLAT(1) + e);
+    return SELECT(LESS(x, SPLAT(0)), MADD(-e, q, e), SPLAT(1) - q);
 }
 
 /* With m = exp(-2 |x|) - 1: tanh |x| = -m / (2 + m). */
