@@ -1,0 +1,79 @@
+"""``minidl bench``: time a training step on each engine."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy
+
+import minidl
+from minidl import engines, layers, models
+from minidl.cli.arguments import whole
+
+__all__ = ["add_arguments", "run", "step_times"]
+
+MODELS = ([1, 1], [2, 16, 16, 1], [64, 128, 64, 10], [784, 512, 256, 10])
+ROUNDS = 9
+SECONDS = 0.02
+"""How long one engine's turn lasts."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be varied."""
+    parser.add_argument("--batch-size", type=whole, default=128)
+    parser.add_argument("--threads", type=whole, help="threads of the native engine (all processors unless given)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table: a row for each model, a column for each engine."""
+    if args.threads is not None:
+        engines.set_num_threads(args.threads)
+    names = [name for name, status in engines.engines().items() if status.available]
+    print("milliseconds per training step (forward, loss, backward, Adam), the best of many, engines taking turns")
+    print(f"batch {args.batch_size}, {engines.get_num_threads()} threads in the native engine")
+    print("perceptron".ljust(18) + "".join(name.rjust(12) for name in names))
+    for sizes in MODELS:
+        times = step_times(sizes, args.batch_size)
+        print("-".join(map(str, sizes)).ljust(18) + "".join(f"{times[name]:12.4f}" for name in names))
+    print("beside PyTorch and JAX: python benchmarks/board.py --against torch,jax, in the source repository")
+    return 0
+
+
+def step_times(sizes: list[int], batch_size: int) -> dict[str, float]:
+    """Return the best time of a training step in milliseconds, for each engine that can be used here."""
+    steps = {name: _step(sizes, batch_size, name) for name, status in engines.engines().items() if status.available}
+    best = dict.fromkeys(steps, float("inf"))
+    for _ in range(ROUNDS):
+        for name, step in steps.items():
+            with engines.use(name) as engine:
+                count, start = 0, time.perf_counter()
+                while count == 0 or time.perf_counter() - start < SECONDS:
+                    step()
+                    count += 1
+                engine.synchronize()
+                best[name] = min(best[name], (time.perf_counter() - start) / count * 1e3)
+    return best
+
+
+def _step(sizes: list[int], batch_size: int, name: str) -> Callable[[], None]:
+    """Return one training step on an engine: a classifier, or with a single output a regression."""
+    random = numpy.random.default_rng(0)
+    with engines.use(name) as engine:
+        model = models.mlp(sizes)
+        optimizer = minidl.Adam(model.parameters())
+        x = engine.asarray(random.normal(size=(batch_size, sizes[0])).astype("float32"))
+        loss: layers.Loss
+        if sizes[-1] == 1:
+            loss, y = layers.MSELoss(), engine.asarray(random.normal(size=(batch_size, 1)).astype("float32"))
+        else:
+            loss, y = layers.CrossEntropyLoss(), engine.asarray(random.integers(0, sizes[-1], batch_size))
+
+    def step() -> None:
+        loss.forward(model.forward(x), y)
+        model.backward(loss.backward(), input_gradient=False)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step

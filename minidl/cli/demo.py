@@ -1,0 +1,84 @@
+"""``minidl demo``: check the gradients and learn to read handwritten digits."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import minidl
+from minidl import data, engines, metrics, models, testing, training
+from minidl.cli.arguments import whole
+from minidl.cli.bench import step_times
+from minidl.cli.tables import confusion
+
+__all__ = ["add_arguments", "run"]
+
+SIZES = [64, 128, 64, 10]
+BATCH = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what may be varied."""
+    parser.add_argument("--epochs", type=whole, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the main job: engines, gradients, a training, its result, and what a step costs."""
+    started = time.perf_counter()
+    print("1. Engines: who can compute here")
+    for status in engines.engines().values():
+        print(f"   {status}")
+    print("\n2. Every gradient, checked against differences of the function itself")
+    _check_gradients()
+    print("\n3. Learning to read: 1,797 handwritten digits of 8x8 pixels, a fifth held out")
+    _learn(args.epochs, args.seed)
+    print(f"\n4. Milliseconds per training step of this model, batch {BATCH}")
+    for name, milliseconds in step_times(SIZES, BATCH).items():
+        print(f"   {name:8s}{milliseconds:8.4f}")
+    print(f"\nDone in {time.perf_counter() - started:.1f} s. Next:")
+    print("   read a formula      python -c 'import minidl; help(minidl.ops.softmax)'")
+    print("   check your layer    minidl gradcheck path/to/file.py:MyLayer --shape 4,3")
+    print("   train on your data  minidl train --data FILE.csv --target COLUMN")
+    print("   and the README, which links to every room of the code")
+    return 0
+
+
+def _check_gradients() -> None:
+    for name, status in engines.engines().items():
+        if status.available:
+            report = testing.check_catalogue(name, short=True).check()
+            print(f"   {name}: {len(report.table)} comparisons, largest relative error {report.max_error:.1e}")
+
+
+def _learn(epochs: int, seed: int) -> None:
+    minidl.seed(seed)
+    x, y = data.digits(flat=True)
+    x_train, x_test, y_train, y_test = data.train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
+    model = models.mlp(SIZES, dropout=0.2)
+    print("   " + str(model.summary()).replace("\n", "\n   "))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    line = _Line(epochs)
+    model.fit(x_train, y_train, BATCH, epochs, verbose=0, callbacks=[line], validation_data=(x_test, y_test))
+    prediction = model.predict(x_test).argmax(axis=1)
+    print(f"\n   accuracy on {len(y_test)} digits never seen: {metrics.accuracy(y_test, prediction):.1%}")
+    print("   " + confusion(y_test, prediction, "0123456789").replace("\n", "\n   "))
+
+
+class _Line(training.Callback):
+    """The demo's own progress line: it moves on a terminal, and says where it is now and then in a file."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.live = epochs, sys.stdout.isatty()
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        done = epoch + 1
+        if not (self.live or done % 10 == 0 or done == self.epochs):
+            return
+        left = (time.perf_counter() - self.started) / done * (self.epochs - done)
+        bar = ("#" * (20 * done // self.epochs)).ljust(20, ".")
+        text = f"   [{bar}] epoch {done}/{self.epochs}  loss {logs['loss']:.4f}  held out {logs['val_accuracy']:.1%}"
+        text += f"  {left:.1f} s left"
+        print(("\r" if self.live else "") + text, end="" if self.live and done < self.epochs else "\n", flush=True)

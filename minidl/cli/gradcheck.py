@@ -1,0 +1,41 @@
+"""``minidl gradcheck``: check the gradients of the ops, or of a layer of your own."""
+
+from __future__ import annotations
+
+import argparse
+
+from minidl import testing
+from minidl.cli.arguments import add_engine, chosen_engine, sizes
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is checked, and how."""
+    parser.add_argument(
+        "what", nargs="*", help="ops by name (all unless given), or path/to/file.py:MyLayer, or 'file.py:MyLayer(3, 2)'"
+    )
+    add_engine(parser)
+    parser.add_argument("--shape", help="shape of the input for a layer of your own, batch axis first, such as 4,3")
+    parser.add_argument("--seed", type=int, default=0, help="of the input for a layer of your own")
+    parser.add_argument("--short", action="store_true", help="one small case of each op")
+    parser.add_argument("--all", action="store_true", help="show every comparison, not only each op's worst")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table of comparisons for each; return 1 if a gradient is wrong."""
+    own = [what for what in args.what if ".py" in what]
+    ops = [what for what in args.what if ".py" not in what]
+    shape = None if args.shape is None else sizes(args.shape, "--shape")
+    fine = True
+    with chosen_engine(args) as engine:
+        for what in own:
+            report = testing.check_object(what, shape, seed=args.seed)
+            print(report)
+            fine = fine and report.ok
+        if ops or not own:
+            report = testing.check_catalogue(engine, ops or None, short=args.short)
+            print(report if args.all else report.worst())
+            print(f"{len(report.table)} comparisons on the {engine.name} engine")
+            fine = fine and report.ok
+    return 0 if fine else 1

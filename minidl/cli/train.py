@@ -1,0 +1,182 @@
+"""``minidl train``: train a perceptron on the digits or on a CSV file of your own."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+
+import minidl
+from minidl import data, metrics, models, optim, weights
+from minidl.cli.arguments import add_engine, chosen_engine, share, sizes, whole
+from minidl.cli.tables import confusion
+from minidl.errors import DataError, MissingDependencyError
+
+__all__ = ["add_arguments", "fold_scales", "run"]
+
+TARGET_TYPES = {"auto": "auto", "classification": "class", "regression": "number"}
+FEW = 20
+"""Whole numbers are taken for classes if there are at most so many of them, and ten examples of each on average."""
+
+
+class _Problem(NamedTuple):
+    x: numpy.ndarray
+    y: numpy.ndarray
+    features: list[str]
+    target: str
+    classes: list[str] | None  # None for a regression
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what to learn from, what to learn it with, and how long."""
+    parser.add_argument("--data", required=True, help="'digits', or the path of a CSV file")
+    parser.add_argument("--target", help="the column to predict, by name (the last one unless given)")
+    parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
+    parser.add_argument("--missing", choices=("error", "drop", "fill"), default="error", help="what to do with gaps")
+    parser.add_argument("--delimiter", default=",", help="what separates the values (a comma unless given)")
+    parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
+    parser.add_argument(
+        "--layers", default="64,32", help="units of the hidden layers (64,32 unless given; '' for none)"
+    )
+    parser.add_argument("--activation", default="relu")
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--epochs", type=whole, default=50)
+    parser.add_argument("--batch-size", type=whole, default=32)
+    parser.add_argument("--optimizer", default="adam")
+    parser.add_argument("--lr", type=float, help="learning rate (the optimizer's own unless given)")
+    parser.add_argument("--test-size", type=share, default=0.2, help="share of the data held out (0.2 unless given)")
+    parser.add_argument("--seed", type=int, default=0)
+    add_engine(parser)
+    parser.add_argument("--save", type=Path, help="write the weights here, as safetensors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, report on what was held out, and save."""
+    if args.save is not None:
+        _check_place(args.save)
+    minidl.seed(args.seed)
+    problem = _digits() if args.data == "digits" else _table(args)
+    print(_described(problem))
+    hidden = sizes(args.layers, "--layers")
+    kind, settings = optim.get(args.optimizer)
+    if args.lr is not None:
+        settings["lr"] = args.lr
+    with chosen_engine(args):
+        x_train, x_test, y_train, y_test = data.train_test_split(
+            problem.x,
+            problem.y,
+            test_size=args.test_size,
+            random_state=args.seed,
+            stratify=None if problem.classes is None else problem.y,
+        )
+        outputs = 1 if problem.classes is None else len(problem.classes)
+        plan = [problem.x.shape[1], *hidden, outputs]
+        model = models.mlp(plan, args.activation, args.dropout)
+        print(model.summary())
+        given = data.Standardizer().fit(x_train)
+        wanted = data.Standardizer().fit(y_train.reshape(-1, 1)) if problem.classes is None else None
+        model.compile(
+            lambda parameters: kind(parameters, **settings),
+            "mean_squared_error" if wanted else "sparse_categorical_crossentropy",
+            [] if wanted else ["accuracy"],
+        )
+        model.fit(
+            given.transform(x_train),
+            wanted.transform(y_train.reshape(-1, 1)) if wanted else y_train,
+            args.batch_size,
+            args.epochs,
+            verbose=1 if sys.stderr.isatty() else 2,
+        )
+        fold_scales(model, given, wanted)
+        print(_judged(problem, y_test, model.predict(x_test)))
+        if args.save is not None:
+            _save(model, problem, args.save)
+            print(f"weights written to {args.save}; they take the features as they are, without standardising:")
+            print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout})")
+            print(f"  model.load({str(args.save)!r}); model.predict(X)")
+    return 0
+
+
+def _digits() -> _Problem:
+    x, y = data.digits(flat=True)
+    names = [f"pixel {row},{column}" for row in range(8) for column in range(8)]
+    return _Problem(x, y, names, "digit", list("0123456789"))
+
+
+def _table(args: argparse.Namespace) -> _Problem:
+    table = data.read_csv(
+        args.data,
+        target=-1 if args.target is None else args.target,
+        target_type=TARGET_TYPES[args.task],
+        delimiter=args.delimiter,
+        missing=args.missing,
+        ignore=args.ignore,
+    )
+    y, classes = numpy.asarray(table.y), None if table.classes is None else list(table.classes)
+    if classes is None and args.task == "auto":
+        values, indices = numpy.unique(y, return_inverse=True)
+        if (values == numpy.round(values)).all() and len(values) <= max(2, min(FEW, len(y) // 10)):
+            y, classes = indices.astype(numpy.int64), [f"{value:.15g}" for value in values]
+    if classes is not None and len(classes) < 2:
+        raise DataError(f"{args.data}: the target {table.target_name!r} has only one value, {classes[0]!r}")
+    return _Problem(table.X, y, list(table.feature_names), str(table.target_name), classes)
+
+
+def _described(problem: _Problem) -> str:
+    kind = "a number"
+    if problem.classes is not None:
+        shown = ", ".join(problem.classes[:12]) + (", ..." if len(problem.classes) > 12 else "")
+        kind = f"one of {len(problem.classes)} classes: {shown}"
+    return f"{len(problem.x)} examples of {problem.x.shape[1]} features; to predict: {problem.target!r}, {kind}"
+
+
+def fold_scales(model: Any, given: data.Standardizer, wanted: data.Standardizer | None) -> None:
+    """Let a perceptron that was trained on standardised data take and give data as they are.
+
+    With standardised input (x - m) / s its first layer computes W ((x - m) / s) + b = (W / s) x + (b - (W / s) m); with
+    standardised output its last is multiplied by the scale and moved by the mean. All in float64, rounded once.
+    """
+    first, last = model[0], model[-1]
+    weight, bias = (weights.to_host(p.value).astype("float64") for p in (first.weight, first.bias))
+    weight = weight / given.scale  # (out, in) / (in,)
+    _assign(first, weight, bias - weight @ given.mean)
+    if wanted is not None:
+        weight, bias = (weights.to_host(p.value).astype("float64") for p in (last.weight, last.bias))
+        _assign(last, weight * wanted.scale[:, None], bias * wanted.scale + wanted.mean)
+
+
+def _assign(layer: Any, weight: numpy.ndarray, bias: numpy.ndarray) -> None:
+    layer.load_state_dict({"weight": weight, "bias": bias})
+
+
+def _judged(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
+    """Say how good predictions are on what was held out."""
+    if problem.classes is None:
+        prediction = output[:, 0]
+        error = metrics.mean_absolute_error(y, prediction)
+        return (
+            f"held out: mean absolute error {error:.6g}, R2 {metrics.r2_score(y, prediction):.4f} on {len(y)} examples"
+        )
+    prediction = output.argmax(axis=1)
+    text = f"held out: accuracy {metrics.accuracy(y, prediction):.4f} on {len(y)} examples"
+    few = len(problem.classes) <= 12 and max(map(len, problem.classes)) <= 12
+    return f"{text}\n{confusion(y, prediction, problem.classes)}" if few else text
+
+
+def _save(model: Any, problem: _Problem, path: Path) -> None:
+    """Write the weights, and beside them, as metadata of the file, what goes in and what comes out."""
+    about = {"features": problem.features, "target": problem.target, "classes": problem.classes}
+    weights.save_file(model.state_dict(), path, {name: json.dumps(value) for name, value in about.items()})
+
+
+def _check_place(path: Path) -> None:
+    """Find out before the training whether its result can be written."""
+    if importlib.util.find_spec("safetensors") is None:
+        raise MissingDependencyError.needs("--save", "safetensors", "weights")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--save: there is no folder {path.parent}")
