@@ -34,6 +34,10 @@ from board_memory import peak_mib
 import minidl
 
 
+SETTLE = 0.15
+"""Seconds between two turns: idle threads of some libraries keep a processor busy for a while."""
+
+
 @dataclass
 class Figure:
     """One contender's times for one workload, in milliseconds a step, and its process's peak memory."""
@@ -106,6 +110,7 @@ def measure(
         runner.ask(seconds)
     for _ in range(rounds):
         for runner in runners:
+            time.sleep(SETTLE)
             answers[runner.contender].append(runner.ask(seconds))
     for runner in runners:
         runner.close()
