@@ -12,6 +12,7 @@ import minidl as dl
 from minidl import data, engines, models
 from minidl.cli import main
 from minidl.cli.bench import step_times
+from minidl.cli.demo import moved
 from minidl.cli.tables import confusion
 from minidl.cli.train import fold_scales
 
@@ -69,11 +70,19 @@ class TestDemo:
         assert len(re.findall(r"largest relative error \d\.\de-\d\d", out)) == len(
             list(filter(None, engines.engines().values()))
         )
-        assert re.search(r"\[#+\] epoch 40/40  loss [\d.]+  held out [\d.]+%", out)
+        assert re.search(r"\[#+\] epoch 15/15  loss [\d.]+  held out [\d.]+%", out)
         rows = re.findall(r"^   \d  ((?: +[\d.]+)+)$", out, re.MULTILINE)
         assert len(rows) == 10
         assert sum(int(count) for row in rows for count in row.replace(".", "0").split()) == 360
         assert re.search(r"^   numpy +\d+\.\d+$", out, re.MULTILINE)
+
+    def test_images_are_moved_by_a_pixel(self):
+        image = numpy.zeros((1, 8, 8))
+        image[0, 3, 0] = 1
+        x, y = moved(image.reshape(1, 64), numpy.array([7]))
+        places = [tuple(numpy.argwhere(view)[0]) if view.any() else None for view in x.reshape(-1, 8, 8)]
+        assert places == [(3, 0), None, (3, 1), (2, 0), (4, 0)]
+        assert y.tolist() == [7] * 5
 
     def test_the_line_moves_on_a_terminal(self, capsys, monkeypatch):
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
