@@ -147,7 +147,7 @@ def fold_scales(model: Any, given: data.Standardizer, wanted: data.Standardizer 
     _assign(first, weight, bias - weight @ given.mean)
     if wanted is not None:
         weight, bias = (weights.to_host(p.value).astype("float64") for p in (last.weight, last.bias))
-        _assign(last, weight * numpy.reshape(wanted.scale, (-1, 1)), bias * wanted.scale + wanted.mean)
+        _assign(last, (weight.T * wanted.scale).T, bias * wanted.scale + wanted.mean)  # (out, in) times (out,)
 
 
 def _assign(layer: Any, weight: numpy.ndarray, bias: numpy.ndarray) -> None:
