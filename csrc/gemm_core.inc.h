@@ -1,305 +1,221 @@
-/* The matrix product on one thread, for one precision and one instruction set.
+/* The matrix product on one thread, for one precision and one instruction set. docs/gemm.md leads up to it.
  *
- * Five loops around a kernel (K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34
- * (2008); F. Van Zee, R. van de Geijn, "BLIS", ACM TOMS 41 (2015)):
+ *     for jc in steps of nc             columns of C and B
+ *       for pc in steps of kc             a slice of the inner dimension; the block B[pc, jc], kc x nc, fits the L2 cache
+ *         for ic in steps of mc             rows of C and A
+ *           for ir in steps of MR             a panel of A, MR x kc, which fits the L1 cache
+ *             for jr in steps of NR             the kernel: MR x NR of C in registers, while it runs through kc
  *
- *     for jc in steps of NC            columns of C and B
- *       for pc in steps of KC            a slice of the inner dimension: B[pc, jc] is packed, KC x NC
- *         for ic in steps of MC            rows of C and A: A[ic, pc] is packed, MC x KC, and stays in the L2 cache
- *           for jr in steps of NR            a panel of B, KC x NR
- *             for ir in steps of MR            a panel of A, KC x MR: the kernel adds their product to MR x NR of C
+ * (K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34, 2008.) Where theirs packs both
+ * operands, this one reads them in place if it can: A always lies well enough for a kernel that takes one number at a time,
+ * unless its columns are a page apart; B must have contiguous rows, and is packed if it has not. C^T = B^T A^T is the same
+ * product, so either operand can play B's part: `choose` takes what costs least.
  *
- * The kernel keeps its MR x NR numbers of C in registers. For each p it loads NR numbers of B as vectors and MR of A one at a
- * time, spread over a vector, and does MR NR multiply-adds: enough of them for each load that the arithmetic sets the pace.
- * Packing writes the panels in the order in which the kernel reads them, whatever the strides of A and B.
- *
- * Defined by the including file: real, NAME(x), EPILOGUE, VECTOR_BYTES, FMADD(a, b, c), MR (4 or 8) and NV, the vectors in NR.
+ * The including file has defined what gemm_vector.inc.h asks for, and
+ *     PRODUCT, EPILOGUE, VARIANT_TYPE, VARIANT   the types and the variant's name, from gemm_variant.h
  */
+#include <string.h>
 
+static inline ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+static inline ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* The next step through `left` things, `limit` at a time: what is too much for one step is done in two equal ones. */
+static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
+    return left <= limit ? left : left < 2 * limit ? (left + 1) / 2 : limit;
+}
+
+#include "gemm_vector.inc.h"
+
+#include "gemm_tile.inc.h"
+
+#include "gemm_pack.inc.h"
+
+#include "gemm_thin.inc.h"
+
+/* Sizes of blocks, found by measurement on a processor with 1 MiB of L2 cache; a little less is lost to smaller ones. */
 enum {
-    NAME(LANES) = VECTOR_BYTES / sizeof(real),
-    NAME(NR) = NV * VECTOR_BYTES / sizeof(real),
-    NAME(KC) = 256,
-    NAME(MC) = 1024 / sizeof(real), /* with KC: 256 KiB of A */
-    NAME(NC) = 1008 * 4 / sizeof(real), /* a multiple of every NR */
-    NAME(SIDE) = 16 / sizeof(real) /* of the squares that packing turns over */
+    KC_MOST = 1024,
+    KC_LEAST = 256,
+    NC_MOST = 4608 / sizeof(real), /* a multiple of every NR but that of SCALAR */
+    MC_MOST = 64,
+    B_BYTES = 1 << 20, /* what a block of B may take if that leaves it KC_LEAST rows */
+    A_BYTES = 1 << 20  /* from where on the far-apart columns of A are packed */
 };
 
-typedef real NAME(vector) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
-typedef real NAME(short_vector) __attribute__((vector_size(16), aligned(sizeof(real)), may_alias));
 
-#define VECTOR NAME(vector)
-#define AT(pointer) (*(VECTOR *)(pointer))
-#define READ(pointer) (*(const VECTOR *)(pointer))
+/* Plans --------------------------------------------------------------------------------------------------------------------- */
 
-/* Kernels ------------------------------------------------------------------------------------------------------------------- */
+typedef enum { TILES, DOTS, ROW } method;
 
-/* C[0:rows, 0:columns] = alpha (A B) + beta C for packed panels; ROWS and VECTORS are fixed, rows and columns may be fewer. */
-#define KERNEL(ROWS, VECTORS)                                                                                              \
-    static void NAME(kernel_##ROWS##x##VECTORS)(ptrdiff_t k, real alpha, const real *a, const real *b, real beta, real *c, \
-                                                ptrdiff_t c_row, ptrdiff_t rows, ptrdiff_t columns) {                     \
-        VECTOR sum[ROWS][VECTORS];                                                                                        \
-        UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < VECTORS; j++) sum[i][j] = (VECTOR){0};            \
-        for (ptrdiff_t p = 0; p < k; p++, a += ROWS, b += VECTORS * NAME(LANES)) {                                        \
-            VECTOR right[VECTORS];                                                                                        \
-            UNROLL for (int j = 0; j < VECTORS; j++) right[j] = READ(b + j * NAME(LANES));                                \
-            UNROLL for (int i = 0; i < ROWS; i++) {                                                                       \
-                const VECTOR left = a[i] - (VECTOR){0};                                                                   \
-                UNROLL for (int j = 0; j < VECTORS; j++) sum[i][j] = FMADD(left, right[j], sum[i][j]);                    \
-            }                                                                                                             \
-        }                                                                                                                 \
-        if (rows == ROWS && columns == VECTORS * NAME(LANES)) {                                                           \
-            UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < VECTORS; j++) {                              \
-                real *const at = c + i * c_row + j * NAME(LANES);                                                         \
-                const VECTOR product = sum[i][j] * alpha;                                                                 \
-                if (beta == 0) AT(at) = product;                                                                          \
-                else AT(at) = product + AT(at) * beta;                                                                    \
-            }                                                                                                             \
-            return;                                                                                                       \
-        }                                                                                                                 \
-        real tile[ROWS][VECTORS * NAME(LANES)];                                                                           \
-        UNROLL for (int i = 0; i < ROWS; i++) UNROLL for (int j = 0; j < VECTORS; j++)                                    \
-            AT(&tile[i][j * NAME(LANES)]) = sum[i][j] * alpha;                                                            \
-        for (ptrdiff_t i = 0; i < rows; i++)                                                                              \
-            for (ptrdiff_t j = 0; j < columns; j++)                                                                       \
-                c[i * c_row + j] = beta == 0 ? tile[i][j] : tile[i][j] + beta * c[i * c_row + j];                         \
+typedef struct {
+    PRODUCT product; /* as asked for, or transposed */
+    method method;
+    int transposed, pack_a, pack_b;
+    ptrdiff_t mc, nc, kc;
+} plan;
+
+static PRODUCT transposed(const PRODUCT *x) {
+    PRODUCT y = {.m = x->n, .n = x->m, .k = x->k, .alpha = x->alpha, .beta = x->beta};
+    y.a.at = x->b.at, y.a.row = x->b.col, y.a.col = x->b.row;
+    y.b.at = x->a.at, y.b.row = x->a.col, y.b.col = x->a.row;
+    y.c.at = x->c.at, y.c.row = x->c.col, y.c.col = x->c.row;
+    return y;
+}
+
+/* What each method costs, in multiply-adds of one vector; measured, and rough. HUGE_COST if it does not apply. */
+#define HUGE_COST 1e300
+
+static double cost(method by, const PRODUCT *x) {
+    const double m = (double)x->m, n = (double)x->n, k = (double)x->k, vectors = (double)((x->n + LANES - 1) / LANES);
+    if (by == ROW) return x->m == 1 && x->b.col == 1 && x->n >= LANES ? 1.1 * vectors * k : HUGE_COST;
+    if (by == DOTS) {
+        if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
+        return 1.2 * m * n * k / LANES + 6 * m * n + (x->b.row == 1 ? 0 : 0.5 * n * k);
     }
-
-KERNEL(4, 1)
-KERNEL(4, 2)
-KERNEL(4, 3)
-#if MR == 8
-KERNEL(8, 1)
-KERNEL(8, 2)
-KERNEL(8, 3)
-#endif
-
-typedef void (*NAME(kernel))(ptrdiff_t, real, const real *, const real *, real, real *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
-
-/* The kernel for panels of this many rows (4 or 8) and vectors (1 to 3). */
-static NAME(kernel) NAME(kernel_for)(ptrdiff_t rows, ptrdiff_t vectors) {
-#if MR == 8
-    if (rows == 8) return vectors == 1 ? NAME(kernel_8x1) : vectors == 2 ? NAME(kernel_8x2) : NAME(kernel_8x3);
-#endif
-    (void)rows;
-    return vectors == 1 ? NAME(kernel_4x1) : vectors == 2 ? NAME(kernel_4x2) : NAME(kernel_4x3);
+    const double at_once = (double)(least(x->m, MR) * least((x->n + LANES - 1) / LANES, NV));
+    const double waiting = at_once < 4 ? 4 / at_once : 1; /* a sum takes four cycles, in which others can be under way */
+    return waiting * m * vectors * k + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : 0.25 * m * n);
 }
 
-/* Packing ------------------------------------------------------------------------------------------------------------------- */
-
-/* A square of SIDE x SIDE numbers, turned over: to[p * to_row + i] = from[i * from_row + p]. */
-static inline void NAME(turn)(const real *from, ptrdiff_t from_row, real *to, ptrdiff_t to_row) {
-    typedef NAME(short_vector) V;
-#if ELEMENT_BYTES == 4
-    const V r0 = *(const V *)from, r1 = *(const V *)(from + from_row), r2 = *(const V *)(from + 2 * from_row),
-            r3 = *(const V *)(from + 3 * from_row);
-    const V low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-    const V low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-    *(V *)to = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
-    *(V *)(to + to_row) = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
-    *(V *)(to + 2 * to_row) = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
-    *(V *)(to + 3 * to_row) = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
-#else
-    const V r0 = *(const V *)from, r1 = *(const V *)(from + from_row);
-    *(V *)to = __builtin_shufflevector(r0, r1, 0, 2);
-    *(V *)(to + to_row) = __builtin_shufflevector(r0, r1, 1, 3);
-#endif
+/* `length` in equal parts of at most `limit`, but for rounding up. */
+static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit) {
+    const ptrdiff_t parts = (length + limit - 1) / limit;
+    return parts <= 1 ? length : (length + 8 * parts - 1) / (8 * parts) * 8;
 }
 
-/* One panel: to[p * width + i] = from[i * step + p * along] for i < count, 0 for the rest of the width. */
-static void NAME(pack_panel)(const real *from, ptrdiff_t step, ptrdiff_t along, ptrdiff_t count, ptrdiff_t k,
-                             ptrdiff_t width, real *to) {
-    enum { S = NAME(SIDE) };
-    if (count < width)
-        for (ptrdiff_t p = 0; p < k; p++)
-            for (ptrdiff_t i = count; i < width; i++) to[p * width + i] = 0;
-    if (step == 1) { /* what goes into one vector lies together already */
-        for (ptrdiff_t p = 0; p < k; p++) {
-            const real *const row = from + p * along;
-            real *const out = to + p * width;
-            ptrdiff_t i = 0;
-            for (; i + S <= count; i += S) *(NAME(short_vector) *)(out + i) = *(const NAME(short_vector) *)(row + i);
-            for (; i < count; i++) out[i] = row[i];
+static plan choose(const PRODUCT *asked) {
+    const PRODUCT turned = transposed(asked);
+    plan p = {.product = *asked, .method = TILES};
+    double lowest = cost(TILES, asked);
+    for (int by = TILES; by <= ROW; by++)
+        for (int turn = 0; turn < 2; turn++) {
+            const double its = cost((method)by, turn ? &turned : asked);
+            if (its < lowest) lowest = its, p.method = (method)by, p.transposed = turn;
         }
-        return;
+    if (p.transposed) p.product = turned;
+    const PRODUCT *const x = &p.product;
+    if (p.method != TILES) {
+        p.pack_b = p.method == DOTS && x->b.row != 1;
+        p.kc = x->k;
+        p.nc = x->n;
+        return p;
     }
-    ptrdiff_t i = 0;
-    for (; along == 1 && i + S <= count; i += S) {
-        ptrdiff_t p = 0;
-        for (; p + S <= k; p += S) NAME(turn)(from + i * step + p, step, to + p * width + i, width);
-        for (; p < k; p++)
-            for (ptrdiff_t r = i; r < i + S; r++) to[p * width + r] = from[r * step + p];
-    }
-    for (; i < count; i++)
-        for (ptrdiff_t p = 0; p < k; p++) to[p * width + i] = from[i * step + p * along];
+    const ptrdiff_t size = sizeof(real);
+    p.pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
+    p.pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
+    p.nc = least(x->n, NC_MOST);
+    p.kc = part(x->k, most(KC_LEAST, least(KC_MOST, B_BYTES / size / p.nc)));
+    p.mc = p.pack_a ? least(MC_MOST, x->m) : x->m;
+    return p;
 }
 
-static inline ptrdiff_t NAME(smaller)(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+/* The numbers that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
+static ptrdiff_t b_numbers(const plan *p) {
+    if (p->method != TILES) return p->pack_b ? p->kc * p->nc : 0;
+    if (p->pack_b) return p->kc * ((p->nc + LANES - 1) / LANES * LANES);
+    return p->product.n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
+}
 
-/* How wide the panel is that takes `left` rows of A: MR, or 4 for the last few. */
-static inline ptrdiff_t NAME(panel_rows)(ptrdiff_t left) { return MR == 8 && left > 4 ? 8 : 4; }
-
-/* How many vectors the panel has that takes `left` columns of B. */
-static inline ptrdiff_t NAME(panel_vectors)(ptrdiff_t left) {
-    const ptrdiff_t vectors = (left + NAME(LANES) - 1) / NAME(LANES);
-    return vectors < NV ? vectors : NV;
+static size_t workspace(const PRODUCT *x) {
+    const plan p = choose(x);
+    return (size_t)(b_numbers(&p) + (p.pack_a ? p.kc * p.mc : 0)) * sizeof(real);
 }
 
 /* The loops ----------------------------------------------------------------------------------------------------------------- */
 
 /* Columns [j, j + n) of row i, when their sums are complete. */
-static void NAME(finish)(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t j, ptrdiff_t n, real *c) {
+static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t j, ptrdiff_t n, real *c) {
     if (e->bias != NULL)
         for (ptrdiff_t t = 0; t < n; t++) c[t] += e->bias[j + t];
-    if (e->pre_activation != NULL)
-        for (ptrdiff_t t = 0; t < n; t++) e->pre_activation[i * e->pre_activation_row + j + t] = c[t];
+    if (e->pre_activation != NULL) memcpy(e->pre_activation + i * e->pre_activation_row + j, c, (size_t)n * sizeof(real));
     if (e->activation != NULL) e->activation(c, c, n, e->arguments);
     if (e->derivative != NULL) e->derivative(c, e->saved + i * e->saved_row + j, c, n, e->arguments);
     if (e->column_sums != NULL)
         for (ptrdiff_t t = 0; t < n; t++) e->column_sums[j + t] += c[t];
 }
 
-/* One row times a matrix whose rows lie along the columns of C: no packing, C stays in cache. */
-static void NAME(row_times_matrix)(ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_col, const real *b,
-                                   ptrdiff_t b_row, real beta, real *c) {
-    enum { L = NAME(LANES), W = 8 * NAME(LANES) };
-    ptrdiff_t j = 0;
-    for (; j + W <= n; j += W) {
-        VECTOR sum[8];
-        UNROLL for (int v = 0; v < 8; v++) sum[v] = (VECTOR){0};
-        for (ptrdiff_t p = 0; p < k; p++) {
-            const VECTOR left = a[p * a_col] - (VECTOR){0};
-            UNROLL for (int v = 0; v < 8; v++) sum[v] = FMADD(left, READ(b + p * b_row + j + v * L), sum[v]);
-        }
-        UNROLL for (int v = 0; v < 8; v++) {
-            real *const at = c + j + v * L;
-            if (beta == 0) AT(at) = sum[v] * alpha;
-            else AT(at) = sum[v] * alpha + AT(at) * beta;
-        }
-    }
-    if (j == n) return;
-    real rest[W] = {0};
-    for (ptrdiff_t p = 0; p < k; p++)
-        for (ptrdiff_t t = 0; t < n - j; t++) rest[t] += a[p * a_col] * b[p * b_row + j + t];
-    for (ptrdiff_t t = 0; t < n - j; t++) c[j + t] = beta == 0 ? alpha * rest[t] : alpha * rest[t] + beta * c[j + t];
+static inline ptrdiff_t panel_width(ptrdiff_t columns) { return panel(columns, LANES, NR); }
+
+/* Pack B[pc : pc+kc, jc : jc+nc], which begins at b: all of it, or only the last panel if it ends in part of a vector. */
+static void pack_b(const plan *p, const real *b, ptrdiff_t nc, ptrdiff_t kc, real *packed) {
+    ptrdiff_t from = 0;
+    if (!p->pack_b)
+        while (from + panel_width(nc - from) < nc) from += panel_width(nc - from);
+    if (p->pack_b || nc % LANES != 0)
+        pack(LANES, NR, nc - from, kc, b + from * p->product.b.col, p->product.b.col, p->product.b.row, packed);
 }
 
-/* A matrix, whose rows lie along k, times one vector that does so too: a dot product for each row, four at a time. */
-static void NAME(matrix_times_vector)(ptrdiff_t m, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, const real *x,
-                                      real beta, real *y, ptrdiff_t y_step) {
-    enum { L = NAME(LANES) };
-    for (ptrdiff_t i = 0; i < m; i += 4) {
-        const ptrdiff_t rows = NAME(smaller)(4, m - i);
-        const real *row[4];
-        for (int r = 0; r < 4; r++) row[r] = a + (i + (r < rows ? r : 0)) * a_row;
-        VECTOR sum[4][2];
-        UNROLL for (int r = 0; r < 4; r++) sum[r][0] = sum[r][1] = (VECTOR){0};
-        ptrdiff_t p = 0;
-        for (; p + 2 * L <= k; p += 2 * L) {
-            UNROLL for (int r = 0; r < 4; r++) {
-                sum[r][0] = FMADD(READ(row[r] + p), READ(x + p), sum[r][0]);
-                sum[r][1] = FMADD(READ(row[r] + p + L), READ(x + p + L), sum[r][1]);
-            }
-        }
-        for (ptrdiff_t r = 0; r < rows; r++) {
-            const VECTOR both = sum[r][0] + sum[r][1];
-            real total = 0;
-            for (int t = 0; t < L; t++) total += both[t];
-            for (ptrdiff_t q = p; q < k; q++) total += row[r][q] * x[q];
-            real *const at = y + (i + r) * y_step;
-            *at = beta == 0 ? alpha * total : alpha * total + beta * *at;
-        }
+static void pack_a(const plan *p, const real *a, ptrdiff_t mc, ptrdiff_t kc, real *packed) {
+    pack(1, MR, mc, kc, a, p->product.a.row, p->product.a.col, packed);
+}
+
+/* `rows` of C, from c on, times all panels of a block of B; a is in place or packed, and so is b. */
+static void row_of_tiles(const plan *p, ptrdiff_t rows, ptrdiff_t nc, ptrdiff_t kc, const real *a, ptrdiff_t a_step,
+                         const real *b, const real *packed_b, real beta, real *c) {
+    const PRODUCT *const x = &p->product;
+    const int upright = p->pack_a || x->a.row == 1;
+    for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
+        width = panel_width(nc - jr);
+        const ptrdiff_t columns = least(width, nc - jr);
+        const int packed = p->pack_b || columns < width;
+        const real *const panel = p->pack_b ? packed_b + jr * kc : packed ? packed_b : b + jr;
+        const ptrdiff_t b_row = packed ? width : x->b.row;
+        tile_function *const compute = tiles[rows - 1][width / LANES - 1][upright];
+        if (columns == width && x->c.col == 1)
+            compute(kc, x->alpha, a, a_step, panel, b_row, beta, c + jr, x->c.row);
+        else
+            awkward_tile(compute, rows, columns, width, kc, x->alpha, a, a_step, panel, b_row, beta, c + jr * x->c.col,
+                         x->c.row, x->c.col);
     }
 }
 
-/* The thin cases. Returns whether it was one. */
-static int NAME(thin)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, ptrdiff_t a_col,
-                      const real *b, ptrdiff_t b_row, ptrdiff_t b_col, real beta, real *c, ptrdiff_t c_row) {
-    if (m <= 2 && b_col == 1) {
-        for (ptrdiff_t i = 0; i < m; i++)
-            NAME(row_times_matrix)(n, k, alpha, a + i * a_row, a_col, b, b_row, beta, c + i * c_row);
-        return 1;
-    }
-    if (m == 1 && b_row == 1 && a_col == 1) {
-        NAME(matrix_times_vector)(n, k, alpha, b, b_col, a, beta, c, 1);
-        return 1;
-    }
-    if (n == 1 && a_col == 1 && b_row == 1) {
-        NAME(matrix_times_vector)(m, k, alpha, a, a_row, b, beta, c, c_row);
-        return 1;
-    }
-    return 0;
-}
-
-/* One slice: C[i0:i0+mc, :] += A B for a packed block of A, all panels of B. */
-static void NAME(block)(ptrdiff_t mc, ptrdiff_t nc, ptrdiff_t kc, real alpha, const real *packed_a, const real *packed_b,
-                        real beta, real *c, ptrdiff_t c_row) {
-    const real *b = packed_b;
-    for (ptrdiff_t jr = 0; jr < nc;) {
-        const ptrdiff_t vectors = NAME(panel_vectors)(nc - jr), width = vectors * NAME(LANES);
-        const real *a = packed_a;
-        for (ptrdiff_t ir = 0; ir < mc;) {
-            const ptrdiff_t rows = NAME(panel_rows)(mc - ir);
-            NAME(kernel_for)(rows, vectors)(kc, alpha, a, b, beta, c + ir * c_row + jr, c_row,
-                                            NAME(smaller)(rows, mc - ir), NAME(smaller)(width, nc - jr));
-            a += rows * kc;
-            ir += rows;
-        }
-        b += width * kc;
-        jr += width;
-    }
-}
-
-static int NAME(gemm)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, ptrdiff_t a_col,
-                      const real *b, ptrdiff_t b_row, ptrdiff_t b_col, real beta, real *c, ptrdiff_t c_row,
-                      const EPILOGUE *epilogue) {
-    if (k == 0)
-        for (ptrdiff_t i = 0; i < m; i++)
-            for (ptrdiff_t j = 0; j < n; j++) c[i * c_row + j] = beta == 0 ? 0 : beta * c[i * c_row + j];
-    if (k == 0 || NAME(thin)(m, n, k, alpha, a, a_row, a_col, b, b_row, b_col, beta, c, c_row)) {
-        for (ptrdiff_t i = 0; i < m && epilogue != NULL; i++) NAME(finish)(epilogue, i, 0, n, c + i * c_row);
-        return MINIDL_GEMM_OK;
-    }
-    const ptrdiff_t kc_most = NAME(smaller)(k, NAME(KC)), nc_most = NAME(smaller)(n, NAME(NC));
-    const ptrdiff_t mc_most = NAME(smaller)(m, NAME(MC));
-    const size_t a_size = (size_t)((mc_most + MR - 1) / MR * MR * kc_most) + 64 / sizeof(real);
-    const size_t b_size = (size_t)((nc_most + NAME(LANES) - 1) / NAME(LANES) * NAME(LANES) * kc_most);
-    real few[4096];
-    const size_t bytes = (a_size + b_size) * sizeof(real);
-    real *const work = a_size + b_size <= 4096 ? few : minidl_pool_malloc(NULL, bytes);
-    if (work == NULL) return MINIDL_GEMM_NO_MEMORY;
-    real *const packed_b = work, *const packed_a = work + b_size;
-    for (ptrdiff_t jc = 0; jc < n; jc += NAME(NC)) {
-        const ptrdiff_t nc = NAME(smaller)(n - jc, NAME(NC));
-        for (ptrdiff_t pc = 0; pc < k; pc += NAME(KC)) {
-            const ptrdiff_t kc = NAME(smaller)(k - pc, NAME(KC));
-            real *to = packed_b;
-            for (ptrdiff_t jr = 0; jr < nc;) {
-                const ptrdiff_t width = NAME(panel_vectors)(nc - jr) * NAME(LANES);
-                NAME(pack_panel)(b + pc * b_row + (jc + jr) * b_col, b_col, b_row, NAME(smaller)(width, nc - jr), kc, width, to);
-                to += width * kc;
-                jr += width;
-            }
-            for (ptrdiff_t ic = 0; ic < m; ic += NAME(MC)) {
-                const ptrdiff_t mc = NAME(smaller)(m - ic, NAME(MC));
-                real *at = packed_a;
-                for (ptrdiff_t ir = 0; ir < mc;) {
-                    const ptrdiff_t rows = NAME(panel_rows)(mc - ir);
-                    NAME(pack_panel)(a + (ic + ir) * a_row + pc * a_col, a_row, a_col, NAME(smaller)(rows, mc - ir), kc, rows, at);
-                    at += rows * kc;
-                    ir += rows;
+static void multiply_in_tiles(const plan *p, const EPILOGUE *epilogue, real *packed_b, real *packed_a) {
+    const PRODUCT *const x = &p->product;
+    for (ptrdiff_t jc = 0, nc; jc < x->n; jc += nc) {
+        nc = least(p->nc, x->n - jc);
+        for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
+            kc = least(p->kc, x->k - pc);
+            const real *const b = x->b.at + pc * x->b.row + jc * x->b.col;
+            pack_b(p, b, nc, kc, packed_b);
+            for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
+                mc = least(p->mc, x->m - ic);
+                const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
+                if (p->pack_a) pack_a(p, a, mc, kc, packed_a);
+                for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
+                    rows = step(mc - ir, MR);
+                    real *const c = x->c.at + (ic + ir) * x->c.row + jc * x->c.col;
+                    if (p->pack_a) row_of_tiles(p, rows, nc, kc, packed_a + ir * kc, rows, b, packed_b, pc == 0 ? x->beta : 1, c);
+                    else row_of_tiles(p, rows, nc, kc, a + ir * x->a.row, x->a.row == 1 ? x->a.col : x->a.row, b, packed_b, pc == 0 ? x->beta : 1, c);
+                    if (epilogue != NULL && pc + kc == x->k)
+                        for (ptrdiff_t i = 0; i < rows; i++) finish(epilogue, ic + ir + i, jc, nc, c + i * x->c.row);
                 }
-                NAME(block)(mc, nc, kc, alpha, packed_a, packed_b, pc == 0 ? beta : 1, c + ic * c_row + jc, c_row);
-                if (epilogue != NULL && pc + kc == k)
-                    for (ptrdiff_t i = ic; i < ic + mc; i++) NAME(finish)(epilogue, i, jc, nc, c + i * c_row + jc);
             }
         }
     }
-    if (work != few) minidl_pool_free(NULL, work, bytes);
-    return MINIDL_GEMM_OK;
 }
 
-#undef VECTOR
-#undef AT
-#undef READ
-#undef KERNEL
+static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work) {
+    const plan p = choose(asked);
+    const PRODUCT *const x = &p.product;
+    int finished = 0;
+    if (x->k == 0) {
+        for (ptrdiff_t i = 0; i < asked->m; i++)
+            for (ptrdiff_t j = 0; j < asked->n; j++) {
+                real *const at = asked->c.at + i * asked->c.row + j;
+                *at = asked->beta == 0 ? 0 : asked->beta * *at;
+            }
+    } else if (p.method == ROW) {
+        row(x);
+    } else if (p.method == DOTS) {
+        real *const columns = work;
+        if (p.pack_b) columns_of_b(x, columns);
+        dots(x, p.pack_b ? columns : x->b.at, p.pack_b ? x->k : x->b.col);
+    } else {
+        finished = !p.transposed; /* row by row; of a transposed product no row is complete before the last */
+        multiply_in_tiles(&p, finished ? epilogue : NULL, work, (real *)work + b_numbers(&p));
+    }
+    if (epilogue != NULL && !finished)
+        for (ptrdiff_t i = 0; i < asked->m; i++) finish(epilogue, i, 0, asked->n, asked->c.at + i * asked->c.row);
+}
+
+const VARIANT_TYPE VARIANT = {.rows = MR, .columns = LANES, .workspace = workspace, .multiply = multiply};

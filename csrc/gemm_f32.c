@@ -1,0 +1,9 @@
+/* minidl_sgemm and minidl_sgemm_batched. */
+#define real float
+#define PRODUCT minidl_product_f32
+#define EPILOGUE minidl_sgemm_epilogue
+#define VARIANT_TYPE minidl_gemm_f32
+#define IN_USE minidl_gemm_f32_in_use
+#define GEMM minidl_sgemm
+#define GEMM_BATCHED minidl_sgemm_batched
+#include "gemm_threads.inc.h"

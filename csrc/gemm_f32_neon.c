@@ -1,0 +1,20 @@
+/* The single-precision matrix product for aarch64: 32 registers of 16 bytes, 24 of them sums. */
+#include "gemm_variant.h"
+
+#ifdef MINIDL_GEMM_NEON
+#include <arm_neon.h>
+typedef float real;
+#define SINGLE 1
+#define PRODUCT minidl_product_f32
+#define EPILOGUE minidl_sgemm_epilogue
+#define VARIANT_TYPE minidl_gemm_f32
+#define VARIANT minidl_gemm_f32_neon
+#define VECTOR_BYTES 16
+#define MR 8
+#define NV 3
+#define SPLAT(x) ((vector)vdupq_n_f32(x))
+#define FMADD(a, b, c) ((vector)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#include "gemm_core.inc.h"
+#else
+typedef int minidl_no_gemm_f32_neon; /* a file must declare something */
+#endif

@@ -1,0 +1,20 @@
+/* The double-precision matrix product for aarch64: 32 registers of 16 bytes, 24 of them sums. */
+#include "gemm_variant.h"
+
+#ifdef MINIDL_GEMM_NEON
+#include <arm_neon.h>
+typedef double real;
+#define SINGLE 0
+#define PRODUCT minidl_product_f64
+#define EPILOGUE minidl_dgemm_epilogue
+#define VARIANT_TYPE minidl_gemm_f64
+#define VARIANT minidl_gemm_f64_neon
+#define VECTOR_BYTES 16
+#define MR 8
+#define NV 3
+#define SPLAT(x) ((vector)vdupq_n_f64(x))
+#define FMADD(a, b, c) ((vector)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
+#include "gemm_core.inc.h"
+#else
+typedef int minidl_no_gemm_f64_neon; /* a file must declare something */
+#endif

@@ -1,0 +1,50 @@
+/* What the files of the matrix product share: a product as one value, and the variants compiled for each instruction set. */
+#ifndef MINIDL_GEMM_VARIANT_H
+#define MINIDL_GEMM_VARIANT_H
+
+#include "gemm.h"
+
+/* C = alpha A B + beta C, where entry (i, j) of each matrix is at[i * row + j * col]. */
+#define MINIDL_PRODUCT(real)                                                                                               \
+    struct {                                                                                                               \
+        ptrdiff_t m, n, k;                                                                                                 \
+        struct {                                                                                                           \
+            const real *at;                                                                                                \
+            ptrdiff_t row, col;                                                                                            \
+        } a, b;                                                                                                            \
+        struct {                                                                                                           \
+            real *at;                                                                                                      \
+            ptrdiff_t row, col;                                                                                            \
+        } c;                                                                                                               \
+        real alpha, beta;                                                                                                  \
+    }
+
+typedef MINIDL_PRODUCT(float) minidl_product_f32;
+typedef MINIDL_PRODUCT(double) minidl_product_f64;
+
+/* A variant computes one product on one thread. `multiply` needs workspace(product) bytes to scribble on, which may be 0, and
+ * adds to the sums over columns. C is best cut into parts at multiples of `rows` and `columns`. */
+#define MINIDL_GEMM_VARIANT(product, epilogue_)                                                                            \
+    struct {                                                                                                               \
+        int rows, columns;                                                                                                 \
+        size_t (*workspace)(const product *);                                                                              \
+        void (*multiply)(const product *, const epilogue_ *, void *workspace);                                             \
+    }
+
+typedef MINIDL_GEMM_VARIANT(minidl_product_f32, minidl_sgemm_epilogue) minidl_gemm_f32;
+typedef MINIDL_GEMM_VARIANT(minidl_product_f64, minidl_dgemm_epilogue) minidl_gemm_f64;
+
+extern const minidl_gemm_f32 minidl_gemm_f32_baseline, minidl_gemm_f32_avx2, minidl_gemm_f32_avx512, minidl_gemm_f32_neon;
+extern const minidl_gemm_f64 minidl_gemm_f64_baseline, minidl_gemm_f64_avx2, minidl_gemm_f64_avx512, minidl_gemm_f64_neon;
+
+/* The variants in use; NULL if MINIDL_ISA names an instruction set that cannot be used here. */
+const minidl_gemm_f32 *minidl_gemm_f32_in_use(void);
+const minidl_gemm_f64 *minidl_gemm_f64_in_use(void);
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define MINIDL_GEMM_X86 1
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define MINIDL_GEMM_NEON 1
+#endif
+
+#endif
