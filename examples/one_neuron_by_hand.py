@@ -47,9 +47,13 @@ def from_the_article(dloss, cache):
     return dloss * delta * output, dloss * delta  # times the output
 
 
+print("dL/dw and dL/db by hand:         ", *by_hand(1.0, (2.5,)))
+print("dL/dw and dL/db from the article:", *from_the_article(1.0, (2.5,)))
+
 w, b = numpy.array([1.0]), numpy.array([0.5])
 print(dl.gradcheck((half_square, by_hand), w, b))
 try:
     dl.gradcheck((half_square, from_the_article), w, b)
 except dl.GradcheckError as error:
-    print(f"the article's gradient: {error}")
+    for problem in error.report.problems:
+        print("the article's gradient:", problem)
