@@ -33,7 +33,6 @@ from board_memory import peak_mib
 
 import minidl
 
-
 SETTLE = 0.15
 """Seconds between two turns: idle threads of some libraries keep a processor busy for a while."""
 
