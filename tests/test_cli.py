@@ -184,6 +184,13 @@ def test_mistakes_are_one_line(command, message, table, capsys):
     assert re.search(message, err)
 
 
+def test_mistakes_of_several_lines_are_one_line_too(tmp_path, capsys):
+    path = tmp_path / "own.py"
+    path.write_text("raise ValueError('first line\\nsecond line')")
+    assert main(["gradcheck", f"{path}:Square"]) == 2
+    assert capsys.readouterr().err.endswith("ValueError: first line second line\n")
+
+
 @pytest.mark.parametrize(
     "command",
     [

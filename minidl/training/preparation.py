@@ -102,12 +102,12 @@ def split_at(n: int, share: float) -> int:
 
     Examples
     --------
-    >>> split_at(10, 0.2), split_at(64, 0.2), split_at(10, 0.9)
-    (8, 51, 1)
+    >>> split_at(10, 0.2), split_at(64, 0.2), split_at(100, 0.07)
+    (8, 51, 93)
     """
     if isinstance(share, bool) or not isinstance(share, (int, float, numpy.floating)) or not 0.0 < share < 1.0:
         raise DataError(f"fit: validation_split must be from 0 to below 1, got {share!r}")
-    at = n - math.ceil(n * share - 1e-9)  # 10 * 0.9 is not to be rounded up to 10
+    at = n - math.ceil(n * share - 1e-9)  # 100 * 0.07 is 7.000000000000001
     if not 0 < at < n:
         raise DataError(f"fit: validation_split={share} of {n} examples leaves nothing to train or to validate on")
     return at

@@ -44,6 +44,7 @@ class TestEarlyStopping:
             ((3, 3, 3), {"min_delta": 1e-4}, 2, 0),  # the order of the examples moves the last bits of the loss
             ((5, 4, 3, 2, 1), {"patience": 1}, 5, 4),
             ((5, 4.5, 4.2, 3.9), {"patience": 3, "min_delta": 1}, 4, 3),
+            ((5, 4.5, 4.2, 3.9), {"patience": 2, "min_delta": 1}, 3, 0),
             ((1, 2, 3), {"patience": 1, "mode": "max"}, 3, 2),
             ((1, 2, 3), {"patience": 1, "monitor": "r2"}, 2, 0),
         ],
@@ -70,6 +71,14 @@ class TestEarlyStopping:
         stop = EarlyStopping(monitor="loss", patience=1)
         for _ in range(2):
             assert len(still.fit(*line, epochs=3, callbacks=[Losses(2, 1, 3), stop]).epoch) == 3
+
+    def test_it_forgets_the_best_of_the_fit_before(self, line, still):
+        stop = EarlyStopping(monitor="loss", patience=1, restore_best_weights=True)
+        still.fit(*line, epochs=2, callbacks=[Losses(1, 4), stop])
+        assert (stop.stopped_epoch, still[0].bias.value.item()) == (1, 2.0)
+        still[0].bias.value = 7.0
+        still.fit(*line, epochs=0, callbacks=[stop])
+        assert (stop.stopped_epoch, stop.best_epoch, still[0].bias.value.item()) == (None, None, 7.0)
 
     def test_numbers_that_are_not_there(self, line, still):
         with pytest.raises(UnknownNameError, match="'val_loss'; known: loss, r2"):

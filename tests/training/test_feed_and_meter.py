@@ -140,6 +140,13 @@ class TestMeter:
         assert found.results()["mae"] == pytest.approx(abs(prediction - target).mean())
         assert found.results()["r2"] == pytest.approx(dl.metrics.r2_score(target[:, 0], prediction[:, 0]))
 
+    def test_what_was_not_looked_at_is_forgotten(self):
+        found = Meter(metrics_named("mae", from_logits=False))
+        found.add(numpy.full((2, 1), 9.0), numpy.zeros((2, 1)))
+        found.reset()
+        found.add(numpy.ones((2, 1)), numpy.zeros((2, 1)))
+        assert found.results() == {"mae": 1.0}
+
     def test_it_hardly_ever_calls_a_metric(self):
         class Counting:
             name, calls, seen = "counting", 0, 0

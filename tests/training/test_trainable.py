@@ -239,6 +239,17 @@ class TestFit:
         assert model[2].weight.shape == (3, 2)
         assert losses[-1] < losses[0]
 
+    def test_the_precision_shows_behind_a_users_own_layer(self):
+        class Own:
+            def forward(self, x):
+                return x
+
+            def backward(self, dy):
+                return dy
+
+        model = dl.Sequential(Own(), dl.Dense(1, kernel_initializer="ones", dtype="float64"))
+        assert model.predict([[0.1]]).item() == 0.1
+
 
 class TestValidation:
     def test_the_split_is_the_end_of_the_data(self):
@@ -254,6 +265,12 @@ class TestValidation:
         model.compile(dl.SGD(model.parameters(), lr=0.0), "mse")
         model.fit(x, x, epochs=1, batch_size=10, validation_split=0.2)
         assert seen[-2:] == [(True, list(range(8))), (False, [8, 9])]
+
+    @pytest.mark.parametrize(("share", "n", "kept"), [(0.2, 10, 8), (0.2, 64, 51), (0.9, 10, 1), (0.07, 100, 93)])
+    def test_its_size(self, share, n, kept, neuron):
+        model = neuron()
+        model.fit(numpy.ones((n, 1)), numpy.ones(n), batch_size=1, validation_split=share)
+        assert model.optimizer.step_count == kept
 
     def test_data_come_before_the_split(self, line, neuron):
         model = neuron()
@@ -325,6 +342,9 @@ class TestEvaluateAndPredict:
         numpy.testing.assert_array_equal(first, model.predict(x))
         assert model.training
         numpy.testing.assert_allclose(model.predict(x, batch_size=2), first, rtol=1e-6)
+        model.eval()
+        model.predict(x)
+        assert not model.training
 
     def test_predict_needs_no_compile_and_builds(self):
         model = dl.Sequential(dl.Dense(3, activation="softmax"))
