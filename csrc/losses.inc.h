@@ -39,9 +39,15 @@ LOSS(huber, {
     d = REAL(most)(REAL(least)(e, limit), -limit);
     loss = d * (e - d * SPLAT(0.5));
 })
-/* l = (1 - t) x + softplus(-x), l' = (1 - t) - sigmoid(-x) */
+/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x), from one e = exp(-|x|): no two terms
+ * cancel, so that small losses and slopes keep their digits. */
 LOSS(binary_cross_entropy, {
+    const VEC e = REAL(decay)(-REAL(absolute)(p));
+    const VEC q = e / (SPLAT(1) + e);
+    const VEC small = e - e * q; /* sigmoid(-|x|), and sigmoid(|x|) = 1 - q */
+    const VEC bent = REAL(log_of_one_plus)(e);
     const VEC rest = SPLAT(1) - t;
-    loss = rest * p + REAL(log_one_plus_exponential)(-p);
-    d = rest - REAL(sigmoid)(-p);
+    loss = t * (REAL(most)(-p, SPLAT(0)) + bent) + rest * (REAL(most)(p, SPLAT(0)) + bent);
+    d = rest * REAL(select)(REAL(less)(p, SPLAT(0)), small, SPLAT(1) - q)
+        - t * REAL(select)(REAL(less)(p, SPLAT(0)), SPLAT(1) - q, small);
 })

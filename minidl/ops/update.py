@@ -1,19 +1,26 @@
 r"""The optimisers' update equations, each one pass over flat arrays, in place.
 
 In all of them :math:`g` is the gradient, :math:`\theta` the value, :math:`\eta` the learning rate and :math:`\lambda` the
-weight decay. Unless decoupled, weight decay is an L2 penalty: :math:`g \leftarrow g + \lambda\theta` comes first. The
-order of operations is PyTorch's.
+weight decay. Unless decoupled, weight decay is the gradient of an L2 penalty :math:`\tfrac\lambda2 |\theta|^2`, so
+:math:`g \leftarrow g + \lambda\theta` comes first. The order of operations is PyTorch's.
+
+All arrays have one shape and one floating dtype, usually (P,) for P parameters in one flat buffer; they may be empty. Nothing
+is returned, and ``grad`` is never changed. Raised are ``ShapeError`` and ``DtypeError`` where the arrays are not alike, and
+``ParameterError`` where a setting needs an array that is None.
 """
 
 from __future__ import annotations
 
 import math
 
-from minidl.ops._namespace import Array, namespace
+from minidl.errors import ParameterError
+from minidl.ops._checks import ieee, require_like
+from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["adagrad_update", "adam_update", "rmsprop_update", "sgd_update"]
 
 
+@ieee
 def sgd_update(
     value: Array,
     grad: Array,
@@ -29,7 +36,8 @@ def sgd_update(
     r"""Stochastic gradient descent with momentum.
 
     :math:`b \leftarrow \mu b + (1 - \tau) g` (b = g at the first step);
-    :math:`\theta \leftarrow \theta - \eta\, b`, or with Nesterov's variant :math:`\theta - \eta\,(g + \mu b)`.
+    :math:`\theta \leftarrow \theta - \eta\, b`, in Nesterov's variant :math:`\theta - \eta\,(g + \mu b)`, without momentum
+    :math:`\theta - \eta\, g`.
     B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); I. Sutskever et al., "On the
     importance of initialization and momentum in deep learning", ICML 2013.
 
@@ -43,17 +51,30 @@ def sgd_update(
         :math:`\eta, \mu, \tau, \lambda`.
     nesterov, first_step : bool
 
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the arrays are not alike.
+    ParameterError
+        If there is a momentum but no buffer.
+
     Examples
     --------
     >>> import numpy
-    >>> value = numpy.array([1.0])
-    >>> sgd_update(value, numpy.array([2.0]), None, lr=0.1)
-    >>> value
-    array([0.8])
+    >>> value, momentum_buffer = numpy.array([1.0]), numpy.zeros(1)
+    >>> sgd_update(value, numpy.array([2.0]), momentum_buffer, lr=0.1, momentum=0.5, first_step=True)
+    >>> value, momentum_buffer
+    (array([0.8]), array([2.]))
+    >>> sgd_update(value, numpy.array([2.0]), momentum_buffer, lr=0.1, momentum=0.5)  # by 0.1 (0.5 * 2 + 2)
+    >>> value.round(6), momentum_buffer
+    (array([0.5]), array([3.]))
     """
+    _check("sgd_update", value, grad=grad, momentum_buffer=momentum_buffer)
     if weight_decay:
         grad = grad + weight_decay * value
-    if momentum and momentum_buffer is not None:
+    if momentum:
+        if momentum_buffer is None:
+            raise ParameterError("sgd_update: momentum needs a momentum_buffer; give an array of zeros like value")
         if first_step:
             momentum_buffer[...] = grad
         else:
@@ -63,6 +84,7 @@ def sgd_update(
     value -= lr * grad
 
 
+@ieee
 def adagrad_update(
     value: Array,
     grad: Array,
@@ -77,7 +99,8 @@ def adagrad_update(
     r"""Adagrad: :math:`s \leftarrow s + g^2`, :math:`\theta \leftarrow \theta - \eta_t\, g / (\sqrt s + \epsilon)`.
 
     With :math:`\eta_t = \eta / (1 + (t - 1)\,d)` for the step number t from 1 and the decay d.
-    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods", JMLR 12 (2011).
+    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12
+    (2011).
 
     Parameters
     ----------
@@ -86,7 +109,21 @@ def adagrad_update(
     lr, lr_decay, eps, weight_decay : float
     step : int
         t, from 1.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the arrays are not alike.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> value, square_sum = numpy.array([1.0]), numpy.zeros(1)
+    >>> adagrad_update(value, numpy.array([3.0]), square_sum, lr=0.1, step=1)  # the first step has length lr
+    >>> value.round(6), square_sum
+    (array([0.9]), array([9.]))
     """
+    _check("adagrad_update", value, grad=grad, square_sum=square_sum)
     if weight_decay:
         grad = grad + weight_decay * value
     rate = lr / (1 + (step - 1) * lr_decay)
@@ -94,6 +131,7 @@ def adagrad_update(
     value -= rate * grad / (namespace(value).sqrt(square_sum) + eps)
 
 
+@ieee
 def rmsprop_update(
     value: Array,
     grad: Array,
@@ -124,7 +162,27 @@ def rmsprop_update(
     momentum_buffer : array or None
         b, with momentum; changed.
     lr, alpha, eps, weight_decay, momentum : float
+        :math:`\eta, \alpha, \epsilon, \lambda, \mu`.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the arrays are not alike.
+    ParameterError
+        If there is a momentum but no buffer.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> value, square_average = numpy.array([1.0]), numpy.zeros(1)
+    >>> rmsprop_update(value, numpy.array([3.0]), square_average, None, None, lr=0.1, alpha=0.75)
+    >>> value.round(6), square_average  # v = 9/4, so the step is 0.1 * 3 / 1.5
+    (array([0.8]), array([2.25]))
     """
+    arrays = {"grad": grad, "square_average": square_average, "grad_average": grad_average}
+    _check("rmsprop_update", value, **arrays, momentum_buffer=momentum_buffer)
+    if momentum and momentum_buffer is None:
+        raise ParameterError("rmsprop_update: momentum needs a momentum_buffer; give an array of zeros like value")
     xp = namespace(value)
     if weight_decay:
         grad = grad + weight_decay * value
@@ -143,6 +201,7 @@ def rmsprop_update(
     value -= lr * step
 
 
+@ieee
 def adam_update(
     value: Array,
     grad: Array,
@@ -165,8 +224,9 @@ def adam_update(
     :math:`\theta \leftarrow \theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)`.
     AMSGrad divides by the largest v so far. Decoupled weight decay (AdamW) multiplies :math:`\theta` by
     :math:`1 - \eta\lambda` first and leaves g alone.
-    D. Kingma, J. Ba, "Adam", ICLR 2015, algorithm 1; S. Reddi, S. Kale, S. Kumar, ICLR 2018 (AMSGrad); I. Loshchilov,
-    F. Hutter, ICLR 2019 (AdamW).
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; S. Reddi, S. Kale, S. Kumar, "On
+    the convergence of Adam and beyond", ICLR 2018 (AMSGrad); I. Loshchilov, F. Hutter, "Decoupled weight decay
+    regularization", ICLR 2019 (AdamW).
 
     Parameters
     ----------
@@ -175,10 +235,16 @@ def adam_update(
     v_max : array or None
         The largest v so far, for AMSGrad; changed.
     lr, beta1, beta2, eps, weight_decay : float
+        :math:`\eta, \beta_1, \beta_2, \epsilon, \lambda`.
     decoupled : bool
         AdamW.
     step : int
         t, from 1.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+        If the arrays are not alike.
 
     Examples
     --------
@@ -188,6 +254,7 @@ def adam_update(
     >>> value.round(6)
     array([0.9])
     """
+    _check("adam_update", value, grad=grad, m=m, v=v, v_max=v_max)
     if weight_decay and decoupled:
         value *= 1 - lr * weight_decay
     elif weight_decay:
@@ -202,3 +269,11 @@ def adam_update(
         second = v_max
     denominator = xp.sqrt(second) / math.sqrt(1 - beta2**step) + eps
     value -= lr / (1 - beta1**step) * m / denominator
+
+
+def _check(op: str, value: Array, **arrays: Array | None) -> None:
+    """Raise unless all arrays that are given have the shape and dtype of value: broadcasting would hide the mistake."""
+    require_float(value, "value", op)
+    for name, array in arrays.items():
+        if array is not None:
+            require_like(array, value, name, "value", op)
