@@ -4,8 +4,8 @@
     python benchmarks/activations.py --against torch     # the extra 'peers'
     python benchmarks/activations.py --pool              # with and without the recycling of large arrays
 
-The contenders take turns, round after round; in its turn each makes a few calls, of which the fastest counts, so that threads
-which the other library leaves spinning do not count against it. Printed is the best of all rounds, how much longer that is
+The contenders take turns, round after round, with a pause between them in which the threads that the other left spinning come to
+rest; in its turn each makes a few calls, of which the fastest counts. Printed is the best of all rounds, how much longer that is
 than copying as many bytes as the step must read and write, and PyTorch's best as a multiple of minidl's.
 """
 
@@ -26,7 +26,8 @@ ACTIVATIONS = {
     "relu": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
     "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
 }  # fmt: skip
-CALLS = 6
+CALLS = 30
+PAUSE = 0.25  # seconds; PyTorch's threads wait 0.2 awake
 
 
 def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> dict[str, Callable[[], Any]]:
@@ -67,13 +68,19 @@ def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
     """Return for each contender the milliseconds of its fastest call in every round."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
+        before = ""
         for name, step in contenders.items():
+            if before and name.split()[0] != before.split()[0]:
+                time.sleep(PAUSE)
+            before = name
             calls = []
             for _ in range(CALLS):
                 start = time.perf_counter()
                 step()
                 calls.append(time.perf_counter() - start)
             times[name].append(min(calls) * 1e3)
+        if len(contenders) > 2:
+            time.sleep(PAUSE)
     return times
 
 
@@ -134,7 +141,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1 << 20)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--pool", action="store_true", help="show what recycling large arrays saves")
     args = parser.parse_args()
     dl.set_num_threads(args.threads)

@@ -82,10 +82,16 @@ MINIDL_INLINE VEC REAL(log_of_one_plus)(VEC e) {
 
 /* With e = exp(-|x|), which cannot overflow, and q = e / (1 + e): sigmoid(-|x|) = q, written e - e q because the error of the
  * quotient then counts only by a fraction, and sigmoid(|x|) = 1 - q. */
-MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
-    const VEC e = REAL(decay)(-REAL(absolute)(x));
+MINIDL_INLINE void REAL(sigmoids)(VEC e, VEC *small, VEC *large) {
     const VEC q = e / (SPLAT(1) + e);
-    return SELECT(LESS(x, SPLAT(0)), MADD(-e, q, e), SPLAT(1) - q);
+    *small = MADD(-e, q, e);
+    *large = SPLAT(1) - q;
+}
+
+MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
+    VEC small, large;
+    REAL(sigmoids)(REAL(decay)(-REAL(absolute)(x)), &small, &large);
+    return SELECT(LESS(x, SPLAT(0)), small, large);
 }
 
 /* With m = exp(-2 |x|) - 1: tanh |x| = -m / (2 + m). */

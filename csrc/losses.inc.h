@@ -39,15 +39,16 @@ LOSS(huber, {
     d = REAL(most)(REAL(least)(e, limit), -limit);
     loss = d * (e - d * SPLAT(0.5));
 })
-/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x), from one e = exp(-|x|): no two terms
- * cancel, so that small losses and slopes keep their digits. */
+/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x) */
 LOSS(binary_cross_entropy, {
-    const VEC e = REAL(decay)(-REAL(absolute)(p));
-    const VEC q = e / (SPLAT(1) + e);
-    const VEC small = e - e * q; /* sigmoid(-|x|), and sigmoid(|x|) = 1 - q */
-    const VEC bent = REAL(log_of_one_plus)(e);
+    const VEC zero = SPLAT(0);
     const VEC rest = SPLAT(1) - t;
-    loss = t * (REAL(most)(-p, SPLAT(0)) + bent) + rest * (REAL(most)(p, SPLAT(0)) + bent);
-    d = rest * REAL(select)(REAL(less)(p, SPLAT(0)), small, SPLAT(1) - q)
-        - t * REAL(select)(REAL(less)(p, SPLAT(0)), SPLAT(1) - q, small);
+    const VEC e = REAL(decay)(-REAL(absolute)(p));
+    const VEC log_sum = REAL(log_of_one_plus)(e);
+    const REAL(mask) negative = REAL(less)(p, zero);
+    VEC small;
+    VEC large;
+    REAL(sigmoids)(e, &small, &large);
+    loss = t * (REAL(most)(-p, zero) + log_sum) + rest * (REAL(most)(p, zero) + log_sum);
+    d = rest * REAL(select)(negative, small, large) - t * REAL(select)(negative, large, small);
 })

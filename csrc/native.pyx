@@ -991,7 +991,7 @@ cdef object _cross_entropy(object logits, object target, object weight, object i
         return each, (slope, 1.0, 1)
     if reduction == "sum":
         return _scalar(total, x), (slope, 1.0, 1)
-    if divisor == 0:  # all are ignored
+    if divisor == 0:  # nothing counts: there is no mean, and no gradient
         return _scalar(float("nan"), x), (slope, 0.0, 1)
     return _scalar(total / divisor, x), (slope, 1.0 / divisor, 1)
 
@@ -1088,7 +1088,7 @@ def sgd_update(value, grad, momentum_buffer, *, double lr, double momentum=0.0, 
     cdef minidl_settings s
     s.lr, s.momentum, s.dampening, s.weight_decay = lr, momentum, dampening, weight_decay
     s.nesterov, s.first_step = nesterov, first_step
-    if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
+    if not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
         _update.sgd_update(value, grad, momentum_buffer, lr=lr, momentum=momentum, dampening=dampening,
                            nesterov=nesterov, weight_decay=weight_decay, first_step=first_step)
 
@@ -1108,8 +1108,7 @@ def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *
     """See ``minidl.ops.update.rmsprop_update``."""
     cdef minidl_settings s
     s.lr, s.alpha, s.eps, s.weight_decay, s.momentum = lr, alpha, eps, weight_decay, momentum
-    if (momentum != 0 and momentum_buffer is None) or not _updated(
-            MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
+    if not _updated(MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
         _update.rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, lr=lr, alpha=alpha, eps=eps,
                                weight_decay=weight_decay, momentum=momentum)
 

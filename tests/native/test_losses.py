@@ -91,10 +91,20 @@ def test_cross_entropy_with_classes_that_cannot_be(smoothing, random):
 
 
 def test_cross_entropy_of_ignored_rows_only():
-    loss, cache = native.cross_entropy(numpy.ones((2, 3)), numpy.array([-100, -100]))
+    arguments = numpy.ones((2, 3)), numpy.array([-100, -100])
+    loss, (slope, s, axis) = native.cross_entropy(*arguments)
+    expected, (_, expected_s, expected_axis) = formulas.cross_entropy(*arguments)
     assert numpy.isnan(loss)
-    assert cache[2] == 1
-    numpy.testing.assert_array_equal(native.cross_entropy_backward(1.0, cache), numpy.zeros((2, 3)))
+    assert numpy.isnan(expected)
+    assert (s, axis) == (expected_s, expected_axis)
+    numpy.testing.assert_array_equal(slope, 0)
+
+
+def test_a_confident_and_right_answer_keeps_its_digits():
+    logits, target = numpy.array([40.0, -40.0]), numpy.array([1.0, 0.0])
+    each, (slope, _) = native.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    numpy.testing.assert_allclose(each, numpy.exp(-40.0), rtol=1e-12)
+    numpy.testing.assert_allclose(slope, numpy.array([-1, 1]) * numpy.exp(-40.0), rtol=1e-12)
 
 
 def test_cross_entropy_with_probabilities(random):

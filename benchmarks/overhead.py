@@ -1,0 +1,63 @@
+"""What a call of a native op costs beyond its arithmetic: microseconds on arrays of 4 x 4, where there is next to none.
+
+python benchmarks/overhead.py
+"""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+import minidl as dl
+
+
+def calls() -> dict[str, Callable[[], Any]]:
+    """Return the ops to be called, with their arrays."""
+    native = dl.engines.get("native")
+    x, weight, bias = (numpy.ones(shape, dtype=numpy.float32) for shape in ((4, 4), (4, 4), 4))
+    target, labels = numpy.zeros_like(x), numpy.zeros(4, dtype=numpy.int64)
+    dweight, dbias = numpy.zeros_like(weight), numpy.zeros_like(bias)
+    value, grad, m, v = (numpy.ones(16, dtype=numpy.float32) for _ in range(4))
+    (_, tanh), (_, linear), (_, fused) = (
+        native.tanh(x),
+        native.linear(x, weight, bias),
+        native.linear_activation(x, weight, bias, "tanh"),
+    )
+    (_, mse), (_, entropy) = native.mse_loss(x, target), native.cross_entropy(x, labels)
+    return {
+        "numpy.empty": lambda: numpy.empty((4, 4), numpy.float32),
+        "relu": lambda: native.relu(x),
+        "tanh": lambda: native.tanh(x),
+        "tanh_backward": lambda: native.tanh_backward(x, tanh),
+        "gelu": lambda: native.gelu(x),
+        "softmax": lambda: native.softmax(x),
+        "matmul": lambda: native.matmul(x, weight),
+        "linear": lambda: native.linear(x, weight, bias),
+        "linear_backward": lambda: native.linear_backward(x, linear),
+        "linear_backward_into": lambda: native.linear_backward_into(x, linear, dweight, dbias),
+        "linear_activation": lambda: native.linear_activation(x, weight, bias, "tanh"),
+        "linear_activation_backward_into": lambda: native.linear_activation_backward_into(
+            x, fused, "tanh", dweight, dbias
+        ),
+        "mse_loss": lambda: native.mse_loss(x, target),
+        "mse_loss_backward": lambda: native.mse_loss_backward(1.0, mse),
+        "cross_entropy": lambda: native.cross_entropy(x, labels),
+        "cross_entropy_backward": lambda: native.cross_entropy_backward(1.0, entropy),
+        "sgd_update": lambda: native.sgd_update(value, grad, None, lr=0.0),
+        "adam_update": lambda: native.adam_update(value, grad, m, v, None, lr=0.0, step=1),
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    print("| call | microseconds |\n|---|---:|")
+    for name, call in calls().items():
+        number = 2000
+        print(f"| {name} | {min(timeit.repeat(call, number=number, repeat=60)) / number * 1e6:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
