@@ -39,7 +39,8 @@ LOSS(huber, {
     d = REAL(most)(REAL(least)(e, limit), -limit);
     loss = d * (e - d * SPLAT(0.5));
 })
-/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x) */
+/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x), from one e = exp(-|x|): no two terms
+ * cancel, so that small losses and slopes keep their digits. */
 LOSS(binary_cross_entropy, {
     const VEC zero = SPLAT(0);
     const VEC rest = SPLAT(1) - t;

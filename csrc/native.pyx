@@ -1088,7 +1088,7 @@ def sgd_update(value, grad, momentum_buffer, *, double lr, double momentum=0.0, 
     cdef minidl_settings s
     s.lr, s.momentum, s.dampening, s.weight_decay = lr, momentum, dampening, weight_decay
     s.nesterov, s.first_step = nesterov, first_step
-    if not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
+    if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
         _update.sgd_update(value, grad, momentum_buffer, lr=lr, momentum=momentum, dampening=dampening,
                            nesterov=nesterov, weight_decay=weight_decay, first_step=first_step)
 
@@ -1108,7 +1108,8 @@ def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *
     """See ``minidl.ops.update.rmsprop_update``."""
     cdef minidl_settings s
     s.lr, s.alpha, s.eps, s.weight_decay, s.momentum = lr, alpha, eps, weight_decay, momentum
-    if not _updated(MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
+    if (momentum != 0 and momentum_buffer is None) or not _updated(
+            MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
         _update.rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, lr=lr, alpha=alpha, eps=eps,
                                weight_decay=weight_decay, momentum=momentum)
 
