@@ -121,6 +121,7 @@ class Loop:
                     if self.model.stop_training:
                         progress.steps = step + 1
                         break
+        progress.all_steps_done()
         if not all_finite(self.parameters):
             raise NonFiniteError(
                 f"fit: the parameter {named_not_finite(self.model)!r} is not finite after epoch {epoch + 1}, step "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -44,18 +45,21 @@ def shown(logs: dict[str, float]) -> str:
 class Progress:
     """The line of one epoch or one evaluation: a bar on stderr that moves, a line on stdout at the end, or nothing.
 
+    The bar gives way to the line when all is done, so that numbers a narrow terminal had no room for are not lost.
+
     Parameters
     ----------
     verbose : int
         0, 1 for the bar, 2 for the line.
     title : str
-        What it is the progress of.
+        What it is the progress of; may be empty for a line.
     steps : int
     """
 
     def __init__(self, verbose: int, title: str, steps: int) -> None:
         self.verbose, self.title, self.steps = verbose, title, steps
         self.started = time.perf_counter()
+        self.stepped: float | None = None
         self.next_look = self.started + INTERVAL
         self.bar = self._made() if verbose == 1 else None
 
@@ -66,7 +70,18 @@ class Progress:
         class Bar(tqdm):  # type: ignore[type-arg]
             monitor_interval = 0  # no thread that watches the bar: we say ourselves when it is to be drawn
 
-        return Bar(total=self.steps, desc=self.title, unit="step", file=sys.stderr, dynamic_ncols=True, mininterval=0)
+        known = _knows_its_size()
+        return Bar(
+            total=self.steps,
+            desc=f"{self.title} - " if self.title else "",
+            bar_format="{desc}{n_fmt}/{total_fmt} {bar:10} {remaining} left{postfix}",
+            file=sys.stderr,
+            leave=False,
+            mininterval=0,
+            dynamic_ncols=known,
+            ncols=None if known else 100,
+            nrows=None if known else 24,
+        )
 
     def due(self) -> bool:
         """Whether it is time to show something new."""
@@ -75,26 +90,41 @@ class Progress:
     def show(self, step: int, logs: dict[str, float]) -> None:
         """Show the numbers after this many steps."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{self._per_step(step)} - {shown(logs)}", refresh=False)
+            self.bar.set_postfix_str(f"{shown(logs)} - {self._per_step(step)}", refresh=False)
             self.bar.update(step - self.bar.n)
             self.next_look = time.perf_counter() + INTERVAL
+
+    def all_steps_done(self) -> None:
+        """Stop the clock of the steps; validation is not to count as theirs."""
+        self.stepped = time.perf_counter()
 
     def finish(self, logs: dict[str, float]) -> None:
         """Show the numbers of the whole."""
         if self.bar is not None:
-            self.show(self.steps, logs)
-        elif self.verbose == 2:
+            self.bar.close()
+        if self.verbose:
             seconds = time.perf_counter() - self.started
             line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps)} - {shown(logs)}"
-            print(f"{self.title} - {line}" if self.title else line, flush=True)
+            stream = sys.stderr if self.verbose == 1 else sys.stdout
+            print(f"{self.title} - {line}" if self.title else line, file=stream, flush=True)
 
     def _per_step(self, step: int) -> str:
-        return f"{(time.perf_counter() - self.started) / max(step, 1) * 1e3:.3g} ms/step"
+        seconds = (self.stepped or time.perf_counter()) - self.started
+        return f"{seconds / max(step, 1) * 1e3:.3g} ms/step"
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *problem: Any) -> None:
-        """Leave the terminal in order, whatever happened."""
+    def __exit__(self, problem: Any, *details: Any) -> None:
+        """Leave the terminal in order, and the bar where it was if there is a problem."""
         if self.bar is not None:
+            self.bar.leave = problem is not None
             self.bar.close()
+
+
+def _knows_its_size() -> bool:
+    """Whether stderr's terminal tells its size; in a container it may say 0 by 0, which leaves no room for a bar."""
+    try:
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return False

@@ -294,7 +294,7 @@ class Trainable(_Base):
         level = resolve_verbose(verbose, "evaluate")
         data = prepare(self, self._loss_by_name, x, y, sample_weight, "evaluate")
         feed = data.part(slice(None), data.weights, size)
-        with Progress(level, "evaluate" if level == 1 else "", feed.steps) as progress:
+        with Progress(level, "", feed.steps) as progress:
             logs = data.loop.evaluate(feed, progress)
             progress.finish(logs)
         if return_dict:

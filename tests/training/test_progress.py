@@ -1,6 +1,9 @@
 """What fit and evaluate print, and when they do not."""
 
+import os
 import re
+import struct
+import sys
 
 import pytest
 
@@ -40,28 +43,77 @@ def test_two_of_evaluate_is_the_line_that_keras_prints(line, neuron, capfd):
     assert re.fullmatch(r"7/7 - [\d.]+ s - [\d.e+-]+ ms/step - loss: [\d.]+\n", capfd.readouterr().out)
 
 
-def test_one_moves_a_bar(line, neuron, capfd):
-    model = neuron(metrics=["mae"])
-    model.fit(*line, epochs=2, verbose=1)
-    model.evaluate(*line, verbose=1)
+LINE = r"64?/64? - [\d.]+ s - [\d.e+-]+ ms/step - loss: [\d.]+ - mae: [\d.]+"
+
+
+def test_one_moves_a_bar_and_leaves_a_line(line, neuron, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    neuron(metrics=["mae"]).fit(*line, batch_size=1, verbose=1)
     out, err = capfd.readouterr()
     assert out == ""
-    for part in ("epoch 1/2", "epoch 2/2", "evaluate", "2/2", "step/s", "ms/step", "loss: ", "mae: "):
-        assert part in err
+    *bars, last = [text for text in re.split(r"[\r\n]+", err) if text.strip()]
+    assert len(bars) > 10
+    assert re.fullmatch(r"epoch 1/1 - 0/64 +\? left", bars[0].rstrip())
+    for step, text in enumerate(bars[1:], 1):
+        assert re.match(rf"epoch 1/1 - {step}/64 .* \d\d:\d\d left, loss: [\d.]+ - mae: [\d.]+ - [\d.]+ ms/step", text)
+    assert re.fullmatch(rf"epoch 1/1 - {LINE}", last)
 
 
-def test_the_bar_shows_numbers_on_its_way(line, neuron, capfd, monkeypatch):
+def test_one_of_evaluate(line, neuron, capfd, monkeypatch):
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    neuron(metrics=["mae"]).fit(*line, batch_size=8, verbose=1)
-    err = capfd.readouterr().err
-    for step in range(1, 9):
-        assert re.search(rf"{step}/8 \[[^]]*ms/step - loss: [\d.]+ - mae: [\d.]+\]", err)
+    neuron(metrics=["mae"]).evaluate(*line, batch_size=1, verbose=1)
+    *bars, last = [text for text in re.split(r"[\r\n]+", capfd.readouterr().err) if text.strip()]
+    assert re.match(r"64/64 .* left, loss: [\d.]+ - mae: [\d.]+ - [\d.e+-]+ ms/step", bars[-1])
+    assert re.fullmatch(LINE, last)
 
 
-def test_the_bar_is_closed_after_an_error(capfd):
-    with pytest.raises(KeyError), Progress(1, "epoch 1/1", 10) as bar:
-        raise KeyError
-    assert bar.bar.disable
+def test_between_looks_nothing_is_drawn(line, neuron, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "INTERVAL", 3600.0)
+    neuron().fit(*line, batch_size=1, verbose=1)
+    assert capfd.readouterr().err.count("epoch 1/1") == 2  # the empty bar and the line
+
+
+def test_validation_takes_none_of_the_steps_time(monkeypatch):
+    clock = iter([10.0, 12.0, 20.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    printed = []
+    monkeypatch.setattr("builtins.print", lambda text, **_: printed.append(text))
+    with Progress(2, "epoch 1/1", 4) as shown_line:
+        shown_line.all_steps_done()
+        shown_line.finish({"loss": 1.0})
+    assert printed == ["epoch 1/1 - 4/4 - 10.00 s - 500 ms/step - loss: 1.0000"]
+
+
+def test_the_bar_stays_where_it_was_after_an_error(capfd):
+    progress_line = Progress(1, "epoch 1/1", 10)
+
+    def fail():
+        with progress_line:
+            progress_line.show(3, {"loss": 1.0})
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert progress_line.bar.disable
+    assert "epoch 1/1 - 3/10" in capfd.readouterr().err.rstrip().split("\r")[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize("size", [(0, 0), (24, 40), (24, 200)])
+def test_terminals_of_any_size(size, line, neuron, monkeypatch):
+    """0 by 0 is what a container's terminal may say."""
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    with open(theirs, "w") as terminal, monkeypatch.context() as patch:  # noqa: PTH123
+        patch.setattr("sys.stderr", terminal)
+        neuron(metrics=["mae"]).fit(*line, validation_split=0.5)
+        text = ""
+        while "val_mae: " not in text:
+            text += os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "epoch 1/1 - 0/1 " in text
+    assert re.search(r"epoch 1/1 - 1/1 - .*val_mae: ", text)
 
 
 @pytest.mark.parametrize("wrong", [3, -1, "yes", None, 1.0])
