@@ -95,7 +95,7 @@ def extensions() -> list[Extension]:
             "minidl._native",
             SOURCES,
             include_dirs=["csrc", numpy.get_include()],
-            depends=[str(p) for p in Path("csrc").glob("*.h")],
+            depends=[str(p) for pattern in ("*.h", "*.pxi") for p in Path("csrc").glob(pattern)],
             define_macros=[
                 ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # the oldest NumPy that the package takes

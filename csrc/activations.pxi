@@ -1,0 +1,241 @@
+# Activations, alone and after an affine map, and dropout.
+
+cdef cnp.ndarray forward(object x, int op, double first=0, double second=0):
+    """Return the activation of x, or None where the formula must do it."""
+    if not taken(x):
+        return None
+    cdef cnp.ndarray source = dense(x)
+    cdef cnp.ndarray y = fresh_like(source)
+    cdef double[2] settings
+    settings[0], settings[1] = first, second
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(source)
+    cdef const void *from_ = cnp.PyArray_DATA(source)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef bint double_ = is_double(source)
+    if n < SHORT:
+        minidl_activation(double_, op, from_, to, n, settings)
+    else:
+        with nogil:
+            minidl_activation(double_, op, from_, to, n, settings)
+    return y
+
+
+cdef cnp.ndarray backward(object dy, object saved, int op, double first=0, double second=0):
+    """Return dx, or None where the formula must do it."""
+    if not (taken(saved) and alike(<cnp.ndarray>saved, dy)):
+        return None
+    cdef cnp.ndarray upstream = dense(dy), kept = dense(saved)
+    cdef cnp.ndarray dx = fresh_like(kept)
+    cdef double[2] settings
+    settings[0], settings[1] = first, second
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(kept)
+    cdef const void *g = cnp.PyArray_DATA(upstream)
+    cdef const void *s = cnp.PyArray_DATA(kept)
+    cdef void *to = cnp.PyArray_DATA(dx)
+    cdef bint double_ = is_double(kept)
+    if n < SHORT:
+        minidl_activation_backward(double_, op, g, s, to, n, settings)
+    else:
+        with nogil:
+            minidl_activation_backward(double_, op, g, s, to, n, settings)
+    return dx
+
+
+def relu(x):
+    """See ``minidl.ops.activation.relu``."""
+    y = forward(x, MINIDL_RELU)
+    return (y, (y,)) if y is not None else _activation.relu(x)
+
+
+def relu_backward(dy, cache):
+    """See ``minidl.ops.activation.relu_backward``."""
+    dx = backward(dy, cache[0], MINIDL_RELU)
+    return dx if dx is not None else _activation.relu_backward(dy, cache)
+
+
+def leaky_relu(x, negative_slope=0.01):
+    """See ``minidl.ops.activation.leaky_relu``."""
+    y = forward(x, MINIDL_LEAKY_RELU, negative_slope)
+    return (y, (x, negative_slope)) if y is not None else _activation.leaky_relu(x, negative_slope)
+
+
+def leaky_relu_backward(dy, cache):
+    """See ``minidl.ops.activation.leaky_relu_backward``."""
+    dx = backward(dy, cache[0], MINIDL_LEAKY_RELU, cache[1])
+    return dx if dx is not None else _activation.leaky_relu_backward(dy, cache)
+
+
+def sigmoid(x):
+    """See ``minidl.ops.activation.sigmoid``."""
+    y = forward(x, MINIDL_SIGMOID)
+    return (y, (y,)) if y is not None else _activation.sigmoid(x)
+
+
+def sigmoid_backward(dy, cache):
+    """See ``minidl.ops.activation.sigmoid_backward``."""
+    dx = backward(dy, cache[0], MINIDL_SIGMOID)
+    return dx if dx is not None else _activation.sigmoid_backward(dy, cache)
+
+
+def tanh(x):
+    """See ``minidl.ops.activation.tanh``."""
+    y = forward(x, MINIDL_TANH)
+    return (y, (y,)) if y is not None else _activation.tanh(x)
+
+
+def tanh_backward(dy, cache):
+    """See ``minidl.ops.activation.tanh_backward``."""
+    dx = backward(dy, cache[0], MINIDL_TANH)
+    return dx if dx is not None else _activation.tanh_backward(dy, cache)
+
+
+def softplus(x, beta=1.0, threshold=20.0):
+    """See ``minidl.ops.activation.softplus``."""
+    y = forward(x, MINIDL_SOFTPLUS, beta, threshold) if beta > 0 else None
+    return (y, (x, beta, threshold)) if y is not None else _activation.softplus(x, beta, threshold)
+
+
+def softplus_backward(dy, cache):
+    """See ``minidl.ops.activation.softplus_backward``."""
+    dx = backward(dy, cache[0], MINIDL_SOFTPLUS, cache[1], cache[2])
+    return dx if dx is not None else _activation.softplus_backward(dy, cache)
+
+
+def elu(x, alpha=1.0):
+    """See ``minidl.ops.activation.elu``."""
+    y = forward(x, MINIDL_ELU, alpha)
+    return (y, (x, alpha)) if y is not None else _activation.elu(x, alpha)
+
+
+def elu_backward(dy, cache):
+    """See ``minidl.ops.activation.elu_backward``."""
+    dx = backward(dy, cache[0], MINIDL_ELU, cache[1])
+    return dx if dx is not None else _activation.elu_backward(dy, cache)
+
+
+cdef int _gelu(object approximate):
+    """Return the kernel for GELU's ``approximate``, or -1 where the formula must object."""
+    return MINIDL_GELU if approximate == "none" else MINIDL_GELU_TANH if approximate == "tanh" else -1
+
+
+def gelu(x, approximate="none"):
+    """See ``minidl.ops.activation.gelu``."""
+    cdef int op = _gelu(approximate)
+    y = forward(x, op) if op >= 0 else None
+    return (y, (x, approximate)) if y is not None else _activation.gelu(x, approximate)
+
+
+def gelu_backward(dy, cache):
+    """See ``minidl.ops.activation.gelu_backward``."""
+    dx = backward(dy, cache[0], _gelu(cache[1]))
+    return dx if dx is not None else _activation.gelu_backward(dy, cache)
+
+
+def silu(x):
+    """See ``minidl.ops.activation.silu``."""
+    y = forward(x, MINIDL_SILU)
+    return (y, (x,)) if y is not None else _activation.silu(x)
+
+
+def silu_backward(dy, cache):
+    """See ``minidl.ops.activation.silu_backward``."""
+    dx = backward(dy, cache[0], MINIDL_SILU)
+    return dx if dx is not None else _activation.silu_backward(dy, cache)
+
+
+cdef dict _FUNCTIONS = {"exp": MINIDL_EXP, "log": MINIDL_LOG, "erf": MINIDL_ERF, "sigmoid": MINIDL_SIGMOID, "tanh": MINIDL_TANH}
+
+
+def vector_function(str name, x):
+    """Return exp, log, erf, sigmoid or tanh of a float32 or float64 array, as the kernels compute them.
+
+    The ops are made of these; by themselves they are here to be measured (see docs/vector_math.md).
+    """
+    y = forward(x, _FUNCTIONS[name])
+    if y is None:
+        raise TypeError(f"vector_function: expected a float32 or float64 array, got {x!r}")
+    return y
+
+
+# Products with an activation ------------------------------------------------------------------------------------------
+
+cdef dict _KEEPS_OUTPUT = {"relu": MINIDL_RELU, "sigmoid": MINIDL_SIGMOID, "tanh": MINIDL_TANH}
+cdef dict _KEEPS_INPUT = {
+    "leaky_relu": (MINIDL_LEAKY_RELU, (0.01,)),
+    "softplus": (MINIDL_SOFTPLUS, (1.0, 20.0)),
+    "elu": (MINIDL_ELU, (1.0,)),
+    "gelu": (MINIDL_GELU, ("none",)),
+    "silu": (MINIDL_SILU, ()),
+}
+
+
+def linear_activation(x, weight, bias, activation, settings=()):
+    """See ``minidl.engines.fused.linear_activation``: the activation is applied to each tile while it is in cache."""
+    cdef cnp.ndarray y
+    cdef list before = []
+    cdef double[2] numbers
+    cdef int op
+    numbers[0] = numbers[1] = 0
+    kept = _KEEPS_OUTPUT.get(activation)
+    if kept is not None:
+        y = _affine(x, weight, bias, kept, numbers, None)
+        if y is not None:
+            return y, ((x, weight, bias is not None), (y,))
+    elif activation in _KEEPS_INPUT:
+        op, defaults = _KEEPS_INPUT[activation]
+        full = tuple(settings) + defaults[len(settings):]
+        if activation == "gelu":
+            op = _gelu(full[0])
+        else:
+            for position in range(len(full)):
+                numbers[position] = full[position]
+        if op >= 0 and not (op == MINIDL_SOFTPLUS and not numbers[0] > 0):
+            y = _affine(x, weight, bias, op, numbers, before)
+            if y is not None:
+                return y, ((x, weight, bias is not None), (before[0], *full))
+    hidden, linear_cache = linear(x, weight, bias)
+    y_, activation_cache = globals()[activation](hidden, *settings)
+    return y_, (linear_cache, activation_cache)
+
+
+def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.linear_activation_backward_into``."""
+    dhidden = globals()[activation + "_backward"](dy, cache[1])
+    return linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+
+
+# Dropout --------------------------------------------------------------------------------------------------------------
+
+
+def dropout(x, p=0.5, random=None):
+    """See ``minidl.ops.dropout.dropout``. Mask and product in one pass, after the generator's numbers."""
+    if not (taken(x) and type(p) is float and 0 <= p <= 1):
+        return _dropout.dropout(x, p, random)
+    cdef cnp.ndarray source = dense(x), numbers
+    cdef const void *uniform = NULL
+    cdef const void *mask = NULL
+    if isinstance(random, _Generator):
+        numbers = dense(random.random(x.shape, dtype=_float32))
+        uniform = cnp.PyArray_DATA(numbers)
+    elif (cnp.PyArray_CheckExact(random) and cnp.PyArray_TYPE(<cnp.ndarray>random) == cnp.NPY_BOOL
+            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>random, source)):
+        numbers = dense(random)
+        mask = cnp.PyArray_DATA(numbers)
+    else:
+        return _dropout.dropout(x, p, random)
+    cdef cnp.ndarray scale = fresh_like(source), y = fresh_like(source)
+    cdef const void *from_ = cnp.PyArray_DATA(source)
+    cdef void *scale_data = cnp.PyArray_DATA(scale)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(source)
+    cdef bint double_ = is_double(source)
+    cdef double probability = p
+    with nogil:
+        minidl_dropout(double_, from_, <const float *>uniform, mask, probability, scale_data, to, n)
+    return y, (scale,)
+
+
+def dropout_backward(dy, cache):
+    """See ``minidl.ops.dropout.dropout_backward``."""
+    dx = backward(dy, cache[0], MINIDL_DROPOUT)
+    return dx if dx is not None else _dropout.dropout_backward(dy, cache)

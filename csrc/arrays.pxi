@@ -1,0 +1,158 @@
+# Which arrays the kernels take, and where their results live.
+
+cdef PyDataMem_Handler _pool
+strcpy(_pool.name, b"minidl_pool")
+_pool.version = 1
+_pool.allocator.ctx = NULL
+_pool.allocator.malloc = minidl_pool_malloc
+_pool.allocator.calloc = minidl_pool_calloc
+_pool.allocator.realloc = minidl_pool_realloc
+_pool.allocator.free = minidl_pool_free
+cdef object _pool_handler = PyCapsule_New(&_pool, "mem_handler", NULL)
+
+
+cdef enum:
+    SHORT = 4096  # elements, below which letting go of the interpreter's lock and taking it again costs as much as the work
+
+
+cdef inline bint taken(object x) noexcept:
+    """Whether x is a plain, aligned array of float32 or float64 in this machine's byte order."""
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    return (kind == cnp.NPY_FLOAT or kind == cnp.NPY_DOUBLE) and PyArray_ISBEHAVED_RO(<cnp.ndarray>x)
+
+
+cdef inline bint is_double(cnp.ndarray x) noexcept:
+    return cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
+
+
+cdef inline bint alike(cnp.ndarray a, object b) noexcept:
+    """Whether b is an array as a is: of the same dtype and shape."""
+    return (
+        taken(b)
+        and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(<cnp.ndarray>b)
+        and cnp.PyArray_SAMESHAPE(a, <cnp.ndarray>b)
+    )
+
+
+cdef inline cnp.ndarray dense(cnp.ndarray x):
+    """Return x, or a copy of it, in C order without gaps."""
+    return x if cnp.PyArray_IS_C_CONTIGUOUS(x) else PyArray_GETCONTIGUOUS(x)
+
+
+cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *shape, int kind):
+    """Return an array with arbitrary content, from the pool if it is large."""
+    cdef size_t size = 8 if kind == cnp.NPY_DOUBLE else 4
+    cdef int axis
+    for axis in range(ndim):
+        size *= <size_t>shape[axis]
+    if size < MINIDL_POOL_SMALLEST:
+        return PyArray_EMPTY(ndim, shape, kind, 0)
+    before = PyDataMem_SetHandler(_pool_handler)
+    try:
+        return PyArray_EMPTY(ndim, shape, kind, 0)
+    finally:
+        PyDataMem_SetHandler(before)
+
+
+cdef inline cnp.ndarray fresh_like(cnp.ndarray x):
+    return fresh(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x))
+
+
+# A matrix as the products read it: where it starts, and the steps from row to row and from column to column.
+cdef struct Matrix:
+    char *data
+    ptrdiff_t rows, columns, row, column
+
+
+cdef bint matrix(cnp.ndarray x, bint transposed, Matrix *m) noexcept:
+    """Describe the last two axes of x; False if neither of them is without gaps, so that it must be copied."""
+    cdef int ndim = cnp.PyArray_NDIM(x)
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(x)
+    cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(x)
+    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(x)
+    m.data = <char *>cnp.PyArray_DATA(x)
+    m.rows, m.columns = shape[ndim - 2], shape[ndim - 1]
+    m.row, m.column = strides[ndim - 2] // size, strides[ndim - 1] // size
+    if m.columns == 1 and m.row != 1:
+        m.column = 1
+    if m.rows == 1 and m.column != 1:
+        m.row = 1
+    if m.rows * m.columns == 0:
+        m.row, m.column = max(m.columns, 1), 1
+    if transposed:
+        m.rows, m.columns = m.columns, m.rows
+        m.row, m.column = m.column, m.row
+    return (m.row == 1 or m.column == 1) and m.row > 0 and m.column > 0
+
+
+cdef cnp.ndarray readable(cnp.ndarray x, bint transposed, Matrix *m):
+    """Describe x, or a copy of it; return whichever it is, to be kept alive."""
+    if not matrix(x, transposed, m):
+        x = cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
+        matrix(x, transposed, m)
+    return x
+
+
+cdef int rows_of(cnp.ndarray x, Matrix *m) noexcept:
+    """Describe a dense array as a matrix of its last axis."""
+    cdef int ndim = cnp.PyArray_NDIM(x)
+    m.data = <char *>cnp.PyArray_DATA(x)
+    m.columns = cnp.PyArray_DIMS(x)[ndim - 1]
+    m.rows = 1
+    cdef int axis
+    for axis in range(ndim - 1):
+        m.rows *= cnp.PyArray_DIMS(x)[axis]
+    m.row, m.column = max(m.columns, 1), 1
+    return 0
+
+
+cdef cnp.ndarray as_rows(cnp.ndarray x, Matrix *m):
+    """Describe x as a matrix of its last axis, through a dense copy if need be."""
+    if cnp.PyArray_NDIM(x) == 2:
+        return readable(x, False, m)
+    x = dense(x)
+    rows_of(x, m)
+    return x
+
+
+# How a product goes on: bias and activation. Everything here belongs to arrays that the caller keeps alive.
+cdef struct After:
+    const void *bias
+    int op  # an activation, or -1
+    const double *settings
+    void *before  # where what goes into the activation is kept, or NULL
+
+
+cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row, After *after) except -1:
+    """c = a b + beta c, then what comes after."""
+    cdef int status, threads = minidl_get_threads()
+    cdef minidl_sgemm_epilogue s
+    cdef minidl_dgemm_epilogue d
+    cdef float[2] s_settings
+    cdef const minidl_kernels *kernels = minidl_kernels_in_use()
+    if a.rows == 0 or b.columns == 0:
+        return 0
+    memset(&s, 0, sizeof(s))
+    memset(&d, 0, sizeof(d))
+    if after != NULL:
+        s.bias, d.bias = <const float *>after.bias, <const double *>after.bias
+        s.pre_activation, d.pre_activation = <float *>after.before, <double *>after.before
+        s.pre_activation_row = d.pre_activation_row = c_row
+        if after.op >= 0:
+            s_settings[0], s_settings[1] = <float>after.settings[0], <float>after.settings[1]
+            s.arguments, d.arguments = <const void *>s_settings, <const void *>after.settings
+            s.activation, d.activation = kernels.f32.forward[after.op], kernels.f64.forward[after.op]
+    with nogil:
+        if double_:
+            status = minidl_dgemm(a.rows, b.columns, a.columns, 1.0, <double *>a.data, a.row, a.column,
+                                  <double *>b.data, b.row, b.column, beta, <double *>c, c_row,
+                                  &d if after != NULL else NULL, threads)
+        else:
+            status = minidl_sgemm(a.rows, b.columns, a.columns, 1.0, <float *>a.data, a.row, a.column,
+                                  <float *>b.data, b.row, b.column, <float>beta, <float *>c, c_row,
+                                  &s if after != NULL else NULL, threads)
+    if status != 0:
+        raise MemoryError("the native engine could not allocate its packing buffers")
+    return 0

@@ -1,0 +1,256 @@
+# Matrix products and the affine map.
+
+def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=False):
+    """See ``minidl.ops.linear.matmul``. Products of two matrices, and of two equally long dense stacks of them."""
+    cdef Matrix left, right
+    cdef cnp.ndarray y
+    cdef cnp.npy_intp shape[2]
+    if not (taken(a) and taken(b) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)):
+        return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
+    if cnp.PyArray_NDIM(<cnp.ndarray>a) != 2 or cnp.PyArray_NDIM(<cnp.ndarray>b) != 2:
+        if out is None and cnp.PyArray_NDIM(<cnp.ndarray>a) > 2 and _stackable(a, b, transpose_a, transpose_b):
+            return _stacked(dense(a), dense(b), transpose_a, transpose_b), (a, b, transpose_a, transpose_b)
+        return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
+    keep_a = readable(a, transpose_a, &left)
+    keep_b = readable(b, transpose_b, &right)
+    if left.columns != right.rows:
+        return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
+    shape[0], shape[1] = left.rows, right.columns
+    if out is None:
+        y = fresh(2, shape, cnp.PyArray_TYPE(<cnp.ndarray>a))
+    elif _writable(out, a, shape) and not (numpy.may_share_memory(out, a) or numpy.may_share_memory(out, b)):
+        y = out
+    else:
+        return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
+    product(is_double(a), &left, &right, 1.0 if accumulate and out is not None else 0.0, <char *>cnp.PyArray_DATA(y),
+            max(shape[1], 1), NULL)
+    return y, (a, b, transpose_a, transpose_b)
+
+
+cdef bint _writable(object out, cnp.ndarray like, cnp.npy_intp *shape):
+    return (
+        taken(out)
+        and PyArray_ISBEHAVED(<cnp.ndarray>out)
+        and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(like)
+        and cnp.PyArray_NDIM(<cnp.ndarray>out) == 2
+        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>out)
+        and cnp.PyArray_DIMS(<cnp.ndarray>out)[0] == shape[0]
+        and cnp.PyArray_DIMS(<cnp.ndarray>out)[1] == shape[1]
+    )
+
+
+cdef bint _stackable(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint transpose_b):
+    """Whether the leading axes are the same, and the matrices fit."""
+    cdef int ndim = cnp.PyArray_NDIM(a), axis
+    if cnp.PyArray_NDIM(b) != ndim:
+        return False
+    for axis in range(ndim - 2):
+        if cnp.PyArray_DIMS(a)[axis] != cnp.PyArray_DIMS(b)[axis]:
+            return False
+    return (
+        cnp.PyArray_DIMS(a)[ndim - 2 if transpose_a else ndim - 1]
+        == cnp.PyArray_DIMS(b)[ndim - 1 if transpose_b else ndim - 2]
+    )
+
+
+cdef cnp.ndarray _stacked(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint transpose_b):
+    cdef Matrix left, right
+    cdef int ndim = cnp.PyArray_NDIM(a), axis, status, threads = minidl_get_threads()
+    cdef cnp.npy_intp shape[32]
+    cdef ptrdiff_t count = 1
+    matrix(a, transpose_a, &left)
+    matrix(b, transpose_b, &right)
+    for axis in range(ndim - 2):
+        shape[axis] = cnp.PyArray_DIMS(a)[axis]
+        count *= shape[axis]
+    shape[ndim - 2], shape[ndim - 1] = left.rows, right.columns
+    cdef cnp.ndarray y = fresh(ndim, shape, cnp.PyArray_TYPE(a))
+    cdef void *c = cnp.PyArray_DATA(y)
+    cdef bint double_ = is_double(a)
+    if count * left.rows * right.columns == 0:
+        return y
+    with nogil:
+        if double_:
+            status = minidl_dgemm_batched(
+                count, left.rows, right.columns, left.columns, 1.0, <double *>left.data, left.row, left.column,
+                <double *>right.data, right.row, right.column, 0.0, <double *>c, right.columns,
+                left.rows * left.columns, right.rows * right.columns, left.rows * right.columns, threads)
+        else:
+            status = minidl_sgemm_batched(
+                count, left.rows, right.columns, left.columns, 1.0, <float *>left.data, left.row, left.column,
+                <float *>right.data, right.row, right.column, 0.0, <float *>c, right.columns,
+                left.rows * left.columns, right.rows * right.columns, left.rows * right.columns, threads)
+    if status != 0:
+        raise MemoryError("the native engine could not allocate its packing buffers")
+    return y
+
+
+cdef bint _stacks_alike(cnp.ndarray dy, cnp.ndarray a, cnp.ndarray b):
+    """Whether nothing was broadcast: all three have the same leading axes."""
+    cdef int ndim = cnp.PyArray_NDIM(dy), axis
+    if cnp.PyArray_NDIM(a) != ndim or cnp.PyArray_NDIM(b) != ndim:
+        return False
+    for axis in range(ndim - 2):
+        if not (cnp.PyArray_DIMS(dy)[axis] == cnp.PyArray_DIMS(a)[axis] == cnp.PyArray_DIMS(b)[axis]):
+            return False
+    return True
+
+
+def matmul_backward(dy, cache):
+    """See ``minidl.ops.linear.matmul_backward``."""
+    a, b, transpose_a, transpose_b = cache
+    if not (taken(dy) and taken(a) and taken(b) and _stacks_alike(dy, a, b)):
+        return _linear.matmul_backward(dy, cache)
+    if transpose_a:  # dA = (G B^T)^T = B G^T
+        da = matmul(b, dy, transpose_b, True)[0]
+    else:
+        da = matmul(dy, b, False, not transpose_b)[0]
+    if transpose_b:  # dB = (A^T G)^T = G^T A
+        db = matmul(dy, a, True, transpose_a)[0]
+    else:
+        db = matmul(a, dy, not transpose_a, False)[0]
+    return da, db
+
+
+cdef cnp.ndarray _affine(object x, object weight, object bias, int op, const double *settings, list before):
+    """Return op(x W^T + b), or None where the formula must do it; ``before`` takes what goes into the activation."""
+    cdef Matrix rows, columns
+    cdef After after
+    cdef cnp.npy_intp shape[32]
+    cdef int ndim, axis
+    if not (taken(x) and taken(weight)):
+        return None
+    ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
+    if ndim < 1 or ndim > 31 or cnp.PyArray_NDIM(<cnp.ndarray>weight) != 2 or kind != cnp.PyArray_TYPE(<cnp.ndarray>weight):
+        return None
+    if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[1]:
+        return None
+    after.bias, after.op, after.settings, after.before = NULL, op, settings, NULL
+    if bias is not None:
+        if not (taken(bias) and cnp.PyArray_TYPE(<cnp.ndarray>bias) == kind and cnp.PyArray_NDIM(<cnp.ndarray>bias) == 1
+                and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] == cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]):
+            return None
+        bias = dense(bias)
+        after.bias = cnp.PyArray_DATA(<cnp.ndarray>bias)
+    keep_x = as_rows(x, &rows)
+    keep_weight = readable(weight, True, &columns)
+    for axis in range(ndim - 1):
+        shape[axis] = cnp.PyArray_DIMS(<cnp.ndarray>x)[axis]
+    shape[ndim - 1] = columns.columns
+    cdef cnp.ndarray y = fresh(ndim, shape, kind)
+    cdef cnp.ndarray hidden
+    if before is not None:
+        hidden = fresh(ndim, shape, kind)
+        before.append(hidden)
+        after.before = cnp.PyArray_DATA(hidden)
+    product(kind == cnp.NPY_DOUBLE, &rows, &columns, 0.0, <char *>cnp.PyArray_DATA(y), max(columns.columns, 1), &after)
+    return y
+
+
+def linear(x, weight, bias=None):
+    """See ``minidl.ops.linear.linear``. The bias is added while each tile of the product is still in cache."""
+    cdef cnp.ndarray y = _affine(x, weight, bias, -1, NULL, None)
+    if y is None:
+        return _linear.linear(x, weight, bias)
+    return y, (x, weight, bias is not None)
+
+
+cdef bint _fits(object dy, tuple cache):
+    """Whether dy is the upstream gradient of the linear op that left this cache, all in arrays that kernels take."""
+    if not (taken(dy) and taken(cache[0]) and taken(cache[1])):
+        return False
+    cdef cnp.ndarray g = dy, x = cache[0], weight = cache[1]
+    cdef int ndim = cnp.PyArray_NDIM(x), axis
+    if cnp.PyArray_NDIM(g) != ndim or cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(weight):
+        return False
+    if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(weight):
+        return False
+    for axis in range(ndim - 1):
+        if cnp.PyArray_DIMS(g)[axis] != cnp.PyArray_DIMS(x)[axis]:
+            return False
+    return cnp.PyArray_DIMS(g)[ndim - 1] == cnp.PyArray_DIMS(weight)[0]
+
+
+cdef int _parameter_gradients(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight, cnp.ndarray dbias,
+                              bint accumulate) except -1:
+    """dW = G^T X and db = column sums of G, written or added."""
+    cdef Matrix rows, upstream, transposed
+    cdef cnp.npy_intp out = cnp.PyArray_DIMS(dweight)[0]
+    keep_x = as_rows(x, &rows)
+    keep_dy = as_rows(dy, &upstream)
+    transposed.data, transposed.rows, transposed.columns = upstream.data, upstream.columns, upstream.rows
+    transposed.row, transposed.column = upstream.column, upstream.row
+    if rows.rows == 0:
+        if not accumulate:
+            dweight[...] = 0
+            if dbias is not None:
+                dbias[...] = 0
+        return 0
+    product(is_double(dy), &transposed, &rows, 1.0 if accumulate else 0.0, <char *>cnp.PyArray_DATA(dweight),
+            max(cnp.PyArray_DIMS(dweight)[1], 1), NULL)
+    if dbias is None:
+        return 0
+    cdef bint double_ = is_double(dy)
+    cdef void *sums = cnp.PyArray_DATA(dbias)
+    if upstream.column != 1 and out > 1:
+        keep_dy = dense(dy)
+        rows_of(keep_dy, &upstream)
+    with nogil:
+        minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, accumulate, sums)
+    return 0
+
+
+cdef cnp.ndarray _input_gradient(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray weight):
+    """dX = G W"""
+    cdef Matrix upstream, w
+    cdef cnp.ndarray dx = fresh_like(x)
+    keep_dy = as_rows(dy, &upstream)
+    keep_w = readable(weight, False, &w)
+    if upstream.columns == 0:
+        dx[...] = 0
+        return dx
+    product(is_double(dy), &upstream, &w, 0.0, <char *>cnp.PyArray_DATA(dx), max(w.columns, 1), NULL)
+    return dx
+
+
+def linear_backward(dy, cache):
+    """See ``minidl.ops.linear.linear_backward``."""
+    if not _fits(dy, cache):
+        return _linear.linear_backward(dy, cache)
+    cdef cnp.ndarray x = cache[0], weight = cache[1], dbias = None
+    cdef cnp.ndarray dweight = fresh_like(weight)
+    if cache[2]:
+        dbias = fresh(1, cnp.PyArray_DIMS(weight), cnp.PyArray_TYPE(weight))
+    _parameter_gradients(dy, x, dweight, dbias, False)
+    return _input_gradient(dy, x, weight), dweight, dbias
+
+
+cdef bint _storage(object dweight, object dbias, cnp.ndarray weight):
+    """Whether the arrays for the gradients can be written in place."""
+    if not (alike(weight, dweight) and PyArray_ISBEHAVED(<cnp.ndarray>dweight)
+            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dweight)):
+        return False
+    return dbias is None or (
+        taken(dbias)
+        and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
+        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
+        and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(weight)
+        and cnp.PyArray_NDIM(<cnp.ndarray>dbias) == 1
+        and cnp.PyArray_DIMS(<cnp.ndarray>dbias)[0] == cnp.PyArray_DIMS(weight)[0]
+    )
+
+
+def linear_backward_into(dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.linear_backward_into``."""
+    if not (_fits(dy, cache) and _storage(dweight, dbias, cache[1])):
+        return _fused.linear_backward_into(_formulas, dy, cache, dweight, dbias, accumulate, input_gradient)
+    _parameter_gradients(dy, cache[0], dweight, dbias, accumulate)
+    return _input_gradient(dy, cache[0], cache[1]) if input_gradient else None
+
+
+class _formulas:
+    """The engine that fused compositions fall back on."""
+
+    linear = staticmethod(_linear.linear)
+    linear_backward = staticmethod(_linear.linear_backward)
