@@ -68,7 +68,7 @@ def calls(name: str) -> Any:
     """Draw calls of an op: any size that it takes, any of its cases' options, dtype and layout.
 
     >>> from hypothesis import given, settings
-    >>> @settings(max_examples=5, database=None)
+    >>> @settings(max_examples=5, database=None, deadline=None)
     ... @given(calls("relu"))
     ... def test(call):
     ...     assert call.spec.name == "relu"
