@@ -5,6 +5,8 @@ def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=Fals
     cdef Matrix left, right
     cdef cnp.ndarray y
     cdef cnp.npy_intp shape[2]
+    if accumulate and out is None:
+        return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)  # which says what is missing
     if not (taken(a) and taken(b) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)):
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
     if cnp.PyArray_NDIM(<cnp.ndarray>a) != 2 or cnp.PyArray_NDIM(<cnp.ndarray>b) != 2:
