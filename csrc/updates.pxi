@@ -1,4 +1,6 @@
-# The optimisers' updates.
+# The optimisers' updates, and the norm of their gradients.
+
+from libc.math cimport sqrt
 
 cdef bint _flat(object array, cnp.ndarray value) noexcept:
     return (
@@ -70,3 +72,18 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
     if not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, decoupled=decoupled, step=step)
+
+
+def norm(x, double p=2.0):
+    """See ``minidl.engines.fused.norm``. The Euclidean norm of contiguous arrays, its squares added in double precision."""
+    cdef double total
+    cdef bint double_
+    cdef const void *data
+    cdef ptrdiff_t n
+    if p == 2 and taken(x) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x):
+        double_, data, n = is_double(x), cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_SIZE(<cnp.ndarray>x)
+        with nogil:
+            total = minidl_sum_of_squares(double_, data, n)
+        if 1e-250 < total < 1e300:  # else squares may have left the range
+            return sqrt(total)
+    return _fused.norm(_formulas, x, p)

@@ -6,11 +6,14 @@ there is no such kernel. Each takes the engine as its first argument.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from minidl.ops import Array
+import numpy
 
-__all__ = ["FUSIBLE", "linear_activation", "linear_activation_backward_into", "linear_backward_into"]
+from minidl.ops import Array, namespace
+
+__all__ = ["FUSIBLE", "linear_activation", "linear_activation_backward_into", "linear_backward_into", "norm"]
 
 FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh")
 """Activations of one element at a time, which can be applied while the product is still at hand."""
@@ -93,3 +96,25 @@ def linear_activation_backward_into(
     linear_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
     return engine.linear_backward_into(dhidden, linear_cache, dweight, dbias, accumulate, input_gradient)
+
+
+def norm(engine: Any, x: Array, p: float = 2.0) -> float:
+    r"""Compute :math:`(\sum_i |x_i|^p)^{1/p}` of a flat array, also where the powers leave the range of its dtype.
+
+    Parameters
+    ----------
+    x : array, shape (P,)
+    p : float
+        Positive; ``math.inf`` for the largest absolute value.
+    """
+    xp = namespace(x)
+    if x.dtype.itemsize < 4:
+        x = x.astype("float32")
+    with numpy.errstate(over="ignore"):
+        size = float(xp.linalg.norm(x, p))
+    if 0.0 < size < math.inf:
+        return size
+    largest = float(xp.max(xp.abs(x)))
+    if largest == 0.0 or not math.isfinite(largest) or p == math.inf:
+        return largest
+    return largest * float(xp.linalg.norm(x / largest, p))

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import numpy
 
+from minidl import engines
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.layers.parameter import Parameter
-from minidl.ops import Array, namespace
+from minidl.ops import namespace
 from minidl.optim.segments import segments, unique_parameters
 
 __all__ = ["clip_grad_norm", "clip_grad_value"]
@@ -56,7 +57,8 @@ def clip_grad_norm(
         raise ParameterError(f"clip_grad_norm: norm_type must be positive, got {norm_type!r}")
     runs = segments(unique_parameters(parameters, "clip_grad_norm"))
     gradients = [segment.gradients() for segment in runs if segment.values.size]
-    norm = _norm(numpy.array([_norm(gradient, norm_type) for gradient in gradients] or [0.0]), norm_type)
+    measure = engines.current().norm
+    norm = measure(numpy.array([measure(gradient, norm_type) for gradient in gradients] or [0.0]), norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
             f"clip_grad_norm: the norm of the gradients is {norm}; look for the first layer whose output "
@@ -89,18 +91,3 @@ def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
     for segment in segments(unique_parameters(parameters, "clip_grad_value")):
         gradients = segment.gradients()
         namespace(gradients).clip(gradients, -clip_value, clip_value, out=gradients)
-
-
-def _norm(x: Array, p: float) -> float:
-    """Return the p-norm of a flat array, also where the powers themselves leave the range of its dtype."""
-    xp = namespace(x)
-    if x.dtype.itemsize < 4:
-        x = x.astype("float32")
-    with numpy.errstate(over="ignore"):
-        norm = float(xp.linalg.norm(x, p))
-    if 0.0 < norm < math.inf:
-        return norm
-    largest = float(xp.max(xp.abs(x)))
-    if largest == 0.0 or not math.isfinite(largest) or p == math.inf:
-        return largest
-    return largest * float(xp.linalg.norm(x / largest, p))

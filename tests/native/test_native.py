@@ -55,7 +55,7 @@ def test_every_hot_op_has_a_kernel():
         assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
     for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
         assert coverage[op] == "kernel"
-    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into"):
+    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into", "norm"):
         assert coverage[op] == "kernel"
         assert formulas.coverage()[op] == "composed"
     assert set(formulas.coverage().values()) == {"formula", "composed"}
@@ -176,6 +176,25 @@ class TestFallback:
                 getattr(engine, op)(*arguments)
             raised.append((type(caught.value), str(caught.value)))
         assert raised[0] == raised[1]
+
+
+class TestNorm:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("size", [1, 7, 64, 1000, 200_003])
+    def test_is_numpys(self, size, dtype, random):
+        x = random.normal(size=size).astype(dtype)
+        assert native.norm(x) == pytest.approx(numpy.linalg.norm(x.astype("float64")), rel=1e-14)
+        assert native.norm(x, 1.0) == formulas.norm(x, 1.0)
+        assert native.norm(x[::-1]) == pytest.approx(native.norm(x), rel=1e-6)
+
+    def test_where_squares_leave_the_range(self):
+        for dtype, sizes in (("float32", (1e-40, 1e-30, 1e30)), ("float64", (1e-200, 1e200))):
+            for size in sizes:
+                x = numpy.full(4, size, dtype=dtype)
+                assert native.norm(x) == pytest.approx(2 * float(x[0]), rel=1e-6)
+        assert native.norm(numpy.zeros(3)) == 0
+        assert native.norm(numpy.array([1.0, numpy.inf])) == numpy.inf
+        assert numpy.isnan(native.norm(numpy.array([1.0, numpy.nan])))
 
 
 class TestThreads:
