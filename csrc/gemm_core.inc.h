@@ -83,15 +83,21 @@ static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit) {
     return parts <= 1 ? length : (length + 8 * parts - 1) / (8 * parts) * 8;
 }
 
+/* The cheapest method, and whether for the transposed product; returns its cost. */
+static double cheapest(const PRODUCT *x, const PRODUCT *turned, method *by, int *turn) {
+    double lowest = HUGE_COST;
+    for (int candidate = TILES; candidate <= ROW; candidate++)
+        for (int t = 0; t < 2; t++) {
+            const double its = cost((method)candidate, t ? turned : x);
+            if (its < lowest) lowest = its, *by = (method)candidate, *turn = t;
+        }
+    return lowest;
+}
+
 static plan choose(const PRODUCT *asked) {
     const PRODUCT turned = transposed(asked);
-    plan p = {.product = *asked, .method = TILES};
-    double lowest = cost(TILES, asked);
-    for (int by = TILES; by <= ROW; by++)
-        for (int turn = 0; turn < 2; turn++) {
-            const double its = cost((method)by, turn ? &turned : asked);
-            if (its < lowest) lowest = its, p.method = (method)by, p.transposed = turn;
-        }
+    plan p = {.product = *asked};
+    cheapest(asked, &turned, &p.method, &p.transposed);
     if (p.transposed) p.product = turned;
     const PRODUCT *const x = &p.product;
     if (p.method != TILES) {
@@ -119,6 +125,14 @@ static ptrdiff_t b_numbers(const plan *p) {
 static size_t workspace(const PRODUCT *x) {
     const plan p = choose(x);
     return (size_t)(b_numbers(&p) + (p.pack_a ? p.kc * p.mc : 0)) * sizeof(real);
+}
+
+/* What the product costs, with what it takes to read its operands: for comparing ways to share it out. */
+static double estimate(const PRODUCT *x) {
+    const PRODUCT turned = transposed(x);
+    method by;
+    int turn;
+    return cheapest(x, &turned, &by, &turn) + 0.05 * (double)(x->m + x->n) * (double)x->k;
 }
 
 /* The loops ----------------------------------------------------------------------------------------------------------------- */
@@ -218,4 +232,16 @@ static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work)
         for (ptrdiff_t i = 0; i < asked->m; i++) finish(epilogue, i, 0, asked->n, asked->c.at + i * asked->c.row);
 }
 
-const VARIANT_TYPE VARIANT = {.rows = MR, .columns = LANES, .workspace = workspace, .multiply = multiply};
+#define LARGEST_TILE_(rows, vectors) tile_##rows##_##vectors##_1
+#define LARGEST_TILE(rows, vectors) LARGEST_TILE_(rows, vectors)
+
+const VARIANT_TYPE VARIANT = {
+    .rows = MR,
+    .columns = LANES,
+    .estimate = estimate,
+    .workspace = workspace,
+    .multiply = multiply,
+    .tile_rows = MR,
+    .tile_columns = NR,
+    .tile = LARGEST_TILE(MR, NV),
+};

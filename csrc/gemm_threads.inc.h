@@ -24,20 +24,6 @@ static int parts_worth(double multiply_adds, int threads) {
 
 static ptrdiff_t units(ptrdiff_t items, ptrdiff_t unit) { return (items + unit - 1) / unit; }
 
-/* The grid of so many parts, or few less, that has each part read least: rows of A and columns of B. */
-static grid grid_of(const VARIANT_TYPE *variant, const PRODUCT *x, int parts) {
-    grid best = {1, 1};
-    double lowest = 0;
-    for (int rows = 1; rows <= parts && rows <= units(x->m, variant->rows); rows++) {
-        const ptrdiff_t most = units(x->n, variant->columns);
-        const int columns = parts / rows < most ? parts / rows : (int)most;
-        const double idle = (double)parts / (rows * columns);
-        const double its = idle * ((double)x->m / rows + (double)x->n / columns);
-        if (rows == 1 || its < lowest) lowest = its, best = (grid){rows, columns};
-    }
-    return best;
-}
-
 /* Where part number `part` begins, at a whole unit. */
 static ptrdiff_t begin(ptrdiff_t items, int part, int parts, ptrdiff_t unit) {
     const ptrdiff_t at = units(items, unit) * part / parts * unit;
@@ -59,6 +45,21 @@ static PRODUCT part_of(const PRODUCT *x, const VARIANT_TYPE *variant, grid g, in
     if (epilogue->saved != NULL) epilogue->saved += i * epilogue->saved_row + j;
     if (epilogue->column_sums != NULL) epilogue->column_sums += j;
     return own;
+}
+
+/* The grid of at most so many parts whose last part, the largest, costs least. */
+static grid grid_of(const VARIANT_TYPE *variant, const PRODUCT *x, int parts) {
+    grid best = {1, 1};
+    double lowest = 0;
+    for (int rows = 1; rows <= parts && rows <= units(x->m, variant->rows); rows++) {
+        const ptrdiff_t most = units(x->n, variant->columns);
+        const grid g = {rows, parts / rows < most ? parts / rows : (int)most};
+        EPILOGUE unused = {0};
+        const PRODUCT last = part_of(x, variant, g, g.rows * g.columns - 1, &unused);
+        const double its = variant->estimate(&last);
+        if (rows == 1 || its < lowest) lowest = its, best = g;
+    }
+    return best;
 }
 
 /* A product in parts, each with `each` bytes of workspace. Rows of parts have sums over columns of their own. */

@@ -61,18 +61,18 @@ static void awkward_tile(tile_function *compute, ptrdiff_t rows, ptrdiff_t colum
     real copy[MR * NR];
     compute(k, alpha, a, a_step, b, b_row, 0, copy, width);
     ptrdiff_t i = 0;
-    for (; c_row == 1 && i + SHORT <= rows; i += SHORT) {
+    for (; c_row == 1 && i + SHORT <= rows; i += SHORT)
         for (ptrdiff_t j = 0; j < columns; j += SHORT) {
             short_vector square[SHORT];
             UNROLL for (int s = 0; s < SHORT; s++) square[s] = *(const short_vector *)(copy + (i + s) * width + j);
             transpose(square);
-            for (ptrdiff_t s = 0; s < least(SHORT, columns - j); s++) {
+            UNROLL for (int s = 0; s < SHORT; s++) {
+                if (j + s >= columns) break;
                 short_vector *const at = (short_vector *)(c + i + (j + s) * c_col);
-                if (beta != 0) square[s] += *at * beta;
-                *at = square[s];
+                if (beta == 0) *at = square[s];
+                else *at = square[s] + *at * beta;
             }
         }
-    }
     for (; i < rows; i++)
         for (ptrdiff_t j = 0; j < columns; j++) {
             real *const at = c + i * c_row + j * c_col;

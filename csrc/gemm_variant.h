@@ -22,17 +22,28 @@
 typedef MINIDL_PRODUCT(float) minidl_product_f32;
 typedef MINIDL_PRODUCT(double) minidl_product_f64;
 
-/* A variant computes one product on one thread. `multiply` needs workspace(product) bytes to scribble on, which may be 0, and
- * adds to the sums over columns. C is best cut into parts at multiples of `rows` and `columns`. */
-#define MINIDL_GEMM_VARIANT(product, epilogue_)                                                                            \
+/* A variant computes one product on one thread.
+ *
+ * rows, columns   C is best cut into parts at multiples of these
+ * estimate        what a product costs, in units of its own: to compare ways to share it out
+ * workspace       the bytes that multiply needs to scribble on, perhaps 0
+ * multiply        the product and what follows it; adds to the sums over columns
+ * tile            the kernel for tile_rows x tile_columns of C: C = alpha A B + beta C, where column p of A is contiguous at
+ *                 a + p a_step and row p of B at b + p b_row
+ */
+#define MINIDL_GEMM_VARIANT(real, product, epilogue_)                                                                      \
     struct {                                                                                                               \
         int rows, columns;                                                                                                 \
+        double (*estimate)(const product *);                                                                               \
         size_t (*workspace)(const product *);                                                                              \
         void (*multiply)(const product *, const epilogue_ *, void *workspace);                                             \
+        int tile_rows, tile_columns;                                                                                       \
+        void (*tile)(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row, real beta,  \
+                     real *c, ptrdiff_t c_row);                                                                            \
     }
 
-typedef MINIDL_GEMM_VARIANT(minidl_product_f32, minidl_sgemm_epilogue) minidl_gemm_f32;
-typedef MINIDL_GEMM_VARIANT(minidl_product_f64, minidl_dgemm_epilogue) minidl_gemm_f64;
+typedef MINIDL_GEMM_VARIANT(float, minidl_product_f32, minidl_sgemm_epilogue) minidl_gemm_f32;
+typedef MINIDL_GEMM_VARIANT(double, minidl_product_f64, minidl_dgemm_epilogue) minidl_gemm_f64;
 
 extern const minidl_gemm_f32 minidl_gemm_f32_baseline, minidl_gemm_f32_avx2, minidl_gemm_f32_avx512, minidl_gemm_f32_neon;
 extern const minidl_gemm_f64 minidl_gemm_f64_baseline, minidl_gemm_f64_avx2, minidl_gemm_f64_avx512, minidl_gemm_f64_neon;

@@ -38,6 +38,7 @@ include "products.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "updates.pxi"
+include "gemm.pxi"
 
 
 def set_num_threads(int n):
