@@ -66,6 +66,11 @@ int minidl_dgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                          double beta, double *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
                          ptrdiff_t c_batch, int threads);
 
+/* Do multiply-adds of numbers in registers and nothing else: timed, the limit of this machine's products on one thread.
+ * Returns the number of floating-point operations; 0 if MINIDL_ISA is wrong. */
+double minidl_sgemm_limit(ptrdiff_t steps);
+double minidl_dgemm_limit(ptrdiff_t steps);
+
 /* The instruction set in use: "baseline", "avx2", "avx512" or "neon". Chosen once, the widest that the machine has, or
  * the one that the environment variable MINIDL_ISA names. NULL if MINIDL_ISA names one that cannot be used here. */
 const char *minidl_gemm_isa(void);

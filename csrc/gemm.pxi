@@ -22,6 +22,9 @@ cdef extern from "gemm.h" nogil:
         const void *arguments
         double *column_sums
 
+    double minidl_sgemm_limit(ptrdiff_t steps)
+    double minidl_dgemm_limit(ptrdiff_t steps)
+
 cdef extern from "kernels.h" nogil:
     ctypedef struct _single_table "minidl_table_f32":
         void (*forward[9])(const float *, float *, ptrdiff_t, const void *)
@@ -140,6 +143,14 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
                                   <const minidl_sgemm_epilogue *>&s, team)
     if status != 0:
         raise MemoryError("the native engine could not allocate its packing buffers")
+
+
+def gemm_limit(ptrdiff_t steps, bint double_precision=False):
+    """Do multiply-adds in registers only, on one thread; return the number of operations, to be divided by the time."""
+    cdef double operations
+    with nogil:
+        operations = minidl_dgemm_limit(steps) if double_precision else minidl_sgemm_limit(steps)
+    return operations
 
 
 ctypedef int (*_rung_function)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) noexcept nogil

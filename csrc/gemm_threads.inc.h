@@ -1,5 +1,5 @@
 /* The functions of gemm.h for one precision, over threads. The including file has defined real, PRODUCT, EPILOGUE, VARIANT_TYPE,
- * IN_USE (which tells the variant in use), GEMM and GEMM_BATCHED (the functions' names). */
+ * IN_USE (which tells the variant in use), GEMM, GEMM_BATCHED and LIMIT (the functions' names). */
 #include <string.h>
 
 #include "gemm_variant.h"
@@ -141,7 +141,7 @@ static void do_some(void *context, int part) {
     b->status[part] = multiply_each(b, begin(b->count, part, b->parts, 1), begin(b->count, part + 1, b->parts, 1), NULL);
 }
 
-/* Each of the two functions of gemm.h ---------------------------------------------------------------------------------------- */
+/* The functions of gemm.h ---------------------------------------------------------------------------------------- */
 
 int GEMM(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, ptrdiff_t a_col, const real *b,
          ptrdiff_t b_row, ptrdiff_t b_col, real beta, real *c, ptrdiff_t c_row, const EPILOGUE *epilogue, int threads) {
@@ -154,6 +154,11 @@ int GEMM(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdi
     if (parts > 1) return multiply_in_parts(variant, &x, epilogue, grid_of(variant, &x, parts));
     const batch one = {.variant = variant, .first = x};
     return multiply_each(&one, 0, 1, epilogue);
+}
+
+double LIMIT(ptrdiff_t steps) {
+    const VARIANT_TYPE *const variant = IN_USE();
+    return variant == NULL ? 0 : variant->registers_only(steps);
 }
 
 int GEMM_BATCHED(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row,

@@ -30,6 +30,7 @@ typedef MINIDL_PRODUCT(double) minidl_product_f64;
  * multiply        the product and what follows it; adds to the sums over columns
  * tile            the kernel for tile_rows x tile_columns of C: C = alpha A B + beta C, where column p of A is contiguous at
  *                 a + p a_step and row p of B at b + p b_row
+ * registers_only  does nothing but multiply-adds, to time; returns how many operations they are, two to each
  */
 #define MINIDL_GEMM_VARIANT(real, product, epilogue_)                                                                      \
     struct {                                                                                                               \
@@ -40,6 +41,7 @@ typedef MINIDL_PRODUCT(double) minidl_product_f64;
         int tile_rows, tile_columns;                                                                                       \
         void (*tile)(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row, real beta,  \
                      real *c, ptrdiff_t c_row);                                                                            \
+        double (*registers_only)(ptrdiff_t steps);                                                                         \
     }
 
 typedef MINIDL_GEMM_VARIANT(float, minidl_product_f32, minidl_sgemm_epilogue) minidl_gemm_f32;

@@ -1,0 +1,181 @@
+"""Matrix products: GFLOP/s of the native engine beside NumPy's BLAS and PyTorch, or the rungs of docs/gemm.md.
+
+    python benchmarks/gemm.py                               # every shape, with 1 and with 2 threads
+    python benchmarks/gemm.py --against numpy torch --shapes 128x784x512 --layouts NT
+    python benchmarks/gemm.py --ladder
+
+A shape is MxKxN; of a layout's two letters the first is A's and the second is B's, N as it lies and T transposed. The contenders
+take turns, and the best and the median of each one's turns are printed. The limit is a loop of multiply-adds in registers,
+timed in the same run. Each number of threads gets a process of its own, because BLAS libraries read it when they are loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+SHAPES = (
+    *(f"{s}x{s}x{s}" for s in (32, 64, 128, 256, 512, 1024, 2048)),
+    "128x784x512", "512x128x784", "64x512x256", "1x1024x1024", "768x128x512", "65536x27x64", "64x576x16384",
+)  # fmt: skip
+THIN = (
+    "1x256x256",
+    "4x1024x1024",
+    "16x1024x1024",
+    "1024x1024x1",
+    "1024x1024x8",
+    "128x256x10",
+    "10x128x256",
+    "64x16x16",
+)
+LAYOUTS = ("NN", "NT", "TN")
+RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
+PAUSE = 0.25  # seconds; with several threads, until those of the contender before have gone to sleep
+Call = Callable[[], object]
+
+
+def timed(call: Call, calls: int) -> float:
+    """Return the seconds of one of so many calls."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return (time.perf_counter() - start) / calls
+
+
+def limit() -> float:
+    """Return the operations per second of one thread that only multiplies and adds."""
+    from minidl import _native
+
+    best = 0.0
+    for _ in range(100):
+        start = time.perf_counter()
+        operations = _native.gemm_limit(20_000)
+        best = max(best, operations / (time.perf_counter() - start))
+    return best
+
+
+def contenders(shape: str, layout: str, names: list[str], threads: int) -> dict[str, Call]:
+    """Return one call for each contender, all of the same product."""
+    import numpy
+
+    import minidl
+    from minidl import _native
+
+    m, k, n = map(int, shape.split("x"))
+    random = numpy.random.default_rng(0)
+    turned = [letter == "T" for letter in layout]
+    a = random.standard_normal((k, m) if turned[0] else (m, k), dtype=numpy.float32)
+    b = random.standard_normal((n, k) if turned[1] else (k, n), dtype=numpy.float32)
+    c = numpy.empty((m, n), numpy.float32)
+    left, right = a.T if turned[0] else a, b.T if turned[1] else b
+    minidl.set_num_threads(threads)
+    calls: dict[str, Call] = {"minidl": lambda: _native.matmul(a, b, *turned, out=c)}
+    if "numpy" in names:
+        calls["numpy"] = lambda: numpy.matmul(left, right, out=c)
+    if "torch" in names:
+        import torch
+
+        torch.set_num_threads(threads)
+        left_tensor, right_tensor, result = torch.from_numpy(left), torch.from_numpy(right), torch.from_numpy(c)
+        calls["torch"] = lambda: torch.mm(left_tensor, right_tensor, out=result)
+    return calls
+
+
+def measure(calls: dict[str, Call], operations: float, rounds: int, pause: float) -> dict[str, tuple[float, float]]:
+    """Return the best and the median operations per second of each contender."""
+    repeats = max(1, int(1e-3 / (operations / 50e9 + 1e-6)))
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(pause)
+            timed(call, 1)
+            found[name].append(min(timed(call, repeats) for _ in range(5)))
+    return {name: (operations / min(t), operations / statistics.median(t)) for name, t in found.items()}
+
+
+def table(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
+    """Yield the lines of the table of shapes, in a process that was made for this number of threads."""
+    ceiling = limit() * threads
+    yield f"{threads} thread{'s' * (threads > 1)}; limit {ceiling / 1e9:.0f} GFLOP/s"
+    yield ""
+    others = arguments.against
+    yield "| shape | layout | minidl GFLOP/s (median) | of the limit |" + "".join(
+        f" {o} | minidl / {o} |" for o in others
+    )
+    yield "|---|---|--:|--:|" + "--:|--:|" * len(others)
+    for shape in arguments.shapes:
+        m, k, n = map(int, shape.split("x"))
+        for layout in arguments.layouts:
+            calls = contenders(shape, layout, others, threads)
+            found = measure(calls, 2.0 * m * n * k, arguments.rounds, PAUSE if threads > 1 else 0.0)
+            best, median = found["minidl"]
+            line = f"| {shape} | {layout} | {best / 1e9:.1f} ({median / 1e9:.1f}) | {best / ceiling:.0%} |"
+            yield line + "".join(f" {found[o][0] / 1e9:.1f} | {best / found[o][0]:.2f} |" for o in others)
+
+
+def ladder(sizes: tuple[int, ...] = (128, 512, 1024, 2048)) -> Iterator[str]:
+    """Yield the lines of the table of rungs: GFLOP/s for squares of several sizes."""
+    import numpy
+
+    import minidl
+    from minidl import _native
+
+    random = numpy.random.default_rng(0)
+    squares = {s: [random.standard_normal((s, s), dtype=numpy.float32) for _ in range(3)] for s in sizes}
+
+    def rate(size: int, call: Call) -> str:
+        operations = 2.0 * size**3
+        first = timed(call, 1)
+        best = min([first, *(timed(call, 1) for _ in range(min(50, int(1.0 / first))))])
+        return f"{operations / best / 1e9:.1f}"
+
+    yield f"limit of one thread {limit() / 1e9:.0f} GFLOP/s; {minidl.get_num_threads()} threads"
+    yield ""
+    yield "| rung |" + "".join(f" {s} |" for s in sizes)
+    yield "|---|" + "--:|" * len(sizes)
+    for rung in RUNGS:
+        multiply = getattr(_native, f"ladder_{rung}")
+        cells = [rate(s, lambda s=s, f=multiply: f(*squares[s])) if rung != "naive" or s <= 1024 else "" for s in sizes]
+        yield f"| {rung} | " + " | ".join(cells) + " |"
+    everything = minidl.get_num_threads()
+    for threads in (1, everything):
+        minidl.set_num_threads(threads)
+        cells = [rate(s, lambda s=s: _native.matmul(*squares[s][:2], out=squares[s][2])) for s in sizes]
+        yield f"| matmul, {threads} thread{'s' * (threads > 1)} | " + " | ".join(cells) + " |"
+    minidl.set_num_threads(everything)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--against", nargs="*", choices=["numpy", "torch"], default=["numpy"])
+    parser.add_argument("--shapes", nargs="+", default=[*SHAPES, *THIN])
+    parser.add_argument("--layouts", nargs="+", choices=["NN", "NT", "TN", "TT"], default=LAYOUTS)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--ladder", action="store_true", help="the rungs of docs/gemm.md instead")
+    arguments = parser.parse_args()
+    if arguments.ladder:
+        for line in ladder():
+            print(line, flush=True)
+        return
+    if len(arguments.threads) == 1 and os.environ.get("OPENBLAS_NUM_THREADS") == str(arguments.threads[0]):
+        for line in table(arguments, arguments.threads[0]):
+            print(line, flush=True)
+        return
+    for threads in arguments.threads:
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+        environment.pop("OPENBLAS_CORETYPE", None)  # which would have NumPy's BLAS use another processor's kernels
+        options = ["--shapes", *arguments.shapes, "--layouts", *arguments.layouts, "--rounds", str(arguments.rounds)]
+        command = [sys.executable, __file__, "--threads", str(threads), "--against", *arguments.against, *options]
+        subprocess.run(command, env=environment, check=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
