@@ -61,39 +61,6 @@ def test_every_hot_op_has_a_kernel():
     assert set(formulas.coverage().values()) == {"formula", "composed"}
 
 
-class TestAccuracy:
-    """Errors in units in the last place, against a float64 reference, over a dense sample of all floats."""
-
-    @staticmethod
-    def sample():
-        bits = numpy.arange(0, 2**32, 4099, dtype=numpy.uint64).astype(numpy.uint32)
-        return bits.view(numpy.float32)
-
-    @pytest.mark.parametrize(("op", "allowed"), [("sigmoid", 2.0), ("tanh", 2.0)])
-    def test_float32(self, op, allowed):
-        self.check(op, allowed, self.sample())
-
-    @pytest.mark.nightly
-    @pytest.mark.parametrize(("op", "allowed"), [("sigmoid", 2.0), ("tanh", 2.0)])
-    def test_every_float(self, op, allowed):
-        for start in range(0, 2**32, 2**24):
-            bits = numpy.arange(start, start + 2**24, dtype=numpy.uint64).astype(numpy.uint32)
-            self.check(op, allowed, bits.view(numpy.float32))
-
-    @staticmethod
-    def check(op, allowed, x):
-        with numpy.errstate(all="ignore"):
-            y = getattr(native, op)(x)[0]
-            exact = getattr(formulas, op)(x.astype(numpy.float64))[0]
-            rounded = exact.astype(numpy.float32)
-            step = numpy.spacing(numpy.abs(rounded)).astype(numpy.float64)
-            error = numpy.abs(y.astype(numpy.float64) - exact) / step
-        finite = numpy.isfinite(x)
-        assert numpy.max(error[finite]) <= allowed
-        numpy.testing.assert_array_equal(numpy.isnan(y), numpy.isnan(x))
-        numpy.testing.assert_array_equal(y[numpy.isinf(x)], rounded[numpy.isinf(x)])
-
-
 class TestLayouts:
     @pytest.mark.parametrize("op", ACTIVATIONS)
     def test_strided_and_misaligned(self, op, random):
