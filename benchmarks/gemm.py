@@ -74,7 +74,7 @@ def contenders(shape: str, layout: str, names: list[str], threads: int) -> dict[
     c = numpy.empty((m, n), numpy.float32)
     left, right = a.T if turned[0] else a, b.T if turned[1] else b
     minidl.set_num_threads(threads)
-    calls: dict[str, Call] = {"minidl": lambda: _native.matmul(a, b, *turned, out=c)}
+    calls: dict[str, Call] = {"minidl": lambda: _native.gemm(1.0, a, b, 0.0, c, *turned)}
     if "numpy" in names:
         calls["numpy"] = lambda: numpy.matmul(left, right, out=c)
     if "torch" in names:
