@@ -224,6 +224,7 @@ def test_each_instruction_set(isa, request):
         capture_output=True,
         text=True,
         timeout=600,
+        cwd=HELPERS,  # in the checkout, its sources would hide the installed package
         env={**os.environ, "MINIDL_ISA": isa, "PYTHONPATH": path},
         check=False,
     )
