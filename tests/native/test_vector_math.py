@@ -125,7 +125,9 @@ print("right")
     here = os.path.dirname(__file__)  # noqa: PTH120 - goes into PYTHONPATH
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "MINIDL_ISA": isa, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, cwd="/"
+    )
     assert done.returncode == 0, done.stderr
     if done.stdout.strip() == "missing":
         pytest.skip(f"this machine has no {isa}")
