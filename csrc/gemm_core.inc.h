@@ -25,117 +25,11 @@ static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
 }
 
 #include "gemm_vector.inc.h"
-
+/* in this order: each builds on those before */
 #include "gemm_tile.inc.h"
-
 #include "gemm_pack.inc.h"
-
 #include "gemm_thin.inc.h"
-
-/* Sizes of blocks, found by measurement on a processor with 1 MiB of L2 cache; a little less is lost to smaller ones. */
-enum {
-    KC_MOST = 1024,
-    KC_LEAST = 256,
-    NC_MOST = 4608 / sizeof(real), /* a multiple of every NR but that of SCALAR */
-    MC_MOST = 64,
-    B_BYTES = 1 << 20, /* what a block of B may take if that leaves it KC_LEAST rows */
-    A_BYTES = 1 << 20  /* from where on the far-apart columns of A are packed */
-};
-
-
-/* Plans --------------------------------------------------------------------------------------------------------------------- */
-
-typedef enum { TILES, DOTS, ROW } method;
-
-typedef struct {
-    PRODUCT product; /* as asked for, or transposed */
-    method method;
-    int transposed, pack_a, pack_b;
-    ptrdiff_t mc, nc, kc;
-} plan;
-
-static PRODUCT transposed(const PRODUCT *x) {
-    PRODUCT y = {.m = x->n, .n = x->m, .k = x->k, .alpha = x->alpha, .beta = x->beta};
-    y.a.at = x->b.at, y.a.row = x->b.col, y.a.col = x->b.row;
-    y.b.at = x->a.at, y.b.row = x->a.col, y.b.col = x->a.row;
-    y.c.at = x->c.at, y.c.row = x->c.col, y.c.col = x->c.row;
-    return y;
-}
-
-/* What each method costs, in multiply-adds of one vector; measured, and rough. HUGE_COST if it does not apply. */
-#define HUGE_COST 1e300
-
-static double cost(method by, const PRODUCT *x) {
-    const double m = (double)x->m, n = (double)x->n, k = (double)x->k, vectors = (double)((x->n + LANES - 1) / LANES);
-    if (by == ROW) return x->m == 1 && x->b.col == 1 && x->n >= LANES ? 1.1 * vectors * k : HUGE_COST;
-    if (by == DOTS) {
-        if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
-        return 1.2 * m * n * k / LANES + 6 * m * n + (x->b.row == 1 ? 0 : 0.5 * n * k);
-    }
-    const double at_once = (double)(least(x->m, MR) * least((x->n + LANES - 1) / LANES, NV));
-    const double waiting = at_once < 4 ? 4 / at_once : 1; /* a sum takes four cycles, in which others can be under way */
-    return waiting * m * vectors * k + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : 0.25 * m * n);
-}
-
-/* `length` in equal parts of at most `limit`, but for rounding up. */
-static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit) {
-    const ptrdiff_t parts = (length + limit - 1) / limit;
-    return parts <= 1 ? length : (length + 8 * parts - 1) / (8 * parts) * 8;
-}
-
-/* The cheapest method, and whether for the transposed product; returns its cost. */
-static double cheapest(const PRODUCT *x, const PRODUCT *turned, method *by, int *turn) {
-    double lowest = HUGE_COST;
-    for (int candidate = TILES; candidate <= ROW; candidate++)
-        for (int t = 0; t < 2; t++) {
-            const double its = cost((method)candidate, t ? turned : x);
-            if (its < lowest) lowest = its, *by = (method)candidate, *turn = t;
-        }
-    return lowest;
-}
-
-static plan choose(const PRODUCT *asked) {
-    const PRODUCT turned = transposed(asked);
-    plan p = {.product = *asked};
-    cheapest(asked, &turned, &p.method, &p.transposed);
-    if (p.transposed) p.product = turned;
-    const PRODUCT *const x = &p.product;
-    if (p.method != TILES) {
-        p.pack_b = p.method == DOTS && x->b.row != 1;
-        p.kc = x->k;
-        p.nc = x->n;
-        return p;
-    }
-    const ptrdiff_t size = sizeof(real);
-    p.pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
-    p.pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
-    p.nc = least(x->n, NC_MOST);
-    p.kc = part(x->k, most(KC_LEAST, least(KC_MOST, B_BYTES / size / p.nc)));
-    p.mc = p.pack_a ? least(MC_MOST, x->m) : x->m;
-    return p;
-}
-
-/* The numbers that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
-static ptrdiff_t b_numbers(const plan *p) {
-    if (p->method != TILES) return p->pack_b ? p->kc * p->nc : 0;
-    if (p->pack_b) return p->kc * ((p->nc + LANES - 1) / LANES * LANES);
-    return p->product.n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
-}
-
-static size_t workspace(const PRODUCT *x) {
-    const plan p = choose(x);
-    return (size_t)(b_numbers(&p) + (p.pack_a ? p.kc * p.mc : 0)) * sizeof(real);
-}
-
-/* What the product costs, with what it takes to read its operands: for comparing ways to share it out. */
-static double estimate(const PRODUCT *x) {
-    const PRODUCT turned = transposed(x);
-    method by;
-    int turn;
-    return cheapest(x, &turned, &by, &turn) + 0.05 * (double)(x->m + x->n) * (double)x->k;
-}
-
-/* The loops ----------------------------------------------------------------------------------------------------------------- */
+#include "gemm_plan.inc.h"
 
 /* Columns [j, j + n) of row i, when their sums are complete. */
 static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t j, ptrdiff_t n, real *c) {
@@ -183,29 +77,34 @@ static void row_of_tiles(const plan *p, ptrdiff_t rows, ptrdiff_t nc, ptrdiff_t 
     }
 }
 
-static void multiply_in_tiles(const plan *p, const EPILOGUE *epilogue, real *packed_b, real *packed_a) {
+/* C[:, jc : jc+nc] = alpha A[:, pc : pc+kc] B[pc : pc+kc, jc : jc+nc], added to what is there unless pc is 0. */
+static void multiply_block(const plan *p, const EPILOGUE *epilogue, ptrdiff_t jc, ptrdiff_t nc, ptrdiff_t pc, ptrdiff_t kc,
+                           real *packed_b, real *packed_a) {
     const PRODUCT *const x = &p->product;
-    for (ptrdiff_t jc = 0, nc; jc < x->n; jc += nc) {
-        nc = least(p->nc, x->n - jc);
-        for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
-            kc = least(p->kc, x->k - pc);
-            const real *const b = x->b.at + pc * x->b.row + jc * x->b.col;
-            pack_b(p, b, nc, kc, packed_b);
-            for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
-                mc = least(p->mc, x->m - ic);
-                const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
-                if (p->pack_a) pack_a(p, a, mc, kc, packed_a);
-                for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
-                    rows = step(mc - ir, MR);
-                    real *const c = x->c.at + (ic + ir) * x->c.row + jc * x->c.col;
-                    if (p->pack_a) row_of_tiles(p, rows, nc, kc, packed_a + ir * kc, rows, b, packed_b, pc == 0 ? x->beta : 1, c);
-                    else row_of_tiles(p, rows, nc, kc, a + ir * x->a.row, x->a.row == 1 ? x->a.col : x->a.row, b, packed_b, pc == 0 ? x->beta : 1, c);
-                    if (epilogue != NULL && pc + kc == x->k)
-                        for (ptrdiff_t i = 0; i < rows; i++) finish(epilogue, ic + ir + i, jc, nc, c + i * x->c.row);
-                }
-            }
+    const real beta = pc == 0 ? x->beta : 1;
+    const real *const b = x->b.at + pc * x->b.row + jc * x->b.col;
+    pack_b(p, b, nc, kc, packed_b);
+    for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
+        mc = least(p->mc, x->m - ic);
+        const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
+        if (p->pack_a) pack_a(p, a, mc, kc, packed_a);
+        for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
+            rows = step(mc - ir, MR);
+            real *const c = x->c.at + (ic + ir) * x->c.row + jc * x->c.col;
+            const real *const panel = p->pack_a ? packed_a + ir * kc : a + ir * x->a.row;
+            const ptrdiff_t a_step = p->pack_a ? rows : x->a.row == 1 ? x->a.col : x->a.row;
+            row_of_tiles(p, rows, nc, kc, panel, a_step, b, packed_b, beta, c);
+            if (epilogue != NULL && pc + kc == x->k)
+                for (ptrdiff_t i = 0; i < rows; i++) finish(epilogue, ic + ir + i, jc, nc, c + i * x->c.row);
         }
     }
+}
+
+static void multiply_in_tiles(const plan *p, const EPILOGUE *epilogue, real *packed_b, real *packed_a) {
+    for (ptrdiff_t jc = 0; jc < p->product.n; jc += p->nc)
+        for (ptrdiff_t pc = 0; pc < p->product.k; pc += p->kc)
+            multiply_block(p, epilogue, jc, least(p->nc, p->product.n - jc), pc, least(p->kc, p->product.k - pc), packed_b,
+                           packed_a);
 }
 
 static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work) {
@@ -239,7 +138,8 @@ static double registers_only(ptrdiff_t steps) {
     UNROLL for (int j = 0; j < NV; j++) right[j] = SPLAT((real)j);
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) sum[i][j] = SPLAT((real)i);
     for (ptrdiff_t p = 0; p < steps; p++)
-        UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) sum[i][j] = FMADD(left, right[j], sum[i][j]);
+        UNROLL for (int i = 0; i < MR; i++)
+            UNROLL for (int j = 0; j < NV; j++) sum[i][j] = FMADD(left, right[j], sum[i][j]);
     volatile real kept[NR]; /* so that the loop has a purpose */
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) {
         real lanes[LANES];

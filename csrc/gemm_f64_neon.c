@@ -1,4 +1,4 @@
-/* The double-precision matrix product for aarch64: 32 registers of 16 bytes, 24 of them sums. */
+/* The double-precision matrix product for aarch64: 32 registers of 16 bytes, 16 of them sums, 8 for A. */
 #include "gemm_variant.h"
 
 #ifdef MINIDL_GEMM_NEON
@@ -11,7 +11,7 @@ typedef double real;
 #define VARIANT minidl_gemm_f64_neon
 #define VECTOR_BYTES 16
 #define MR 8
-#define NV 3
+#define NV 2
 #define SPLAT(x) ((vector)vdupq_n_f64(x))
 #define FMADD(a, b, c) ((vector)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #include "gemm_core.inc.h"

@@ -12,7 +12,8 @@ INLINE void copy_or_zero(const real *from, ptrdiff_t count, ptrdiff_t width, rea
     for (; i < width; i++) to[i] = 0;
 }
 
-/* to[p * width + j] = from[j * across + p] for j < count, a multiple of SHORT: by small squares, a whole line of `to` at a time. */
+/* to[p * width + j] = from[j * across + p] for j < count, a multiple of SHORT: by small squares, all of a row of `to` at a
+ * time. */
 INLINE void turn_over(int count, ptrdiff_t k, const real *from, ptrdiff_t across, ptrdiff_t width, real *to) {
     ptrdiff_t p = 0;
     for (; p + SHORT <= k; p += SHORT)
@@ -38,7 +39,8 @@ INLINE void pack(int unit, int limit, ptrdiff_t count, ptrdiff_t k, const real *
             for (ptrdiff_t i = 0, width; i < count; i += width) {
                 width = panel(count - i, unit, limit);
                 for (ptrdiff_t p = p0; p < p0 + rows; p++) {
-                    for (ptrdiff_t j = 0; p + TOGETHER < k && j < width; j += LINE) PREFETCH(from + (p + TOGETHER) * along + i + j);
+                    const real *const ahead = from + (p + TOGETHER) * along + i;
+                    for (ptrdiff_t j = 0; p + TOGETHER < k && j < width; j += LINE) PREFETCH(ahead + j);
                     copy_or_zero(from + p * along + i, least(width, count - i), width, to + i * k + p * width);
                 }
             }

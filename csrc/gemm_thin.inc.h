@@ -1,7 +1,7 @@
 /* Products in which a matrix is used for so few rows or columns that reading it sets the pace.
  *
- * dots: A's rows and B's columns are contiguous, so that every number of C is a dot product of two vectors as they lie. Nothing
- * is packed; the price is to add up the lanes of each sum at the end.
+ * dots: A's rows and B's columns are contiguous, so that every number of C is a dot product of two vectors as they lie.
+ * Nothing is packed; the price is to add up the lanes of each sum at the end.
  * row: one row times a matrix. The rows of B, each times its number, are added up in cache. */
 
 enum { DOT_ROWS = MR / 2, DOT_COLUMNS = 4 };

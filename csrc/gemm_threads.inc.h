@@ -1,5 +1,5 @@
-/* The functions of gemm.h for one precision, over threads. The including file has defined real, PRODUCT, EPILOGUE, VARIANT_TYPE,
- * IN_USE (which tells the variant in use), GEMM, GEMM_BATCHED and LIMIT (the functions' names). */
+/* The functions of gemm.h for one precision, over threads. The including file has defined real, PRODUCT, EPILOGUE,
+ * VARIANT_TYPE, IN_USE (which tells the variant in use), GEMM, GEMM_BATCHED and LIMIT (the functions' names). */
 #include <string.h>
 
 #include "gemm_variant.h"

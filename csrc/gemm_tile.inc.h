@@ -37,7 +37,11 @@ INLINE void tile(int rows, int vectors, int a_upright, ptrdiff_t k, real alpha, 
                                                     ptrdiff_t c_row) {                                                     \
         tile(ROWS, VECTORS, UPRIGHT, k, alpha, a, a_step, b, b_row, beta, c, c_row);                                       \
     }
+#if NV == 3
 #define EACH_WIDTH(DO, ROWS) DO(ROWS, 1, 0) DO(ROWS, 1, 1) DO(ROWS, 2, 0) DO(ROWS, 2, 1) DO(ROWS, 3, 0) DO(ROWS, 3, 1)
+#else
+#define EACH_WIDTH(DO, ROWS) DO(ROWS, 1, 0) DO(ROWS, 1, 1) DO(ROWS, 2, 0) DO(ROWS, 2, 1)
+#endif
 #define EACH_OF_4(DO) EACH_WIDTH(DO, 1) EACH_WIDTH(DO, 2) EACH_WIDTH(DO, 3) EACH_WIDTH(DO, 4)
 #define EACH_OF_8(DO) EACH_OF_4(DO) EACH_WIDTH(DO, 5) EACH_WIDTH(DO, 6) EACH_WIDTH(DO, 7) EACH_WIDTH(DO, 8)
 #if MR == 8

@@ -2,7 +2,7 @@
  *
  *     real, SINGLE            float and 1, or double and 0
  *     VECTOR_BYTES            how long a vector is; or SCALAR, for compilers without vectors: one number
- *     MR, NV                  the largest tile: rows, and vectors in a row
+ *     MR, NV                  the largest tile: rows (4 or 8), and vectors in a row (2 or 3)
  *     SPLAT(x), FMADD(a, b, c)  x in every lane; a b + c
  */
 

@@ -47,7 +47,8 @@ int minidl_ladder_blocked(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a,
         for (ptrdiff_t j0 = 0; j0 < n; j0 += COLUMNS) {
             const ptrdiff_t rows = least(ROWS, k - p0), columns = least(COLUMNS, n - j0);
             for (ptrdiff_t i = 0; i < m; i++)
-                for (ptrdiff_t p = p0; p < p0 + rows; p++) add_multiple(columns, a[i * k + p], b + p * n + j0, c + i * n + j0);
+                for (ptrdiff_t p = p0; p < p0 + rows; p++)
+                    add_multiple(columns, a[i * k + p], b + p * n + j0, c + i * n + j0);
         }
     return 0;
 }
@@ -102,7 +103,7 @@ int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const fl
     return 0;
 }
 
-/* What the packed rungs have in common ----------------------------------------------------------------------------------------- */
+/* What the packed rungs have in common ----------------------------------------------------------------------------------- */
 
 /* C = A B + C for a tile from packed panels: column p of A at a + p * rows, row p of B at b + p * columns. */
 typedef struct {

@@ -4,7 +4,8 @@
  *
  *     A (m, k)    B (k, n)    C (m, n)
  *
- * and returns 0, or -1 if there was no memory to pack into. The next rungs are minidl_sgemm of gemm.h, first with one thread and then with all. */
+ * and returns 0, or -1 if there was no memory to pack into. The next rungs are minidl_sgemm of gemm.h, first with one thread
+ * and then with all. */
 #ifndef MINIDL_LADDER_H
 #define MINIDL_LADDER_H
 
