@@ -42,10 +42,17 @@ static void REAL(scale_all)(const real *x, double factor, real *y, ptrdiff_t n) 
     EACH_VECTOR(n, PUT(y, GET(x) * f););
 }
 
+/* In blocks, as in the column sums below, so that the error does not grow with n where vectors are narrow. */
 static double REAL(sum_of_squares)(const real *x, ptrdiff_t n) {
-    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
-    EACH_VECTOR(n, REAL(add_wide_squares)(sum, GET(x)););
-    return REAL(total)(sum);
+    enum { BLOCK = 1024 };
+    double total = 0;
+    for (ptrdiff_t start = 0; start < n; start += BLOCK) {
+        const ptrdiff_t length = n - start < BLOCK ? n - start : BLOCK;
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide_squares)(sum, GET(x + start)););
+        total += REAL(total)(sum);
+    }
+    return total;
 }
 
 /* Rows in blocks of 64, each block summed on its own and then added: the rounding error grows with rows / 64 + 64. */
