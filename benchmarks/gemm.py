@@ -5,8 +5,9 @@
     python benchmarks/gemm.py --ladder
 
 A shape is MxKxN; of a layout's two letters the first is A's and the second is B's, N as it lies and T transposed. The contenders
-take turns, and the best and the median of each one's turns are printed. The limit is a loop of multiply-adds in registers,
-timed in the same run. Each number of threads gets a process of its own, because BLAS libraries read it when they are loaded.
+take turns, with several threads only when the machine is idle; the best and the median of each one's turns are printed. The
+limit is a loop of multiply-adds in registers, timed in the same run. Each number of threads gets a process of its own, because
+BLAS libraries read it when they are loaded.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ THIN = (
 )
 LAYOUTS = ("NN", "NT", "TN")
 RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
-PAUSE = 0.25  # seconds; with several threads, until those of the contender before have gone to sleep
+PAUSE = 0.25  # seconds, in which the threads of the contender before go to sleep
 Call = Callable[[], object]
 
 
@@ -45,6 +46,25 @@ def timed(call: Call, calls: int) -> float:
     for _ in range(calls):
         call()
     return (time.perf_counter() - start) / calls
+
+
+def settle(patience: int) -> None:
+    """Wait until the processors are idle, over a pause or at most so many; where the system does not tell, for one pause."""
+    for _ in range(patience):
+        before = _idle()
+        time.sleep(PAUSE)
+        idle = _idle() - before
+        if before == 0 or idle > 0.9 * PAUSE * (os.cpu_count() or 1):
+            return
+
+
+def _idle() -> float:
+    """Return the seconds that all processors together have been idle."""
+    try:
+        with open("/proc/stat") as file:
+            return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
 
 
 def limit() -> float:
@@ -86,13 +106,13 @@ def contenders(shape: str, layout: str, names: list[str], threads: int) -> dict[
     return calls
 
 
-def measure(calls: dict[str, Call], operations: float, rounds: int, pause: float) -> dict[str, tuple[float, float]]:
+def measure(calls: dict[str, Call], operations: float, rounds: int, patience: int) -> dict[str, tuple[float, float]]:
     """Return the best and the median operations per second of each contender."""
     repeats = max(1, int(1e-3 / (operations / 50e9 + 1e-6)))
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            time.sleep(pause)
+            settle(patience)
             timed(call, 1)
             found[name].append(min(timed(call, repeats) for _ in range(5)))
     return {name: (operations / min(t), operations / statistics.median(t)) for name, t in found.items()}
@@ -112,7 +132,7 @@ def table(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
         m, k, n = map(int, shape.split("x"))
         for layout in arguments.layouts:
             calls = contenders(shape, layout, others, threads)
-            found = measure(calls, 2.0 * m * n * k, arguments.rounds, PAUSE if threads > 1 else 0.0)
+            found = measure(calls, 2.0 * m * n * k, arguments.rounds, arguments.patience if threads > 1 else 0)
             best, median = found["minidl"]
             line = f"| {shape} | {layout} | {best / 1e9:.1f} ({median / 1e9:.1f}) | {best / ceiling:.0%} |"
             yield line + "".join(f" {found[o][0] / 1e9:.1f} | {best / found[o][0]:.2f} |" for o in others)
@@ -158,6 +178,9 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=[*SHAPES, *THIN])
     parser.add_argument("--layouts", nargs="+", choices=["NN", "NT", "TN", "TT"], default=LAYOUTS)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument(
+        "--patience", type=int, default=8, help="with several threads: pauses to wait for an idle machine"
+    )
     parser.add_argument("--ladder", action="store_true", help="the rungs of docs/gemm.md instead")
     arguments = parser.parse_args()
     if arguments.ladder:
@@ -172,6 +195,7 @@ def main() -> None:
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
         environment.pop("OPENBLAS_CORETYPE", None)  # which would have NumPy's BLAS use another processor's kernels
         options = ["--shapes", *arguments.shapes, "--layouts", *arguments.layouts, "--rounds", str(arguments.rounds)]
+        options += ["--patience", str(arguments.patience)]
         command = [sys.executable, __file__, "--threads", str(threads), "--against", *arguments.against, *options]
         subprocess.run(command, env=environment, check=True)
         print(flush=True)
