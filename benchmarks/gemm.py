@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 SHAPES = (
     *(f"{s}x{s}x{s}" for s in (32, 64, 128, 256, 512, 1024, 2048)),
@@ -61,8 +62,7 @@ def settle(patience: int) -> None:
 def _idle() -> float:
     """Return the seconds that all processors together have been idle."""
     try:
-        with open("/proc/stat") as file:
-            return int(file.readline().split()[4]) / os.sysconf("SC_CLK_TCK")
+        return int(Path("/proc/stat").read_text().split("\n")[0].split()[4]) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return 0.0
 
