@@ -13,7 +13,14 @@ import numpy
 
 from minidl.ops import Array, namespace
 
-__all__ = ["FUSIBLE", "linear_activation", "linear_activation_backward_into", "linear_backward_into", "norm"]
+__all__ = [
+    "FUSIBLE",
+    "conv_backward_into",
+    "linear_activation",
+    "linear_activation_backward_into",
+    "linear_backward_into",
+    "norm",
+]
 
 FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh")
 """Activations of one element at a time, which can be applied while the product is still at hand."""
@@ -46,15 +53,48 @@ def linear_backward_into(
     dx : array or None
     """
     dx, new_dweight, new_dbias = engine.linear_backward(dy, cache)
+    _store(new_dweight, dweight, accumulate)
+    _store(new_dbias, dbias, accumulate)
+    return dx if input_gradient else None
+
+
+def _store(new: Array, storage: Array | None, accumulate: bool) -> None:
+    if storage is None:
+        return
     if accumulate:
-        dweight += new_dweight
+        storage += new
     else:
-        dweight[...] = new_dweight
-    if dbias is not None:
-        if accumulate:
-            dbias += new_dbias
-        else:
-            dbias[...] = new_dbias
+        storage[...] = new
+
+
+def conv_backward_into(
+    engine: Any,
+    op: str,
+    dy: Array,
+    cache: tuple[Any, ...],
+    dweight: Array,
+    dbias: Array | None,
+    accumulate: bool = False,
+    input_gradient: bool = True,
+) -> Array | None:
+    """Go back through a convolution with the parameter gradients written, or added, into given arrays.
+
+    Parameters
+    ----------
+    op : str
+        ``"conv1d"``, ``"conv2d"``, ``"conv_transpose1d"`` or ``"conv_transpose2d"``.
+    dy, cache
+        As for the op's backward.
+    dweight, dbias, accumulate, input_gradient
+        As for :func:`linear_backward_into`.
+
+    Returns
+    -------
+    dx : array or None
+    """
+    dx, new_dweight, new_dbias = getattr(engine, f"{op}_backward")(dy, cache)
+    _store(new_dweight, dweight, accumulate)
+    _store(new_dbias, dbias, accumulate)
     return dx if input_gradient else None
 
 

@@ -16,6 +16,7 @@ from minidl.layers.activation import (
 )
 from minidl.layers.base import Layer
 from minidl.layers.chain import Chain
+from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.layers.dropout import Dropout
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
@@ -28,6 +29,10 @@ __all__ = [
     "Activation",
     "BCEWithLogitsLoss",
     "Chain",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dense",
     "Dropout",

@@ -12,7 +12,7 @@ from minidl.engines.fused import FUSIBLE
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
 from minidl.layers.base import Layer, Shape, admit
-from minidl.layers.parameter import Parameter
+from minidl.layers.parameter import Parameter, joint_storage
 from minidl.ops import Array
 
 __all__ = ["AffineOfDense", "Dense", "FusedLinear", "Linear"]
@@ -44,14 +44,7 @@ class _Affine(Layer):
 
     def gradient_storage(self) -> tuple[Array, Array | None, bool]:
         """Return where the gradients go and whether they are to be added to what is there."""
-        dweight, accumulate = self.weight.grad_storage()
-        if self.bias is None:
-            return dweight, None, accumulate
-        dbias, accumulate_bias = self.bias.grad_storage()
-        if accumulate_bias != accumulate:  # somebody read or wrote one of the two since zero_grad: start the other at 0
-            (dbias if accumulate else dweight)[...] = 0
-            accumulate = True
-        return dweight, dbias, accumulate
+        return joint_storage(self.weight, self.bias)
 
     def admitted(self, x: Array) -> Array:
         """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""

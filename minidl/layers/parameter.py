@@ -11,7 +11,7 @@ import numpy
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
 
-__all__ = ["Parameter", "ParameterBuffer", "flatten"]
+__all__ = ["Parameter", "ParameterBuffer", "flatten", "joint_storage"]
 
 
 class Parameter:
@@ -234,3 +234,18 @@ def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
 
 def _is_whole(buffer: ParameterBuffer, parameters: list[Parameter]) -> bool:
     return not buffer.retired and buffer.parameters == parameters
+
+
+def joint_storage(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
+    """Return where the gradients of a weight and its bias go, and whether they are to be added to what is there.
+
+    Calling this is a promise to write both; see :meth:`Parameter.grad_storage`.
+    """
+    dweight, accumulate = weight.grad_storage()
+    if bias is None:
+        return dweight, None, accumulate
+    dbias, accumulate_bias = bias.grad_storage()
+    if accumulate_bias != accumulate:  # somebody read or wrote one of the two since zero_grad: start the other at 0
+        (dbias if accumulate else dweight)[...] = 0
+        accumulate = True
+    return dweight, dbias, accumulate

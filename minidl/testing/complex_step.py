@@ -165,6 +165,16 @@ def _of_real_part(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *args, **kwargs: function(*map(_real, args), **kwargs)
 
 
+def _making(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Functions that make arrays: what is to hold real numbers must hold the step too when parts of it are set."""
+
+    def make(*args: Any, dtype: Any = float, **kwargs: Any) -> Any:
+        real = numpy.dtype(dtype).kind == "f"
+        return _wrap(function(*args, dtype=complex if real else dtype, **kwargs))
+
+    return make
+
+
 class _Namespace:
     """NumPy's functions, on StepArrays; those that are not analytic are taken piece by piece."""
 
@@ -174,6 +184,9 @@ class _Namespace:
     clip = staticmethod(_clip)
     max = amax = staticmethod(functools.partial(_extreme, numpy.argmax))
     min = amin = staticmethod(functools.partial(_extreme, numpy.argmin))
+    zeros, ones, empty, full = (
+        staticmethod(_making(getattr(numpy, name))) for name in ["zeros", "ones", "empty", "full"]
+    )
     sign, trunc, floor, ceil, rint, isnan, isinf, isfinite, argmax, argmin = (
         staticmethod(_of_real_part(getattr(numpy, name)))
         for name in ["sign", "trunc", "floor", "ceil", "rint", "isnan", "isinf", "isfinite", "argmax", "argmin"]
@@ -197,7 +210,7 @@ _ANALYTIC = frozenset(
     "add subtract multiply divide negative square sqrt power exp expm1 log log1p sin cos tan sinh cosh tanh arctan "  # noqa: SIM905
     "arcsin arccos matmul dot tensordot einsum outer sum mean prod cumsum where reshape ravel transpose swapaxes "
     "moveaxis squeeze expand_dims broadcast_to concatenate stack split pad take take_along_axis repeat tile flip roll "
-    "copy zeros_like ones_like empty_like full_like zeros ones empty full arange asarray ascontiguousarray nonzero "
+    "copy zeros_like ones_like empty_like full_like arange asarray ascontiguousarray nonzero "
     "atleast_1d triu tril".split()
 )
 _namespace = _Namespace()

@@ -1,0 +1,293 @@
+"""Convolutions as layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+
+from minidl import engines, init
+from minidl.errors import DtypeError, ParameterError
+from minidl.layers.base import Layer, Shape, admit
+from minidl.layers.parameter import Parameter, joint_storage
+from minidl.ops import Array
+from minidl.ops._windows import Windows, each_axis, windows, windows_of_transposed
+
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
+
+class _Convolution(Layer):
+    """What the four share: a weight, a bias, and settings that are handed to the op."""
+
+    input_gradient_optional = True
+    op: str
+    axes: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        groups: int,
+        bias: bool,
+        weight_shape: Shape,
+        dtype: Any,
+        generator: numpy.random.Generator | None,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, out_channels, kernel_size
+        self.groups = groups
+        self.dtype = numpy.dtype(dtype)
+        weight_shape = (*weight_shape, *kernel_size)
+        bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
+        xp = engines.current().asarray
+
+        def start(shape: Shape) -> Array:
+            return xp(init.uniform(shape, low=-bound, high=bound, dtype=self.dtype, generator=generator))
+
+        self.weight = Parameter(start(weight_shape), name="weight")
+        self.bias = Parameter(start((out_channels,)), name="bias") if bias else None
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the op's arguments after the bias, in its order."""
+        raise NotImplementedError
+
+    def windows(self, x: Shape) -> Windows:
+        """Return where the windows lie in a batch of this shape."""
+        raise NotImplementedError
+
+    def forward(self, x: Array) -> Array:
+        """Return the op's y."""
+        weight = self.weight.value
+        y, self._cache = getattr(engines.current(), self.op)(
+            self.admitted(x), weight, None if self.bias is None else self.bias.value, *self.settings()
+        )
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Add to the gradients of weight and bias and return dx."""
+        cache = self._remembered()
+        return engines.current().conv_backward_into(
+            self.op, dy, cache, *joint_storage(self.weight, self.bias), input_gradient
+        )
+
+    def admitted(self, x: Array) -> Array:
+        """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""
+        weight = self.weight.value
+        if type(x) is type(weight) and x.dtype == weight.dtype:
+            return x
+        if getattr(x, "dtype", None) == "uint8":
+            raise DtypeError(
+                f"{self!r}: expected floating-point images, got bytes (uint8); give x.astype({weight.dtype!s}) / 255"
+            )
+        return admit(self, x, weight)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count 2 for every weight at every position that it is used at, and 1 for every bias."""
+        w = self.windows((1, *input_shape))
+        biases = 0 if self.bias is None else math.prod(self.output_shape(input_shape))
+        return 2 * self.weight.value.size * math.prod(w.output) + biases
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults, as they would be written."""
+        shown = [str(self.in_channels), str(self.out_channels), f"kernel_size={_short(self.kernel_size)}"]
+        plain = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
+        for name, default in plain.items():
+            value = _short(getattr(self, name, default))
+            if value != default:
+                shown.append(f"{name}={value!r}")
+        return ", ".join([*shown, *(["bias=False"] if self.bias is None else [])])
+
+
+def _short(value: Any) -> Any:
+    """Write (3, 3) as 3."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+class _Sliding(_Convolution):
+    """A convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+        generator: numpy.random.Generator | None = None,
+    ) -> None:
+        kernel, name = _checked(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
+        shape = (out_channels, in_channels // groups)
+        super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
+        self.stride = each_axis(stride, self.axes, "stride", name, 1)
+        self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
+        self.padding = padding if isinstance(padding, str) else each_axis(padding, self.axes, "padding", name, 0)
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return stride, padding, dilation and groups."""
+        return self.stride, self.padding, self.dilation, self.groups
+
+    def windows(self, x: Shape) -> Windows:
+        """Return where the windows lie in a batch of this shape."""
+        return windows(type(self).__name__, self.axes, x, self.weight.shape, *self.settings())
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (out_channels, *positions)."""
+        return (self.out_channels, *self.windows((1, *input_shape)).output)
+
+
+class _Spreading(_Convolution):
+    """A transposed convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        *,
+        dtype: Any = "float32",
+        generator: numpy.random.Generator | None = None,
+    ) -> None:
+        kernel, name = _checked(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
+        shape = (in_channels, out_channels // groups)
+        super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
+        self.stride = each_axis(stride, self.axes, "stride", name, 1)
+        self.padding = each_axis(padding, self.axes, "padding", name, 0)
+        self.output_padding = each_axis(output_padding, self.axes, "output_padding", name, 0)
+        self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return stride, padding, output_padding, groups and dilation."""
+        return self.stride, self.padding, self.output_padding, self.groups, self.dilation
+
+    def windows(self, x: Shape) -> Windows:
+        """Return where the windows of the adjoint lie in a batch of this shape."""
+        return windows_of_transposed(type(self).__name__, self.axes, x, self.weight.shape, *self.settings())
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (out_channels, *image)."""
+        return (self.out_channels, *self.windows((1, *input_shape)).image)
+
+
+def _checked(layer: _Convolution, in_channels: int, out_channels: int, kernel_size: Any, groups: int) -> Shape:
+    """Return the kernel's size along each axis, or say which argument makes no sense."""
+    name = type(layer).__name__
+    for argument, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
+        if not isinstance(value, int) or value < 1:
+            raise ParameterError(f"{name}: {argument} must be a positive integer, got {value!r}")
+    if in_channels % groups or out_channels % groups:
+        raise ParameterError(
+            f"{name}: groups must divide the channels on both sides, got {groups} groups for {in_channels} and "
+            f"{out_channels} channels"
+        )
+    return each_axis(kernel_size, layer.axes, "kernel_size", name, 1)
+
+
+class Conv2d(_Sliding):
+    r"""Slide kernels over images: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv2d``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (int, int)
+    stride, dilation : int or (int, int)
+    padding : int, (int, int), "same" or "valid"
+        Zeros around the image.
+    groups : int
+        So many groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
+    bias : bool
+        Whether there is one number an output channel to add.
+    dtype : dtype
+        float32 unless said otherwise.
+    generator : numpy.random.Generator, optional
+        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+
+    Raises
+    ------
+    ParameterError
+        If an argument makes no sense.
+
+    Notes
+    -----
+    Weight and bias start uniform in :math:`\pm 1/\sqrt{\text{fan\_in}}`, as PyTorch's do. The weight has shape (out_channels,
+    in_channels / groups, kernel height, kernel width).
+
+    Examples
+    --------
+    >>> layer = Conv2d(1, 8, kernel_size=3, stride=2, padding=1)
+    >>> layer.forward(numpy.zeros((5, 1, 28, 28), dtype=numpy.float32)).shape
+    (5, 8, 14, 14)
+    >>> layer
+    Conv2d(1, 8, kernel_size=3, stride=2, padding=1)
+    """
+
+    op = "conv2d"
+    axes = 2
+
+
+class Conv1d(_Sliding):
+    """Slide kernels along sequences: (N, C, L) to (N, out_channels, L'); arguments as for :class:`Conv2d`.
+
+    >>> Conv1d(4, 8, kernel_size=3, padding="same").forward(numpy.zeros((5, 4, 9), dtype=numpy.float32)).shape
+    (5, 8, 9)
+    """
+
+    op = "conv1d"
+    axes = 1
+
+
+class ConvTranspose2d(_Spreading):
+    r"""Spread pixels over windows: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv_transpose2d``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, output_padding, dilation : int or (int, int)
+    groups : int
+    bias : bool
+    dtype : dtype
+    generator : numpy.random.Generator, optional
+        As for :class:`Conv2d`; in the order of PyTorch's class.
+
+    Raises
+    ------
+    ParameterError
+        If an argument makes no sense.
+
+    Notes
+    -----
+    The weight has shape (in_channels, out_channels / groups, kernel height, kernel width); it starts as PyTorch's does, uniform
+    in :math:`\pm 1/\sqrt{\text{the numbers in one weight[c]}}`.
+
+    Examples
+    --------
+    >>> layer = ConvTranspose2d(8, 3, kernel_size=2, stride=2)
+    >>> layer.forward(numpy.zeros((5, 8, 7, 7), dtype=numpy.float32)).shape
+    (5, 3, 14, 14)
+    """
+
+    op = "conv_transpose2d"
+    axes = 2
+
+
+class ConvTranspose1d(_Spreading):
+    """Spread elements over windows: (N, C, L) to (N, out_channels, L'); arguments as for :class:`ConvTranspose2d`.
+
+    >>> ConvTranspose1d(4, 2, kernel_size=3, stride=3).forward(numpy.zeros((5, 4, 3), dtype=numpy.float32)).shape
+    (5, 2, 9)
+    """
+
+    op = "conv_transpose1d"
+    axes = 1

@@ -1,0 +1,201 @@
+"""Where the windows of a convolution lie: strides, padding, dilation and groups, checked and written out for every axis."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.ops._namespace import Array, require_float
+
+__all__ = ["Windows", "require_images", "windows", "windows_of_transposed"]
+
+Shape = tuple[int, ...]
+AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
+
+
+class Windows(NamedTuple):
+    """How a kernel slides over an image; every tuple has an entry for each spatial axis.
+
+    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation -
+    padding[0]``; what lies outside the input is 0.
+    """
+
+    stride: Shape
+    padding: tuple[tuple[int, int], ...]
+    """Zeros before and after."""
+    dilation: Shape
+    groups: int
+    image: Shape
+    """Spatial shape of what the kernel slides over."""
+    kernel: Shape
+    output: Shape
+    """How many positions there are."""
+
+
+def each_axis(value: Any, axes: int, name: str, op: str, least: int) -> Shape:
+    """Write out an argument that is a number, or a number for each axis.
+
+    >>> each_axis(2, 2, "stride", "conv2d", 1)
+    (2, 2)
+    """
+    numbers = (value,) * axes if not isinstance(value, (tuple, list)) else tuple(value)
+    if len(numbers) != axes or not all(hasattr(n, "__index__") and n >= least for n in numbers):
+        raise ParameterError(
+            f"{op}: {name} must be a whole number of at least {least}, or {axes} of them, one an axis; got {value!r}"
+        )
+    return tuple(n.__index__() for n in numbers)
+
+
+def _paddings(
+    padding: Any, kernel: Shape, stride: Shape, dilation: Shape, op: str, same: bool
+) -> tuple[tuple[int, int], ...]:
+    if not isinstance(padding, str):
+        return tuple((p, p) for p in each_axis(padding, len(kernel), "padding", op, 0))
+    if padding == "valid":
+        return ((0, 0),) * len(kernel)
+    if padding != "same" or not same:
+        allowed = '"same", "valid"' if same else '"valid"'
+        raise ParameterError(f"{op}: padding must be a number, one for each axis, or {allowed}; got {padding!r}")
+    if any(s != 1 for s in stride):
+        raise ParameterError(
+            f'{op}: padding="same" keeps the size only with stride 1, got stride {stride}; give the padding as a number'
+        )
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return tuple((t // 2, t - t // 2) for t in totals)  # the odd one after, as PyTorch does
+
+
+def _check_weight(weight: Shape, axes: int, names: str, op: str) -> None:
+    if len(weight) != axes + 2 or 0 in weight:
+        raise ShapeError(f"{op}: weight must have shape {names} with no axis empty, got {weight}")
+
+
+def _check_channels(x: Shape, channels: int, axes: int, op: str, weight: Shape) -> None:
+    if len(x) != axes + 2:
+        one = "; for a single image add a batch axis: x[None]" if len(x) == axes + 1 else ""
+        raise ShapeError(f"{op}: x must have shape {AXES[axes]}, got {x}{one}")
+    if x[1] == channels:
+        return
+    hint = ""
+    if x[-1] == channels:
+        order = (0, axes + 1, *range(1, axes + 1))
+        hint = f"; the channels seem to come last: give x.transpose{order}"
+    raise ShapeError(
+        f"{op}: expected {channels} channels on axis 1 of x, got shape {x}; weight has shape {weight}{hint}"
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _windows(
+    op: str, axes: int, x: Shape, weight: Shape, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Windows:
+    _check_weight(weight, axes, "(out, in / groups, *kernel)", op)
+    if not hasattr(groups, "__index__") or groups < 1 or weight[0] % groups:
+        raise ParameterError(f"{op}: groups must divide the {weight[0]} output channels, got {groups!r}")
+    _check_channels(x, weight[1] * groups, axes, op, weight)
+    kernel, image = weight[2:], x[2:]
+    strides = each_axis(stride, axes, "stride", op, 1)
+    dilations = each_axis(dilation, axes, "dilation", op, 1)
+    paddings = _paddings(padding, kernel, strides, dilations, op, same=True)
+    spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
+    padded = [n + before + after for n, (before, after) in zip(image, paddings, strict=True)]
+    if any(span > n for span, n in zip(spans, padded, strict=True)):
+        raise ShapeError(
+            f"{op}: the kernel spans {tuple(spans)} but the padded image is only {tuple(padded)}; "
+            "use a smaller kernel or dilation, or more padding"
+        )
+    output = tuple((n - span) // s + 1 for n, span, s in zip(padded, spans, strides, strict=True))
+    return Windows(strides, paddings, dilations, groups, image, kernel, output)
+
+
+@functools.lru_cache(maxsize=1024)
+def _windows_of_transposed(
+    op: str,
+    axes: int,
+    x: Shape,
+    weight: Shape,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Windows:
+    _check_weight(weight, axes, "(in, out / groups, *kernel)", op)
+    if not hasattr(groups, "__index__") or groups < 1 or weight[0] % groups:
+        raise ParameterError(f"{op}: groups must divide the {weight[0]} input channels, got {groups!r}")
+    _check_channels(x, weight[0], axes, op, weight)
+    kernel, output = weight[2:], x[2:]
+    strides = each_axis(stride, axes, "stride", op, 1)
+    dilations = each_axis(dilation, axes, "dilation", op, 1)
+    paddings = _paddings(padding, kernel, strides, dilations, op, same=False)
+    extra = each_axis(output_padding, axes, "output_padding", op, 0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
+        raise ParameterError(
+            f"{op}: output_padding must be less than the stride or the dilation, got {extra} with stride {strides} "
+            f"and dilation {dilations}"
+        )
+    image = tuple(
+        (n - 1) * s - p[0] - p[1] + d * (k - 1) + 1 + e
+        for n, s, p, d, k, e in zip(output, strides, paddings, dilations, kernel, extra, strict=True)
+    )
+    if any(n < 1 for n in image):
+        raise ShapeError(f"{op}: nothing would be left of the output, {image}; use less padding")
+    return Windows(strides, paddings, dilations, groups, image, kernel, output)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def windows(
+    op: str, axes: int, x: Shape, weight: Shape, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Windows:
+    """Check a convolution's arguments against its shapes and write them out.
+
+    >>> windows("conv2d", 2, (1, 3, 5, 7), (8, 3, 3, 3), 2, "valid", 1, 1).output
+    (2, 3)
+    """
+    return _windows(op, axes, x, weight, _hashable(stride), _hashable(padding), _hashable(dilation), groups)
+
+
+def windows_of_transposed(
+    op: str,
+    axes: int,
+    x: Shape,
+    weight: Shape,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Windows:
+    """Write out the windows of the convolution whose adjoint a transposed convolution is.
+
+    >>> windows_of_transposed("conv_transpose2d", 2, (1, 8, 2, 3), (8, 3, 3, 3), 2, 0, 0, 1, 1).image
+    (5, 7)
+    """
+    return _windows_of_transposed(
+        op,
+        axes,
+        x,
+        weight,
+        _hashable(stride),
+        _hashable(padding),
+        _hashable(output_padding),
+        groups,
+        _hashable(dilation),
+    )
+
+
+def require_images(x: Array, name: str, op: str) -> None:
+    """Raise :class:`DtypeError` unless x is floating-point; images of bytes are told how to become so.
+
+    >>> import numpy
+    >>> require_images(numpy.zeros((1, 1, 2, 2), "uint8"), "x", "conv2d")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.DtypeError: conv2d: x holds bytes (uint8), as images are stored; give x.astype("float32") / 255
+    """
+    if getattr(x, "dtype", None) == "uint8":
+        raise DtypeError(f'{op}: {name} holds bytes (uint8), as images are stored; give {name}.astype("float32") / 255')
+    require_float(x, name, op)

@@ -1,0 +1,110 @@
+"""Convolution layers."""
+
+import numpy
+import pytest
+
+import minidl as dl
+from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError
+
+LAYERS = [
+    (lambda **o: dl.Conv2d(4, 6, 3, stride=2, padding=1, **o), (2, 4, 7, 6)),
+    (lambda **o: dl.Conv2d(4, 6, (3, 2), padding="same", groups=2, **o), (2, 4, 5, 6)),
+    (lambda **o: dl.Conv1d(4, 6, 3, dilation=2, **o), (2, 4, 9)),
+    (lambda **o: dl.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, **o), (2, 4, 3, 4)),
+    (lambda **o: dl.ConvTranspose1d(4, 6, 3, stride=2, groups=2, **o), (2, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradients_and_shapes(make, shape, bias):
+    layer = make(bias=bias, dtype="float64")
+    x = numpy.random.default_rng(0).normal(size=shape)
+    dl.gradcheck(layer, x)
+    assert layer.forward(x).shape[1:] == layer.output_shape(shape[1:])
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_without_the_input_gradient_the_parameters_get_the_same(make, shape):
+    layer = make()
+    x = numpy.random.default_rng(0).normal(size=shape).astype("float32")
+    y = layer.forward(x)
+    layer.backward(y)
+    expected = layer.weight.grad.copy(), layer.bias.grad.copy()
+    layer.zero_grad()
+    assert layer.backward(y, input_gradient=False) is None
+    numpy.testing.assert_array_equal(layer.weight.grad, expected[0])
+    numpy.testing.assert_array_equal(layer.bias.grad, expected[1])
+    layer.backward(y)
+    numpy.testing.assert_allclose(layer.weight.grad, 2 * expected[0], rtol=1e-4)
+
+
+def test_in_a_model():
+    dl.seed(0)
+    model = dl.Sequential(
+        dl.Conv2d(1, 4, 3, padding=1),
+        dl.ReLU(),
+        dl.Conv2d(4, 8, 3, stride=2),
+        dl.ReLU(),
+        dl.Flatten(),
+        dl.Linear(128, 2),
+    )
+    random = numpy.random.default_rng(0)
+    x = random.normal(size=(64, 1, 9, 9)).astype("float32")
+    y = (x[:, 0, :4].sum((1, 2)) > x[:, 0, 5:].sum((1, 2))).astype("int64")
+    model.compile(optimizer=dl.Adam(model.parameters(), lr=1e-2), loss=dl.CrossEntropyLoss(), metrics=["accuracy"])
+    model.fit(x, y, epochs=20, batch_size=16, verbose=0)
+    assert model.evaluate(x, y)[1] > 0.95
+    assert "(4, 9, 9)" in str(model.summary((1, 9, 9)))
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias", "5.weight", "5.bias"]
+
+
+def test_flops():
+    assert dl.Conv2d(3, 8, 3, padding=1).flops((3, 10, 10)) == 2 * 8 * 3 * 9 * 100 + 800
+    assert dl.ConvTranspose2d(8, 3, 2, stride=2, bias=False).flops((8, 5, 5)) == 2 * 8 * 3 * 4 * 25
+
+
+def test_start_is_pytorchs():
+    layer = dl.Conv2d(6, 64, 5, groups=2)
+    bound = 1 / numpy.sqrt(3 * 25)
+    for values in (layer.weight.value, layer.bias.value):
+        assert 0.9 * bound < abs(values).max() <= bound
+    assert layer.weight.shape == (64, 3, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: dl.Conv2d(4, 6, 3, groups=4), "groups must divide the channels on both sides"),
+        (lambda: dl.Conv2d(0, 6, 3), "in_channels must be a positive integer"),
+        (lambda: dl.Conv2d(4, 6, 0), "kernel_size must be a whole number of at least 1"),
+        (lambda: dl.Conv2d(4, 6, (3, 3, 3)), "kernel_size must be"),
+        (lambda: dl.Conv2d(4, 6, 3, stride=0), "stride must be"),
+        (lambda: dl.ConvTranspose1d(4, 6, 3, padding=-1), "padding must be"),
+    ],
+)
+def test_bad_arguments_are_named(make, words):
+    with pytest.raises(ParameterError, match=words):
+        make()
+
+
+def test_wrong_input_names_the_layer_and_the_cure():
+    model = dl.Sequential(dl.Conv2d(3, 4, 3))
+    with pytest.raises(ShapeError, match=r"(?s)layer 0 of Sequential, Conv2d.*x.transpose\(0, 3, 1, 2\)"):
+        model.forward(numpy.zeros((2, 8, 8, 3), "float32"))
+    with pytest.raises(DtypeError, match=r"Conv2d.*bytes \(uint8\); give x.astype\(float32\) / 255"):
+        model.forward(numpy.zeros((2, 3, 8, 8), "uint8"))
+    with pytest.raises(OrderError, match="backward was called before forward"):
+        dl.Conv2d(3, 4, 3).backward(numpy.zeros((2, 4, 6, 6), "float32"))
+
+
+def test_other_precisions_are_cast_to_the_layers():
+    layer = dl.Conv2d(1, 2, 3)
+    assert layer.forward(numpy.zeros((1, 1, 4, 4))).dtype == "float32"
+
+
+def test_repr_shows_what_is_not_the_default():
+    assert repr(dl.Conv2d(3, 6, (3, 1), padding="same", groups=3, bias=False)) == (
+        "Conv2d(3, 6, kernel_size=(3, 1), padding='same', groups=3, bias=False)"
+    )
+    assert repr(dl.ConvTranspose2d(3, 6, 2, stride=2)) == "ConvTranspose2d(3, 6, kernel_size=2, stride=2)"
