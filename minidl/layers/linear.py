@@ -291,12 +291,13 @@ def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bo
     )
 
 
-class AffineOfDense:
+class AffineOfDense(Layer):
     """A Dense layer up to, but without, its activation."""
 
     input_gradient_optional = True
 
     def __init__(self, dense: Dense) -> None:
+        super().__init__()
         self.dense = dense
 
     def forward(self, x: Array) -> Array:
@@ -309,9 +310,22 @@ class AffineOfDense:
         """Return dx."""
         return _Affine.backward(self.dense, dy, input_gradient)
 
-    def parameters(self) -> list[Parameter]:
-        """Return the layer's parameters."""
-        return self.dense.parameters()
+    @property
+    def input_shape(self) -> Shape | None:
+        """The shape of one example, once known."""
+        return self.dense.input_shape
+
+    def build(self, input_shape: Shape) -> None:
+        """Create the layer's weight and bias."""
+        self.dense.build(input_shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the layer's."""
+        return self.dense.output_shape(input_shape)
+
+    def named_parameters(self, prefix: str = "") -> Any:
+        """Yield the layer's weight and bias, under its names."""
+        return self.dense.named_parameters(prefix)
 
     def __repr__(self) -> str:
         return f"{self.dense!r} without its activation"

@@ -1,5 +1,7 @@
 """Sequential as a composition: parameters, places in errors, state."""
 
+import copy
+
 import numpy
 import pytest
 
@@ -206,3 +208,31 @@ def test_the_same_layer_twice_is_refused():
     layer = dl.Linear(3, 3)
     with pytest.raises(ParameterError, match="in it already"):
         dl.Sequential(layer, dl.ReLU(), layer)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("end", [[dl.Dense(1, activation="sigmoid")], [dl.Dense(1), dl.Sigmoid()]])
+def test_a_model_that_is_not_built_can_be_cut_before_its_last_activation(random, end, nested):
+    end = copy.deepcopy(end)
+    model = dl.Sequential(dl.Dense(3), dl.Sequential(*end) if nested else end[0], *([] if nested else end[1:]))
+    trunk, activation = model.without_last_activation()
+    assert isinstance(activation, dl.Sigmoid)
+    assert not trunk.built
+    x = random.normal(size=(5, 4)).astype("float32")
+    logits = trunk.forward(x)
+    assert trunk.built
+    assert model.built
+    numpy.testing.assert_allclose(model.forward(x), 1 / (1 + numpy.exp(-logits)), rtol=1e-5)
+    assert trunk.parameters() == model.parameters()
+    assert list(trunk.state_dict()) == list(model.state_dict())
+    assert len(model.buffers()) == 1
+
+
+def test_a_model_cut_before_its_last_activation_learns_its_shape_and_its_gradients(random):
+    trunk, _ = dl.Sequential(
+        dl.Dense(3, activation="tanh"), dl.Dense(2, activation="softmax")
+    ).without_last_activation()
+    trunk.build((4,))
+    assert trunk.input_shape == (4,)
+    assert trunk.output_shape((4,)) == (2,)
+    dl.gradcheck(trunk, random.normal(size=(5, 4)))
