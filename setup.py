@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -51,7 +53,20 @@ class BuildNative(build_ext):
             extension.extra_compile_args = self._unix_flags()
             extension.extra_link_args = [f for f in self._unix_flags() if f.startswith(("-pthread", "-fsanitize"))]
             extension.libraries = ["m"]
+            self._compile_files_at_once()
         super().build_extensions()
+
+    def _compile_files_at_once(self) -> None:
+        """Have the compiler, which goes through a list of files one by one, work on as many as there are processors."""
+        one_by_one = self.compiler.compile
+
+        def compile_all(sources: list[str], *args: Any, **kwargs: Any) -> list[str]:
+            largest_first = sorted(sources, key=lambda source: -Path(source).stat().st_size)
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = pool.map(lambda source: one_by_one([source], *args, **kwargs), largest_first)
+                return [path for paths in objects for path in paths]
+
+        self.compiler.compile = compile_all
 
     def _unix_flags(self) -> list[str]:
         # Errors of library functions are not looked at, and no floating-point trap is enabled: without these two flags the
