@@ -75,6 +75,9 @@ cdef extern from "parallel.h" nogil:
     void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n)
     void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                             int accumulate, void *out)
+    void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions,
+                             int accumulate, void *out)
+    bint minidl_finite(int is_double, const void *x, ptrdiff_t n)
     double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n)
     void minidl_update(int is_double, int optimizer, void *const *arrays, ptrdiff_t n, const minidl_settings *settings)
 

@@ -1,4 +1,5 @@
-/* The single-precision matrix product for x86-64 with AVX2 and FMA: 16 registers of 32 bytes, 12 of them sums. */
+/* The single-precision matrix product and convolutions for x86-64 with AVX2 and FMA: 16 registers of 32 bytes, 12 of them sums. */
+#include "conv_variant.h"
 #include "gemm_variant.h"
 
 #ifdef MINIDL_GEMM_X86
@@ -14,12 +15,16 @@ typedef float real;
 #define EPILOGUE minidl_sgemm_epilogue
 #define VARIANT_TYPE minidl_gemm_f32
 #define VARIANT minidl_gemm_f32_avx2
+#define PICTURES minidl_pictures_f32
+#define CONV_TYPE minidl_conv_f32
+#define CONV_VARIANT minidl_conv_f32_avx2
 #define VECTOR_BYTES 32
 #define MR 4
 #define NV 3
 #define SPLAT(x) ((vector)_mm256_set1_ps(x))
 #define FMADD(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #include "gemm_core.inc.h"
+#include "conv_core.inc.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

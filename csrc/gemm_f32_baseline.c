@@ -1,4 +1,5 @@
-/* The single-precision matrix product for any processor: vectors of 16 bytes, or none for compilers that have none. */
+/* The single-precision matrix product and convolutions for any processor: vectors of 16 bytes, or none for compilers that have none. */
+#include "conv_variant.h"
 #include "gemm_variant.h"
 
 typedef float real;
@@ -7,6 +8,9 @@ typedef float real;
 #define EPILOGUE minidl_sgemm_epilogue
 #define VARIANT_TYPE minidl_gemm_f32
 #define VARIANT minidl_gemm_f32_baseline
+#define PICTURES minidl_pictures_f32
+#define CONV_TYPE minidl_conv_f32
+#define CONV_VARIANT minidl_conv_f32_baseline
 #if defined(__GNUC__)
 #define VECTOR_BYTES 16
 #define SPLAT(x) ((x) - (vector){0}) /* compilers know that this is x in every lane, and no subtraction */
@@ -18,3 +22,4 @@ typedef float real;
 #define NV 3
 #define FMADD(a, b, c) ((a) * (b) + (c))
 #include "gemm_core.inc.h"
+#include "conv_core.inc.h"

@@ -55,6 +55,7 @@ typedef struct {
         void (*column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride, int accumulate,        \
                             real *out);                                                                                    \
         double (*sum_of_squares)(const real *x, ptrdiff_t n);                                                              \
+        double (*sum_of_all)(const real *x, ptrdiff_t n);                                                                  \
         void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
         void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \
         void (*rmsprop)(real *value, const real *grad, real *square_average, real *grad_average, real *buffer,             \

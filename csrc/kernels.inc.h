@@ -42,18 +42,23 @@ static void REAL(scale_all)(const real *x, double factor, real *y, ptrdiff_t n) 
     EACH_VECTOR(n, PUT(y, GET(x) * f););
 }
 
-/* In blocks, as in the column sums below, so that the error does not grow with n where vectors are narrow. */
-static double REAL(sum_of_squares)(const real *x, ptrdiff_t n) {
-    enum { BLOCK = 1024 };
-    double total = 0;
-    for (ptrdiff_t start = 0; start < n; start += BLOCK) {
-        const ptrdiff_t length = n - start < BLOCK ? n - start : BLOCK;
-        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
-        EACH_VECTOR(length, REAL(add_wide_squares)(sum, GET(x + start)););
-        total += REAL(total)(sum);
+/* Sums in double precision and in blocks, as the column sums below, so that the error does not grow with n where vectors are
+ * narrow. */
+#define BLOCKED_SUM(name, add)                                                                                             \
+    static double REAL(name)(const real *x, ptrdiff_t n) {                                                                 \
+        enum { BLOCK = 1024 };                                                                                             \
+        double total = 0;                                                                                                  \
+        for (ptrdiff_t start = 0; start < n; start += BLOCK) {                                                             \
+            const ptrdiff_t length = n - start < BLOCK ? n - start : BLOCK;                                                \
+            vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};                                                                      \
+            EACH_VECTOR(length, REAL(add)(sum, GET(x + start)););                                                          \
+            total += REAL(total)(sum);                                                                                     \
+        }                                                                                                                  \
+        return total;                                                                                                      \
     }
-    return total;
-}
+BLOCKED_SUM(sum_of_squares, add_wide_squares)
+BLOCKED_SUM(sum_of_all, add_wide)
+#undef BLOCKED_SUM
 
 /* Rows in blocks of 64, each block summed on its own and then added: the rounding error grows with rows / 64 + 64. */
 static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride, int accumulate,

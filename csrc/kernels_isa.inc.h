@@ -28,6 +28,7 @@
         .log_softmax_backward = log_softmax_backward##s, .cross_entropy = cross_entropy##s,                                \
         .losses = {squared_error##s, absolute_error##s, huber##s, binary_cross_entropy##s},                                \
         .scale = scale_all##s, .column_sums = column_sums##s, .sum_of_squares = sum_of_squares##s,                         \
+        .sum_of_all = sum_of_all##s,                                                                                       \
         .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s,                                      \
     }
 

@@ -21,8 +21,8 @@ cimport numpy as cnp
 
 from minidl.engines import fused as _fused
 # The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
-_activation, _dropout, _linear, _loss, _softmax, _update = (
-    import_module("minidl.ops." + room) for room in ("activation", "dropout", "linear", "loss", "softmax", "update")
+_activation, _conv, _dropout, _linear, _loss, _softmax, _update = (
+    import_module("minidl.ops." + room) for room in ("activation", "conv", "dropout", "linear", "loss", "softmax", "update")
 )
 cdef object _Generator = numpy.random.Generator
 
@@ -35,6 +35,7 @@ if minidl_start() != 0 or minidl_gemm_isa() == NULL:
 
 include "arrays.pxi"
 include "products.pxi"
+include "conv.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "updates.pxi"

@@ -2,6 +2,7 @@
  * is worth the microseconds that sharing it costs. */
 #include "parallel.h"
 
+#include <math.h>
 #include <stddef.h>
 
 static const minidl_kernels *kernels;
@@ -199,6 +200,32 @@ void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t 
     job j;
     j.body = EITHER(column_sums), j.x = x, j.length = rows, j.stride = row_stride, j.flag = accumulate, j.y = out;
     run(&j, columns, CHEAP / (rows > 0 ? rows : 1) + 1, LINE);
+}
+
+BODY(channel_sums, { /* length is that of a channel, stride that of an image, `op` counts images */
+    real *const out = j->y;
+    for (ptrdiff_t c = from; c < to; c++) {
+        double sum = 0;
+        for (int n = 0; n < j->op; n++) sum += table->sum_of_all((const real *)j->x + n * j->stride + c * j->length, j->length);
+        out[c] = (real)(j->flag ? (double)out[c] + sum : sum);
+    }
+})
+
+void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
+                         void *out) {
+    job j;
+    j.body = EITHER(channel_sums), j.x = x, j.op = (int)images, j.length = positions, j.stride = channels * positions;
+    j.flag = accumulate, j.y = out;
+    run(&j, channels, CHEAP / (images * positions > 0 ? images * positions : 1) + 1, 1);
+}
+
+BODY(finite, { j->sums[part] = table->sum_of_all((const real *)j->x + from, to - from); })
+
+int minidl_finite(int is_double, const void *x, ptrdiff_t n) {
+    job j;
+    j.body = EITHER(finite), j.x = x;
+    run(&j, n, CHEAP, LINE);
+    return isfinite(sum_of(&j)) != 0;
 }
 
 BODY(sum_of_squares, { j->sums[part] = table->sum_of_squares((const real *)j->x + from, to - from); })

@@ -31,6 +31,11 @@ void minidl_dropout(int is_double, const void *x, const float *uniform, const vo
 void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n);
 void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                         int accumulate, void *out);
+/* out[c] = (accumulate ? out[c] : 0) + sum over images and positions of x[image, c, position] */
+void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
+                         void *out);
+/* Whether there is no inf or nan in x, and no sum of its numbers leaves the range. */
+int minidl_finite(int is_double, const void *x, ptrdiff_t n);
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
 
 /* The optimisers: arrays in the order of the formula's arguments, NULL where there is none. */

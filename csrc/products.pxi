@@ -256,3 +256,7 @@ class _formulas:
 
     linear = staticmethod(_linear.linear)
     linear_backward = staticmethod(_linear.linear_backward)
+    conv1d_backward = staticmethod(_conv.conv1d_backward)
+    conv2d_backward = staticmethod(_conv.conv2d_backward)
+    conv_transpose1d_backward = staticmethod(_conv.conv_transpose1d_backward)
+    conv_transpose2d_backward = staticmethod(_conv.conv_transpose2d_backward)

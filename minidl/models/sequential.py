@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.layers.base import Shape
 from minidl.layers.chain import Chain
 from minidl.models.picture import to_mermaid
 from minidl.models.summary import Summary, summarize
@@ -43,13 +44,14 @@ class Sequential(Trainable, Chain):
     >>> history = model.fit(x, target, epochs=2, verbose=0)
     """
 
-    def summary(self) -> Summary:
+    def summary(self, input_shape: Shape | None = None) -> Summary:
         """Return a table of the layers: output shapes, parameters, FLOPs and bytes of one example.
 
-        The table prints itself; ``.rows`` holds it as data. Before a lazy model has seen its input the columns that
-        depend on it say so.
+        The table prints itself; ``.rows`` holds it as data. ``input_shape`` is the shape of one example, for models whose
+        layers do not tell it, such as convolutions, which take images of any size; without it the columns that depend on
+        it say "?".
         """
-        return summarize(self)
+        return summarize(self, input_shape)
 
     def to_mermaid(self) -> str:
         """Return a picture of the model as Mermaid text, which GitHub and many editors draw."""

@@ -110,9 +110,9 @@ def _bytes(number: float) -> str:
     return f"{number:.3g} GiB"
 
 
-def summarize(model: Chain) -> Summary:
+def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
     """Walk through a model and add up what each layer costs for one example."""
-    shape = model.input_shape
+    shape = input_shape = model.input_shape if input_shape is None else tuple(input_shape)
     rows: list[Row] = []
     itemsize = _itemsize(model)
     for name, layer, fused in _leaves(model):
@@ -132,7 +132,7 @@ def summarize(model: Chain) -> Summary:
     parameters = model.parameters() if model.built else []
     return Summary(
         title=type(model).__name__,
-        input_shape=model.input_shape,
+        input_shape=input_shape,
         rows=rows,
         parameters=sum(parameter.size for parameter in parameters),
         parameter_bytes=sum(parameter.size * parameter.dtype.itemsize for parameter in parameters),

@@ -1,0 +1,325 @@
+/* Convolutions on one thread, for one precision and one instruction set, as implicit matrix products: for the results, the weights
+ * (channels x taps) times the source (taps x positions), of which the tile reads each row where it lies; for the kernel's gradient,
+ * the source (taps x positions) times the upstream gradient (positions x channels). The matrix of all taps by all positions, which is
+ * as many times larger than the image as the kernel has numbers, is never written down.
+ *
+ * What is written down is the source of one strip of results, sorted by its classes and framed with zeros (conv_variant.h): a copy
+ * about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
+ *
+ * The including file has included gemm_core.inc.h and defined PICTURES, CONV_TYPE and CONV_VARIANT. */
+#include "conv_tile.inc.h"
+
+enum { FRAME = LANES }; /* numbers behind the prepared source that the last vector may reach */
+
+/* A piece of a tile that lies together in the result: numbers from `at` on go to `to` in the plane. */
+typedef struct {
+    ptrdiff_t at, to, count;
+} piece;
+enum { MOST_PIECES = NR + NV };
+
+/* A strip of an image as the tiles read it: class by class of rows and columns, `height` rows of `width`. */
+typedef struct {
+    ptrdiff_t height, width, channel; /* numbers of one channel: all its classes */
+} frame;
+
+static ptrdiff_t strip_rows(const PICTURES *p, ptrdiff_t from) {
+    const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
+    return least(p->strip, all - from);
+}
+
+static ptrdiff_t strips(const PICTURES *p) {
+    const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
+    return (all + p->strip - 1) / p->strip;
+}
+
+static frame frame_of(const PICTURES *p, ptrdiff_t rows) {
+    frame f;
+    f.height = rows + p->rows.reach;
+    f.width = (p->columns.result + p->columns.every - 1) / p->columns.every + p->columns.reach;
+    f.channel = p->rows.classes * p->columns.classes * f.height * f.width;
+    return f;
+}
+
+/* One row of one class of columns. */
+static void prepare_row(const minidl_axis *a, ptrdiff_t remainder, const real *source, ptrdiff_t width, real *to) {
+    const ptrdiff_t from = remainder - a->pad;
+    ptrdiff_t first = from >= 0 ? 0 : (-from + a->stride - 1) / a->stride;
+    ptrdiff_t end = from >= a->source ? 0 : (a->source - from + a->stride - 1) / a->stride;
+    first = least(first, width);
+    end = most(first, least(end, width));
+    ptrdiff_t t = 0;
+    for (; t < first; t++) to[t] = 0;
+    if (a->stride == 1) {
+        for (; t + LANES <= end; t += LANES) STORE(to + t, LOAD(source + from + t));
+        for (; t + SHORT <= end; t += SHORT) *(short_vector *)(to + t) = *(const short_vector *)(source + from + t);
+    }
+    for (; t < end; t++) to[t] = source[from + t * a->stride];
+    for (; t < width; t++) to[t] = 0;
+}
+
+/* The source of the results of rows [q, q + rows), for the channels of one group of one image. */
+static void prepare(const PICTURES *p, const real *source, ptrdiff_t q, frame f, real *to) {
+    const minidl_axis *const rows = &p->rows, *const columns = &p->columns;
+    real *const start = to;
+    for (ptrdiff_t c = 0; c < p->in; c++, source += rows->source * columns->source)
+        for (ptrdiff_t i = 0; i < rows->classes; i++)
+            for (ptrdiff_t j = 0; j < columns->classes; j++)
+                for (ptrdiff_t r = 0; r < f.height; r++, to += f.width) {
+                    const ptrdiff_t u = (q + r) * rows->stride + rows->remainder[i] - rows->pad;
+                    if (u < 0 || u >= rows->source) memset(to, 0, (size_t)f.width * sizeof(real));
+                    else prepare_row(columns, columns->remainder[j], source + u * columns->source, f.width, to);
+                }
+    memset(start + p->in * f.channel, 0, FRAME * sizeof(real));
+}
+
+/* Where tap (channel, i, j) of results of class (a, b) finds its numbers, for all channels; returns how many taps. */
+static ptrdiff_t offsets_of(const PICTURES *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t *offset) {
+    const minidl_tap *const rows = p->rows.taps + a * p->rows.kernel, *const columns = p->columns.taps + b * p->columns.kernel;
+    ptrdiff_t count = 0;
+    for (ptrdiff_t c = 0; c < p->in; c++)
+        for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
+            for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++)
+                offset[count++] = c * f.channel +
+                                  ((rows[i].sort * p->columns.classes + columns[j].sort) * f.height + rows[i].shift) * f.width +
+                                  columns[j].shift;
+    return count;
+}
+
+static ptrdiff_t taps_of(const PICTURES *p, ptrdiff_t a, ptrdiff_t b) {
+    return p->in * p->rows.counts[a] * p->columns.counts[b];
+}
+
+/* Weights ------------------------------------------------------------------------------------------------------------ */
+
+static size_t panels(const PICTURES *p) {
+    size_t count = 0;
+    for (ptrdiff_t a = 0; a < p->rows.every; a++)
+        for (ptrdiff_t b = 0; b < p->columns.every; b++) count += (size_t)(taps_of(p, a, b) * p->out * p->groups);
+    return count;
+}
+
+/* For each class of results and group, panels of a few channels; in each, those channels' weights for one tap after another. */
+static void pack_weights(const PICTURES *p, real *to) {
+    for (ptrdiff_t a = 0; a < p->rows.every; a++)
+        for (ptrdiff_t b = 0; b < p->columns.every; b++)
+            for (ptrdiff_t g = 0; g < p->groups; g++)
+                for (ptrdiff_t o = 0, high; o < p->out; o += high) {
+                    high = step(p->out - o, MR);
+                    const real *const from = p->weight + g * p->weight_group + o * p->weight_out;
+                    for (ptrdiff_t c = 0; c < p->in; c++)
+                        for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
+                            for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++) {
+                                const ptrdiff_t at = p->rows.taps[a * p->rows.kernel + i].at * p->columns.kernel +
+                                                     p->columns.taps[b * p->columns.kernel + j].at;
+                                for (ptrdiff_t t = 0; t < high; t++)
+                                    *to++ = from[c * p->weight_in + t * p->weight_out + at];
+                            }
+                }
+}
+
+/* Results ------------------------------------------------------------------------------------------------------------ */
+
+/* The positions of a strip in the order in which vectors take them. Either each row by itself, with the last vector of a row moved
+ * back so that it ends where the row does; or all rows as they lie in the frame, where some lanes fall between the rows and are
+ * thrown away. Whichever wastes fewer lanes. */
+typedef struct {
+    int by_rows;
+    ptrdiff_t vectors, each; /* in all, and in each row */
+    ptrdiff_t rows, columns, width;
+} walk;
+
+static walk walk_of(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t width) {
+    walk w = {.rows = rows, .columns = columns, .width = width};
+    const ptrdiff_t together = ((rows - 1) * width + columns + LANES - 1) / LANES;
+    w.each = (columns + LANES - 1) / LANES;
+    w.by_rows = columns >= LANES && rows * w.each <= together;
+    w.vectors = w.by_rows ? rows * w.each : together;
+    return w;
+}
+
+/* Where `count` vectors, from number v on, begin in the frame, and the pieces of the result that they make up. Row q and column x of
+ * the class are at number (q * row_step + x * column_step) of the plane. */
+static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdiff_t column_step, ptrdiff_t *at, piece *pieces) {
+    int found = 0;
+    if (w->by_rows) {
+        for (int j = 0; j < count; j++, v++) {
+            const ptrdiff_t q = v / w->each, x = least(v % w->each * LANES, w->columns - LANES);
+            at[j] = q * w->width + x;
+            pieces[found++] = (piece){j * LANES, q * row_step + x * column_step, LANES};
+        }
+        return found;
+    }
+    for (int j = 0; j < count; j++) at[j] = (v + j) * LANES;
+    const ptrdiff_t end = least((v + count) * LANES, (w->rows - 1) * w->width + w->columns);
+    for (ptrdiff_t from = v * LANES; from < end;) {
+        const ptrdiff_t q = from / w->width, x = from % w->width;
+        if (w->width == w->columns && column_step == 1 && row_step == w->columns) { /* no gaps on either side */
+            pieces[found++] = (piece){from - v * LANES, from, end - from};
+            break;
+        }
+        if (x < w->columns) {
+            const ptrdiff_t length = least(w->columns - x, end - from);
+            pieces[found++] = (piece){from - v * LANES, q * row_step + x * column_step, length};
+        }
+        from = (q + 1) * w->width;
+    }
+    return found;
+}
+
+/* Write the pieces of one channel, with its bias. */
+static void put(const real *tile, const piece *pieces, int count, ptrdiff_t column_step, real bias, real *plane) {
+    const vector plus = SPLAT(bias);
+    for (int s = 0; s < count; s++) {
+        const real *const from = tile + pieces[s].at;
+        real *const to = plane + pieces[s].to;
+        const ptrdiff_t length = pieces[s].count;
+        ptrdiff_t t = 0;
+        if (column_step != 1) {
+            for (; t < length; t++) to[t * column_step] = from[t] + bias;
+            continue;
+        }
+        for (; t + LANES <= length; t += LANES) STORE(to + t, LOAD(from + t) + plus);
+        if (t < length && length >= SHORT) { /* the last few end where the piece does, and overlap those before */
+            for (; t < length; t += SHORT) {
+                const ptrdiff_t x = least(t, length - SHORT);
+                real four[SHORT];
+                UNROLL for (int l = 0; l < SHORT; l++) four[l] = from[x + l] + bias;
+                *(short_vector *)(to + x) = *(const short_vector *)four;
+            }
+        }
+        for (; t < length; t++) to[t] = from[t] + bias;
+    }
+}
+
+/* The results of class (a, b) in a strip that begins at row q, for one group; returns where the next class's panels are. */
+static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
+                               const real *prepared, const real *panel, ptrdiff_t g, ptrdiff_t *offset, real *result) {
+    const ptrdiff_t taps = offsets_of(p, f, a, b, offset), plane = p->rows.result * p->columns.result;
+    const ptrdiff_t height = least(rows, (p->rows.result - a + p->rows.every - 1) / p->rows.every - q);
+    const ptrdiff_t width = (p->columns.result - b + p->columns.every - 1) / p->columns.every;
+    const real *const next = panel + taps * p->out;
+    if (height <= 0 || width <= 0) return next;
+    const walk w = walk_of(height, width, f.width);
+    const ptrdiff_t row_step = p->rows.every * p->columns.result, column_step = p->columns.every;
+    real *const corner = result + q * row_step + a * p->columns.result + b;
+    real tile[MR * NR];
+    for (ptrdiff_t v = 0, count; v < w.vectors; v += count) {
+        ptrdiff_t at[NV];
+        const real *from[NV];
+        piece pieces[MOST_PIECES];
+        count = step(w.vectors - v, NV);
+        const int found = take(&w, v, (int)count, row_step, column_step, at, pieces);
+        for (int j = 0; j < count; j++) from[j] = prepared + at[j];
+        const real *weights = panel;
+        for (ptrdiff_t o = 0, high; o < p->out; o += high, weights += taps * high) {
+            high = step(p->out - o, MR);
+            slides[high - 1][count - 1](taps, weights, offset, from, tile);
+            for (ptrdiff_t i = 0; i < high; i++)
+                put(tile + i * count * LANES, pieces, found, column_step, p->bias == NULL ? 0 : p->bias[g * p->out + o + i],
+                    corner + (o + i) * plane);
+        }
+    }
+    return next;
+}
+
+static size_t whole_numbers(ptrdiff_t numbers) { return ((size_t)numbers * sizeof(real) + 63) / 64 * 64; }
+
+static ptrdiff_t most_taps(const PICTURES *p) { return p->in * p->rows.kernel * p->columns.kernel; }
+
+static size_t slide_space(const PICTURES *p) {
+    return whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME) + (size_t)most_taps(p) * sizeof(ptrdiff_t);
+}
+
+static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspace) {
+    const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
+    real *const prepared = workspace;
+    ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
+    for (ptrdiff_t item = from; item < to; item++) {
+        const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
+        const frame f = frame_of(p, rows);
+        for (ptrdiff_t g = 0; g < p->groups; g++) {
+            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
+            real *const result = p->result + (n * p->groups + g) * p->out * plane;
+            const real *panel = p->panels;
+            for (ptrdiff_t a = 0; a < p->rows.every; a++)
+                for (ptrdiff_t b = 0; b < p->columns.every; b++) {
+                    const ptrdiff_t all = taps_of(p, a, b) * p->out;
+                    slide_class(p, a, b, q, rows, f, prepared, panel + g * all, g, offset, result);
+                    panel += p->groups * all;
+                }
+            for (ptrdiff_t o = 0; p->activation != NULL && o < p->out; o++) {
+                real *const y = result + o * plane + q * p->columns.result; /* no strides between results here */
+                p->activation(y, y, rows * p->columns.result, p->settings);
+            }
+        }
+    }
+}
+
+/* The kernel's gradient ---------------------------------------------------------------------------------------------- */
+
+static ptrdiff_t padded_out(const PICTURES *p) { return (p->out + LANES - 1) / LANES * LANES; }
+
+static size_t gradient_space(const PICTURES *p) {
+    return slide_space(p) + whole_numbers(p->strip * p->columns.result * padded_out(p));
+}
+
+static size_t gradient_sums(const PICTURES *p) { return (size_t)(p->groups * most_taps(p) * padded_out(p)); }
+
+static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
+    const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
+    real *const prepared = workspace;
+    ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
+    real *const upstream = (real *)((char *)workspace + slide_space(p));
+    for (ptrdiff_t item = from; item < to; item++) {
+        const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
+        const ptrdiff_t positions = rows * p->columns.result;
+        const frame f = frame_of(p, rows);
+        const ptrdiff_t taps = offsets_of(p, f, 0, 0, offset);
+        for (ptrdiff_t g = 0; g < p->groups; g++) {
+            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
+            const real *const arriving = p->upstream + (n * p->groups + g) * p->out * plane + q * p->columns.result;
+            pack(LANES, NR, p->out, positions, arriving, plane, 1, upstream);
+            real *const its = sums + g * taps * padded_out(p);
+            for (ptrdiff_t o = 0, width; o < p->out; o += width) {
+                width = panel(p->out - o, LANES, NR);
+                for (ptrdiff_t t = 0, high; t < taps; t += high) {
+                    high = step(taps - t, MR);
+                    gradients[high - 1][width / LANES - 1](rows, p->columns.result, prepared, offset + t, f.width,
+                                                           upstream + o * positions, its + o * taps + t * width);
+                }
+            }
+        }
+    }
+}
+
+static void collect(const PICTURES *p, const real *sums, int parts, size_t apart, ptrdiff_t from, ptrdiff_t to, int accumulate,
+                    real *dweight) {
+    enum { BLOCK = 32 };
+    const ptrdiff_t taps = most_taps(p);
+    for (ptrdiff_t g = 0; g < p->groups; g++)
+        for (ptrdiff_t first = 0, width; first < p->out; first += width) {
+            width = panel(p->out - first, LANES, NR);
+            const real *const its = sums + g * taps * padded_out(p) + first * taps;
+            const ptrdiff_t begin = most(0, from - g * p->out - first), end = least(least(width, p->out - first),
+                                                                                   to - g * p->out - first);
+            for (ptrdiff_t block = 0; block < taps; block += BLOCK)
+                for (ptrdiff_t o = begin; o < end; o++)
+                    for (ptrdiff_t t = block; t < least(block + BLOCK, taps); t++) {
+                        real sum = 0;
+                        for (int part = 0; part < parts; part++) sum += its[(size_t)part * apart + t * width + o];
+                        real *const at = dweight + (g * p->out + first + o) * taps + t;
+                        *at = accumulate ? *at + sum : sum;
+                    }
+        }
+}
+
+const CONV_TYPE CONV_VARIANT = {
+    .panels = panels,
+    .pack = pack_weights,
+    .slide_space = slide_space,
+    .slide = slide,
+    .gradient_space = gradient_space,
+    .gradient_sums = gradient_sums,
+    .gradient = gradient,
+    .collect = collect,
+};
