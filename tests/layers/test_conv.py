@@ -55,7 +55,7 @@ def test_in_a_model():
     model.compile(optimizer=dl.Adam(model.parameters(), lr=1e-2), loss=dl.CrossEntropyLoss(), metrics=["accuracy"])
     model.fit(x, y, epochs=20, batch_size=16, verbose=0)
     assert model.evaluate(x, y)[1] > 0.95
-    assert "(4, 9, 9)" in str(model.summary((1, 9, 9)))
+    assert "(N, 4, 9, 9)" in str(model.summary((1, 9, 9)))
     assert list(model.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias", "5.weight", "5.bias"]
 
 
