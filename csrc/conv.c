@@ -77,6 +77,115 @@ static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number
     return 0;
 }
 
+/* Winograd's way for kernels of 3 x 3 -------------------------------------------------------------------------------- */
+
+enum {
+    WINOGRAD_CHANNELS = 16,         /* on both sides, to be worth the transformations */
+    WINOGRAD_KERNELS = 1 << 15, /* pairs of channels, beyond which the transformed kernels no longer fit a cache */
+    WINOGRAD_BYTES = 320 * 1024 /* of the transformed tiles of an item */
+};
+
+static int winograd_fits(const minidl_windows *w) {
+    const minidl_conv_f32 *const variant = minidl_conv_f32_in_use();
+    for (int axis = 0; axis < 2; axis++)
+        if (w->kernel[axis] != 3 || w->stride[axis] != 1 || w->dilation[axis] != 1 || w->padding[axis] > 2) return 0;
+    return variant->winograd != NULL && w->groups == 1 && w->in >= WINOGRAD_CHANNELS && w->out >= WINOGRAD_CHANNELS &&
+           w->in * w->out <= WINOGRAD_KERNELS && w->output[0] >= 3 && w->output[1] >= 3;
+}
+
+typedef struct {
+    const minidl_winograd_variant *variant;
+    minidl_winograd *w;
+    ptrdiff_t items;
+    int parts;
+    size_t space, apart;
+    char *work;
+    float *kernels, *sums, *dweight;
+    int accumulate;
+    int failed[MOST_PARTS];
+} winograd_job;
+
+static void transform_part(void *context, int part) {
+    const winograd_job *const j = context;
+    j->variant->transform(j->w, j->w->in * part / j->parts, j->w->in * (part + 1) / j->parts, j->kernels);
+}
+
+static void winograd_slide_part(void *context, int part) {
+    winograd_job *const j = context;
+    j->failed[part] = j->variant->slide(j->w, j->items * part / j->parts, j->items * (part + 1) / j->parts,
+                                        j->work + (size_t)part * j->space);
+}
+
+static void winograd_gradient_part(void *context, int part) {
+    winograd_job *const j = context;
+    float *const sums = j->sums + (size_t)part * j->apart;
+    memset(sums, 0, j->apart * sizeof(float));
+    j->failed[part] = j->variant->gradient(j->w, j->items * part / j->parts, j->items * (part + 1) / j->parts, sums,
+                                           j->work + (size_t)part * j->space);
+}
+
+static void winograd_collect_part(void *context, int part) {
+    const winograd_job *const j = context;
+    j->variant->collect(j->w, j->sums, j->parts, j->apart, j->w->in * part / j->parts, j->w->in * (part + 1) / j->parts,
+                        j->accumulate, j->dweight);
+}
+
+/* How the tiles are shared out: an item's transformed tiles stay in the cache, and there are items for all threads. */
+static winograd_job winograd_plan(minidl_winograd *w) {
+    winograd_job j = {.variant = minidl_conv_f32_in_use()->winograd, .w = w};
+    for (int axis = 0; axis < 2; axis++) w->tiles[axis] = (w->result_size[axis] + 3) / 4;
+    const ptrdiff_t all = w->tiles[0] * w->tiles[1], most = WINOGRAD_BYTES / (36 * 4 * (w->in > w->out ? w->in : w->out)) + 1;
+    const double products = 36.0 * (double)(all * w->images) * (double)(w->in * w->out);
+    int threads = worth(products);
+    ptrdiff_t tiles = most;
+    if (tiles > all * w->images / threads) tiles = all * w->images / threads;
+    if (tiles < 1) tiles = 1;
+    w->together = tiles / all > 1 ? tiles / all : 1;
+    w->strip = tiles >= all ? w->tiles[0] : tiles / w->tiles[1] > 1 ? tiles / w->tiles[1] : 1;
+    const ptrdiff_t strips = (w->tiles[0] + w->strip - 1) / w->strip;
+    w->strip = (w->tiles[0] + strips - 1) / strips;
+    j.items = (w->images + w->together - 1) / w->together * ((w->tiles[0] + w->strip - 1) / w->strip);
+    j.parts = j.items < threads ? (int)j.items : threads;
+    j.space = (j.variant->space(w) + 63) / 64 * 64;
+    return j;
+}
+
+static int any_failed(const winograd_job *j) {
+    int failed = 0;
+    for (int part = 0; part < j->parts; part++) failed |= j->failed[part];
+    return failed;
+}
+
+/* 0, -1 where memory was missing, 1 where a number was not finite. */
+static int winograd_slide(minidl_winograd *w) {
+    winograd_job j = winograd_plan(w);
+    const size_t kernels = (j.variant->kernels(w) * sizeof(float) + 63) / 64 * 64, bytes = kernels + (size_t)j.parts * j.space;
+    char *const block = minidl_pool_malloc(NULL, bytes);
+    if (block == NULL) return -1;
+    w->kernels = j.kernels = (float *)block;
+    j.work = block + kernels;
+    minidl_in_parts(j.parts, transform_part, &j);
+    minidl_in_parts(j.parts, winograd_slide_part, &j);
+    minidl_pool_free(NULL, block, bytes);
+    return any_failed(&j);
+}
+
+static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight) {
+    winograd_job j = winograd_plan(w);
+    j.accumulate = accumulate, j.dweight = dweight;
+    j.apart = (j.variant->kernels(w) + 15) / 16 * 16;
+    const size_t sums = (size_t)j.parts * j.apart * sizeof(float), bytes = sums + (size_t)j.parts * j.space;
+    char *const block = minidl_pool_malloc(NULL, bytes);
+    if (block == NULL) return -1;
+    j.sums = (float *)block;
+    j.work = block + sums;
+    minidl_in_parts(j.parts, winograd_gradient_part, &j);
+    const int failed = any_failed(&j);
+    if (!failed) minidl_in_parts(j.parts, winograd_collect_part, &j);
+    minidl_pool_free(NULL, block, bytes);
+    return failed;
+}
+
 #define real float
 #define PICTURES minidl_pictures_f32
 #define CONV_TYPE minidl_conv_f32
@@ -110,14 +219,40 @@ static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number
 int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight, const void *bias, int activation,
                       const double settings[2], void *y) {
     const float single[2] = {settings == NULL ? 0 : (float)settings[0], settings == NULL ? 0 : (float)settings[1]};
-    return is_double ? slide_f64(w, x, weight, bias, activation, settings, y)
-                     : slide_f32(w, x, weight, bias, activation, single, y);
+    if (is_double) return slide_f64(w, x, weight, bias, activation, settings, y);
+    if (winograd_fits(w)) {
+        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .bias = bias, .result = y,
+                              .weight_in = 9, .weight_out = 9 * w->in, .settings = single,
+                              .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
+                              .pad = {w->padding[0], w->padding[1]}};
+        if (activation >= 0) of.activation = minidl_kernels_in_use()->f32.forward[activation];
+        const int status = winograd_slide(&of);
+        if (status <= 0) return status;
+    }
+    return slide_f32(w, x, weight, bias, activation, single, y);
 }
 
 int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
-    return (is_double ? spread_f64 : spread_f32)(w, g, weight, bias, dx);
+    if (is_double) return spread_f64(w, g, weight, bias, dx);
+    if (winograd_fits(w)) { /* the adjoint is the convolution with the kernels turned around */
+        minidl_winograd of = {.images = w->images, .in = w->out, .out = w->in, .source = g, .weight = weight, .bias = bias,
+                              .result = dx, .weight_in = 9 * w->in, .weight_out = 9, .flipped = 1,
+                              .source_size = {w->output[0], w->output[1]}, .result_size = {w->image[0], w->image[1]},
+                              .pad = {2 - w->padding[0], 2 - w->padding[1]}};
+        const int status = winograd_slide(&of);
+        if (status <= 0) return status;
+    }
+    return spread_f32(w, g, weight, bias, dx);
 }
 
 int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
-    return (is_double ? gradient_f64 : gradient_f32)(w, x, g, accumulate, dweight);
+    if (is_double) return gradient_f64(w, x, g, accumulate, dweight);
+    if (winograd_fits(w)) {
+        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .upstream = g,
+                              .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
+                              .pad = {w->padding[0], w->padding[1]}};
+        const int status = winograd_gradient(&of, accumulate, dweight);
+        if (status <= 0) return status;
+    }
+    return gradient_f32(w, x, g, accumulate, dweight);
 }

@@ -313,7 +313,14 @@ static void collect(const PICTURES *p, const real *sums, int parts, size_t apart
         }
 }
 
+#if SINGLE && !defined(SCALAR)
+#include "winograd.inc.h"
+#endif
+
 const CONV_TYPE CONV_VARIANT = {
+#if SINGLE && !defined(SCALAR)
+    .winograd = &winograd,
+#endif
     .panels = panels,
     .pack = pack_weights,
     .slide_space = slide_space,

@@ -15,6 +15,7 @@
 #define MINIDL_CONV_VARIANT_H
 
 #include "conv.h"
+#include "winograd.h"
 
 /* One position of the kernel along one axis, for results of one class. */
 typedef struct {
@@ -64,7 +65,8 @@ typedef MINIDL_PICTURES(double) minidl_pictures_f64;
  * gradient_space   bytes of workspace that gradient needs
  * gradient_sums    numbers that its sums take
  * gradient         adds what items [from, to) contribute to the sums, which lie as `collect` reads them
- * collect          kernels [from, to) of dweight, or added to it: the sums of so many parts, each `apart` numbers further */
+ * collect          kernels [from, to) of dweight, or added to it: the sums of so many parts, each `apart` numbers further
+ * winograd         for kernels of 3 x 3 in single precision, or NULL */
 #define MINIDL_CONV_VARIANT(real, pictures)                                                                                \
     struct {                                                                                                               \
         size_t (*panels)(const pictures *);                                                                                \
@@ -76,6 +78,7 @@ typedef MINIDL_PICTURES(double) minidl_pictures_f64;
         void (*gradient)(const pictures *, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace);                     \
         void (*collect)(const pictures *, const real *sums, int parts, size_t apart, ptrdiff_t from, ptrdiff_t to,         \
                         int accumulate, real *dweight);                                                                    \
+        const minidl_winograd_variant *winograd;                                                                           \
     }
 
 typedef MINIDL_CONV_VARIANT(float, minidl_pictures_f32) minidl_conv_f32;
