@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy
 
-import minidl as dl
-
 ACTIVATIONS = {
     "relu": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
     "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
@@ -32,7 +30,9 @@ PAUSE = 0.25  # seconds; PyTorch's threads wait 0.2 awake
 
 def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> dict[str, Callable[[], Any]]:
     """Return minidl's forward and forward with backward."""
-    engine = dl.engines.get("native")
+    from minidl import engines
+
+    engine = engines.get("native")
     forward, backward = getattr(engine, name), getattr(engine, f"{name}_backward")
 
     def both() -> None:
@@ -64,6 +64,28 @@ def torch_steps(
     return {"forward": forward, "both": both}
 
 
+def jax_steps(
+    name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray
+) -> dict[str, Callable[[], Any]]:
+    """Return the same of JAX, compiled."""
+    import jax
+
+    function = {"tanh": jax.numpy.tanh, "gelu": lambda x: jax.nn.gelu(x, approximate=settings == ("tanh",))}.get(name)
+    function = function or getattr(jax.nn, name)
+    input, upstream = jax.numpy.asarray(x), jax.numpy.asarray(dy)
+
+    @jax.jit
+    def both(x: Any, dy: Any) -> Any:
+        y, backward = jax.vjp(function, x)
+        return y, backward(dy)
+
+    forward = jax.jit(function)
+    return {
+        "forward": lambda: forward(input).block_until_ready(),
+        "both": lambda: jax.block_until_ready(both(input, upstream)),
+    }
+
+
 def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Return for each contender the milliseconds of its fastest call in every round."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -86,7 +108,9 @@ def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
 
 def copying(arrays: int, size: int, dtype: str) -> float:
     """Return the milliseconds to copy, with all threads, as many bytes as so many arrays hold: half read, half written."""
-    native = dl.engines.get("native")
+    from minidl import engines
+
+    native = engines.get("native")
     source = numpy.ones(size * arrays // 2, dtype=dtype)
     return min(measure({"copy": lambda: native.relu(source)}, 10)["copy"])
 
@@ -121,6 +145,8 @@ def compare(args: argparse.Namespace) -> None:
 
 def pool(args: argparse.Namespace) -> None:
     """Print what recycling large arrays saves."""
+    import minidl as dl
+
     print("| numbers | memory | relu and its backward, ms | page faults a step |\n|---:|---|---:|---:|")
     for size in (1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24):
         x = numpy.random.default_rng(0).normal(size=size).astype(args.dtype)
@@ -136,6 +162,8 @@ def pool(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the command line and print the tables."""
+    import minidl as dl
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", default="", choices=["", "torch"])
     parser.add_argument("--size", type=int, default=1 << 20)

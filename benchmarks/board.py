@@ -1,19 +1,25 @@
-"""The board: what a training step costs, engine beside engine and beside PyTorch and JAX, in one run.
+"""The board: what a training step, an activation and a matrix product cost, beside PyTorch, JAX and NumPy, in one run.
 
-    python benchmarks/board.py                           # engines only
-    python benchmarks/board.py --against torch,jax       # the extra 'peers'
-    python benchmarks/board.py --against torch,jax --markdown docs/board.md --json board.json
+    python -m benchmarks.board                                        # minidl and NumPy only
+    python -m benchmarks.board --against torch,jax --json board.json  # the extra 'peers'
+    python -m benchmarks.board --only Products,gelu                   # parts, or workloads, whose name contains one of these
+    python -m benchmarks.board --against torch,jax --markdown         # all of it, into docs/board.md
 
-Every contender runs the same step (forward, loss, backward, optimiser) on the same numbers through its ordinary interface, in
-a process of its own, because idle threads of one library that keep a processor busy would be counted against the next. The
-processes take turns, round after round, so that a machine whose speed drifts is unfair to all alike. Printed are the best
-and the median over the rounds, the ratio of the medians to minidl's fastest engine, and each process's peak memory.
+(in the repository, with the extension built in place; ``python benchmarks/board.py`` measures the installed package.)
+
+Every contender runs the same step on the same numbers through its ordinary interface, in a process of its own, because idle
+threads of one library that keep a processor busy would be counted against the next. The processes take turns, round after
+round, so that a machine whose speed drifts is unfair to all alike. Printed are the best and the median over the rounds, the
+ratio of the medians to minidl's fastest engine, and each process's peak memory. The limit is a loop of multiply-adds in registers,
+times the number of threads. New workloads: see ``benchmarks/workloads.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -21,32 +27,31 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import numpy
+import gemm
 import workloads
 from board_memory import peak_mib
-
-import minidl
+from board_tables import Figure, table, tables, write
 
 SETTLE = 0.15
 """Seconds between two turns: idle threads of some libraries keep a processor busy for a while."""
+PAGE = Path(__file__).parents[1] / "docs" / "board.md"
 
 
-@dataclass
-class Figure:
-    """One contender's times for one workload, in milliseconds a step, and its process's peak memory."""
-
-    workload: str
-    contender: str
-    best: float
-    median: float
-    gflops: float
-    peak_mib: float
+def surroundings() -> dict[str, str]:
+    """Return the environment of the processes that are started: they import the minidl that this one imports."""
+    found = importlib.util.find_spec("minidl")
+    if found is None or found.origin is None:
+        sys.exit("board: minidl is not installed; pip install . in the repository")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    paths = [str(Path(found.origin).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Runner:
@@ -54,8 +59,7 @@ class Runner:
 
     def __init__(self, workload: str, contender: str, threads: int) -> None:
         self.contender = contender
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-        environment["OMP_NUM_THREADS"] = str(threads)
+        environment = {**surroundings(), "OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve", workload, contender, "--threads", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
@@ -81,9 +85,7 @@ class Runner:
 
 def serve(workload: str, contender: str, threads: int) -> None:
     """Be a runner: for each number of seconds read, run steps for that long and print what a step took."""
-    peers = [contender] if contender in ("torch", "jax") else []
-    workloads.set_threads(peers, threads)
-    minidl.set_num_threads(threads)
+    workloads.set_threads(contender, threads)
     step = next(w for w in workloads.ALL if w.name == workload).make(contender)
     for _ in range(5):
         step()
@@ -101,7 +103,7 @@ def serve(workload: str, contender: str, threads: int) -> None:
 
 def measure(
     workload: workloads.Workload, contenders: list[str], rounds: int, seconds: float, threads: int
-) -> list[Figure]:
+) -> Iterator[Figure]:
     """Time all contenders in turn."""
     runners = [Runner(workload.name, name, threads) for name in contenders if workload.has(name)]
     answers: dict[str, list[Any]] = {runner.contender: [] for runner in runners}
@@ -113,14 +115,10 @@ def measure(
             answers[runner.contender].append(runner.ask(seconds))
     for runner in runners:
         runner.close()
-    figures = []
     for name, found in answers.items():
-        times = [answer["ms"] for answer in found]
-        figures.append(
-            Figure(workload.name, name, min(times), statistics.median(times), workload.flops / min(times) / 1e6,
-                   max(answer["peak_mib"] for answer in found))
-        )  # fmt: skip
-    return figures
+        times, peak = [answer["ms"] for answer in found], max(answer["peak_mib"] for answer in found)
+        yield Figure(workload.part, workload.name, name, min(times), statistics.median(times), workload.flops,
+                     workload.bytes, peak)  # fmt: skip
 
 
 def import_cost(module: str) -> tuple[float, float]:
@@ -131,22 +129,25 @@ def import_cost(module: str) -> tuple[float, float]:
         "print(took, peak_mib())"
     )
     runs = []
+    command = [sys.executable, "-c", code]
     for _ in range(5):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/", env=surroundings())
         runs.append([float(number) for number in done.stdout.split()])
     return min(run[0] for run in runs), min(run[1] for run in runs)
 
 
-def header(contenders: list[str], threads: int) -> list[str]:
+def header(contenders: list[str], threads: int, limit: float) -> list[str]:
     """Say on what all this was measured."""
+    import minidl
+
     lines = [
         f"{processor()}, {os.cpu_count()} processors, {threads} threads, {platform.system()}, "
-        f"Python {platform.python_version()}, NumPy {numpy.__version__}, minidl {minidl.__version__}"
+        f"Python {platform.python_version()}, NumPy {importlib.metadata.version('numpy')}, minidl {minidl.__version__}"
     ]
-    for name in contenders:
-        if name in ("torch", "jax"):
-            lines.append(f"{name} {importlib.import_module(name).__version__}")
+    lines += [f"{name} {importlib.metadata.version(name)}" for name in contenders if name in ("torch", "jax")]
     lines += [str(status) for status in minidl.engines().values()]
+    if limit:
+        lines.append(f"limit: {limit / 1e9:.0f} GFLOP/s, float32 multiply-adds in registers, {threads} threads")
     return lines
 
 
@@ -157,34 +158,49 @@ def processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
-def table(figures: list[Figure]) -> list[str]:
-    """Return Markdown rows; the ratio is to the best minidl engine in the same workload."""
-    lines = [
-        "| workload | contender | best ms | median ms | GFLOP/s | times minidl's best | peak MiB |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for figure in figures:
-        own = min(f.median for f in figures if f.workload == figure.workload and f.contender.startswith("minidl"))
-        gflops = f"{figure.gflops:.1f}" if figure.gflops else ""
-        lines.append(
-            f"| {figure.workload} | {figure.contender} | {figure.best:.4g} | {figure.median:.4g} | {gflops} | "
-            f"{figure.median / own:.2f} | {figure.peak_mib:.0f} |"
-        )
-    return lines
-
-
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", default="", help="peers to run beside minidl: torch,jax")
-    parser.add_argument("--only", default="", help="run only workloads whose name contains this")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--budget", type=float, default=0.15, help="seconds a contender and round")
+    parser.add_argument("--only", default="", help="run only parts and workloads whose names contain one of these")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--budget", type=float, default=0.1, help="seconds a contender and round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--markdown", type=Path, help="write the table here")
-    return parser.parse_args()
+    parser.add_argument(
+        "--markdown", type=Path, nargs="?", const=PAGE, help="write the tables here, between two marks; docs/board.md"
+    )
+    args = parser.parse_args()
+    if args.markdown and args.only:
+        parser.error("--markdown writes the whole board; leave --only out")
+    return args
+
+
+def run(args: argparse.Namespace, contenders: list[str], limit: float) -> list[Figure]:
+    """Measure and print, workload after workload."""
+    figures: list[Figure] = []
+    own = [name for name in contenders if name.startswith("minidl")]
+    wanted = [
+        workload
+        for workload in workloads.ALL
+        if any(map(workload.has, own))
+        and any(text in f"{workload.part}: {workload.name}" for text in args.only.split(","))
+    ]
+    for part, group in itertools.groupby(wanted, lambda workload: workload.part):
+        print(f"\n## {part}\n")
+        for position, workload in enumerate(group):
+            new = list(measure(workload, contenders, args.rounds, args.budget, args.threads))
+            print("\n".join(table(new, limit, head=position == 0)), flush=True)
+            figures += new
+    return figures
+
+
+def import_costs(modules: list[str]) -> list[str]:
+    """Return the lines of the table of imports."""
+    costs = {name: import_cost(name) for name in modules}
+    lines = ["## Imports", "", "| import | ms | MiB resident |", "|---|---:|---:|"]
+    return lines + [f"| {name} | {ms:.0f} | {mib:.0f} |" for name, (ms, mib) in costs.items()]
 
 
 def main() -> None:
@@ -197,26 +213,26 @@ def main() -> None:
     for name in peers:
         if importlib.util.find_spec(name) is None:
             sys.exit(f"board: {name} is not installed; pip install 'minidl[peers]'")
+    import minidl
+
     minidl.set_num_threads(args.threads)
-    contenders = [f"minidl {name}" for name, status in minidl.engines().items() if status] + peers
-    lines = header(contenders, args.threads)
+    engines = {name: bool(status) for name, status in minidl.engines().items()}
+    contenders = [*(f"minidl {name}" for name, there in engines.items() if there), "numpy", *peers]
+    limit = gemm.limit() * args.threads if engines["native"] else 0.0
+    lines = header(contenders, args.threads, limit)
     print("\n".join(lines), flush=True)
-    figures: list[Figure] = []
-    for workload in workloads.ALL:
-        if args.only in workload.name:
-            new = measure(workload, contenders, args.rounds, args.budget, args.threads)
-            print("\n".join(table(new)[0 if not figures else 2 :]), flush=True)
-            figures += new
-    imports = {name: import_cost(name) for name in ["numpy", "minidl", *peers]}
-    cost = ["| import | ms | MiB resident |", "|---|---:|---:|"]
-    cost += [f"| {name} | {ms:.0f} | {mib:.0f} |" for name, (ms, mib) in imports.items()]
-    print("\n".join(cost))
+    figures = run(args, contenders, limit)
+    costs = import_costs(["numpy", "minidl", *peers])
+    print("\n".join(["", *costs]))
     if args.json:
-        args.json.write_text(json.dumps({"header": lines, "figures": [asdict(f) for f in figures]}, indent=1))
+        found = {"header": lines, "limit_flops": limit, "figures": [asdict(figure) for figure in figures]}
+        args.json.write_text(json.dumps(found, indent=1))
     if args.markdown:
-        command = "python benchmarks/board.py " + (f"--against {args.against}" if args.against else "")
-        text = ["# The board", "", f"Printed by `{command.strip()}`:", "", *[f"- {line}" for line in lines], ""]
-        args.markdown.write_text("\n".join([*text, *table(figures), "", *cost, ""]))
+        command = " ".join(
+            ["python -m benchmarks.board", *([f"--against {args.against}"] if peers else []), "--markdown"]
+        )
+        said = [f"Printed by `{command}`:", "", *[f"- {line}" for line in lines], ""]
+        write(args.markdown, [*said, *tables(figures, limit), *costs])
 
 
 if __name__ == "__main__":

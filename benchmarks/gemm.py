@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 SHAPES = (
@@ -79,12 +79,9 @@ def limit() -> float:
     return best
 
 
-def contenders(shape: str, layout: str, names: list[str], threads: int) -> dict[str, Call]:
-    """Return one call for each contender, all of the same product."""
+def contenders(shape: str, layout: str, names: Iterable[str]) -> dict[str, Call]:
+    """Return one call for each contender (minidl, numpy, torch, jax), all of the same product."""
     import numpy
-
-    import minidl
-    from minidl import _native
 
     m, k, n = map(int, shape.split("x"))
     random = numpy.random.default_rng(0)
@@ -93,16 +90,24 @@ def contenders(shape: str, layout: str, names: list[str], threads: int) -> dict[
     b = random.standard_normal((n, k) if turned[1] else (k, n), dtype=numpy.float32)
     c = numpy.empty((m, n), numpy.float32)
     left, right = a.T if turned[0] else a, b.T if turned[1] else b
-    minidl.set_num_threads(threads)
-    calls: dict[str, Call] = {"minidl": lambda: _native.gemm(1.0, a, b, 0.0, c, *turned)}
+    calls: dict[str, Call] = {}
+    if "minidl" in names:
+        from minidl import _native
+
+        calls["minidl"] = lambda: _native.gemm(1.0, a, b, 0.0, c, *turned)
     if "numpy" in names:
         calls["numpy"] = lambda: numpy.matmul(left, right, out=c)
     if "torch" in names:
         import torch
 
-        torch.set_num_threads(threads)
         left_tensor, right_tensor, result = torch.from_numpy(left), torch.from_numpy(right), torch.from_numpy(c)
         calls["torch"] = lambda: torch.mm(left_tensor, right_tensor, out=result)
+    if "jax" in names:
+        import jax
+
+        multiply = jax.jit(lambda a, b: (a.T if turned[0] else a) @ (b.T if turned[1] else b))
+        on_device = jax.numpy.asarray(a), jax.numpy.asarray(b)
+        calls["jax"] = lambda: multiply(*on_device).block_until_ready()
     return calls
 
 
@@ -120,6 +125,13 @@ def measure(calls: dict[str, Call], operations: float, rounds: int, patience: in
 
 def table(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
     """Yield the lines of the table of shapes, in a process that was made for this number of threads."""
+    import minidl
+
+    minidl.set_num_threads(threads)
+    if "torch" in arguments.against:
+        import torch
+
+        torch.set_num_threads(threads)
     ceiling = limit() * threads
     yield f"{threads} thread{'s' * (threads > 1)}; limit {ceiling / 1e9:.0f} GFLOP/s"
     yield ""
@@ -131,7 +143,7 @@ def table(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
     for shape in arguments.shapes:
         m, k, n = map(int, shape.split("x"))
         for layout in arguments.layouts:
-            calls = contenders(shape, layout, others, threads)
+            calls = contenders(shape, layout, ["minidl", *others])
             found = measure(calls, 2.0 * m * n * k, arguments.rounds, arguments.patience if threads > 1 else 0)
             best, median = found["minidl"]
             line = f"| {shape} | {layout} | {best / 1e9:.1f} ({median / 1e9:.1f}) | {best / ceiling:.0%} |"

@@ -1,4 +1,8 @@
-"""What the board measures: each workload for each contender, as a function that does one step."""
+"""What the board measures: each workload for each contender, as a function that does one step.
+
+To add one, write a function that returns a :class:`Workload` (``perceptron`` below is the pattern) and put a call of it into
+``ALL``. Nothing else needs to know: the board finds it there, runs it, and gives it rows under the heading of its ``part``.
+"""
 
 from __future__ import annotations
 
@@ -6,50 +10,78 @@ import itertools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import activations
+import gemm
 import numpy
-
-import minidl as dl
 
 Step = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One row of the board: a name, the operations of one step, and how to make a step for a contender."""
+    """One row of the board.
 
+    Attributes
+    ----------
+    part : str
+        The heading under which it stands.
+    name : str
+        Of its own; what ``--only`` looks for.
+    makers : dict
+        For each contender (``"minidl"``, for every engine that exists; ``"minidl native"``, for this one only; ``"numpy"``,
+        ``"torch"``, ``"jax"``) a function without arguments that imports the library, makes data and model, and returns the
+        step: a function without arguments that does the whole work once and returns when it is done; a training step returns
+        its loss, by which ``tests/test_board.py`` sees that all contenders compute the same (so seed the data). It runs in a
+        process of its own, whose peak memory is shown: make nothing, and import no library, outside of it.
+    flops : float
+        Floating-point operations of one step, a multiplication and addition counted as 2; 0 to show none.
+    bytes : float
+        Shown instead, where memory is what counts: the bytes that one step has to read and write.
+    """
+
+    part: str
     name: str
-    flops: float
     makers: dict[str, Callable[[], Step]]
+    flops: float = 0.0
+    bytes: float = 0.0
 
     def has(self, contender: str) -> bool:
         """Whether this contender takes part."""
-        return contender.split()[0] in self.makers
+        return contender in self.makers or contender.split()[0] in self.makers
 
     def make(self, contender: str) -> Step:
         """Return the step; a minidl contender is named with its engine."""
         kind, _, engine = contender.partition(" ")
+        maker = self.makers.get(contender) or self.makers[kind]
         if not engine:
-            return self.makers[kind]()
+            return maker()
+        import minidl as dl
+
         with dl.use(engine):
-            step = self.makers[kind]()
+            step = maker()
         chosen = dl.engines.get(engine)
 
-        def within() -> None:
+        def within() -> Any:
             with dl.use(chosen):
-                step()
+                return step()
 
         return within if chosen is not dl.engines.current() else step
 
 
-def set_threads(peers: list[str], threads: int) -> None:
-    """Give the peers as many threads; JAX reads its number from the environment before its first import."""
-    if "torch" in peers:
+def set_threads(contender: str, threads: int) -> None:
+    """Give a contender as many threads; NumPy and JAX read the number from the environment when they are loaded."""
+    if contender.startswith("minidl"):
+        import minidl
+
+        minidl.set_num_threads(threads)
+    if contender == "torch":
         import torch
 
         torch.set_num_threads(threads)
-    if "jax" in peers:
+    if contender == "jax":
         os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}")
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -57,98 +89,114 @@ def set_threads(peers: list[str], threads: int) -> None:
 # multilayer perceptrons ----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Perceptron:
+    """A perceptron and how it is trained."""
+
+    sizes: list[int]
+    batch: int
+    activation: str
+    loss: str
+    optimizer: str
+    settings: dict[str, float]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of each layer."""
+        return list(itertools.pairwise(self.sizes))
+
+    def data(self) -> tuple[numpy.ndarray, numpy.ndarray, list[numpy.ndarray]]:
+        """Return inputs, targets and first weights, the same each time."""
+        random = numpy.random.default_rng(0)
+        x = random.normal(size=(self.batch, self.sizes[0])).astype("float32")
+        if self.loss == "cross_entropy":
+            target = random.integers(0, self.sizes[-1], self.batch)
+        else:
+            target = random.normal(size=(self.batch, self.sizes[-1])).astype("float32")
+        return x, target, [(random.normal(size=(o, i)) / numpy.sqrt(i)).astype("float32") for i, o in self.pairs]
+
+
 def perceptron(
     name: str, sizes: list[int], batch: int, activation: str, loss: str, optimizer: str, **settings: float
 ) -> Workload:
     """Describe one training step of a perceptron: forward, loss, backward, optimiser."""
-    random = numpy.random.default_rng(0)
-    x = random.normal(size=(batch, sizes[0])).astype("float32")
-    if loss == "cross_entropy":
-        target = random.integers(0, sizes[-1], batch)
-    else:
-        target = random.normal(size=(batch, sizes[-1])).astype("float32")
-    pairs = list(itertools.pairwise(sizes))
-    weights = [(random.normal(size=(o, i)) / numpy.sqrt(i)).astype("float32") for i, o in pairs]
+    spec = Perceptron(sizes, batch, activation, loss, optimizer, settings)
+    makers = {"minidl": _minidl_perceptron, "torch": _torch_perceptron, "jax": _jax_perceptron}
     # forward and both gradients are 2 i o each for a row; the first layer needs no gradient of its input
-    flops = batch * sum((6 if position else 4) * i * o for position, (i, o) in enumerate(pairs))
-    given = (pairs, weights, x, target, activation, loss, optimizer, settings)
-    return Workload(
-        name,
-        flops,
-        {
-            "minidl": lambda: _minidl_perceptron(*given),
-            "torch": lambda: _torch_perceptron(*given),
-            "jax": lambda: _jax_perceptron(*given),
-        },
-    )
+    flops = batch * sum((6 if position else 4) * i * o for position, (i, o) in enumerate(spec.pairs))
+    return Workload("Training steps", name, {kind: partial(make, spec) for kind, make in makers.items()}, flops)
 
 
-def _minidl_perceptron(pairs: Any, weights: Any, x: Any, target: Any, activation: str, loss_name: str,
-                       optimizer_name: str, settings: Any) -> Step:  # fmt: skip
+def _minidl_perceptron(spec: Perceptron) -> Step:
+    import minidl as dl
+
+    x, target, weights = spec.data()
+    follower = {"tanh": dl.Tanh, "relu": dl.ReLU}[spec.activation]
     layers: list[Any] = []
-    for position, (i, o) in enumerate(pairs):
-        layers += [dl.Linear(i, o)] + ([{"tanh": dl.Tanh, "relu": dl.ReLU}[activation]()] * (position < len(pairs) - 1))
-    model = dl.Sequential(layers)
-    for layer, weight in zip([layer for layer in layers if isinstance(layer, dl.Linear)], weights, strict=True):
-        layer.weight.value, layer.bias.value = weight, 0.0
-    loss = dl.CrossEntropyLoss() if loss_name == "cross_entropy" else dl.MSELoss()
-    optimizer = {"sgd": dl.SGD, "adam": dl.Adam}[optimizer_name](model.parameters(), **settings)
+    for (i, o), weight in zip(spec.pairs, weights, strict=True):
+        layers += [dl.Linear(i, o), follower()]
+        layers[-2].weight.value, layers[-2].bias.value = weight, 0.0
+    model = dl.Sequential(layers[:-1])
+    loss = dl.CrossEntropyLoss() if spec.loss == "cross_entropy" else dl.MSELoss()
+    optimizer = {"sgd": dl.SGD, "adam": dl.Adam}[spec.optimizer](model.parameters(), **spec.settings)
 
-    def step() -> None:
-        loss.forward(model.forward(x), target)
+    def step() -> Any:
+        value = loss.forward(model.forward(x), target)
         model.backward(loss.backward(), input_gradient=False)
         optimizer.step()
         optimizer.zero_grad()
+        return value
 
     return step
 
 
-def _torch_perceptron(pairs: Any, weights: Any, x: Any, target: Any, activation: str, loss_name: str,
-                      optimizer_name: str, settings: Any) -> Step:  # fmt: skip
+def _torch_perceptron(spec: Perceptron) -> Step:
     import torch
 
+    data, labels, weights = spec.data()
+    x, target = torch.tensor(data), torch.tensor(labels)
+    follower = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[spec.activation]
     layers: list[Any] = []
-    for position, ((i, o), weight) in enumerate(zip(pairs, weights, strict=True)):
-        linear = torch.nn.Linear(i, o)
-        linear.weight.data.copy_(torch.tensor(weight))
-        linear.bias.data.zero_()
-        layers += [linear] + [{"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]()] * (
-            position < len(pairs) - 1
-        )
-    model = torch.nn.Sequential(*layers)
-    loss = torch.nn.CrossEntropyLoss() if loss_name == "cross_entropy" else torch.nn.MSELoss()
-    kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[optimizer_name]
-    optimizer = kind(model.parameters(), **settings, **extra)
-    x, target = torch.tensor(x), torch.tensor(target)
+    for (i, o), weight in zip(spec.pairs, weights, strict=True):
+        layers += [torch.nn.Linear(i, o), follower()]
+        layers[-2].weight.data.copy_(torch.tensor(weight))
+        layers[-2].bias.data.zero_()
+    model = torch.nn.Sequential(*layers[:-1])
+    loss = torch.nn.CrossEntropyLoss() if spec.loss == "cross_entropy" else torch.nn.MSELoss()
+    kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[spec.optimizer]
+    optimizer = kind(model.parameters(), **spec.settings, **extra)
 
-    def step() -> None:
-        loss(model(x), target).backward()
+    def step() -> Any:
+        value = loss(model(x), target)
+        value.backward()
         optimizer.step()
         optimizer.zero_grad()
+        return value
 
     return step
 
 
-def _jax_perceptron(pairs: Any, weights: Any, x: Any, target: Any, activation: str, loss_name: str,
-                    optimizer_name: str, settings: Any) -> Step:  # fmt: skip
+def _jax_perceptron(spec: Perceptron) -> Step:
     import jax
     from jax import numpy as jnp
 
-    f = {"tanh": jnp.tanh, "relu": jax.nn.relu}[activation]
+    x, target, weights = spec.data()
+    f = {"tanh": jnp.tanh, "relu": jax.nn.relu}[spec.activation]
+    settings = spec.settings
 
     def loss_of(parameters: Any) -> Any:
         h = x
         for position, (weight, bias) in enumerate(parameters):
             h = h @ weight.T + bias
             h = f(h) if position < len(parameters) - 1 else h
-        if loss_name == "cross_entropy":
+        if spec.loss == "cross_entropy":
             return -jax.nn.log_softmax(h)[jnp.arange(len(target)), target].mean()
         return ((h - target) ** 2).mean()
 
     def updated(parameters: Any, m: Any, v: Any, t: Any) -> Any:
-        gradients = jax.grad(loss_of)(parameters)
+        value, gradients = jax.value_and_grad(loss_of)(parameters)
         tree = jax.tree_util.tree_map
-        if optimizer_name == "adam":
+        if spec.optimizer == "adam":
             m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
             v = tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
             scale = settings["lr"] / (1 - 0.9**t)
@@ -159,18 +207,57 @@ def _jax_perceptron(pairs: Any, weights: Any, x: Any, target: Any, activation: s
             new = tree(lambda p, m: p - settings["lr"] * m, parameters, m)
         else:
             new = tree(lambda p, g: p - settings["lr"] * g, parameters, gradients)
-        return new, m, v, t + 1
+        return (new, m, v, t + 1), value
 
     parameters = [(jnp.asarray(w), jnp.zeros(w.shape[0])) for w in weights]
     zeros = jax.tree_util.tree_map(jnp.zeros_like, parameters)
     compiled = jax.jit(updated, donate_argnums=(0, 1, 2))
     state = [parameters, zeros, jax.tree_util.tree_map(jnp.zeros_like, parameters), jnp.asarray(1.0)]
 
-    def step() -> None:
-        state[:] = compiled(*state)
+    def step() -> Any:
+        state[:], value = compiled(*state)
         jax.block_until_ready(state[0])
+        return value
 
     return step
+
+
+# activations ---------------------------------------------------------------------------------------------------------
+
+
+def activation(name: str, kind: str, size: int = 1 << 20) -> Workload:
+    """Describe an activation of a large array: ``kind`` is "forward" or "both", that is with backward."""
+    settings = activations.ACTIVATIONS[name]
+    makers = {
+        "minidl native": activations.steps,
+        "torch": activations.torch_steps,
+        "jax": activations.jax_steps,
+    }
+
+    def make(steps: Callable[..., dict[str, Step]]) -> Step:
+        random = numpy.random.default_rng(0)
+        x, dy = (random.standard_normal(size, dtype=numpy.float32) for _ in range(2))
+        return steps(name, settings, x, dy)[kind]
+
+    label = f"{name}, 2^{size.bit_length() - 1} floats, forward{' and backward' * (kind == 'both')}"
+    arrays = 2 if kind == "forward" else 5  # x, y; dy, what forward saved, dx
+    return Workload("Activations", label, {k: partial(make, v) for k, v in makers.items()}, bytes=arrays * size * 4)
+
+
+# products ------------------------------------------------------------------------------------------------------------
+
+
+def product(shape: str, layout: str) -> Workload:
+    """Describe a matrix product MxKxN, each operand as it lies (N) or transposed (T)."""
+    m, k, n = map(int, shape.split("x"))
+
+    def make(contender: str) -> Step:
+        return gemm.contenders(shape, layout, [contender])[contender]
+
+    kinds = {"minidl native": "minidl", "numpy": "numpy", "torch": "torch", "jax": "jax"}
+    return Workload(
+        "Products", f"{shape} {layout}", {name: partial(make, kind) for name, kind in kinds.items()}, 2.0 * m * n * k
+    )
 
 
 MLP = [784, 512, 256, 10]
@@ -184,4 +271,6 @@ ALL = [
     perceptron(
         "784-512-256-10 relu, batch 128, SGD momentum", MLP, 128, "relu", "cross_entropy", "sgd", lr=1e-3, momentum=0.9
     ),
+    *(activation(name, kind) for name in ("relu", "sigmoid", "tanh", "gelu") for kind in ("forward", "both")),
+    *(product(shape, layout) for shape in gemm.SHAPES for layout in gemm.LAYOUTS),
 ]

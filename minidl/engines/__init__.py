@@ -38,7 +38,6 @@ NAMES = ("numpy", "native", "cupy")
 """The engines that minidl knows, whether or not they can be used here."""
 
 
-@functools.cache
 def _status(name: str) -> EngineStatus:
     return importlib.import_module(f"{__name__}.{name}").status()
 

@@ -5,6 +5,7 @@ Importing this module does not import CuPy; asking for :func:`status` or :func:`
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from typing import Any
 
@@ -33,6 +34,7 @@ class CupyEngine(Engine):
         self.xp.cuda.get_current_stream().synchronize()
 
 
+@functools.cache
 def status() -> EngineStatus:
     """Say whether a GPU can be used: CuPy is there, it sees a device, and a small computation comes back right."""
     if importlib.util.find_spec("cupy") is None:

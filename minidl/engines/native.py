@@ -46,6 +46,8 @@ def status() -> EngineStatus:
             "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
         )
     note = Path(__file__).parents[1] / "native_missing.txt"
+    if "MINIDL_ISA" in _problem:
+        return EngineStatus("native", False, f"{_problem}; unset it, or see docs/native_engine.md for the names")
     if note.exists():
         reason = note.read_text().strip()
     elif "No module named" in _problem:

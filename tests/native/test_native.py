@@ -188,6 +188,11 @@ class TestThreads:
         dl.set_num_threads(threads)
         numpy.testing.assert_allclose(native.gelu(x)[0], expected, rtol=1e-6)
 
+    def test_the_engine_says_how_many(self):
+        dl.set_num_threads(3)
+        assert dl.get_num_threads() == 3
+        assert "3 threads" in str(dl.engines()["native"])
+
     def test_wrong_numbers(self):
         for wrong in (0, -1, 1.5, True, "2"):
             with pytest.raises(dl.errors.ParameterError, match="positive integer"):
@@ -258,6 +263,7 @@ print(dl.engines.native.info()["kernels"])
         reason = run("import minidl; print(minidl.engines()['native'])", MINIDL_ISA="mmx")
         assert "not available" in reason
         assert "MINIDL_ISA" in reason
+        assert "compiler" not in reason
 
 
 class TestMemory:

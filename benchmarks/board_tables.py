@@ -1,0 +1,93 @@
+"""The board's figures, and how they are shown."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BEGIN, END = "<!-- board: begin -->", "<!-- board: end -->"
+WORDS = ("workload", "contender")
+SIDE_BY_SIDE = ("Products",)
+"""Parts that have one row for a workload, because they have many; the others have one for a contender, which shows more."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one contender's step of one workload took, and its process's peak memory."""
+
+    part: str
+    workload: str
+    contender: str
+    best_ms: float
+    median_ms: float
+    flops: float
+    bytes: float
+    peak_mib: float
+
+    @property
+    def rate(self) -> str:
+        """What is done in a second, from the best time."""
+        if self.flops:
+            return f"{self.flops / self.best_ms / 1e6:.3g} GFLOP/s"
+        return f"{self.bytes / self.best_ms / 1e6:.3g} GB/s" if self.bytes else ""
+
+    def share(self, limit: float) -> str:
+        """Return the part of the machine's operations in a second; nothing where the operations were not counted."""
+        return f"{self.flops / self.best_ms * 1e3 / limit:.0%}" if self.flops and limit else ""
+
+
+def tables(figures: list[Figure], limit: float) -> Iterator[str]:
+    """Yield the lines of all parts, each with its heading."""
+    for part, found in itertools.groupby(figures, lambda figure: figure.part):
+        yield from [f"## {part}", "", *table(list(found), limit), ""]
+
+
+def table(figures: list[Figure], limit: float, head: bool = True) -> list[str]:
+    """Return the lines of one part; ratios are of medians, to the fastest minidl engine in the same workload."""
+    lines = []
+    for _, group in itertools.groupby(figures, lambda figure: figure.workload):
+        found = list(group)
+        own = min((f for f in found if f.contender.startswith("minidl")), key=lambda figure: figure.median_ms)
+        show = _side_by_side if own.part in SIDE_BY_SIDE else _one_below_the_other
+        names, rows = show(own, found, limit)
+        if not lines and head:
+            lines += [
+                "| " + " | ".join(names) + " |",
+                "|" + "".join("---|" if name in WORDS else "---:|" for name in names),
+            ]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return lines
+
+
+def _one_below_the_other(own: Figure, found: list[Figure], limit: float) -> tuple[list[str], list[list[str]]]:
+    names = ["workload", "contender", "best ms", "median ms", "rate", "of the limit", "times minidl's best", "peak MiB"]
+    rows = [
+        [
+            figure.workload, figure.contender, f"{figure.best_ms:.4g}", f"{figure.median_ms:.4g}", figure.rate,
+            figure.share(limit), f"{figure.median_ms / own.median_ms:.2f}", f"{figure.peak_mib:.0f}",
+        ]
+        for figure in found
+    ]  # fmt: skip
+    return names, rows
+
+
+def _side_by_side(own: Figure, found: list[Figure], limit: float) -> tuple[list[str], list[list[str]]]:
+    names = ["workload", "minidl ms (median)", "rate", "of the limit"]
+    row = [own.workload, f"{own.best_ms:.4g} ({own.median_ms:.4g})", own.rate, own.share(limit)]
+    for figure in found:
+        if figure is not own:
+            names += [f"{figure.contender} ms", "times minidl's"]
+            row += [f"{figure.best_ms:.4g}", f"{figure.median_ms / own.median_ms:.2f}"]
+    return names, [row]
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """Put the lines between the two marks of a Markdown file, and leave the rest of it as it is."""
+    text = path.read_text() if path.exists() else f"# The board\n\n{BEGIN}\n{END}\n"
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"board: {path} has no {BEGIN} ... {END} to write between")
+    path.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]))

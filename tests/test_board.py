@@ -1,0 +1,108 @@
+"""The board of benchmarks/: its workloads can be run, and its tables say what was measured. Nothing is timed here."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from minidl import engines
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def board():
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import board_tables
+        import workloads
+
+        yield workloads, board_tables
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_every_workload_has_a_name_of_its_own_and_minidl_beside_others(board):
+    workloads, _ = board
+    assert len({w.name for w in workloads.ALL}) == len(workloads.ALL)
+    for workload in workloads.ALL:
+        assert workload.has("minidl native")
+        assert workload.has("torch")
+        assert workload.has("jax")
+        assert bool(workload.flops) != bool(workload.bytes)
+
+
+def test_a_contender_that_does_not_take_part_is_left_out(board):
+    workloads, _ = board
+    [product] = [w for w in workloads.ALL if w.name == "32x32x32 NT"]
+    assert product.has("numpy")
+    assert not product.has("minidl numpy")
+    assert product.flops == 2 * 32**3
+
+
+STEPS = ["linear regression, batch 32, SGD", "2-16-16-1 tanh, batch 64, SGD", "784-512-256-10 relu, batch 32, Adam"]
+
+
+def losses(workloads, name, contender, steps=6):
+    step = next(workload for workload in workloads.ALL if workload.name == name).make(contender)
+    values = [step() for _ in range(steps)]
+    return [float(value.detach() if hasattr(value, "detach") else value) for value in values]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_training_steps_train_the_same_on_both_engines(board, name):
+    workloads, _ = board
+    found = losses(workloads, name, "minidl numpy")
+    assert found == sorted(found, reverse=True)
+    assert found[0] > found[-1]
+    if engines.engines()["native"]:
+        assert losses(workloads, name, "minidl native") == pytest.approx(found, rel=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", [*STEPS, "784-512-256-10 relu, batch 128, SGD momentum"])
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+def test_contenders_do_the_same_work(board, name, peer):
+    pytest.importorskip(peer)
+    workloads, _ = board
+    assert losses(workloads, name, peer) == pytest.approx(losses(workloads, name, "minidl numpy"), rel=1e-4)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+def test_products_and_activations_run(board, peer):
+    pytest.importorskip(peer)
+    workloads, _ = board
+    for workload in workloads.ALL:
+        if workload.name.startswith(("64x64x64", "gelu", "relu", "64x512x256")):
+            workload.make(peer)()
+
+
+def test_tables_and_ratios(board):
+    _, tables = board
+    figures = [
+        tables.Figure("Training steps", "a", "minidl numpy", 4.0, 6.0, 1e9, 0, 50),
+        tables.Figure("Training steps", "a", "minidl native", 1.0, 2.0, 1e9, 0, 60),
+        tables.Figure("Training steps", "a", "torch", 2.0, 3.0, 1e9, 0, 300),
+        tables.Figure("Activations", "b", "minidl native", 1.0, 1.0, 0, 8e6, 60),
+        tables.Figure("Products", "c", "minidl native", 1.0, 1.0, 1e8, 0, 60),
+        tables.Figure("Products", "c", "numpy", 1.5, 2.0, 1e8, 0, 60),
+    ]
+    lines = list(tables.tables(figures, 4e12))
+    assert "| a | torch | 2 | 3 | 500 GFLOP/s | 12% | 1.50 | 300 |" in lines
+    assert "| a | minidl numpy | 4 | 6 | 250 GFLOP/s | 6% | 3.00 | 50 |" in lines
+    assert "| b | minidl native | 1 | 1 | 8 GB/s |  | 1.00 | 60 |" in lines
+    assert "| c | 1 (1) | 100 GFLOP/s | 2% | 1.5 | 2.00 |" in lines
+    assert [line for line in lines if line.startswith("#")] == ["## Training steps", "## Activations", "## Products"]
+
+
+def test_writing_keeps_what_is_kept_by_hand(board, tmp_path):
+    _, tables = board
+    page = tmp_path / "board.md"
+    page.write_text(f"by hand\n{tables.BEGIN}\nold\n{tables.END}\nalso by hand\n")
+    for _ in range(2):
+        tables.write(page, ["new"])
+    assert page.read_text() == f"by hand\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nalso by hand\n"
+    page.write_text("nothing to write between")
+    with pytest.raises(SystemExit, match="between"):
+        tables.write(page, ["new"])
