@@ -80,17 +80,21 @@ static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number
 /* Winograd's way for kernels of 3 x 3 -------------------------------------------------------------------------------- */
 
 enum {
-    WINOGRAD_CHANNELS = 16,         /* on both sides, to be worth the transformations */
-    WINOGRAD_KERNELS = 1 << 15, /* pairs of channels, beyond which the transformed kernels no longer fit a cache */
-    WINOGRAD_BYTES = 320 * 1024 /* of the transformed tiles of an item */
+    WINOGRAD_CHANNELS = 16,        /* on both sides, to be worth the transformations */
+    WINOGRAD_FEW = 1 << 14,        /* pairs of channels, up to which the transformed kernels fit a cache */
+    WINOGRAD_TILES = 16,           /* to be worth transforming more kernels than that, and */
+    WINOGRAD_GRADIENT_TILES = 256, /* to be worth adding up more than that */
+    WINOGRAD_BYTES = 320 * 1024,   /* of the transformed tiles of an item */
+    WINOGRAD_TOGETHER = 64         /* tiles of an item of a gradient, which it adds to all sums */
 };
 
-static int winograd_fits(const minidl_windows *w) {
+static int winograd_fits(const minidl_windows *w, ptrdiff_t least_tiles) {
     const minidl_conv_f32 *const variant = minidl_conv_f32_in_use();
     for (int axis = 0; axis < 2; axis++)
         if (w->kernel[axis] != 3 || w->stride[axis] != 1 || w->dilation[axis] != 1 || w->padding[axis] > 2) return 0;
+    const ptrdiff_t tiles = w->images * ((w->output[0] + 3) / 4) * ((w->output[1] + 3) / 4);
     return variant->winograd != NULL && w->groups == 1 && w->in >= WINOGRAD_CHANNELS && w->out >= WINOGRAD_CHANNELS &&
-           w->in * w->out <= WINOGRAD_KERNELS && w->output[0] >= 3 && w->output[1] >= 3;
+           (w->in * w->out <= WINOGRAD_FEW || tiles >= least_tiles) && w->output[0] >= 3 && w->output[1] >= 3;
 }
 
 typedef struct {
@@ -131,13 +135,13 @@ static void winograd_collect_part(void *context, int part) {
 }
 
 /* How the tiles are shared out: an item's transformed tiles stay in the cache, and there are items for all threads. */
-static winograd_job winograd_plan(minidl_winograd *w) {
+static winograd_job winograd_plan(minidl_winograd *w, ptrdiff_t least_tiles) {
     winograd_job j = {.variant = minidl_conv_f32_in_use()->winograd, .w = w};
     for (int axis = 0; axis < 2; axis++) w->tiles[axis] = (w->result_size[axis] + 3) / 4;
-    const ptrdiff_t all = w->tiles[0] * w->tiles[1], most = WINOGRAD_BYTES / (36 * 4 * (w->in > w->out ? w->in : w->out)) + 1;
+    const ptrdiff_t all = w->tiles[0] * w->tiles[1], fit = WINOGRAD_BYTES / (36 * 4 * (w->in > w->out ? w->in : w->out));
     const double products = 36.0 * (double)(all * w->images) * (double)(w->in * w->out);
     int threads = worth(products);
-    ptrdiff_t tiles = most;
+    ptrdiff_t tiles = fit > least_tiles ? fit : least_tiles;
     if (tiles > all * w->images / threads) tiles = all * w->images / threads;
     if (tiles < 1) tiles = 1;
     w->together = tiles / all > 1 ? tiles / all : 1;
@@ -158,7 +162,7 @@ static int any_failed(const winograd_job *j) {
 
 /* 0, -1 where memory was missing, 1 where a number was not finite. */
 static int winograd_slide(minidl_winograd *w) {
-    winograd_job j = winograd_plan(w);
+    winograd_job j = winograd_plan(w, 8);
     const size_t kernels = (j.variant->kernels(w) * sizeof(float) + 63) / 64 * 64, bytes = kernels + (size_t)j.parts * j.space;
     char *const block = minidl_pool_malloc(NULL, bytes);
     if (block == NULL) return -1;
@@ -171,7 +175,7 @@ static int winograd_slide(minidl_winograd *w) {
 }
 
 static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight) {
-    winograd_job j = winograd_plan(w);
+    winograd_job j = winograd_plan(w, WINOGRAD_TOGETHER);
     j.accumulate = accumulate, j.dweight = dweight;
     j.apart = (j.variant->kernels(w) + 15) / 16 * 16;
     const size_t sums = (size_t)j.parts * j.apart * sizeof(float), bytes = sums + (size_t)j.parts * j.space;
@@ -220,7 +224,7 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
                       const double settings[2], void *y) {
     const float single[2] = {settings == NULL ? 0 : (float)settings[0], settings == NULL ? 0 : (float)settings[1]};
     if (is_double) return slide_f64(w, x, weight, bias, activation, settings, y);
-    if (winograd_fits(w)) {
+    if (winograd_fits(w, WINOGRAD_TILES)) {
         minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .bias = bias, .result = y,
                               .weight_in = 9, .weight_out = 9 * w->in, .settings = single,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
@@ -234,7 +238,7 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
 
 int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
     if (is_double) return spread_f64(w, g, weight, bias, dx);
-    if (winograd_fits(w)) { /* the adjoint is the convolution with the kernels turned around */
+    if (winograd_fits(w, WINOGRAD_TILES)) { /* the adjoint is the convolution with the kernels turned around */
         minidl_winograd of = {.images = w->images, .in = w->out, .out = w->in, .source = g, .weight = weight, .bias = bias,
                               .result = dx, .weight_in = 9 * w->in, .weight_out = 9, .flipped = 1,
                               .source_size = {w->output[0], w->output[1]}, .result_size = {w->image[0], w->image[1]},
@@ -247,7 +251,7 @@ int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, co
 
 int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
     if (is_double) return gradient_f64(w, x, g, accumulate, dweight);
-    if (winograd_fits(w)) {
+    if (winograd_fits(w, WINOGRAD_GRADIENT_TILES)) {
         minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .upstream = g,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
                               .pad = {w->padding[0], w->padding[1]}};

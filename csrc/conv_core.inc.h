@@ -191,6 +191,10 @@ static void put(const real *tile, const piece *pieces, int count, ptrdiff_t colu
     }
 }
 
+#include "depthwise.inc.h"
+
+static int depthwise(const PICTURES *p) { return p->in == 1 && p->out == 1; }
+
 /* The results of class (a, b) in a strip that begins at row q, for one group; returns where the next class's panels are. */
 static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
                                const real *prepared, const real *panel, ptrdiff_t g, ptrdiff_t *offset, real *result) {
@@ -202,6 +206,10 @@ static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrd
     const walk w = walk_of(height, width, f.width);
     const ptrdiff_t row_step = p->rows.every * p->columns.result, column_step = p->columns.every;
     real *const corner = result + q * row_step + a * p->columns.result + b;
+    if (depthwise(p)) {
+        slide_plane(&w, taps, panel, offset, prepared, p->bias == NULL ? 0 : p->bias[g], row_step, column_step, corner);
+        return next;
+    }
     real tile[MR * NR];
     for (ptrdiff_t v = 0, count; v < w.vectors; v += count) {
         ptrdiff_t at[NV];
@@ -260,7 +268,9 @@ static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspa
 static ptrdiff_t padded_out(const PICTURES *p) { return (p->out + LANES - 1) / LANES * LANES; }
 
 static size_t gradient_space(const PICTURES *p) {
-    return slide_space(p) + whole_numbers(p->strip * p->columns.result * padded_out(p));
+    const ptrdiff_t columns = p->columns.result;
+    const ptrdiff_t upstream = depthwise(p) ? p->strip * frame_of(p, p->strip).width + LANES : p->strip * columns * padded_out(p);
+    return slide_space(p) + whole_numbers(upstream);
 }
 
 static size_t gradient_sums(const PICTURES *p) { return (size_t)(p->groups * most_taps(p) * padded_out(p)); }
@@ -278,8 +288,12 @@ static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums
         for (ptrdiff_t g = 0; g < p->groups; g++) {
             prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
             const real *const arriving = p->upstream + (n * p->groups + g) * p->out * plane + q * p->columns.result;
-            pack(LANES, NR, p->out, positions, arriving, plane, 1, upstream);
             real *const its = sums + g * taps * padded_out(p);
+            if (depthwise(p)) {
+                plane_gradient(rows, p->columns.result, f.width, taps, prepared, offset, arriving, upstream, its);
+                continue;
+            }
+            pack(LANES, NR, p->out, positions, arriving, plane, 1, upstream);
             for (ptrdiff_t o = 0, width; o < p->out; o += width) {
                 width = panel(p->out - o, LANES, NR);
                 for (ptrdiff_t t = 0, high; t < taps; t += high) {
@@ -306,7 +320,11 @@ static void collect(const PICTURES *p, const real *sums, int parts, size_t apart
                 for (ptrdiff_t o = begin; o < end; o++)
                     for (ptrdiff_t t = block; t < least(block + BLOCK, taps); t++) {
                         real sum = 0;
-                        for (int part = 0; part < parts; part++) sum += its[(size_t)part * apart + t * width + o];
+                        for (int part = 0; part < parts; part++) {
+                            const real *const at = its + (size_t)part * apart + t * width;
+                            sum += at[o];
+                            for (int l = 1; depthwise(p) && l < LANES; l++) sum += at[l]; /* its dots are spread over lanes */
+                        }
                         real *const at = dweight + (g * p->out + first + o) * taps + t;
                         *at = accumulate ? *at + sum : sum;
                     }
