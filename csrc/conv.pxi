@@ -245,3 +245,36 @@ def conv_backward_into(op, dy, cache, dweight, dbias, accumulate=False, input_gr
                                    and cnp.PyArray_SIZE(dbias) == cnp.PyArray_DIMS(g)[1]))):
         return _fused.conv_backward_into(_formulas, op, dy, cache, dweight, dbias, accumulate, input_gradient)
     return _backward_into(transposed, dy, cache, dweight, dbias, accumulate, input_gradient)
+
+
+# With an activation ---------------------------------------------------------------------------------------------------
+
+
+def conv_activation(op, x, weight, bias, windows, activation, settings=()):
+    """See ``minidl.engines.fused.conv_activation``: the activation is applied to each strip while it is in cache."""
+    cdef double[2] numbers
+    cdef object kept = _KEEPS_OUTPUT.get(activation)
+    if kept is None or not _convolvable(x, weight, bias, 2 if op == "conv2d" else 1):
+        return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
+    found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows)
+    if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
+        return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
+    numbers[0] = numbers[1] = 0
+    cdef cnp.ndarray y = _slid(x, weight, bias, found, kept, numbers)
+    return y, ((x, weight, bias is not None, found), (y,))
+
+
+def conv_activation_backward_into(op, dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.conv_activation_backward_into``."""
+    dhidden = globals()[activation + "_backward"](dy, cache[1])
+    return conv_backward_into(op, dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+
+
+class _Compiled:
+    """The engine that compositions of these kernels are made of."""
+
+    def __getattr__(self, name):
+        return globals()[name]
+
+
+cdef object _compiled = _Compiled()

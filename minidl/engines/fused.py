@@ -15,6 +15,8 @@ from minidl.ops import Array, namespace
 
 __all__ = [
     "FUSIBLE",
+    "conv_activation",
+    "conv_activation_backward_into",
     "conv_backward_into",
     "linear_activation",
     "linear_activation_backward_into",
@@ -96,6 +98,58 @@ def conv_backward_into(
     _store(new_dweight, dweight, accumulate)
     _store(new_dbias, dbias, accumulate)
     return dx if input_gradient else None
+
+
+def conv_activation(
+    engine: Any,
+    op: str,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    windows: tuple[Any, ...],
+    activation: str,
+    settings: tuple[Any, ...] = (),
+) -> tuple[Array, tuple[Any, Any]]:
+    """Compute ``activation(conv(x, weight, bias))``.
+
+    Parameters
+    ----------
+    op : str
+        ``"conv1d"`` or ``"conv2d"``.
+    x, weight, bias
+        As for the op.
+    windows : tuple
+        The op's arguments after the bias.
+    activation : str
+        One of :data:`FUSIBLE`.
+    settings : tuple
+        The activation's arguments after x.
+
+    Returns
+    -------
+    y : array
+    cache : (cache of the convolution, cache of the activation)
+    """
+    hidden, conv_cache = getattr(engine, op)(x, weight, bias, *windows)
+    y, activation_cache = getattr(engine, activation)(hidden, *settings)
+    return y, (conv_cache, activation_cache)
+
+
+def conv_activation_backward_into(
+    engine: Any,
+    op: str,
+    dy: Array,
+    cache: tuple[Any, Any],
+    activation: str,
+    dweight: Array,
+    dbias: Array | None,
+    accumulate: bool = False,
+    input_gradient: bool = True,
+) -> Array | None:
+    """Go back through :func:`conv_activation`; the rest is as for :func:`conv_backward_into`."""
+    conv_cache, activation_cache = cache
+    dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
+    return engine.conv_backward_into(op, dhidden, conv_cache, dweight, dbias, accumulate, input_gradient)
 
 
 def linear_activation(

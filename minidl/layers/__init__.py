@@ -16,7 +16,7 @@ from minidl.layers.activation import (
 )
 from minidl.layers.base import Layer
 from minidl.layers.chain import Chain
-from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
+from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, FusedConv
 from minidl.layers.dropout import Dropout
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
@@ -37,6 +37,7 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "FusedConv",
     "FusedLinear",
     "HuberLoss",
     "Identity",

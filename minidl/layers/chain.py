@@ -7,11 +7,15 @@ from typing import Any
 from minidl.errors import MinidlError, NotBuiltError, ParameterError
 from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape
+from minidl.layers.conv import FusedConv
 from minidl.layers.linear import AffineOfDense, Dense, FusedLinear
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
 __all__ = ["Chain"]
+
+FUSED: tuple[Any, ...] = (FusedLinear, FusedConv)
+"""What runs two layers as one: ``KIND.fits(first, second)`` says whether it can, ``KIND(first, second)`` is the pair."""
 
 
 class Chain(Layer):
@@ -73,7 +77,7 @@ class Chain(Layer):
 
     @property
     def fuse(self) -> bool:
-        """Whether a Linear and the activation after it run as one; True unless set otherwise.
+        """Whether a Linear or a convolution and the activation after it run as one; True unless set otherwise.
 
         The numbers agree to rounding either way. ``summary`` shows which layers are fused.
         """
@@ -92,10 +96,12 @@ class Chain(Layer):
         self._first = None
         plan: list[tuple[int, Any]] = []
         for index, layer in enumerate(self._layers):
-            if self._fuse and plan and plan[-1][0] == index - 1 and FusedLinear.fits(plan[-1][1], layer):
-                plan[-1] = (index - 1, FusedLinear(plan[-1][1], layer))
-            else:
+            before = plan[-1][1] if self._fuse and plan and plan[-1][0] == index - 1 else None
+            as_one = next((kind for kind in FUSED if kind.fits(before, layer)), None)
+            if as_one is None:
                 plan.append((index, layer))
+            else:
+                plan[-1] = (index - 1, as_one(before, layer))
         return plan
 
     def without_last_activation(self) -> tuple[Chain, Any]:
@@ -115,7 +121,7 @@ class Chain(Layer):
 
     def fused_into(self) -> dict[int, int]:
         """Return, for each layer that runs as part of the one before it, that layer's position."""
-        return {index + 1: index for index, step in self._plan if isinstance(step, FusedLinear)}
+        return {index + 1: index for index, step in self._plan if isinstance(step, FUSED)}
 
     # computing -------------------------------------------------------------------------------------------------------
 

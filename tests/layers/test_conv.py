@@ -108,3 +108,36 @@ def test_repr_shows_what_is_not_the_default():
         "Conv2d(3, 6, kernel_size=(3, 1), padding='same', groups=3, bias=False)"
     )
     assert repr(dl.ConvTranspose2d(3, 6, 2, stride=2)) == "ConvTranspose2d(3, 6, kernel_size=2, stride=2)"
+
+
+@pytest.mark.parametrize("activation", [dl.ReLU, dl.Tanh, dl.Sigmoid, dl.GELU, dl.LeakyReLU])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: dl.Conv2d(3, 5, 3, padding=1), (2, 3, 9, 8)),
+        (lambda: dl.Conv2d(16, 16, 3), (2, 16, 9, 8)),
+        (lambda: dl.Conv2d(4, 4, 3, stride=2, groups=4, bias=False), (2, 4, 9, 8)),
+        (lambda: dl.Conv1d(3, 5, 3), (2, 3, 20)),
+    ],
+)
+def test_with_its_activation_as_one_gives_the_same(make, shape, activation):
+    dl.seed(1)
+    model = dl.Sequential(make(), activation())
+    assert "+" in str(model.summary(shape[1:])) or dl.engines.current().name == "numpy"
+    x = numpy.random.default_rng(0).normal(size=shape).astype("float32")
+    results = []
+    for fuse in (True, False):
+        model.fuse = fuse
+        model.zero_grad()
+        y = model.forward(x)
+        results.append([y, model.backward(y), *(p.grad.copy() for p in model.parameters())])
+    for one, other in zip(*results, strict=True):
+        numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * abs(other).max())
+
+
+def test_gradients_with_the_activation_as_one():
+    model = dl.Sequential(
+        dl.Conv2d(2, 3, 3, padding=1, dtype="float64"), dl.Tanh(), dl.Conv2d(3, 2, 2, dtype="float64"), dl.GELU()
+    )
+    assert len(model._plan) == 2
+    dl.gradcheck(model, numpy.random.default_rng(0).normal(size=(2, 2, 5, 4)))

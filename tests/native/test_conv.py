@@ -83,17 +83,18 @@ def test_the_same_number_of_threads_gives_the_same_bits(random, x, weight, threa
 
 @pytest.mark.parametrize("value", [numpy.inf, -numpy.inf, numpy.nan])
 @pytest.mark.parametrize("place", ["x", "weight", "dy"])
-def test_what_is_not_finite_reaches_what_it_reaches_in_the_formula(random, value, place):
+@pytest.mark.parametrize("groups", [1, 16])
+def test_what_is_not_finite_reaches_what_it_reaches_in_the_formula(random, value, place, groups):
     arrays = {
         "x": random.normal(size=(2, 16, 12, 12)).astype("float32"),
-        "weight": random.normal(size=(16, 16, 3, 3)).astype("float32"),
+        "weight": random.normal(size=(16, 16 // groups, 3, 3)).astype("float32"),
         "dy": random.normal(size=(2, 16, 12, 12)).astype("float32"),
     }
-    arrays[place][(1, 3, 2, 2)] = value
+    arrays[place][(1, 0, 2, 0)] = value
     results = []
     for engine in (native, conv):
         with numpy.errstate(invalid="ignore"):
-            y, cache = engine.conv2d(arrays["x"], arrays["weight"], padding=1)
+            y, cache = engine.conv2d(arrays["x"], arrays["weight"], padding=1, groups=groups)
             results.append([y, *engine.conv2d_backward(arrays["dy"], cache)[:2]])
     for one, other in zip(*results, strict=True):
         for kind in (numpy.isnan, numpy.isposinf, numpy.isneginf):
