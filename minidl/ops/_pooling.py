@@ -1,0 +1,150 @@
+"""Where the windows of a pooling lie: checked, written out for every axis, and met one kernel position at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy
+
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.ops._namespace import Array, require_float
+from minidl.ops._windows import AXES, Shape, each_axis
+
+__all__ = ["Meeting", "Pooling", "check_upstream", "meetings", "output_sizes", "pooling", "require_batch"]
+
+
+class Pooling(NamedTuple):
+    """Where windows lie on an image; every tuple has an entry for each spatial axis.
+
+    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation - padding``, if
+    there is one.
+    """
+
+    kernel: Shape
+    stride: Shape
+    padding: Shape
+    dilation: Shape
+    image: Shape
+    output: Shape
+
+
+Meeting = tuple[int, tuple[slice, ...], tuple[slice, ...]]
+"""The number of a kernel position, the outputs for which it lies inside the image, and the pixels that they meet there."""
+
+
+def require_batch(x: Any, axes: int, op: str) -> None:
+    """Raise unless x is a batch of images, or of sequences, with something in each.
+
+    >>> require_batch(numpy.zeros((3, 8, 8)), 2, "max_pool2d")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ShapeError: max_pool2d: x must have shape (N, C, H, W), got (3, 8, 8); for a single image add a batch axis: \
+x[None]
+    """
+    if getattr(x, "dtype", None) == "uint8":
+        raise DtypeError(f'{op}: x holds bytes (uint8), as images are stored; give x.astype("float32") / 255')
+    require_float(x, "x", op)
+    if x.ndim != axes + 2:
+        one = "; for a single image add a batch axis: x[None]" if x.ndim == axes + 1 else ""
+        raise ShapeError(f"{op}: x must have shape {AXES[axes]}, got {x.shape}{one}")
+    if 0 in x.shape[2:]:
+        raise ShapeError(f"{op}: there is nothing in the images of x, got shape {x.shape}")
+
+
+def pooling(
+    op: str, image: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Pooling:
+    """Check the arguments of a pooling against the spatial shape of its images and write them out.
+
+    >>> pooling("max_pool2d", (5, 7), 2, None, 0, 1, True).output
+    (3, 4)
+    """
+    listed = (tuple(v) if isinstance(v, list) else v for v in (kernel_size, stride, padding, dilation))
+    return _pooling(op, image, *listed, bool(ceil_mode))
+
+
+@functools.lru_cache(maxsize=1024)
+def _pooling(
+    op: str, image: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Pooling:
+    axes = len(image)
+    kernel = each_axis(kernel_size, axes, "kernel_size", op, 1)
+    strides = kernel if stride is None else each_axis(stride, axes, "stride", op, 1)
+    paddings = each_axis(padding, axes, "padding", op, 0)
+    dilations = each_axis(dilation, axes, "dilation", op, 1)
+    if any(p > k // 2 for p, k in zip(paddings, kernel, strict=True)):
+        raise ParameterError(
+            f"{op}: padding must be at most half of the kernel, got padding {paddings} with kernel_size {kernel}"
+        )
+    output = tuple(map(functools.partial(_positions, ceil_mode), image, kernel, strides, paddings, dilations))
+    if min(output) < 1:
+        spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
+        padded = tuple(n + 2 * p for n, p in zip(image, paddings, strict=True))
+        order = (0, axes + 1, *range(1, axes + 1))
+        raise ShapeError(
+            f"{op}: the kernel spans {spans} but the padded image is only {padded}; use a smaller kernel, or, if the "
+            f"channels of x come last, give x.transpose{order}"
+        )
+    return Pooling(kernel, strides, paddings, dilations, image, output)
+
+
+def _positions(ceil_mode: bool, n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Return how many windows there are along an axis."""
+    room = n + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= n + padding else count  # the last must not begin beyond the image
+
+
+@functools.lru_cache(maxsize=256)
+def meetings(w: Pooling) -> tuple[Meeting, ...]:
+    """Return, for every kernel position in order, which outputs meet which pixels there; slices of (N, C, *spatial) arrays.
+
+    >>> meetings(pooling("max_pool1d", (3,), 2, 2, 1, 1, False))[0][1:]  # the first output looks out of the image here
+    ((slice(None, None, None), slice(None, None, None), slice(1, 2, None)), \
+(slice(None, None, None), slice(None, None, None), slice(1, 2, 2)))
+    """
+    return tuple(_meetings(w))
+
+
+def _meetings(w: Pooling) -> Iterator[Meeting]:
+    every = slice(None)
+    for number, at in enumerate(numpy.ndindex(*w.kernel)):
+        places, pixels = [every, every], [every, every]
+        for i, stride, padding, dilation, n, positions in zip(at, *w[1:], strict=True):
+            shift = i * dilation - padding  # output p meets pixel p stride + shift, which must be in 0 ... n - 1
+            first = max(0, -(shift // stride))
+            last = min(positions - 1, (n - 1 - shift) // stride)
+            if last < first:
+                break
+            places.append(slice(first, last + 1))
+            pixels.append(slice(first * stride + shift, last * stride + shift + 1, stride))
+        else:
+            yield number, tuple(places), tuple(pixels)
+
+
+def output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
+    """Write out an adaptive pooling's output size: a number, or one for each axis; None keeps the image's.
+
+    >>> output_sizes("adaptive_avg_pool2d", (5, 7), (None, 1))
+    (5, 1)
+    """
+    axes = len(image)
+    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+    if len(sizes) == axes:
+        sizes = tuple(n if size is None else size for n, size in zip(image, sizes, strict=True))
+    return each_axis(sizes, axes, "output_size", op, 1)
+
+
+def check_upstream(op: str, dy: Array, shape: Shape, dtype: Any) -> None:
+    """Raise unless dy has the shape of y and the dtype of x."""
+    require_float(dy, "dy", op)
+    if dy.shape != shape:
+        raise ShapeError(f"{op}: dy must have the shape of y, {shape}, got {dy.shape}")
+    if dy.dtype != dtype and dy.dtype.itemsize != dtype.itemsize:  # another byte order is no mixture
+        raise DtypeError(
+            f"{op}: dy must have the dtype of x, {dtype}, got {dy.dtype}; convert it with dy.astype('{dtype}')"
+        )

@@ -1,0 +1,136 @@
+"""Entries for the poolings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy
+
+from minidl.testing import oracles_pool
+from minidl.testing.spec import MARGIN, Arguments, Case, Draw, Generator, OpSpec, Shape, normal
+
+__all__ = ["SPECS"]
+
+SPECS: list[OpSpec] = []
+TILE = 6
+"""Pixels closer than this have values that differ by twice the margin at least."""
+
+
+def _clear(generator: Generator, shape: Shape) -> numpy.ndarray:
+    """Draw images of which no window of up to six pixels a side has two nearly equal pixels.
+
+    The values of a tile of an image are all different, with an order drawn for each image; tiles repeat, a little shaken.
+    """
+    axes = len(shape) - 2
+    levels = TILE**axes
+    order = generator.permuted(numpy.tile(numpy.arange(levels), (math.prod(shape[:2]), 1)), axis=1)
+    tile = order.reshape((*shape[:2], *(TILE,) * axes))
+    image = tile[numpy.ix_(*map(range, shape[:2]), *(numpy.arange(n) % TILE for n in shape[2:]))]
+    return 4 * MARGIN * (image - levels / 2) + generator.uniform(-MARGIN, MARGIN, shape)
+
+
+def _distances(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
+    """Return how far each pixel is from the largest other pixel of one of its windows: there the maximum has a kink."""
+    planes = numpy.moveaxis(x, (0, 1), (-2, -1))  # a pixel of all images at once
+    nearest = numpy.full(planes.shape, numpy.inf)
+    for _, window in oracles_pool.windows(x, *settings, **options):
+        inside = [p for p in window if all(0 <= u < n for u, n in zip(p, x.shape[2:], strict=True))]
+        for pixel in inside if len(inside) > 1 else []:
+            others = numpy.stack([planes[p] for p in inside if p != pixel]).max(axis=0)
+            distance = planes[pixel] - others
+            nearest[pixel] = numpy.where(abs(distance) < abs(nearest[pixel]), distance, nearest[pixel])
+    return numpy.moveaxis(nearest, (-2, -1), (0, 1))
+
+
+def _pooling(kernel: Any, clear: bool) -> Draw:
+    def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+        return (_clear if clear else normal)(generator, shape), kernel
+
+    return draw
+
+
+def _terms(x: numpy.ndarray, size: Any, *rest: Any, **options: Any) -> int:
+    """Return at most how many pixels a window has, or how many windows a pixel."""
+    return math.prod(x.shape[2:]) if x.size else 1
+
+
+def _images(clear: bool) -> tuple[Case, ...]:
+    """Return what maximum and mean have in common."""
+    return (
+        Case("ordinary", (2, 2, 4, 4)),
+        Case("overlapping", (1, 2, 5, 6), {"stride": 1}, draw=_pooling(3, clear)),
+        Case("padding", (1, 2, 5, 4), {"stride": 2, "padding": 1}, draw=_pooling(3, clear)),
+        Case("a kernel, stride and padding for each axis", (1, 2, 7, 6), {"stride": (3, 1), "padding": (0, 1)},
+             draw=_pooling((2, 3), clear)),
+        Case("a stride beyond the kernel", (1, 1, 8, 7), {"stride": 3}),
+        Case("rounded up", (1, 2, 5, 6), {"ceil_mode": True, "stride": 2, "padding": 1}, draw=_pooling((3, 2), clear)),
+        Case("rounded up beyond the image", (1, 1, 2, 7), {"ceil_mode": True, "stride": (2, 3)},
+             draw=_pooling((3, 2), clear)),
+    )  # fmt: skip
+
+
+def _sequences(clear: bool) -> tuple[Case, ...]:
+    return (
+        Case("ordinary", (2, 2, 9), draw=_pooling(3, clear)),
+        Case("stride, padding, rounded up", (2, 2, 8), {"stride": 2, "padding": 1, "ceil_mode": True},
+             draw=_pooling(3, clear)),
+    )  # fmt: skip
+
+
+SIZES = {"empty": (0, 2, 5, 4), "one": (1, 1, 2, 2), "odd": (3, 5, 7, 9), "large": (3, 37, 21, 67)}
+
+
+def _dilated(axes: int) -> Case:
+    options = {"dilation": (2, 3)[:axes], "stride": 1, "padding": 1}
+    return Case("dilation", (1, 2, 7, 8)[: axes + 2], options, draw=_pooling((3, 2)[:axes], True))
+
+
+def _uncounted(axes: int) -> Case:
+    options = {"count_include_pad": False, "stride": 2, "padding": 1, "ceil_mode": True}
+    return Case("padding not counted", (1, 2, 5, 7)[: axes + 2], options, draw=_pooling((3, 2)[:axes], False))
+
+
+for _axes, _cases in ((1, _sequences), (2, _images)):
+    _sizes = {size: shape[: _axes + 2] for size, shape in SIZES.items()}
+    _sizes |= {"large": (3, 37, 1031)} if _axes == 1 else {}
+    _common: dict[str, Any] = {
+        "sizes": _sizes, "rank": (_axes + 2, _axes + 2), "shortest": 2, "terms": _terms
+    }  # fmt: skip
+    SPECS += [
+        OpSpec(
+            f"max_pool{_axes}d",
+            ("x",),
+            _pooling(2, True),
+            (*_cases(True), _dilated(_axes)),
+            oracles_pool.max_pool,
+            kinks=_distances,
+            rounding=1,
+            **_common,
+        ),
+        OpSpec(
+            f"avg_pool{_axes}d",
+            ("x",),
+            _pooling(2, False),
+            (*_cases(False), _uncounted(_axes)),
+            oracles_pool.avg_pool,
+            rounding=4,
+            **_common,
+        ),
+        OpSpec(
+            f"adaptive_avg_pool{_axes}d",
+            ("x",),
+            _pooling(2, False),
+            (
+                Case("ordinary", (2, 2, 6, 4)[: _axes + 2]),
+                Case("overlapping", (1, 2, 7, 5)[: _axes + 2], draw=_pooling((5, 3)[:_axes], False)),
+                Case("one", (2, 3, 3, 4)[: _axes + 2], draw=_pooling(1, False)),
+                Case("enlarged", (1, 2, 3, 2)[: _axes + 2], draw=_pooling((5, 4)[:_axes], False)),
+                Case("kept", (1, 2, 5, 3)[: _axes + 2], draw=_pooling((None, 2)[:_axes], False)),
+            ),
+            oracles_pool.adaptive_avg_pool,
+            rounding=6,
+            **_common,
+        ),
+    ]

@@ -1,0 +1,124 @@
+"""What the poolings should give: windows listed pixel by pixel, one output element after another."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+__all__ = ["adaptive_avg_pool", "avg_pool", "max_pool", "windows"]
+
+Pixels = list[tuple[int, ...]]
+
+
+def _each(value: Any, axes: int) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+
+
+def _along(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> list[list[int]]:
+    """List the positions that each window covers along an axis, those outside the image (negative or from n on) too."""
+    found: list[list[int]] = []
+    for start in itertools.count(-padding, stride):
+        window = [start + i * dilation for i in range(kernel)]
+        inside = window[-1] < n + padding
+        reached = found and found[-1][-1] >= n + padding - 1
+        if not inside and not (ceil_mode and not reached and start < n):
+            return found
+        found.append(window)
+    return found
+
+
+def windows(
+    x: numpy.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    **others: Any,
+) -> Iterator[tuple[tuple[int, ...], Pixels]]:
+    """Yield each output position with the positions that its window covers, those outside the image too.
+
+    >>> list(windows(numpy.zeros((1, 1, 3)), 2, padding=1))
+    [((0,), [(-1,), (0,)]), ((1,), [(1,), (2,)])]
+    """
+    axes = x.ndim - 2
+    settings = (kernel_size, kernel_size if stride is None else stride, padding, dilation)
+    kernels, strides, paddings, dilations = (_each(value, axes) for value in settings)
+    per_axis = [
+        _along(n, k, s, p, d, ceil_mode)
+        for n, k, s, p, d in zip(x.shape[2:], kernels, strides, paddings, dilations, strict=True)
+    ]
+    for at in itertools.product(*(range(len(found)) for found in per_axis)):
+        yield at, list(itertools.product(*(found[i] for found, i in zip(per_axis, at, strict=True))))
+
+
+def _pooled(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: Any) -> numpy.ndarray:
+    """Fill an array with the value of every window of every image."""
+    y = numpy.empty((*x.shape[:2], *(1 + max(at[axis] for at, _ in found) for axis in range(x.ndim - 2))))
+    for n, c in itertools.product(*map(range, x.shape[:2])):
+        for at, window in found:
+            result = n, c, *at
+            y[result] = value(x[n, c], window)
+    return y
+
+
+def _inside(image: numpy.ndarray, window: Pixels) -> list[float]:
+    return [float(image[p]) for p in window if all(0 <= u < n for u, n in zip(p, image.shape, strict=True))]
+
+
+def max_pool(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
+    """Take the largest of the pixels inside.
+
+    >>> max_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, ceil_mode=True)
+    array([[[4., 2.]]])
+    """
+    return _pooled(
+        x, list(windows(x, *settings, **options)), lambda image, w: max(_inside(image, w), default=-math.inf)
+    )
+
+
+def avg_pool(
+    x: numpy.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> numpy.ndarray:
+    """Take the mean over the pixels inside, or over those and the zeros around them.
+
+    >>> avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, padding=1, ceil_mode=True)
+    array([[[0.5, 3. ]]])
+    """
+    around = _each(padding, x.ndim - 2)
+
+    def value(image: numpy.ndarray, window: Pixels) -> float:
+        pixels = _inside(image, window)
+        if not count_include_pad:
+            return math.fsum(pixels) / len(pixels)
+        padded = zip(image.shape, around, strict=True)
+        limits = [n + p for n, p in padded]
+        return math.fsum(pixels) / sum(all(u < n for u, n in zip(p, limits, strict=True)) for p in window)
+
+    return _pooled(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
+
+
+def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
+    """Take the mean over every pixel that a window of n / m pixels touches.
+
+    >>> adaptive_avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2)
+    array([[[2.5, 3. ]]])
+    """
+    sizes = [n if m is None else m for n, m in zip(x.shape[2:], _each(output_size, x.ndim - 2), strict=True)]
+    per_axis = [
+        [[u for u in range(n) if (u + 1) * m > i * n and u * m < (i + 1) * n] for i in range(m)]
+        for n, m in zip(x.shape[2:], sizes, strict=True)
+    ]
+    found = []
+    for at in itertools.product(*map(range, sizes)):
+        found.append((at, list(itertools.product(*(w[i] for w, i in zip(per_axis, at, strict=True))))))
+    return _pooled(x, found, lambda image, w: math.fsum(_inside(image, w)) / len(w))

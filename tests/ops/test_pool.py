@@ -1,0 +1,172 @@
+"""Poolings: windows worked by hand, ties, nan, the edges of images, and what is refused."""
+
+import numpy
+import pytest
+
+from minidl import ops
+from minidl.errors import DtypeError, ParameterError, ShapeError
+
+X = numpy.arange(25.0).reshape(1, 1, 5, 5)
+
+
+def pooled(op, x, *args, **kwargs):
+    """Return y and, for an upstream gradient of ones, dx."""
+    y, cache = getattr(ops, op)(x, *args, **kwargs)
+    return y, getattr(ops, f"{op}_backward")(numpy.ones_like(y), cache)
+
+
+def line(*values):
+    return numpy.array(values, dtype=float).reshape(1, 1, -1)
+
+
+def test_the_stride_is_the_kernels_size_unless_given():
+    numpy.testing.assert_array_equal(ops.max_pool2d(X, 2)[0][0, 0], [[6, 8], [16, 18]])
+    numpy.testing.assert_array_equal(ops.max_pool2d(X, 2, (3, 1))[0][0, 0], [[6, 7, 8, 9], [21, 22, 23, 24]])
+    numpy.testing.assert_array_equal(ops.avg_pool2d(X, (1, 5))[0][0, 0, :, 0], [2, 7, 12, 17, 22])
+
+
+def test_of_equals_the_first_wins():
+    y, dx = pooled("max_pool2d", numpy.zeros((1, 1, 4, 4)), 2)
+    numpy.testing.assert_array_equal(dx[0, 0], [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
+    assert not y.any()
+
+
+def test_a_pixel_that_wins_several_windows_gets_the_sum():
+    _, dx = pooled("max_pool2d", -abs(X - 12), 3, 1)
+    assert dx[0, 0, 2, 2] == 9
+    assert dx.sum() == 9
+
+
+def test_nan_wins_and_takes_the_gradient():
+    y, dx = pooled("max_pool1d", line(1, numpy.nan, 3, 4, 5, 6), 2)
+    numpy.testing.assert_array_equal(y, line(numpy.nan, 4, 6))
+    numpy.testing.assert_array_equal(dx, line(0, 1, 0, 1, 0, 1))
+
+
+def test_infinities_do_not_reach_other_windows():
+    x = line(numpy.inf, 1, 2, 3, -numpy.inf, -numpy.inf)
+    numpy.testing.assert_array_equal(ops.max_pool1d(x, 2)[0], line(numpy.inf, 3, -numpy.inf))
+    numpy.testing.assert_array_equal(ops.avg_pool1d(x, 2)[0], line(numpy.inf, 2.5, -numpy.inf))
+    numpy.testing.assert_array_equal(ops.adaptive_avg_pool1d(x, 4)[0], line(numpy.inf, 1.5, -numpy.inf, -numpy.inf))
+
+
+def test_minus_infinity_can_win():
+    _, dx = pooled("max_pool1d", numpy.full((1, 1, 3), -numpy.inf), 3, 1, 1)
+    numpy.testing.assert_array_equal(dx, line(2, 1, 0))  # the padding before never wins
+
+
+def test_a_window_that_meets_nothing():
+    x = numpy.ones((1, 1, 5, 2))
+    y, cache = ops.max_pool2d(x, 2, padding=(0, 1), dilation=(1, 3))
+    numpy.testing.assert_array_equal(y, numpy.full((1, 1, 2, 1), -numpy.inf))
+    assert (cache[0] == 4).all()
+    assert not ops.max_pool2d_backward(numpy.ones_like(y), cache).any()
+
+
+@pytest.mark.parametrize(
+    ("n", "kernel", "stride", "padding", "expected"),
+    [
+        (5, 2, 2, 0, [1, 3, 4]),
+        (5, 3, 3, 1, [1, 4]),
+        (6, 3, 2, 1, [1, 3, 5, 5]),
+        (4, 2, 3, 1, [0, 3]),
+        (2, 3, 2, 0, [1]),
+    ],
+)
+def test_rounded_up_a_window_may_end_beyond_the_image_but_not_begin_there(n, kernel, stride, padding, expected):
+    y, _ = ops.max_pool1d(line(*range(n)), kernel, stride, padding, ceil_mode=True)
+    numpy.testing.assert_array_equal(y, line(*expected))
+
+
+def test_what_counts_in_a_mean():
+    ones = numpy.ones((1, 1, 4))
+    options = {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}
+    numpy.testing.assert_array_equal(ops.avg_pool1d(ones, **options)[0], line(2 / 3, 1, 0.5))
+    numpy.testing.assert_array_equal(ops.avg_pool1d(ones, **options, count_include_pad=False)[0], line(1, 1, 1))
+
+
+def test_adaptive_windows_share_what_they_cut_through():
+    y, dx = pooled("adaptive_avg_pool1d", line(0, 3, 6, 9, 12), 3)
+    numpy.testing.assert_array_equal(y, line(1.5, 6, 10.5))
+    numpy.testing.assert_allclose(dx, line(1 / 2, 1 / 2 + 1 / 3, 1 / 3, 1 / 3 + 1 / 2, 1 / 2))
+
+
+def test_the_mean_of_the_whole_image():
+    y, dx = pooled("adaptive_avg_pool2d", X, 1)
+    assert y.item() == 12
+    numpy.testing.assert_allclose(dx, numpy.full_like(X, 1 / 25))
+    numpy.testing.assert_array_equal(ops.adaptive_avg_pool2d(X, (None, None))[0], X)
+
+
+def test_half_precision_is_summed_in_single():
+    x = numpy.full((1, 1, 64, 64), 100.0, dtype="float16")  # the sum is 409600
+    for y, _ in (ops.avg_pool2d(x, 64), ops.adaptive_avg_pool2d(x, 1), ops.max_pool2d(x, 64)):
+        assert y.dtype == "float16"
+        assert y.item() == 100
+
+
+@pytest.mark.parametrize(("kernel", "dtype"), [((15, 17), "uint8"), ((16, 16), "int32")])
+def test_large_kernels_count_in_larger_integers(kernel, dtype):
+    x = numpy.zeros((1, 2, *kernel))
+    x[0, 0, -1, -1] = 1
+    _, cache = ops.max_pool2d(x, kernel)
+    assert cache[0].dtype == dtype
+    dx = ops.max_pool2d_backward(numpy.ones((1, 2, 1, 1)), cache)
+    assert dx[0, 0, -1, -1] == dx[0, 1, 0, 0] == 1
+    assert dx.sum() == 2
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_one_axis_is_two_with_one_row(axes):
+    x = numpy.random.default_rng(0).normal(size=(2, 3, 9))
+    for name in ("max_pool", "avg_pool"):
+        one = pooled(f"{name}1d", x, 3, 2, 1)
+        two = pooled(f"{name}2d", x[:, :, None], (1, 3), (1, 2), (0, 1))
+        for first, second in zip(one, two, strict=True):
+            numpy.testing.assert_array_equal(first, second[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("op", "arguments", "error", "words"),
+    [
+        (
+            "max_pool2d",
+            {"x": (3, 8, 8)},
+            ShapeError,
+            r"must have shape \(N, C, H, W\), got .*add a batch axis: x\[None\]",
+        ),
+        ("avg_pool1d", {"x": (8,)}, ShapeError, r"must have shape \(N, C, L\), got \(8,\)$"),
+        ("max_pool2d", {"x": (1, 3, 0, 8)}, ShapeError, "nothing in the images"),
+        ("adaptive_avg_pool2d", {"x": (1, 3, 8, 0), "output_size": 1}, ShapeError, "nothing in the images"),
+        ("avg_pool2d", {"x": (1, 28, 28, 1)}, ShapeError, r"only \(28, 1\); .*channels of x come last.*\(0, 3, 1, 2\)"),
+        ("max_pool2d", {"dilation": 8}, ShapeError, r"the kernel spans \(9, 9\) but the padded image is only \(8, 8\)"),
+        ("max_pool1d", {"x": (1, 8, 1)}, ShapeError, r"x.transpose\(0, 2, 1\)"),
+        ("avg_pool2d", {"padding": 2}, ParameterError, r"at most half of the kernel, got padding \(2, 2\)"),
+        ("max_pool2d", {"kernel_size": 0}, ParameterError, "kernel_size must be a whole number of at least 1"),
+        ("max_pool2d", {"kernel_size": (2, 2, 2)}, ParameterError, "kernel_size must be"),
+        ("avg_pool2d", {"stride": 0}, ParameterError, "stride must be"),
+        ("max_pool2d", {"dilation": 0}, ParameterError, "dilation must be"),
+        ("max_pool2d", {"padding": -1}, ParameterError, "padding must be"),
+        ("adaptive_avg_pool2d", {"output_size": 0}, ParameterError, "output_size must be"),
+        ("adaptive_avg_pool2d", {"output_size": (1, 1, None)}, ParameterError, "output_size must be"),
+    ],
+)
+def test_bad_arguments_are_named(op, arguments, error, words):
+    arguments = {"x": (1, 3, 8, 8), **({} if "adaptive" in op else {"kernel_size": 2}), **arguments}
+    arguments["x"] = numpy.zeros(arguments["x"])
+    with pytest.raises(error, match=f"{op}: .*{words}"):
+        getattr(ops, op)(**arguments)
+
+
+@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"])
+def test_dtypes_and_upstream_gradients_are_checked(op):
+    with pytest.raises(DtypeError, match=r'uint8\), as images are stored; give x.astype\("float32"\) / 255'):
+        getattr(ops, op)(X.astype("uint8"), 2)
+    with pytest.raises(DtypeError, match="must be a floating-point array"):
+        getattr(ops, op)(X.astype("int64"), 2)
+    y, cache = getattr(ops, op)(X, 2)
+    backward = getattr(ops, f"{op}_backward")
+    with pytest.raises(ShapeError, match=r"dy must have the shape of y, \(1, 1, 2, 2\), got \(1, 1, 2\)"):
+        backward(y[..., 0], cache)
+    with pytest.raises(DtypeError, match="dy must have the dtype of x, float64, got float32"):
+        backward(y.astype("float32"), cache)
