@@ -21,12 +21,25 @@ from minidl.layers.dropout import Dropout
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
+from minidl.layers.pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
 from minidl.layers.shape import Flatten, Identity
 
 __all__ = [
     "ELU",
     "GELU",
     "Activation",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
     "BCEWithLogitsLoss",
     "Chain",
     "Conv1d",
@@ -39,6 +52,7 @@ __all__ = [
     "Flatten",
     "FusedConv",
     "FusedLinear",
+    "GlobalAvgPool2d",
     "HuberLoss",
     "Identity",
     "L1Loss",
@@ -48,6 +62,8 @@ __all__ = [
     "LogSoftmax",
     "Loss",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
     "Parameter",
     "ParameterBuffer",
     "ReLU",

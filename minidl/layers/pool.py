@@ -1,0 +1,321 @@
+"""Poolings as layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl import engines
+from minidl.errors import ParameterError, ShapeError
+from minidl.layers.base import Layer, Shape
+from minidl.ops import Array
+from minidl.ops._pooling import Pooling, output_sizes, pooling
+from minidl.ops._windows import each_axis
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "GlobalAvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
+
+
+class _Pool(Layer):
+    """What all of them share: an op with settings, and no parameters."""
+
+    op: str
+    axes: int
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the op's arguments after x, in its order."""
+        raise NotImplementedError
+
+    def forward(self, x: Array) -> Array:
+        """Return the op's y."""
+        y, self._cache = getattr(engines.current(), self.op)(x, *self.settings())
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
+
+    def image(self, input_shape: Shape) -> Shape:
+        """Return the spatial part of one example's shape."""
+        if len(input_shape) != self.axes + 1:
+            names = "(C, H, W)" if self.axes == 2 else "(C, L)"
+            raise ShapeError(f"{self!r}: expected examples of shape {names}, got {tuple(input_shape)}")
+        return tuple(input_shape[1:])
+
+
+class _Sliding(_Pool):
+    """A window of fixed size."""
+
+    def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        name, axes = type(self).__name__, self.axes
+        self.kernel_size = each_axis(kernel_size, axes, "kernel_size", name, 1)
+        self.stride = self.kernel_size if stride is None else each_axis(stride, axes, "stride", name, 1)
+        self.padding = each_axis(padding, axes, "padding", name, 0)
+        self.dilation = each_axis(dilation, axes, "dilation", name, 1)
+        self.ceil_mode = ceil_mode
+        if any(p > k // 2 for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ParameterError(
+                f"{name}: padding must be at most half of the kernel, got padding {self.padding} with kernel_size "
+                f"{self.kernel_size}"
+            )
+
+    def windows(self, image: Shape) -> Pooling:
+        """Return where the windows lie in images of this size."""
+        name = type(self).__name__
+        return pooling(name, image, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, *positions)."""
+        return (input_shape[0], *self.windows(self.image(input_shape)).output)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation for every pixel of every window."""
+        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults, as they would be written."""
+        shown = [f"kernel_size={_short(self.kernel_size)}"]
+        defaults = {"stride": self.kernel_size, "padding": (0,) * self.axes, "dilation": (1,) * self.axes}
+        plain = {"ceil_mode": False, "count_include_pad": True}
+        for name, default in (defaults | plain).items():
+            value = getattr(self, name, default)
+            if value != default:
+                shown.append(f"{name}={_short(value)}")
+        return ", ".join(shown)
+
+
+def _short(value: Any) -> Any:
+    """Write (3, 3) as 3."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+class _Max(_Sliding):
+    """The largest of each window."""
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *, ceil_mode: bool = False
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the arguments of max_pool."""
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+
+
+class _Avg(_Sliding):
+    """The mean of each window."""
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__(kernel_size, stride, padding, 1, ceil_mode)
+        self.count_include_pad = count_include_pad
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the arguments of avg_pool."""
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+
+
+class MaxPool2d(_Max):
+    """Keep the largest pixel of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.max_pool2d``.
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        The kernel's size unless given.
+    padding : int or (int, int)
+        How far windows may begin outside the image; at most half of the kernel.
+    dilation : int or (int, int)
+    ceil_mode : bool
+        Whether windows may also end outside the image. By keyword only, because PyTorch has ``return_indices`` before it.
+
+    Raises
+    ------
+    ParameterError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> layer = MaxPool2d(2)
+    >>> layer.forward(numpy.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    >>> layer.output_shape((8, 28, 28))
+    (8, 14, 14)
+    """
+
+    op = "max_pool2d"
+    axes = 2
+
+
+class MaxPool1d(_Max):
+    """Keep the largest of each window of sequences: (N, C, L) to (N, C, L'); arguments as for :class:`MaxPool2d`.
+
+    >>> import numpy
+    >>> MaxPool1d(3, stride=1).forward(numpy.array([[[1.0, 4.0, 2.0, 3.0]]]))
+    array([[[4., 4.]]])
+    """
+
+    op = "max_pool1d"
+    axes = 1
+
+
+class AvgPool2d(_Avg):
+    """Take the mean of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.avg_pool2d``.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, ceil_mode
+        As for :class:`MaxPool2d`.
+    count_include_pad : bool
+        Whether the zeros of the padding count in the mean.
+
+    Raises
+    ------
+    ParameterError
+        If an argument makes no sense.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> AvgPool2d(2).forward(numpy.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
+    >>> AvgPool2d((3, 1), stride=2, padding=(1, 0))
+    AvgPool2d(kernel_size=(3, 1), stride=2, padding=(1, 0))
+    """
+
+    op = "avg_pool2d"
+    axes = 2
+
+
+class AvgPool1d(_Avg):
+    """Take the mean of each window of sequences: (N, C, L) to (N, C, L'); arguments as for :class:`AvgPool2d`.
+
+    >>> import numpy
+    >>> AvgPool1d(2).forward(numpy.array([[[1.0, 3.0, 5.0, 7.0]]]))
+    array([[[2., 6.]]])
+    """
+
+    op = "avg_pool1d"
+    axes = 1
+
+
+class _Adaptive(_Pool):
+    """Means over a given number of windows."""
+
+    def __init__(self, output_size: Any) -> None:
+        super().__init__()
+        output_sizes(type(self).__name__, (1,) * self.axes, output_size)  # raises if it makes no sense
+        self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the output size."""
+        return (self.output_size,)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, *output size)."""
+        return (input_shape[0], *output_sizes(type(self).__name__, self.image(input_shape), self.output_size))
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation for every pixel of every window."""
+        image = self.image(input_shape)
+        sizes = output_sizes(type(self).__name__, image, self.output_size)
+        seen = (sum(-(-(i + 1) * n // m) - i * n // m for i in range(m)) for n, m in zip(image, sizes, strict=True))
+        return input_shape[0] * math.prod(seen)
+
+    def extra_repr(self) -> str:
+        """Show the output size."""
+        return f"output_size={self.output_size}"
+
+
+class AdaptiveAvgPool2d(_Adaptive):
+    """Take means over as many windows as are asked for; see ``minidl.ops.adaptive_avg_pool2d``.
+
+    Parameters
+    ----------
+    output_size : int, None or a pair of them
+        (N, C, H, W) becomes (N, C, *output_size); None keeps the image's.
+
+    Raises
+    ------
+    ParameterError
+        If the output size makes no sense.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> AdaptiveAvgPool2d((1, None)).forward(numpy.ones((5, 8, 7, 7))).shape
+    (5, 8, 1, 7)
+    """
+
+    op = "adaptive_avg_pool2d"
+    axes = 2
+
+
+class AdaptiveAvgPool1d(_Adaptive):
+    """Take means over as many windows of sequences as are asked for: (N, C, L) to (N, C, output_size).
+
+    >>> import numpy
+    >>> AdaptiveAvgPool1d(2).forward(numpy.array([[[1.0, 3.0, 5.0]]]))
+    array([[[2., 4.]]])
+    """
+
+    op = "adaptive_avg_pool1d"
+    axes = 1
+
+
+class GlobalAvgPool2d(_Pool):
+    """Take the mean of each image: (N, C, H, W) to (N, C).
+
+    What ``AdaptiveAvgPool2d(1)`` followed by ``Flatten()`` gives: one number a channel, ready for a ``Linear``.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> GlobalAvgPool2d().forward(numpy.arange(8.0).reshape(1, 2, 2, 2))
+    array([[1.5, 5.5]])
+    """
+
+    op = "adaptive_avg_pool2d"
+    axes = 2
+
+    def settings(self) -> tuple[Any, ...]:
+        """Return the output size, one pixel."""
+        return (1,)
+
+    def forward(self, x: Array) -> Array:
+        """Return the means."""
+        y = super().forward(x)  # (N, C, 1, 1)
+        return y.reshape(y.shape[:2])  # (N, C)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        shape = self._remembered()[0]
+        if dy.shape != shape[:2]:
+            raise ShapeError(f"{self!r}: dy must have the shape of y, {shape[:2]}, got {dy.shape}")
+        return super().backward(dy.reshape((*dy.shape, 1, 1)))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C,)."""
+        self.image(input_shape)
+        return (input_shape[0],)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation for every pixel."""
+        return math.prod(input_shape)
