@@ -190,7 +190,7 @@ def test_a_model_trains_on_it():
             values.append(float(loss.forward(model.forward(x), target)))
             model.zero_grad()
             model.backward(loss.backward())
-            [buffer] = model.buffers()
+            [buffer] = model.flat_buffers()
             assert isinstance(buffer.values, ndarray)
             ENGINE.sgd_update(buffer.values, buffer.gradients(), None, lr=0.1)
     assert values[-1] < values[0] / 2

@@ -20,6 +20,7 @@ from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d,
 from minidl.layers.dropout import Dropout
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from minidl.layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
 from minidl.layers.pool import (
     AdaptiveAvgPool1d,
@@ -41,6 +42,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Chain",
     "Conv1d",
     "Conv2d",
@@ -53,10 +56,12 @@ __all__ = [
     "FusedConv",
     "FusedLinear",
     "GlobalAvgPool2d",
+    "GroupNorm",
     "HuberLoss",
     "Identity",
     "L1Loss",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -66,6 +71,7 @@ __all__ = [
     "MaxPool2d",
     "Parameter",
     "ParameterBuffer",
+    "RMSNorm",
     "ReLU",
     "SiLU",
     "Sigmoid",

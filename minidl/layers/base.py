@@ -10,7 +10,7 @@ import numpy
 
 from minidl import engines, weights
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
+from minidl.layers.parameter import Parameter, ParameterBuffer, brought, flatten
 from minidl.ops import Array
 
 __all__ = ["Layer", "Shape"]
@@ -51,6 +51,7 @@ class Layer:
     input_gradient_optional: bool = False
     """Whether ``backward`` takes ``input_gradient=False`` and then saves the work of computing dx."""
     _cache: Any = None
+    _buffer_names: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.training = True
@@ -126,9 +127,25 @@ class Layer:
         """Return the parameters, each once."""
         return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))
 
-    def buffers(self) -> list[ParameterBuffer]:
+    def flat_buffers(self) -> list[ParameterBuffer]:
         """Return the flat buffers that hold the parameters (one, unless dtypes are mixed), making them if need be."""
         return flatten(self.parameters())
+
+    def register_buffer(self, name: str, array: Array) -> None:
+        """Keep an array that is no parameter with the weights: it is saved, loaded and moved with them.
+
+        It becomes the attribute of that name.
+        """
+        self._buffer_names = (*self._buffer_names, name)
+        setattr(self, name, array)
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
+        """Yield each array that is kept with the weights but is not trained, with its path: ``1.running_mean``."""
+        for name in self._buffer_names:
+            yield prefix + name, getattr(self, name)
+        for name, child in self.children().items():
+            if isinstance(child, Layer):
+                yield from child.named_buffers(f"{prefix}{name}.")
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
@@ -148,7 +165,9 @@ class Layer:
         return self.train(False)
 
     def to(self, engine: Any = None, dtype: Any = None) -> Layer:
-        """Move the parameters to another engine's arrays, or to another precision, in place.
+        """Move parameters and buffers to another engine's arrays, or to another precision, in place.
+
+        Integers keep their dtype, and single ones stay on the host, where they are looked at.
 
         Parameters
         ----------
@@ -168,28 +187,45 @@ class Layer:
             groups.setdefault(None if dtype is not None else parameter.dtype, []).append(parameter)
         for group in groups.values():
             ParameterBuffer(group, xp=xp, dtype=dtype)
+        self._move_buffers(xp, dtype)
         self._cache = None
         return self
+
+    def _move_buffers(self, xp: Any, dtype: Any) -> None:
+        for name in self._buffer_names:
+            array = getattr(self, name)
+            if xp is not None and (array.dtype.kind == "f" or array.ndim):
+                array = brought(array, xp)
+            setattr(self, name, array.astype(dtype) if dtype is not None and array.dtype.kind == "f" else array)
+        for child in self.children().values():
+            if isinstance(child, Layer):
+                child._move_buffers(xp, dtype)
 
     # weights ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, numpy.ndarray]:
-        """Return copies of all parameters by path, with PyTorch's names and shapes."""
-        return {name: weights.to_host(parameter.value).copy() for name, parameter in self.named_parameters()}
+        """Return copies of all parameters and buffers by path, with PyTorch's names and shapes."""
+        return {name: weights.to_host(array).copy() for name, array in self._named_state().items()}
+
+    def _named_state(self) -> dict[str, Array]:
+        """Return what is saved: values of parameters, and buffers."""
+        return {name: parameter.value for name, parameter in self.named_parameters()} | dict(self.named_buffers())
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Copy values into the parameters.
+        """Copy values into the parameters and buffers.
 
         Nothing is changed unless every name and shape fits.
 
         Raises
         ------
         ParameterError
-            If a parameter is missing, or a name is not one of this model's.
+            If something is missing, or a name is not one of this model's.
         ShapeError
             If a shape differs.
+        DtypeError
+            If there are no floating-point numbers where such are kept, or no integers where those are.
         """
-        own = dict(self.named_parameters())
+        own = self._named_state()
         missing, unexpected = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
         if missing or unexpected:
             raise ParameterError(
@@ -197,14 +233,14 @@ class Layer:
                 f"unexpected: {', '.join(unexpected) or 'none'}"
             )
         new = {name: weights.to_host(value) for name, value in state_dict.items()}
-        for name, parameter in own.items():
-            if new[name].shape != parameter.shape:
-                raise ShapeError(f"load_state_dict: {name} has shape {parameter.shape}, got {new[name].shape}")
-            if new[name].dtype.kind != "f":
-                raise DtypeError(f"load_state_dict: {name} must be floating-point, got dtype {new[name].dtype}")
-        for name, parameter in own.items():
-            xp = engines.namespace(parameter.value)
-            parameter.value = xp.asarray(new[name], dtype=parameter.dtype)
+        for name, array in own.items():
+            if new[name].shape != array.shape:
+                raise ShapeError(f"load_state_dict: {name} has shape {array.shape}, got {new[name].shape}")
+            if (new[name].dtype.kind == "f") != (array.dtype.kind == "f") or new[name].dtype.kind not in "fiu":
+                wanted = "floating-point" if array.dtype.kind == "f" else "integer"
+                raise DtypeError(f"load_state_dict: {name} must be {wanted}, got dtype {new[name].dtype}")
+        for name, array in own.items():
+            array[...] = engines.namespace(array).asarray(new[name], dtype=array.dtype)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights to a safetensors file, through a temporary name so that no half-written file is left."""

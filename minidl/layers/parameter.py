@@ -156,9 +156,9 @@ class ParameterBuffer:
         stop = start + parameter.size
         parameter._value = self.values[start:stop].reshape(parameter.shape)
         parameter._grad = self._gradients[start:stop].reshape(parameter.shape)
-        parameter._value[...] = _brought(old_value, xp)
+        parameter._value[...] = brought(old_value, xp)
         if has_grad:
-            parameter._grad[...] = _brought(old_grad, xp)
+            parameter._grad[...] = brought(old_grad, xp)
         parameter._written_at = self.zeroed if has_grad else -1
         parameter.buffer, parameter.start = self, start
         return stop
@@ -196,7 +196,7 @@ class ParameterBuffer:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"
 
 
-def _brought(array: Array, xp: Any) -> Array:
+def brought(array: Array, xp: Any) -> Array:
     """Return the array in namespace ``xp``, copied across the bus only if it has to be."""
     if namespace(array) is xp:
         return array

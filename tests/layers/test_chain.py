@@ -38,7 +38,7 @@ def test_takes_a_list_or_layers():
 
 def test_parameters_are_views_of_one_buffer():
     model = dl.Sequential(dl.Linear(2, 3), dl.ReLU(), dl.Linear(3, 1))
-    [buffer] = model.buffers()
+    [buffer] = model.flat_buffers()
     assert buffer.values.size == 2 * 3 + 3 + 3 + 1
     assert all(numpy.shares_memory(p.value, buffer.values) for p in model.parameters())
     assert all(numpy.shares_memory(p.grad, buffer.gradients()) for p in model.parameters())
@@ -49,7 +49,7 @@ def test_a_lazy_model_is_built_by_its_first_input(random):
     with pytest.raises(NotBuiltError, match="Sequential"):
         model.parameters()
     model.forward(random.normal(size=(5, 4)).astype("float32"))
-    [buffer] = model.buffers()
+    [buffer] = model.flat_buffers()
     assert numpy.shares_memory(model[1].weight.value, buffer.values)
     assert buffer.values.size == 4 * 3 + 3 + 3 + 1
 
@@ -62,7 +62,7 @@ def test_input_shape_builds_all_lazy_layers():
 def test_own_layers_work_and_are_adopted(random):
     own = Scale()
     model = dl.Sequential(dl.Linear(4, 3), own, dl.Tanh())
-    assert numpy.shares_memory(own.gain.value, model.buffers()[0].values)
+    assert numpy.shares_memory(own.gain.value, model.flat_buffers()[0].values)
     assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "1.gain"]
     dl.gradcheck(model, random.normal(size=(5, 4)))
 
@@ -70,7 +70,7 @@ def test_own_layers_work_and_are_adopted(random):
 def test_nested_models_share_the_outer_buffer(random):
     inner = dl.Sequential(dl.Linear(4, 3), dl.Tanh())
     model = dl.Sequential(inner, dl.Linear(3, 2))
-    assert numpy.shares_memory(inner[0].weight.value, model.buffers()[0].values)
+    assert numpy.shares_memory(inner[0].weight.value, model.flat_buffers()[0].values)
     assert list(model.state_dict()) == ["0.0.weight", "0.0.bias", "1.weight", "1.bias"]
     dl.gradcheck(model, random.normal(size=(5, 4)))
 
@@ -80,10 +80,10 @@ def test_skipping_the_input_gradient_leaves_parameters_gradients_alone(random):
     x, dy = random.normal(size=(5, 2, 3)).astype("float32"), random.normal(size=(5, 1)).astype("float32")
     model.forward(x)
     assert model.backward(dy).shape == x.shape
-    expected = model.buffers()[0].gradients().copy()
+    expected = model.flat_buffers()[0].gradients().copy()
     model.zero_grad()
     assert model.backward(dy, input_gradient=False) is None
-    numpy.testing.assert_array_equal(model.buffers()[0].gradients(), expected)
+    numpy.testing.assert_array_equal(model.flat_buffers()[0].gradients(), expected)
 
 
 def test_state_dict_round_trip_with_pytorchs_names():
@@ -95,7 +95,7 @@ def test_state_dict_round_trip_with_pytorchs_names():
         "2.bias": (2,),
     }
     other.load_state_dict(model.state_dict())
-    numpy.testing.assert_array_equal(other.buffers()[0].values, model.buffers()[0].values)
+    numpy.testing.assert_array_equal(other.flat_buffers()[0].values, model.flat_buffers()[0].values)
 
 
 def test_state_dict_is_a_copy():
@@ -107,14 +107,14 @@ def test_state_dict_is_a_copy():
 
 def test_weights_of_another_model_change_nothing():
     model = dl.Sequential(dl.Linear(4, 3))
-    before = model.buffers()[0].values.copy()
+    before = model.flat_buffers()[0].values.copy()
     with pytest.raises(ParameterError, match=r"missing: 0.bias; unexpected: 1.bias"):
         model.load_state_dict({"0.weight": numpy.zeros((3, 4)), "1.bias": numpy.zeros(3)})
     with pytest.raises(ShapeError, match=r"0.bias has shape \(3,\), got \(4,\)"):
         model.load_state_dict({"0.weight": numpy.zeros((3, 4)), "0.bias": numpy.zeros(4)})
     with pytest.raises(DtypeError, match="0.bias"):
         model.load_state_dict({"0.weight": numpy.zeros((3, 4)), "0.bias": numpy.zeros(3, dtype=complex)})
-    numpy.testing.assert_array_equal(model.buffers()[0].values, before)
+    numpy.testing.assert_array_equal(model.flat_buffers()[0].values, before)
 
 
 def test_errors_name_the_layer():
@@ -159,10 +159,10 @@ def test_train_and_eval_reach_every_layer():
 
 def test_to_changes_precision_in_place():
     model = dl.Sequential(dl.Linear(4, 3))
-    before = model.buffers()[0].values.copy()
+    before = model.flat_buffers()[0].values.copy()
     model.to(dtype="float64")
-    assert model.buffers()[0].values.dtype == numpy.float64
-    numpy.testing.assert_array_equal(model.buffers()[0].values, before)
+    assert model.flat_buffers()[0].values.dtype == numpy.float64
+    numpy.testing.assert_array_equal(model.flat_buffers()[0].values, before)
     with pytest.raises(DtypeError, match="floating"):
         model.to(dtype="int32")
 
@@ -178,7 +178,7 @@ def test_fused_and_unfused_agree(random, op):
         model.fuse = fuse
         model.zero_grad()
         y = model.forward(x)
-        results.append((y, model.backward(dy), model.buffers()[0].gradients().copy()))
+        results.append((y, model.backward(dy), model.flat_buffers()[0].gradients().copy()))
     for fused, plain in zip(*results, strict=True):
         numpy.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5)
 
@@ -225,7 +225,7 @@ def test_a_model_that_is_not_built_can_be_cut_before_its_last_activation(random,
     numpy.testing.assert_allclose(model.forward(x), 1 / (1 + numpy.exp(-logits)), rtol=1e-5)
     assert trunk.parameters() == model.parameters()
     assert list(trunk.state_dict()) == list(model.state_dict())
-    assert len(model.buffers()) == 1
+    assert len(model.flat_buffers()) == 1
 
 
 def test_a_model_cut_before_its_last_activation_learns_its_shape_and_its_gradients(random):

@@ -1,11 +1,15 @@
-"""Normalisation against PyTorch's, forward and every gradient, in float64."""
+"""Normalisation against PyTorch's, forward and every gradient, in float64; layers with all that they keep."""
 
 import numpy
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
 
+import safetensors  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+
+import minidl as dl  # noqa: E402
 
 pytestmark = pytest.mark.peers
 
@@ -106,3 +110,66 @@ def test_rms_norm(host_engine, rng, shape, last, weighted, eps):
         *(x, weight, None, last),
         eps=eps,
     )
+
+
+# layers -------------------------------------------------------------------------------------------------------------
+
+LAYERS = [
+    (lambda: dl.BatchNorm1d(5, dtype="float64"), lambda: torch.nn.BatchNorm1d(5), (8, 5)),
+    (
+        lambda: dl.BatchNorm1d(5, eps=0.1, momentum=None, dtype="float64"),
+        lambda: torch.nn.BatchNorm1d(5, eps=0.1, momentum=None),
+        (4, 5, 7),
+    ),
+    (
+        lambda: dl.BatchNorm2d(4, momentum=0.3, dtype="float64"),
+        lambda: torch.nn.BatchNorm2d(4, momentum=0.3),
+        (4, 4, 5, 6),
+    ),
+    (
+        lambda: dl.BatchNorm2d(4, affine=False, dtype="float64"),
+        lambda: torch.nn.BatchNorm2d(4, affine=False),
+        (4, 4, 5, 6),
+    ),
+    (
+        lambda: dl.BatchNorm2d(4, track_running_stats=False, dtype="float64"),
+        lambda: torch.nn.BatchNorm2d(4, track_running_stats=False),
+        (4, 4, 5, 6),
+    ),
+    (lambda: dl.LayerNorm((3, 4), dtype="float64"), lambda: torch.nn.LayerNorm((3, 4)), (5, 3, 4)),
+    (lambda: dl.LayerNorm(4, bias=False, dtype="float64"), lambda: torch.nn.LayerNorm(4, bias=False), (5, 3, 4)),
+    (lambda: dl.GroupNorm(2, 6, dtype="float64"), lambda: torch.nn.GroupNorm(2, 6), (3, 6, 4)),
+    (lambda: dl.RMSNorm(4, dtype="float64"), lambda: torch.nn.RMSNorm(4), (5, 4)),
+]
+
+
+@pytest.mark.parametrize(("make", "make_peer", "shape"), LAYERS)
+def test_layer_and_its_state_over_three_batches(host_engine, rng, tmp_path, make, make_peer, shape):
+    """Start from PyTorch's state, train on three batches, evaluate on a fourth, and hand the state back."""
+    peer = make_peer().double()
+    with torch.no_grad():
+        for parameter in peer.parameters():
+            parameter.copy_(torch.tensor(rng.uniform(0.5, 2, parameter.shape)))
+    with dl.use(host_engine):
+        layer = make()
+        safetensors.torch.save_file(peer.state_dict(), tmp_path / "theirs.safetensors")
+        layer.load(tmp_path / "theirs.safetensors")
+        for step in range(4):
+            if step == 3:
+                layer.eval(), peer.eval()
+            x, dy = 1 + 2 * rng.standard_normal((2, *shape))
+            given = torch.tensor(x, requires_grad=True)
+            expected = peer(given)
+            numpy.testing.assert_allclose(layer.forward(x), expected.detach().numpy(), rtol=1e-10, atol=1e-11)
+            expected.backward(torch.tensor(dy))
+            numpy.testing.assert_allclose(layer.backward(dy), given.grad.numpy(), rtol=1e-9, atol=1e-10)
+        for name, parameter in peer.named_parameters():
+            numpy.testing.assert_allclose(getattr(layer, name).grad, parameter.grad.numpy(), rtol=1e-9, atol=1e-10)
+        layer.save(tmp_path / "ours.safetensors")
+    theirs = peer.state_dict()
+    ours = safetensors.torch.load_file(tmp_path / "ours.safetensors")
+    assert list(theirs) == list(layer.state_dict())
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype
+        torch.testing.assert_close(ours[name], value, rtol=1e-11, atol=1e-12)
+    make_peer().double().load_state_dict(ours)

@@ -44,11 +44,11 @@ def classifier():
 @pytest.mark.parametrize("call", ["fit", "evaluate"])
 def test_data_that_cannot_be_used(call, x, y, error, message, neuron):
     model = neuron()
-    before = model.buffers()[0].values.copy()
+    before = model.flat_buffers()[0].values.copy()
     with pytest.raises(error, match=message) as caught:
         getattr(model, call)(x, y)
     assert isinstance(caught.value, MinidlError)
-    numpy.testing.assert_array_equal(model.buffers()[0].values, before)
+    numpy.testing.assert_array_equal(model.flat_buffers()[0].values, before)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ class TestTargets:
         assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
     def test_classes_out_of_range_are_named_before_the_first_step(self, classifier):
-        before = classifier.buffers()[0].values.copy()
+        before = classifier.flat_buffers()[0].values.copy()
         x = numpy.ones((3, 1))
         with pytest.raises(TargetError, match=r"y\[2\] = 3 is no class.*3 outputs.*0 to 2"):
             classifier.fit(x, numpy.array([0, 2, 3]))
@@ -129,7 +129,7 @@ class TestTargets:
             classifier.fit(x, numpy.array([[0, 1.5, 0]] * 3))
         with pytest.raises(ShapeError, match=r"class indices of shape \(N,\)"):
             classifier.fit(x, numpy.ones((3, 2)))
-        numpy.testing.assert_array_equal(classifier.buffers()[0].values, before)
+        numpy.testing.assert_array_equal(classifier.flat_buffers()[0].values, before)
 
     def test_the_ignored_class(self, classifier):
         x = numpy.ones((2, 1))
@@ -183,7 +183,7 @@ class TestWeights:
             model.compile("sgd", "sparse_categorical_crossentropy")
             model.fit(x, y, epochs=3, shuffle=False, **weights)
         for model in models[1:]:
-            numpy.testing.assert_allclose(model.buffers()[0].values, models[0].buffers()[0].values, rtol=1e-6)
+            numpy.testing.assert_allclose(model.flat_buffers()[0].values, models[0].flat_buffers()[0].values, rtol=1e-6)
 
     @pytest.mark.parametrize(
         ("weights", "message"),

@@ -26,7 +26,7 @@ def test_a_step_is_the_step_written_by_hand(line, host_engine):
                 optimizer.step()
                 optimizer.zero_grad()
             means.append(numpy.mean(losses))
-        numpy.testing.assert_array_equal(fitted.buffers()[0].values, by_hand.buffers()[0].values)
+        numpy.testing.assert_array_equal(fitted.flat_buffers()[0].values, by_hand.flat_buffers()[0].values)
         assert history.history["loss"] == pytest.approx(means, rel=1e-6)
 
 
@@ -47,10 +47,10 @@ class TestNotFinite:
         model = dl.Sequential(dl.Linear(1, 4), dl.Tanh(), dl.Linear(4, 1))
         model[0].bias.value, model[2].weight.value = 50.0, 2e38
         model.compile("sgd", "mse")
-        before = model.buffers()[0].values.copy()
+        before = model.flat_buffers()[0].values.copy()
         with pytest.raises(NonFiniteError, match=r"loss became inf in epoch 1, step 1; .*layer 2, Linear\(4, 1\)\. "):
             model.fit(*line, epochs=5, batch_size=16)
-        numpy.testing.assert_array_equal(model.buffers()[0].values, before)
+        numpy.testing.assert_array_equal(model.flat_buffers()[0].values, before)
 
     def test_the_loss_in_a_later_epoch(self, line, neuron):
         class Spoil(Callback):
@@ -109,9 +109,9 @@ def test_clipped_gradients_do_not_diverge(line, neuron):
 @pytest.mark.parametrize(("settings", "largest"), [({"max_norm": 1.0}, 1.0), ({"clip_value": 0.25}, 0.25 * 2**0.5)])
 def test_clipping_bounds_the_step(settings, largest, line, neuron):
     model = neuron(lambda parameters: dl.SGD(parameters, lr=1.0))
-    before = model.buffers()[0].values.copy()
+    before = model.flat_buffers()[0].values.copy()
     model.fit(line[0] * 100, line[1] * 100, batch_size=64, callbacks=[GradientClipping(**settings)])
-    step = numpy.linalg.norm(model.buffers()[0].values - before)
+    step = numpy.linalg.norm(model.flat_buffers()[0].values - before)
     assert step == pytest.approx(largest, rel=1e-3)
 
 

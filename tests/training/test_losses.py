@@ -34,7 +34,9 @@ def test_classes_and_one_hot_targets_are_the_same(name, targets, line, twins):
     for model, y in zip(models, (CLASSES, targets), strict=True):
         model.compile("sgd", name, metrics=["accuracy"])
         model.fit(line[0], y, epochs=2, shuffle=False)
-    numpy.testing.assert_allclose(models[0].buffers()[0].values, models[1].buffers()[0].values, rtol=1e-6, atol=1e-7)
+    numpy.testing.assert_allclose(
+        models[0].flat_buffers()[0].values, models[1].flat_buffers()[0].values, rtol=1e-6, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_softmax_at_the_end_trains_as_logits_do(ending, line, twins):
     for name, numbers in losses[0].items():
         assert losses[1][name] == pytest.approx(numbers, rel=1e-6)
     numpy.testing.assert_array_equal(
-        numpy.concatenate([p.value.ravel() for p in model.parameters()]), logits.buffers()[0].values
+        numpy.concatenate([p.value.ravel() for p in model.parameters()]), logits.flat_buffers()[0].values
     )
     numpy.testing.assert_allclose(model.predict(line[0]).sum(axis=1), 1, rtol=1e-6)
 

@@ -1,0 +1,424 @@
+"""Normalisation as layers: each keeps its gain and shift, and batch normalisation also its running statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+
+from minidl import engines
+from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.layers.base import Layer, Shape, admit
+from minidl.layers.parameter import Parameter
+from minidl.ops import Array, require_float
+
+__all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
+
+
+class _Normalization(Layer):
+    """What all share: a weight that begins at 1 and a bias that begins at 0, if they are wanted."""
+
+    op: str
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(self, shape: Shape, weight: bool, bias: bool, eps: float | None, dtype: Any) -> None:
+        super().__init__()
+        if eps is not None and not eps >= 0.0:
+            raise ParameterError(f"{type(self).__name__}: eps must not be negative, got {eps!r}")
+        self.eps, self.dtype = eps, numpy.dtype(dtype)
+        place = engines.current().asarray
+        self.weight = Parameter(place(numpy.ones(shape, self.dtype)), name="weight") if weight else None
+        self.bias = Parameter(place(numpy.zeros(shape, self.dtype)), name="bias") if bias else None
+
+    def _values(self) -> tuple[Array | None, Array | None]:
+        """Return weight and bias as the op takes them."""
+        weight, bias = self.weight, self.bias
+        return None if weight is None else weight.value, None if bias is None else bias.value
+
+    def backward(self, dy: Array) -> Array:
+        """Add to the gradients of weight and bias and return dx."""
+        dx, *gradients = getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
+        for parameter, gradient in zip((self.weight, self.bias), gradients, strict=False):
+            if parameter is not None:
+                parameter.accumulate(gradient)
+        return dx
+
+    def _admitted(self, x: Any, like: Array | None) -> Array:
+        """Return x as this layer computes with it, in the precision of its own arrays."""
+        if like is None:
+            require_float(x, "x", repr(self))
+            return x
+        if type(x) is type(like) and x.dtype == like.dtype:
+            return x
+        if getattr(x, "dtype", None) == "uint8":
+            raise DtypeError(
+                f"{self!r}: expected floating-point input, got bytes (uint8); give x.astype({like.dtype!s}) / 255"
+            )
+        return admit(self, x, like)
+
+    def _flops(self, each: int, input_shape: Shape) -> int:
+        return math.prod(input_shape) * (each + (self.weight is not None) + (self.bias is not None))
+
+
+class _BatchNorm(_Normalization):
+    """Batch normalisation; the subclasses differ in the shapes that they take."""
+
+    op = "batch_norm"
+    takes: dict[int, str]
+    """The shapes of batches, by the number of axes."""
+    num_batches_tracked: numpy.ndarray
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: Any = "float32",
+    ) -> None:
+        _check_positive(type(self).__name__, num_features=num_features)
+        if momentum is not None and not 0.0 <= momentum <= 1.0:
+            raise ParameterError(f"{type(self).__name__}: momentum must be from 0 to 1, or None, got {momentum!r}")
+        super().__init__((num_features,), affine, affine, eps, dtype)
+        self.num_features, self.momentum, self.affine = num_features, momentum, affine
+        self.track_running_stats = track_running_stats
+        self.running_mean: Array | None = None
+        self.running_var: Array | None = None
+        if track_running_stats:
+            place = engines.current().asarray
+            self.register_buffer("running_mean", place(numpy.zeros(num_features, self.dtype)))
+            self.register_buffer("running_var", place(numpy.ones(num_features, self.dtype)))
+            self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
+
+    def forward(self, x: Array) -> Array:
+        """Return the normalised x; in training update the running statistics."""
+        weight, bias = self._values()
+        x = self._admitted(x, self.running_mean if weight is None else weight)
+        if len(x.shape) not in self.takes or x.shape[1] != self.num_features:
+            raise self._misfit(x.shape)
+        if not self.training and self.running_mean is not None:
+            y, self._cache = engines.current().batch_norm(
+                x, weight, bias, self.running_mean, self.running_var, False, self.eps
+            )
+            return y
+        count = x.shape[0] * math.prod(x.shape[2:])
+        if self.training and count == 1:
+            raise ShapeError(
+                f"{self!r}: in training every channel needs more than one number to have a variance, got a batch of shape "
+                f"{x.shape}; use a larger batch (and a batch_size that leaves no single example for the last), or eval()"
+            )
+        y, self._cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
+        if self.training and count:
+            self._track(self._cache[3], self._cache[4], count)
+        return y
+
+    def _track(self, mean: Array, var: Array, count: int) -> None:
+        """Move the running statistics towards this batch's; the variance is the unbiased one, as PyTorch keeps it."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        self.num_batches_tracked += 1
+        share = 1.0 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for running, new in ((self.running_mean, mean), (self.running_var, var * (count / (count - 1)))):
+            running *= 1.0 - share
+            running += share * new
+
+    def reset_running_stats(self) -> None:
+        """Forget all batches: mean 0, variance 1."""
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
+
+    def _misfit(self, shape: Shape) -> ShapeError:
+        wanted = " or ".join(self.takes.values()).replace("C", str(self.num_features))
+        advice = ""
+        if len(shape) + 1 == min(self.takes):
+            advice = "; for a single example add the batch axis with x[None]"
+        elif len(shape) > 2 and shape[-1] == self.num_features:
+            order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+            advice = f"; the channels seem to be last: bring them to axis 1 with x.transpose{order}"
+        return ShapeError(f"{self!r}: expected a batch of shape {wanted}, got shape {shape}{advice}")
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count for each element what evaluation takes: subtract the mean, multiply, and weight and bias."""
+        return self._flops(2, input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults."""
+        settings = {
+            "eps": (self.eps, 1e-5),
+            "momentum": (self.momentum, 0.1),
+            "affine": (self.affine, True),
+            "track_running_stats": (self.track_running_stats, True),
+        }
+        return _arguments([self.num_features], settings)
+
+
+class BatchNorm1d(_BatchNorm):
+    r"""Normalise every feature over the batch: :math:`y = w\,(x - \mu) / \sqrt{\sigma^2 + \epsilon} + b`.
+
+    In training :math:`\mu` and :math:`\sigma^2` are those of the batch, and the running ones move towards them; in evaluation the
+    running ones are used. See ``minidl.ops.batch_norm`` for the gradients.
+
+    Parameters
+    ----------
+    num_features : int
+        C, for batches of shape (N, C) or (N, C, L).
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        The share of each new batch in the running statistics; with None they are the average over all batches.
+    affine : bool
+        Whether there are a weight and a bias.
+    track_running_stats : bool
+        Whether running statistics are kept; without them evaluation uses those of the batch too.
+    dtype : dtype
+        float32 unless said otherwise.
+
+    Attributes
+    ----------
+    running_mean, running_var : array, shape (C,), or None
+        Start at 0 and 1. The variance is the unbiased one, with the divisor n - 1.
+    num_batches_tracked : numpy.ndarray, shape ()
+        How many batches they have seen.
+
+    Raises
+    ------
+    ShapeError
+        By forward, if the batch has another number of channels or axes, or in training one number a channel only.
+
+    Examples
+    --------
+    >>> layer = BatchNorm1d(1, eps=0.0)
+    >>> layer.forward(numpy.array([[1.0], [3.0]], dtype="float32")).ravel()
+    array([-1.,  1.], dtype=float32)
+    >>> layer.running_mean, layer.running_var  # a tenth of the way from 0 to 2, and from 1 to 2
+    (array([0.2], dtype=float32), array([1.1], dtype=float32))
+    """
+
+    takes = {2: "(N, C)", 3: "(N, C, L)"}  # noqa: RUF012 - never written to
+
+
+class BatchNorm2d(_BatchNorm):
+    """Normalise every channel of images over the batch and all pixels; the rest is as for :class:`BatchNorm1d`.
+
+    Parameters
+    ----------
+    num_features : int
+        C, for batches of shape (N, C, H, W).
+    eps, momentum, affine, track_running_stats, dtype
+        As for :class:`BatchNorm1d`.
+
+    Examples
+    --------
+    >>> layer = BatchNorm2d(3)
+    >>> layer.forward(numpy.zeros((2, 4, 4, 3), dtype="float32"))
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ShapeError: BatchNorm2d(3): expected a batch of shape (N, 3, H, W), got shape (2, 4, 4, 3); the channels \
+seem to be last: bring them to axis 1 with x.transpose(0, 3, 1, 2)
+    """
+
+    takes = {4: "(N, C, H, W)"}  # noqa: RUF012
+
+
+class LayerNorm(_Normalization):
+    """Normalise each example over its last axes; see ``minidl.ops.layer_norm``.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The last axes.
+    eps : float
+        Added to the variance.
+    elementwise_affine : bool
+        Whether there are a weight and a bias, of that shape.
+    bias : bool
+        Whether there is a bias, if there is a weight.
+    dtype : dtype
+        float32 unless said otherwise.
+
+    Examples
+    --------
+    >>> LayerNorm(2, eps=0.0).forward(numpy.array([[1.0, 3.0], [8.0, 2.0]], dtype="float32"))
+    array([[-1.,  1.],
+           [ 1., -1.]], dtype=float32)
+    """
+
+    op = "layer_norm"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+    ) -> None:
+        self.normalized_shape = _axes(type(self).__name__, normalized_shape)
+        self.elementwise_affine = elementwise_affine
+        super().__init__(self.normalized_shape, elementwise_affine, elementwise_affine and bias, eps, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Return the normalised x."""
+        weight, bias = self._values()
+        x = self._admitted(x, weight)
+        _check_last_axes(self, x.shape, self.normalized_shape)
+        y, self._cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        return y
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count for each element: add to the mean, subtract it, square and add, multiply, and weight and bias."""
+        return self._flops(5, input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults."""
+        settings = {
+            "eps": (self.eps, 1e-5),
+            "elementwise_affine": (self.elementwise_affine, True),
+            "bias": (self.bias is not None, self.weight is not None),
+        }
+        return _arguments([_short(self.normalized_shape)], settings)
+
+
+class RMSNorm(_Normalization):
+    """Divide each example by the root mean square of its last axes; see ``minidl.ops.rms_norm``.
+
+    Parameters
+    ----------
+    normalized_shape : int or sequence of int
+        The last axes.
+    eps : float, optional
+        Added to the mean square; the machine epsilon of the input's dtype if left out.
+    elementwise_affine : bool
+        Whether there is a weight, of that shape.
+    dtype : dtype
+        float32 unless said otherwise.
+
+    Examples
+    --------
+    >>> RMSNorm(2, eps=0.0).forward(numpy.array([[1.0, 7.0]], dtype="float32"))  # the mean square is 25
+    array([[0.2, 1.4]], dtype=float32)
+    """
+
+    op = "rms_norm"
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: Any = "float32",
+    ) -> None:
+        self.normalized_shape = _axes(type(self).__name__, normalized_shape)
+        self.elementwise_affine = elementwise_affine
+        super().__init__(self.normalized_shape, elementwise_affine, False, eps, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Return the normalised x."""
+        weight, _ = self._values()
+        x = self._admitted(x, weight)
+        _check_last_axes(self, x.shape, self.normalized_shape)
+        y, self._cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
+        return y
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count for each element: square and add, multiply, and the weight."""
+        return self._flops(3, input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults."""
+        settings = {"eps": (self.eps, None), "elementwise_affine": (self.elementwise_affine, True)}
+        return _arguments([_short(self.normalized_shape)], settings)
+
+
+class GroupNorm(_Normalization):
+    """Normalise groups of channels, each example by itself; see ``minidl.ops.group_norm``.
+
+    Parameters
+    ----------
+    num_groups : int
+        Must divide num_channels.
+    num_channels : int
+        C, for batches of shape (N, C, ...).
+    eps : float
+        Added to the variance.
+    affine : bool
+        Whether there are a weight and a bias for each channel.
+    dtype : dtype
+        float32 unless said otherwise.
+
+    Examples
+    --------
+    >>> GroupNorm(2, 4, eps=0.0).forward(numpy.array([[1.0, 3.0, 8.0, 2.0]], dtype="float32"))
+    array([[-1.,  1.,  1., -1.]], dtype=float32)
+    """
+
+    op = "group_norm"
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32"
+    ) -> None:
+        _check_positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise ParameterError(f"GroupNorm: {num_channels} channels cannot be cut into {num_groups} equal groups")
+        self.num_groups, self.num_channels, self.affine = num_groups, num_channels, affine
+        super().__init__((num_channels,), affine, affine, eps, dtype)
+
+    def forward(self, x: Array) -> Array:
+        """Return the normalised x."""
+        weight, bias = self._values()
+        x = self._admitted(x, weight)
+        if len(x.shape) < 2 or x.shape[1] != self.num_channels:
+            raise ShapeError(
+                f"{self!r}: expected a batch of shape (N, {self.num_channels}, ...), with channels on axis 1, got shape "
+                f"{x.shape}"
+            )
+        y, self._cache = engines.current().group_norm(x, self.num_groups, weight, bias, self.eps)
+        return y
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count for each element: add to the mean, subtract it, square and add, multiply, and weight and bias."""
+        return self._flops(5, input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults."""
+        settings = {"eps": (self.eps, 1e-5), "affine": (self.affine, True)}
+        return _arguments([self.num_groups, self.num_channels], settings)
+
+
+def _check_positive(owner: str, **sizes: Any) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, (int, numpy.integer)) or size < 1:
+            raise ParameterError(f"{owner}: {name} must be a positive integer, got {size!r}")
+
+
+def _axes(owner: str, normalized_shape: Any) -> Shape:
+    """Return normalized_shape as a tuple of positive integers."""
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
+    if not shape:
+        raise ParameterError(f"{owner}: normalized_shape must name at least one axis")
+    for size in shape:
+        _check_positive(owner, normalized_shape=size)
+    return shape
+
+
+def _check_last_axes(layer: Layer, shape: Shape, wanted: Shape) -> None:
+    if shape[-len(wanted) :] != wanted:
+        raise ShapeError(f"{layer!r}: expected an input whose last axes have shape {wanted}, got shape {shape}")
+
+
+def _short(shape: Shape) -> Any:
+    """Write (3,) as 3."""
+    return shape[0] if len(shape) == 1 else shape
+
+
+def _arguments(first: list[Any], settings: dict[str, tuple[Any, Any]]) -> str:
+    """Write arguments as they would be given: the first by position, others by name where they are not the default."""
+    shown = [f"{name}={value!r}" for name, (value, default) in settings.items() if value != default]
+    return ", ".join([*map(repr, first), *shown])
