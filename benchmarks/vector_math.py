@@ -93,13 +93,13 @@ def float64_error(name: str, points: int) -> tuple[float, float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--every-float", action="store_true", help="exp, tanh and sigmoid over all floats")
+    parser.add_argument("--every-float", action="store_true", help="exp, tanh, sigmoid and gelu over all floats")
     parser.add_argument("--points", type=int, default=20_000, help="arguments in float64")
     args = parser.parse_args()
     print(f"instruction set: {native.info()['kernels']}\n")
     print("| function | float32: ULP | at | wrong specials | float64: ULP | at |\n|---|---:|---:|---:|---:|---:|")
     for name in FUNCTIONS:
-        every = args.every_float and name in ("exp", "tanh", "sigmoid")
+        every = args.every_float and name in ("exp", "tanh", "sigmoid", "gelu")
         single, at, wrong = float32_error(name, every)
         double, at_double = float64_error(name, args.points)
         print(f"| {name}{' (every float)' if every else ''} | {single:.2f} | {at:.7g} | {wrong} | {double:.2f} | {at_double:.5g} |",

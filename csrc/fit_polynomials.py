@@ -1,6 +1,6 @@
-"""Where the polynomials of formulas.h come from: minimax fits by Remez's exchange, in 50-digit arithmetic.
+"""Where the coefficients of formulas.h come from: minimax fits by Remez's exchange, in 50-digit arithmetic.
 
-    python csrc/fit_polynomials.py        # needs mpmath; prints every polynomial and its largest error
+    python csrc/fit_polynomials.py        # needs mpmath; prints every polynomial and quotient and its largest error
 
 Each fit minimises the largest of |w(x) (p(x) - f(x))|, where w makes the error relative to the function that p is part of.
 E. Remez, "Sur la détermination des polynômes d'approximation de degré donnée" (1934).
@@ -20,26 +20,57 @@ Function = Callable[[mp.mpf], mp.mpf]
 
 def remez(f: Function, weight: Function, low: mp.mpf, high: mp.mpf, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
     """Return the coefficients (constant first) of the minimax polynomial and its largest weighted error."""
-    count = degree + 2
-    points = _start(low, high, count)
+    points = _start(low, high, degree + 2)
+    grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * k / 1500) for k in range(1501)]
     coefficients, worst = [], mp.mpf(0)
     for _ in range(15):
         weights = [max(weight(x), mp.mpf(10) ** -25) for x in points]
         rows = [[x**j for j in range(degree + 1)] + [(-1) ** k / weights[k]] for k, x in enumerate(points)]
         solution = mp.lu_solve(mp.matrix(rows), mp.matrix([f(x) for x in points]))
         coefficients = [solution[j] for j in range(degree + 1)]
-        points, worst, least = _extremes(f, weight, coefficients, low, high, count)
+        errors = [weight(x) * (mp.polyval(coefficients[::-1], x) - f(x)) for x in grid]
+        points, worst, least = _extremes(grid, errors, degree + 2)
         if worst < least * mp.mpf("1.001"):
             break
     return coefficients, worst
 
 
-def _extremes(
-    f: Function, weight: Function, coefficients: list[mp.mpf], low: mp.mpf, high: mp.mpf, count: int
-) -> tuple[list[mp.mpf], mp.mpf, mp.mpf]:
+def rational_remez(f: Function, high: mp.mpf, above: int, below: int) -> tuple[list[mp.mpf], list[mp.mpf], mp.mpf]:
+    """Return numerator and denominator of the quotient of least relative error on [0, high], and that error.
+
+    The denominator's leading coefficient is 1. The equations are linear in everything but the product of the error and the
+    denominator; there the denominator of the round before stands in.
+    """
+    count = above + below + 2
+    grid = [
+        high * (1 + t) / (1 + t + 8 * (1 - t)) for t in (-mp.cos(mp.pi * k / 1500) for k in range(1501))
+    ]  # dense near 0
+    values = [f(x) for x in grid]
+    at = [round(1500 * k / (count - 1)) for k in range(count)]
+    numerator, denominator, worst = [], [mp.mpf(1)], mp.mpf(0)
+    for _ in range(40):
+        for _ in range(5):
+            rows = [
+                [grid[i] ** j for j in range(above + 1)]
+                + [-values[i] * grid[i] ** j for j in range(below)]
+                + [(-1) ** k * values[i] * mp.polyval(denominator[::-1], grid[i])]
+                for k, i in enumerate(at)
+            ]
+            solution = mp.lu_solve(mp.matrix(rows), mp.matrix([values[i] * grid[i] ** below for i in at]))
+            numerator, denominator = list(solution[: above + 1]), [*solution[above + 1 : count - 1], mp.mpf(1)]
+        errors = [
+            mp.polyval(numerator[::-1], x) / mp.polyval(denominator[::-1], x) / value - 1
+            for x, value in zip(grid, values, strict=True)
+        ]
+        points, worst, least = _extremes(grid, errors, count)
+        at = [grid.index(x) for x in points]
+        if worst < least * mp.mpf("1.001"):
+            break
+    return numerator, denominator, worst
+
+
+def _extremes(grid: list[mp.mpf], errors: list[mp.mpf], count: int) -> tuple[list[mp.mpf], mp.mpf, mp.mpf]:
     """Return the points where the error is largest between its sign changes, and the largest and least of them."""
-    grid = [(low + high) / 2 - (high - low) / 2 * mp.cos(mp.pi * k / 1500) for k in range(1501)]
-    errors = [weight(x) * (mp.polyval(coefficients[::-1], x) - f(x)) for x in grid]
     runs: list[tuple[mp.mpf, mp.mpf]] = []
     for x, e in zip(grid, errors, strict=True):
         if abs(e) < mp.mpf(10) ** -35:  # where the weight is zero there is no sign
@@ -53,7 +84,7 @@ def _extremes(
         runs.pop(0 if abs(runs[0][1]) < abs(runs[-1][1]) else -1)
     sizes = [abs(e) for _, e in runs]
     if len(runs) < count:  # as good as it gets on this grid
-        return _start(low, high, count), max(sizes), max(sizes)
+        return [grid[round((len(grid) - 1) * k / (count - 1))] for k in range(count)], max(sizes), max(sizes)
     return [x for x, _ in runs], max(sizes), min(sizes)
 
 
@@ -96,44 +127,59 @@ class Fit:
     degree: int
 
 
-def fits(degrees: tuple[int, ...], tail_shift: mp.mpf, tail_end: mp.mpf) -> list[Fit]:
+def fits(degrees: tuple[int, ...]) -> list[Fit]:
     """Describe the polynomials of one precision."""
     half_ln2, one = mp.log(2) / 2, mp.mpf(1)
-    exp_degree, log_degree, atanh_degree, erf_degree, tail_degree = degrees
-
-    def tail(t: mp.mpf) -> mp.mpf:  # t = 1 - 2 c / (a + c)
-        u = (1 - t) / (2 * tail_shift)
-        return mills(1 / u - tail_shift) / u
-
+    exp_degree, exp2_degree, log_degree, atanh_degree, erf_degree = degrees
     return [
         Fit("EXP", "exp(r) - 1 = r + r^2 p(r)", limit(lambda r: (mp.expm1(r) - r) / r**2, one / 2),
             limit(lambda r: abs(r**2 / mp.expm1(r)), 0), -half_ln2, half_ln2, exp_degree),
+        Fit("EXP2", "2^r = 1 + r p(r)", limit(lambda r: (mp.mpf(2) ** r - 1) / r, mp.log(2)),
+            limit(lambda r: abs(r) / mp.mpf(2) ** r, 0), -one / 2, one / 2, exp2_degree),
         Fit("LOG", "log(1 + f) = f - f^2/2 + f^3 p(f)", limit(lambda f: (mp.log1p(f) - f + f * f / 2) / f**3, one / 3),
             limit(lambda f: abs(f**3 / mp.log1p(f)), 0), mp.sqrt(one / 2) - 1, mp.sqrt(mp.mpf(2)) - 1, log_degree),
         Fit("ATANH", "atanh(s) = s + s^3 p(s^2)", limit(root(lambda s: (mp.atanh(s) / s - 1) / s**2), one / 3),
             limit(root(lambda s: s**3 / mp.atanh(s)), 0), mp.mpf("1e-12"), one / 9, atanh_degree),
         Fit("ERF", "erf(x) = x + x p(x^2)", limit(root(lambda x: mp.erf(x) / x - 1), 2 / mp.sqrt(mp.pi) - 1),
             limit(root(lambda x: x / mp.erf(x)), mp.sqrt(mp.pi) / 2), mp.mpf("1e-12"), one, erf_degree),
-        Fit("TAIL", f"Q(a) = exp(-a^2/2) u p(1 - {float(2 * tail_shift):g} u), u = 1 / (a + {float(tail_shift):g})", tail,
-            lambda t: 1 / tail(t), -one, 1 - 2 * tail_shift / (tail_end + tail_shift), tail_degree),
     ]  # fmt: skip
+
+
+def tail(bits: int, high: mp.mpf, above: int, below: int) -> tuple[str, list[mp.mpf], list[mp.mpf]]:
+    """Return h with Q(a) = 2^(-k a^2) h(a), k = log2(e) / 2 rounded to so many bits, as a quotient."""
+    k = mp.ldexp(mp.nint(mp.ldexp(mp.log(mp.e, 2) / 2, bits)), -bits)
+
+    def h(a: mp.mpf) -> mp.mpf:
+        return mills(a) * mp.exp((k * mp.log(2) - mp.mpf(1) / 2) * a * a)
+
+    numerator, denominator, worst = rational_remez(h, high, above, below)
+    meaning = f"Q(a) = 2^(-k a^2) p(a) / q(a), |error| <= {float(worst):.1e} of it on [0, {float(high):.4g}]"
+    return meaning, numerator, denominator
+
+
+def show(comment: str, precision: str, digits: int, **polynomials: list[mp.mpf]) -> None:
+    """Print the definition of one or more polynomials."""
+    print(f"/* {comment} */")
+    suffix = "f" if precision == "F32" else ""
+    for name, coefficients in polynomials.items():
+        numbers = [mp.nstr(c, digits, min_fixed=0, max_fixed=0) + suffix for c in coefficients]
+        print(f"#define MINIDL_{name}_{precision} {{{', '.join(numbers)}}}")
 
 
 def main() -> None:
     """Print all."""
-    for precision, digits, description in (
-        ("F32", 10, fits((4, 7, 3, 5, 9), mp.mpf("3.5"), mp.mpf("14.5"))),
-        ("F64", 20, fits((10, 19, 9, 11, 22), mp.mpf(5), mp.mpf(39))),
+    for precision, digits, polynomials, quotient in (
+        ("F32", 10, fits((4, 5, 7, 3, 5)), (24, mp.mpf("14.5"), 4, 5)),
+        ("F64", 20, fits((10, 10, 19, 9, 11)), (53, mp.mpf(39), 9, 10)),
     ):
-        for fit in description:
+        for fit in polynomials:
             coefficients, worst = remez(fit.f, fit.weight, mp.mpf(fit.low), mp.mpf(fit.high), fit.degree)
-            print(
-                f"/* {fit.meaning}, |error| <= {float(worst):.1e} of it on [{float(fit.low):.4g}, {float(fit.high):.4g}] */"
+            comment = (
+                f"{fit.meaning}, |error| <= {float(worst):.1e} of it on [{float(fit.low):.4g}, {float(fit.high):.4g}]"
             )
-            numbers = [
-                mp.nstr(c, digits, min_fixed=0, max_fixed=0) + ("f" if precision == "F32" else "") for c in coefficients
-            ]
-            print(f"#define MINIDL_{fit.name}_{precision} {{{', '.join(numbers)}}}")
+            show(comment, precision, digits, **{fit.name: coefficients})
+        meaning, numerator, denominator = tail(*quotient)
+        show(meaning, precision, digits, TAIL_ABOVE=numerator, TAIL_BELOW=denominator)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,27 @@ MINIDL_INLINE VEC REAL(polynomial)(VEC x, const real *coefficients, int degree) 
     return sum;
 }
 
+/* With a leading coefficient of 1, which is in the list too. */
+MINIDL_INLINE VEC REAL(monic_polynomial)(VEC x, const real *coefficients, int degree) {
+    VEC sum = x + SPLAT(coefficients[degree - 1]);
+    MINIDL_UNROLL
+    for (int i = degree - 2; i >= 0; i--) sum = MADD(sum, x, SPLAT(coefficients[i]));
+    return sum;
+}
+
 #define POLYNOMIAL(name, x) REAL(name##_polynomial)(x)
-#define DEFINE_POLYNOMIAL(name)                                                                                             \
+#define DEFINE_POLYNOMIAL(name, kind)                                                                                       \
     MINIDL_INLINE VEC REAL(name##_polynomial)(VEC x) {                                                                     \
         const real coefficients[] = COEFFICIENTS(name);                                                                    \
-        return REAL(polynomial)(x, coefficients, (int)(sizeof coefficients / sizeof *coefficients) - 1);                   \
+        return REAL(kind)(x, coefficients, (int)(sizeof coefficients / sizeof *coefficients) - 1);                         \
     }
-DEFINE_POLYNOMIAL(EXP)
-DEFINE_POLYNOMIAL(LOG)
-DEFINE_POLYNOMIAL(ATANH)
-DEFINE_POLYNOMIAL(ERF)
-DEFINE_POLYNOMIAL(TAIL)
+DEFINE_POLYNOMIAL(EXP, polynomial)
+DEFINE_POLYNOMIAL(LOG, polynomial)
+DEFINE_POLYNOMIAL(ATANH, polynomial)
+DEFINE_POLYNOMIAL(ERF, polynomial)
+DEFINE_POLYNOMIAL(EXP2, polynomial)
+DEFINE_POLYNOMIAL(TAIL_ABOVE, polynomial)
+DEFINE_POLYNOMIAL(TAIL_BELOW, monic_polynomial)
 
 /* Exponentials: x = n ln 2 + r with n the integer nearest to x / ln 2, so |r| <= ln(2) / 2 and exp(x) = 2^n exp(r). ln 2 is
  * taken in two parts, so that r keeps its digits. */
@@ -102,64 +112,69 @@ MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
     return REAL(with_sign_of)(REAL(quotient)(m, sum, (SPLAT(-2) - sum) - m), x);
 }
 
-/* The normal distribution's upper tail Q(a) = exp(-a^2 / 2) h(a), for a >= 0: both factors. The rounding error of a^2 is
- * made up for, because the exponential would magnify it by the size of a^2. */
-MINIDL_INLINE VEC REAL(normal_tail)(VEC size, VEC *ratio) {
-    const VEC a = REAL(least)(size, SPLAT(FAR));
+/* 2^(r + n), |r| <= 1/2 */
+MINIDL_INLINE VEC REAL(binary_exponential)(VEC r, VEC n) {
+    return REAL(scale)(MADD(POLYNOMIAL(EXP2, r), r, SPLAT(1)), n);
+}
+
+/* The normal distribution's upper tail Q(a) = 2^(-k a^2) h(a), for 0 <= a <= FAR: both factors, with k = log2(e) / 2 as
+ * rounded. The rounding error of a^2 is made up for, because the exponential would magnify it by the size of a^2. */
+MINIDL_INLINE VEC REAL(normal_tail)(VEC a, VEC *ratio) {
     const VEC square = a * a;
-    const VEC n = REAL(nearest)(square * SPLAT(-0.5 * LOG2E));
-    const VEC r = MADD(REAL(square_rest)(a, square), SPLAT(-0.5), REAL(reduced)(square * SPLAT(-0.5), n));
-    const VEC u = SPLAT(1) / (a + SPLAT(TAIL_SHIFT));
-    *ratio = u * POLYNOMIAL(TAIL, MADD(u, SPLAT(-2 * TAIL_SHIFT), SPLAT(1)));
-    return REAL(scale)(REAL(small_exponential)(r) + SPLAT(1), n);
+    const VEC n = REAL(nearest)(square * SPLAT(-HALF_LOG2E));
+    const VEC rest = REAL(fused)(a, a, -square);
+    const VEC r = MADD(rest, SPLAT(-HALF_LOG2E), REAL(fused)(square, SPLAT(-HALF_LOG2E), -n));
+    *ratio = POLYNOMIAL(TAIL_ABOVE, a) / POLYNOMIAL(TAIL_BELOW, a);
+    return REAL(binary_exponential)(r, n);
 }
 
 MINIDL_INLINE VEC REAL(error_function)(VEC x) {
     const VEC size = REAL(absolute)(x);
     VEC ratio;
-    const VEC gauss = REAL(normal_tail)(size * SPLAT(1.41421356237309504880), &ratio);
+    const VEC gauss = REAL(normal_tail)(REAL(least)(size * SPLAT(1.41421356237309504880), SPLAT(FAR)), &ratio);
     const VEC far = MADD(gauss * SPLAT(-2), ratio, SPLAT(1));
     const VEC near = MADD(POLYNOMIAL(ERF, size * size), size, size);
     return REAL(with_sign_of)(SELECT(LESS(size, SPLAT(1)), near, far), x);
 }
 
-/* x Phi(x), Phi(x) = Q(-x) */
+/* x Phi(x) = max(x, 0) - |x| Q(|x|). At -inf the product is 0 inf = nan, at inf it must be 0: what multiplies Q there is cut. */
 MINIDL_INLINE VEC REAL(gelu)(VEC x) {
+    const VEC a = REAL(least)(REAL(absolute)(x), SPLAT(FAR));
     VEC ratio;
-    const VEC gauss = REAL(normal_tail)(REAL(absolute)(x), &ratio);
-    const VEC tail = gauss * ratio;
-    return x * SELECT(LESS(x, SPLAT(0)), tail, SPLAT(1) - tail);
+    const VEC gauss = REAL(normal_tail)(a, &ratio);
+    return MADD(-REAL(most)(-x, a), gauss * ratio, REAL(most)(x, SPLAT(0)));
 }
 
 /* f'(x) = Phi(x) + x phi(x), and f'(-x) = 1 - f'(x) */
 MINIDL_INLINE VEC REAL(gelu_slope)(VEC x) {
     const VEC size = REAL(absolute)(x);
     VEC ratio;
-    const VEC gauss = REAL(normal_tail)(size, &ratio);
+    const VEC gauss = REAL(normal_tail)(REAL(least)(size, SPLAT(FAR)), &ratio);
     const VEC below = gauss * MADD(size, SPLAT(-0.39894228040143267794), ratio);
     return SELECT(LESS(x, SPLAT(0)), below, SPLAT(1) - below);
 }
 
-/* u and u' of the tanh approximation; beyond |x| = 50 the gate is 0 or 1 whatever u is. */
-MINIDL_INLINE VEC REAL(gelu_gate)(VEC x, VEC *slope) {
-    const VEC cut = REAL(most)(REAL(least)(x, SPLAT(50)), SPLAT(-50));
-    const VEC square = cut * cut;
-    *slope = MADD(square, SPLAT(0.79788456080286535588 * 3 * 0.044715), SPLAT(0.79788456080286535588));
-    return cut * MADD(square, SPLAT(0.79788456080286535588 * 0.044715), SPLAT(0.79788456080286535588));
+/* The tanh approximation takes the gate s = sigmoid(2 u) = 1 / (1 + 2^t) for Phi, t = -2 log2(e) u a cubic in x. Beyond the cut,
+ * 2^t is 0 or inf and the gate 0 or 1. */
+#define GELU_RATE (2 * 0.79788456080286535588 * 1.44269504088896340736) /* 2 sqrt(2 / pi) log2(e) */
+MINIDL_INLINE VEC REAL(gelu_gate)(VEC cut, VEC square) {
+    const VEC t = cut * MADD(square, SPLAT(-GELU_RATE * 0.044715), SPLAT(-GELU_RATE));
+    const VEC n = REAL(nearest)(t);
+    return SPLAT(1) + REAL(binary_exponential)(t - n, n);
 }
 
 MINIDL_INLINE VEC REAL(gelu_tanh)(VEC x) {
-    VEC slope;
-    const VEC u = REAL(gelu_gate)(x, &slope);
-    return x * REAL(sigmoid)(u + u);
+    const VEC cut = REAL(most)(REAL(least)(x, SPLAT(GELU_CUT)), SPLAT(-GELU_CUT));
+    return x / REAL(gelu_gate)(cut, cut * cut);
 }
 
-/* f' = s + x s (1 - s) 2 u', s = sigmoid(2 u) */
+/* f' = s + x s (1 - s) 2 u' */
 MINIDL_INLINE VEC REAL(gelu_tanh_slope)(VEC x) {
-    VEC slope;
-    const VEC u = REAL(gelu_gate)(x, &slope);
-    const VEC s = REAL(sigmoid)(u + u);
-    return MADD(x * (s * (SPLAT(1) - s)), slope + slope, s);
+    const VEC cut = REAL(most)(REAL(least)(x, SPLAT(GELU_CUT)), SPLAT(-GELU_CUT));
+    const VEC square = cut * cut;
+    const VEC s = SPLAT(1) / REAL(gelu_gate)(cut, square);
+    const VEC slope = MADD(square, SPLAT(2 * 0.79788456080286535588 * 3 * 0.044715), SPLAT(2 * 0.79788456080286535588));
+    return s * MADD(x * (SPLAT(1) - s), slope, SPLAT(1));
 }
 
 MINIDL_INLINE VEC REAL(silu)(VEC x) { return x * REAL(sigmoid)(x); }
@@ -218,7 +233,9 @@ MINIDL_INLINE VEC REAL(leaky_relu)(VEC x, VEC slope) { return SELECT(LESS(SPLAT(
 #undef FLAT
 #undef TINY
 #undef FAR
-#undef TAIL_SHIFT
+#undef HALF_LOG2E
+#undef GELU_CUT
+#undef GELU_RATE
 #undef SMALLEST_NORMAL
 #undef SUBNORMAL_STEPS
 #undef SUBNORMAL_SCALE

@@ -11,7 +11,7 @@
  *     load_part(p, n, fill)       n < LANES numbers, the other lanes set to fill; touches nothing beyond them
  *     store_part(p, v, n)         the first n lanes
  *     madd(a, b, c)               a b + c, in one rounding where the processor has it
- *     square_rest(a, s)           a a - s without error, for s = a a as rounded
+ *     fused(a, b, c)              a b + c with every digit of the product, also where that takes longer; for results that cancel
  *     quotient(a, b, rest)        a / (b + rest) for 1 <= |b| <= 4 and a rest below b's last digit: better than a / b alone
  *     least(x, c), most(x, c)     the lesser and the greater of x and c; x if x is nan
  *     absolute(x)                 x without its sign

@@ -33,8 +33,8 @@ MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) {
 
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmaq_f32(c, a, b); }
 MINIDL_INLINE vec_f64 madd_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return vfmaq_f64(c, a, b); }
-MINIDL_INLINE vec_f32 square_rest_f32(vec_f32 a, vec_f32 s) { return vfmaq_f32(vnegq_f32(s), a, a); }
-MINIDL_INLINE vec_f64 square_rest_f64(vec_f64 a, vec_f64 s) { return vfmaq_f64(vnegq_f64(s), a, a); }
+MINIDL_INLINE vec_f32 fused_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return madd_f32(a, b, c); }
+MINIDL_INLINE vec_f64 fused_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return madd_f64(a, b, c); }
 MINIDL_INLINE vec_f32 quotient_f32(vec_f32 a, vec_f32 b, vec_f32 rest) {
     const vec_f32 inverse = 1.0f / b, q = a * inverse;
     return vfmaq_f32(q, vfmsq_f32(vfmsq_f32(a, q, b), q, rest), inverse);

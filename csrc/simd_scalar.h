@@ -68,6 +68,7 @@ typedef int mask_f64;
 #ifdef MINIDL_FUSED_f32
 #define MINIDL_PRODUCTS(real, suffix, split)                                                                               \
     MINIDL_INLINE real madd##suffix(real a, real b, real c) { return MINIDL_FUSED##suffix(a, b, c); }                      \
+    MINIDL_INLINE real fused##suffix(real a, real b, real c) { return MINIDL_FUSED##suffix(a, b, c); }                     \
     MINIDL_INLINE real product_rest##suffix(real a, real b, real product) { return MINIDL_FUSED##suffix(a, b, -product); }
 #else
 /* T. Dekker, "A floating-point technique for extending the available precision" (1971): each factor is cut into two halves
@@ -79,10 +80,13 @@ typedef int mask_f64;
         const real a_high = a_shifted - (a_shifted - a), a_low = a - a_high;                                               \
         const real b_high = b_shifted - (b_shifted - b), b_low = b - b_high;                                               \
         return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;                          \
+    }                                                                                                                      \
+    MINIDL_INLINE real fused##suffix(real a, real b, real c) {                                                             \
+        const real product = a * b;                                                                                        \
+        return (product + c) + product_rest##suffix(a, b, product);                                                        \
     }
 #endif
 #define MINIDL_QUOTIENT(real, suffix)                                                                                      \
-    MINIDL_INLINE real square_rest##suffix(real a, real s) { return product_rest##suffix(a, a, s); }                       \
     MINIDL_INLINE real quotient##suffix(real a, real b, real rest) {                                                       \
         const real q = a / b, product = q * b;                                                                             \
         return q + (((a - product) - product_rest##suffix(q, b, product)) - q * rest) / b;                                 \

@@ -45,8 +45,14 @@ MINIDL_INLINE vec_f64 product_rest_f64(vec_f64 a, vec_f64 b, vec_f64 product) {
     const vec_f64 b_high = b_shifted - (b_shifted - b), b_low = b - b_high;
     return (((a_high * b_high - product) + a_high * b_low) + a_low * b_high) + a_low * b_low;
 }
-MINIDL_INLINE vec_f32 square_rest_f32(vec_f32 a, vec_f32 s) { return product_rest_f32(a, a, s); }
-MINIDL_INLINE vec_f64 square_rest_f64(vec_f64 a, vec_f64 s) { return product_rest_f64(a, a, s); }
+MINIDL_INLINE vec_f32 fused_f32(vec_f32 a, vec_f32 b, vec_f32 c) {
+    const vec_f32 product = a * b;
+    return (product + c) + product_rest_f32(a, b, product);
+}
+MINIDL_INLINE vec_f64 fused_f64(vec_f64 a, vec_f64 b, vec_f64 c) {
+    const vec_f64 product = a * b;
+    return (product + c) + product_rest_f64(a, b, product);
+}
 MINIDL_INLINE vec_f32 quotient_f32(vec_f32 a, vec_f32 b, vec_f32 rest) {
     const vec_f32 q = a / b, product = q * b;
     return q + (((a - product) - product_rest_f32(q, b, product)) - q * rest) / b;

@@ -14,6 +14,7 @@ if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
 from minidl.engines.native import vector_function
+from minidl.ops import activation as formulas
 
 ALLOWED = 2.0
 
@@ -95,6 +96,29 @@ def test_results_below_the_normal_range_are_not_flushed():
     numpy.testing.assert_allclose(vector_function("log", smallest), numpy.log(smallest), rtol=1e-6)
 
 
+def test_gelu_keeps_its_digits_in_the_negative_tail():
+    x = numpy.concatenate([numpy.linspace(-13, 13, 20_001), numpy.geomspace(1e-20, 1, 99)]).astype(numpy.float32)
+    wide = x.astype(numpy.float64)
+    exact = wide / 2 * numpy.array([math.erfc(-v / math.sqrt(2)) for v in wide])
+    gelu = engines.get("native").gelu
+    assert (numpy.abs(gelu(x)[0] - exact) / numpy.spacing(numpy.abs(exact.astype(numpy.float32)))).max() <= 9  # ULP
+    numpy.testing.assert_allclose(gelu(wide)[0], exact, rtol=1e-13)  # the reference's own argument is rounded
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_of_special_values_is_that_of_the_formula(approximate, dtype):
+    x = numpy.array([numpy.inf, -numpy.inf, numpy.nan, 0.0, -0.0, 30, -30, 1e30, -1e30, 1e-42, -1e-42], dtype=dtype)
+    engine = engines.get("native")
+    with numpy.errstate(all="ignore"):
+        y, cache = formulas.gelu(x, approximate)
+        own = engine.gelu(x, approximate)[0]
+        numpy.testing.assert_allclose(own, y, rtol=1e-6, atol=0)
+        numpy.testing.assert_array_equal(numpy.signbit(own[3:5]), [False, True])  # of the two zeros
+        dx = formulas.gelu_backward(numpy.ones_like(x), cache)
+        numpy.testing.assert_allclose(engine.gelu_backward(numpy.ones_like(x), cache), dx, rtol=1e-6, atol=1e-30)
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_an_element_does_not_depend_on_its_neighbours_or_its_place(name):
     """The last, shorter vector computes what the whole ones do."""
@@ -117,9 +141,12 @@ for name in t.EXACT:
     x = t.numpy.linspace(-17, 17, 20_001, dtype="float32")
     assert t.errors(name, x).max() <= t.ALLOWED, name
     assert t.errors(name, t.all_floats(400_009)).max() <= t.ALLOWED, name
+t.test_gelu_keeps_its_digits_in_the_negative_tail()
 for name, case in (("log", -1.0), ("exp", 1e30)):
     for dtype in ("float32", "float64"):
         t.test_special_values(name, [case], [t.numpy.nan if case < 0 else t.numpy.inf], dtype)
+        for approximate in ("none", "tanh"):
+            t.test_gelu_of_special_values_is_that_of_the_formula(approximate, dtype)
 print("right")
 """
     here = os.path.dirname(__file__)  # noqa: PTH120 - goes into PYTHONPATH
