@@ -7,6 +7,7 @@ To add one, write a function that returns a :class:`Workload` (``perceptron`` be
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import activations
 import gemm
+import images
 import numpy
 
 Step = Callable[[], Any]
@@ -260,6 +262,56 @@ def product(shape: str, layout: str) -> Workload:
     )
 
 
+# images --------------------------------------------------------------------------------------------------------------
+
+
+def convolution(
+    batch: int, x: tuple[int, ...], weight: tuple[int, ...], padding: int, kind: str, groups: int = 1
+) -> Workload:
+    """Describe a convolution with stride 1 of a batch of images of shape x; the kind is "forward" or "both"."""
+    shape, kernel = "x".join(map(str, x)), "x".join(map(str, weight[2:]))
+    name = f"{'depthwise ' * (groups > 1)}{kernel}, {shape} to {weight[0]}, batch {batch}, forward{' and backward' * (kind == 'both')}"
+    height, width = (n + 2 * padding - k + 1 for n, k in zip(x[1:], weight[2:], strict=True))
+    flops = 2.0 * batch * math.prod(weight) * height * width * (3 if kind == "both" else 1)
+    return Workload("Convolutions", name, images.convolution(kind, (batch, *x), weight, padding, groups), flops)
+
+
+def network(
+    name: str, layers: images.Layers, batch: int, x: tuple[int, ...], optimizer: str, **settings: float
+) -> Workload:
+    """Describe one training step of a network on images of shape x."""
+    makers = images.training(layers, (batch, *x), optimizer, **settings)
+    return Workload("Training steps on images", name, makers, 3 * batch * images.flops(layers, *x[1:]))
+
+
+def prediction(name: str, layers: images.Layers, x: tuple[int, ...]) -> Workload:
+    """Describe the forward pass of one image."""
+    makers = images.inference(layers, (1, *x))
+    return Workload("One image", name, makers, images.flops(layers, *x[1:]))
+
+
+IMAGES = [
+    *(
+        convolution(batch, x, weight, padding, kind, groups)
+        for batch, x, weight, padding, groups in [
+            (64, (1, 28, 28), (32, 1, 3, 3), 1, 1),
+            (64, (32, 14, 14), (64, 32, 3, 3), 1, 1),
+            (16, (64, 32, 32), (64, 64, 3, 3), 1, 1),
+            (32, (128, 16, 16), (256, 128, 1, 1), 0, 1),
+            (16, (64, 32, 32), (64, 1, 3, 3), 1, 64),
+        ]
+        for kind in ("forward", "both")
+    ),
+    network("conv 32 - pool - conv 64 - pool - 128 - 10, batch 64, Adam", images.SMALL, 64, (1, 28, 28), "adam", lr=1e-4),
+    network(
+        "two residual blocks of 64 channels on 32x32, batch 16, SGD momentum", images.RESIDUAL, 16, (64, 32, 32), "sgd",
+        lr=1e-3, momentum=0.9,
+    ),
+    network("LeNet-5, batch 128, SGD momentum", images.LENET, 128, (1, 28, 28), "sgd", lr=1e-3, momentum=0.9),
+    prediction("conv 32 - pool - conv 64 - pool - 128 - 10", images.SMALL, (1, 28, 28)),
+    prediction("two residual blocks of 64 channels on 32x32", images.RESIDUAL, (64, 32, 32)),
+    prediction("LeNet-5", images.LENET, (1, 28, 28)),
+]  # fmt: skip
 MLP = [784, 512, 256, 10]
 ALL = [
     perceptron("linear regression, batch 32, SGD", [1, 1], 32, "relu", "mse", "sgd", lr=0.01),
@@ -273,4 +325,5 @@ ALL = [
     ),
     *(activation(name, kind) for name in ("relu", "sigmoid", "tanh", "gelu") for kind in ("forward", "both")),
     *(product(shape, layout) for shape in gemm.SHAPES for layout in gemm.LAYOUTS),
+    *IMAGES,
 ]
