@@ -220,20 +220,21 @@ static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight)
 #define GRADIENT gradient_f64
 #include "conv_threads.inc.h"
 
-int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight, const void *bias, int activation,
-                      const double settings[2], void *y) {
-    const float single[2] = {settings == NULL ? 0 : (float)settings[0], settings == NULL ? 0 : (float)settings[1]};
-    if (is_double) return slide_f64(w, x, weight, bias, activation, settings, y);
+int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight, const minidl_conv_after *after,
+                      void *y) {
+    if (is_double) return slide_f64(w, x, weight, after, y);
     if (winograd_fits(w, WINOGRAD_TILES)) {
-        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .bias = bias, .result = y,
-                              .weight_in = 9, .weight_out = 9 * w->in, .settings = single,
+        const float settings[2] = {(float)after->settings[0], (float)after->settings[1]};
+        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .result = y,
+                              .scale = after->scale, .bias = after->bias, .residual = after->residual, .settings = settings,
+                              .weight_in = 9, .weight_out = 9 * w->in,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
                               .pad = {w->padding[0], w->padding[1]}};
-        if (activation >= 0) of.activation = minidl_kernels_in_use()->f32.forward[activation];
+        if (after->activation >= 0) of.activation = minidl_kernels_in_use()->f32.forward[after->activation];
         const int status = winograd_slide(&of);
         if (status <= 0) return status;
     }
-    return slide_f32(w, x, weight, bias, activation, single, y);
+    return slide_f32(w, x, weight, after, y);
 }
 
 int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {

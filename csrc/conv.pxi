@@ -11,8 +11,14 @@ cdef extern from "conv.h" nogil:
         ptrdiff_t stride[2]
         ptrdiff_t dilation[2]
         ptrdiff_t padding[2]
-    int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight, const void *bias,
-                          int activation, const double *settings, void *y)
+    ctypedef struct minidl_conv_after:
+        const void *scale
+        const void *bias
+        const void *residual
+        int activation
+        double settings[2]
+    int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight,
+                          const minidl_conv_after *after, void *y)
     int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx)
     int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight)
 
@@ -60,23 +66,32 @@ cdef int _done(int status) except -1:
     return 0
 
 
-cdef cnp.ndarray _slid(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, object found, int op, const double *settings):
-    """The convolution of x."""
+cdef cnp.ndarray _slid(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, object found, int op=-1, cnp.ndarray scale=None,
+                       cnp.ndarray residual=None):
+    """The convolution of x and what comes after it, an activation without settings among it."""
     cdef minidl_windows w
+    cdef minidl_conv_after after
     x, weight = dense(x), dense(weight)
     cdef cnp.ndarray y = _batch(cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(weight)[0], found.output, cnp.PyArray_TYPE(x))
     cdef const void *from_ = cnp.PyArray_DATA(x)
     cdef const void *numbers = cnp.PyArray_DATA(weight)
-    cdef const void *more = NULL
     cdef void *to = cnp.PyArray_DATA(y)
     cdef bint double_ = is_double(x)
     cdef int status
+    memset(&after, 0, sizeof(after))
+    after.activation = op
     if bias is not None:
         bias = dense(bias)
-        more = cnp.PyArray_DATA(bias)
+        after.bias = cnp.PyArray_DATA(bias)
+    if scale is not None:
+        scale = dense(scale)
+        after.scale = cnp.PyArray_DATA(scale)
+    if residual is not None:
+        residual = dense(residual)
+        after.residual = cnp.PyArray_DATA(residual)
     _describe(found, weight, cnp.PyArray_DIMS(x)[0], &w)
     with nogil:
-        status = minidl_conv_slide(double_, &w, from_, numbers, more, op, settings, to)
+        status = minidl_conv_slide(double_, &w, from_, numbers, &after, to)
     _done(status)
     return y
 
@@ -142,7 +157,7 @@ cdef object _convolution(formula, str op, int axes, x, weight, bias, stride, pad
     found = _windows.windows(op, axes, x.shape, weight.shape, stride, padding, dilation, groups)
     if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
         return formula(x, weight, bias, stride, padding, dilation, groups)
-    return _slid(x, weight, bias, found, -1, NULL), (x, weight, bias is not None, found)
+    return _slid(x, weight, bias, found), (x, weight, bias is not None, found)
 
 
 def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
@@ -201,7 +216,7 @@ cdef object _backward_into(bint transposed, dy, tuple cache, dweight, dbias, bin
         _channel_sums(g, dbias, accumulate)
     if not input_gradient:
         return None
-    return _slid(g, cache[1], None, found, -1, NULL) if transposed else _spread(g, cache[1], None, found)
+    return _slid(g, cache[1], None, found) if transposed else _spread(g, cache[1], None, found)
 
 
 cdef object _convolution_backward(formula, bint transposed, dy, tuple cache):
@@ -252,15 +267,13 @@ def conv_backward_into(op, dy, cache, dweight, dbias, accumulate=False, input_gr
 
 def conv_activation(op, x, weight, bias, windows, activation, settings=()):
     """See ``minidl.engines.fused.conv_activation``: the activation is applied to each strip while it is in cache."""
-    cdef double[2] numbers
     cdef object kept = _KEEPS_OUTPUT.get(activation)
     if kept is None or not _convolvable(x, weight, bias, 2 if op == "conv2d" else 1):
         return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
     found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows)
     if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
         return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
-    numbers[0] = numbers[1] = 0
-    cdef cnp.ndarray y = _slid(x, weight, bias, found, kept, numbers)
+    cdef cnp.ndarray y = _slid(x, weight, bias, found, kept)
     return y, ((x, weight, bias is not None, found), (y,))
 
 

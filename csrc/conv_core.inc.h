@@ -166,32 +166,47 @@ static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdi
     return found;
 }
 
-/* Write the pieces of one channel, with its bias. */
-static void put(const real *tile, const piece *pieces, int count, ptrdiff_t column_step, real bias, real *plane) {
-    const vector plus = SPLAT(bias);
+/* Write the pieces of one channel, scaled and with its bias. */
+static void put(const real *tile, const piece *pieces, int count, ptrdiff_t column_step, real scale, real bias, real *plane) {
+    const vector times = SPLAT(scale), plus = SPLAT(bias);
     for (int s = 0; s < count; s++) {
         const real *const from = tile + pieces[s].at;
         real *const to = plane + pieces[s].to;
         const ptrdiff_t length = pieces[s].count;
         ptrdiff_t t = 0;
         if (column_step != 1) {
-            for (; t < length; t++) to[t * column_step] = from[t] + bias;
+            for (; t < length; t++) to[t * column_step] = scale * from[t] + bias;
             continue;
         }
-        for (; t + LANES <= length; t += LANES) STORE(to + t, LOAD(from + t) + plus);
+        for (; t + LANES <= length; t += LANES) STORE(to + t, FMADD(times, LOAD(from + t), plus));
         if (t < length && length >= SHORT) { /* the last few end where the piece does, and overlap those before */
             for (; t < length; t += SHORT) {
                 const ptrdiff_t x = least(t, length - SHORT);
                 real four[SHORT];
-                UNROLL for (int l = 0; l < SHORT; l++) four[l] = from[x + l] + bias;
+                UNROLL for (int l = 0; l < SHORT; l++) four[l] = scale * from[x + l] + bias;
                 *(short_vector *)(to + x) = *(const short_vector *)four;
             }
         }
-        for (; t < length; t++) to[t] = from[t] + bias;
+        for (; t < length; t++) to[t] = scale * from[t] + bias;
     }
 }
 
+/* What comes after the sums of `length` numbers from number `at` of the results on, scale and bias excepted. */
+static void finish_results(const real *residual, void (*activation)(const real *, real *, ptrdiff_t, const void *),
+                           const void *settings, real *result, ptrdiff_t at, ptrdiff_t length) {
+    real *const y = result + at;
+    if (residual != NULL) {
+        ptrdiff_t t = 0;
+        for (; t + LANES <= length; t += LANES) STORE(y + t, LOAD(y + t) + LOAD(residual + at + t));
+        for (; t < length; t++) y[t] += residual[at + t];
+    }
+    if (activation != NULL) activation(y, y, length, settings);
+}
+
 #include "depthwise.inc.h"
+
+static real scale_of(const PICTURES *p, ptrdiff_t channel) { return p->scale == NULL ? 1 : p->scale[channel]; }
+static real bias_of(const PICTURES *p, ptrdiff_t channel) { return p->bias == NULL ? 0 : p->bias[channel]; }
 
 static int depthwise(const PICTURES *p) { return p->in == 1 && p->out == 1; }
 
@@ -207,7 +222,7 @@ static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrd
     const ptrdiff_t row_step = p->rows.every * p->columns.result, column_step = p->columns.every;
     real *const corner = result + q * row_step + a * p->columns.result + b;
     if (depthwise(p)) {
-        slide_plane(&w, taps, panel, offset, prepared, p->bias == NULL ? 0 : p->bias[g], row_step, column_step, corner);
+        slide_plane(&w, taps, panel, offset, prepared, scale_of(p, g), bias_of(p, g), row_step, column_step, corner);
         return next;
     }
     real tile[MR * NR];
@@ -223,8 +238,8 @@ static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrd
             high = step(p->out - o, MR);
             slides[high - 1][count - 1](taps, weights, offset, from, tile);
             for (ptrdiff_t i = 0; i < high; i++)
-                put(tile + i * count * LANES, pieces, found, column_step, p->bias == NULL ? 0 : p->bias[g * p->out + o + i],
-                    corner + (o + i) * plane);
+                put(tile + i * count * LANES, pieces, found, column_step, scale_of(p, g * p->out + o + i),
+                    bias_of(p, g * p->out + o + i), corner + (o + i) * plane);
         }
     }
     return next;
@@ -255,10 +270,9 @@ static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspa
                     slide_class(p, a, b, q, rows, f, prepared, panel + g * all, g, offset, result);
                     panel += p->groups * all;
                 }
-            for (ptrdiff_t o = 0; p->activation != NULL && o < p->out; o++) {
-                real *const y = result + o * plane + q * p->columns.result; /* no strides between results here */
-                p->activation(y, y, rows * p->columns.result, p->settings);
-            }
+            for (ptrdiff_t o = 0; o < p->out; o++) /* of a convolution, whose results lie together */
+                finish_results(p->residual, p->activation, p->settings, p->result,
+                               ((n * p->groups + g) * p->out + o) * plane + q * p->columns.result, rows * p->columns.result);
         }
     }
 }

@@ -65,15 +65,15 @@ static int NAME(run)(PICTURES *p, ptrdiff_t row_numbers, double multiply_adds) {
     return 0;
 }
 
-static int SLIDE(const minidl_windows *w, const void *x, const void *weight, const void *bias, int activation,
-                 const void *settings, void *y) {
+static int SLIDE(const minidl_windows *w, const void *x, const void *weight, const minidl_conv_after *after, void *y) {
+    const real settings[2] = {(real)after->settings[0], (real)after->settings[1]};
     PICTURES p = {.images = w->images, .groups = w->groups, .in = w->in, .out = w->out, .source = x, .weight = weight,
-                  .bias = bias, .result = y, .settings = settings};
+                  .scale = after->scale, .bias = after->bias, .residual = after->residual, .result = y, .settings = settings};
     const ptrdiff_t area = w->kernel[0] * w->kernel[1];
     p.weight_in = area;
     p.weight_out = area * w->in;
     p.weight_group = p.weight_out * w->out;
-    if (activation >= 0) p.activation = KERNELS->forward[activation];
+    if (after->activation >= 0) p.activation = KERNELS->forward[after->activation];
     int status = sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1);
     const double work = (double)w->images * (double)(w->groups * w->in * w->out * area) * (double)(w->output[0] * w->output[1]);
     if (status == 0) status = NAME(run)(&p, w->in * p.columns.classes * p.rows.classes * w->output[1], work);

@@ -45,7 +45,7 @@ typedef struct {
         const real *source;                                                                                                \
         const real *weight;                                                                                                \
         ptrdiff_t weight_in, weight_out, weight_group;                                                                     \
-        const real *bias; /* or NULL */                                                                                    \
+        const real *scale, *bias, *residual; /* or NULL: minidl_conv_after */                                              \
         real *result;                                                                                                      \
         const real *upstream; /* for the kernel's gradient */                                                              \
         void (*activation)(const real *, real *, ptrdiff_t, const void *); /* or NULL */                                   \

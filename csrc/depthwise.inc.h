@@ -5,16 +5,16 @@ enum { LONG = 8, MOST_TAPS = 9 };
 
 /* The vector at b[j] is summed over the taps, for each j, as in slide_tile. */
 INLINE void plane_tile(int vectors, ptrdiff_t taps, const real *restrict a, const ptrdiff_t *restrict offset, const real *const *b,
-                       vector plus, real *const *to) {
+                       vector times, vector plus, real *const *to) {
     vector sum[LONG];
     const real *at[LONG];
-    UNROLL for (int j = 0; j < vectors; j++) at[j] = b[j], sum[j] = plus;
+    UNROLL for (int j = 0; j < vectors; j++) at[j] = b[j], sum[j] = SPLAT(0);
     for (ptrdiff_t t = 0; t < taps; t++) {
         const vector weight = SPLAT(a[t]);
         const ptrdiff_t away = offset[t];
         UNROLL for (int j = 0; j < vectors; j++) sum[j] = FMADD(weight, LOAD(at[j] + away), sum[j]);
     }
-    UNROLL for (int j = 0; j < vectors; j++) STORE(to[j], sum[j]);
+    UNROLL for (int j = 0; j < vectors; j++) STORE(to[j], FMADD(times, sum[j], plus));
 }
 
 /* sum[t] += x[offset[t] + position] times g[position], over `length` positions; a whole number of vectors of g may be read. */
@@ -31,9 +31,9 @@ INLINE void dots_tile(int taps, ptrdiff_t length, const real *restrict x, const 
 }
 
 #define PLANE(N)                                                                                                           \
-    static void plane_##N(ptrdiff_t taps, const real *a, const ptrdiff_t *offset, const real *const *b, vector plus,       \
-                          real *const *to) {                                                                               \
-        plane_tile(N, taps, a, offset, b, plus, to);                                                                       \
+    static void plane_##N(ptrdiff_t taps, const real *a, const ptrdiff_t *offset, const real *const *b, vector times,      \
+                          vector plus, real *const *to) {                                                                  \
+        plane_tile(N, taps, a, offset, b, times, plus, to);                                                                       \
     }
 #define DOTS_OF(N)                                                                                                         \
     static void dots_##N(ptrdiff_t length, const real *x, const ptrdiff_t *offset, const real *g, vector *out) {           \
@@ -42,15 +42,15 @@ INLINE void dots_tile(int taps, ptrdiff_t length, const real *restrict x, const 
 PLANE(1) PLANE(2) PLANE(3) PLANE(4) PLANE(5) PLANE(6) PLANE(7) PLANE(8)
 DOTS_OF(1) DOTS_OF(2) DOTS_OF(3) DOTS_OF(4) DOTS_OF(5) DOTS_OF(6) DOTS_OF(7) DOTS_OF(8) DOTS_OF(9)
 
-typedef void plane_function(ptrdiff_t taps, const real *a, const ptrdiff_t *offset, const real *const *b, vector plus,
-                            real *const *to);
+typedef void plane_function(ptrdiff_t taps, const real *a, const ptrdiff_t *offset, const real *const *b, vector times,
+                            vector plus, real *const *to);
 typedef void dots_function(ptrdiff_t length, const real *x, const ptrdiff_t *offset, const real *g, vector *out);
 static plane_function *const planes[LONG] = {plane_1, plane_2, plane_3, plane_4, plane_5, plane_6, plane_7, plane_8};
 static dots_function *const dot_products[MOST_TAPS] = {dots_1, dots_2, dots_3, dots_4, dots_5, dots_6, dots_7, dots_8, dots_9};
 
 /* The results of one class in a strip of one channel; `corner` is the first of them. */
-static void slide_plane(const walk *w, ptrdiff_t taps, const real *weights, const ptrdiff_t *offset, const real *prepared, real bias,
-                        ptrdiff_t row_step, ptrdiff_t column_step, real *corner) {
+static void slide_plane(const walk *w, ptrdiff_t taps, const real *weights, const ptrdiff_t *offset, const real *prepared, real scale,
+                        real bias, ptrdiff_t row_step, ptrdiff_t column_step, real *corner) {
     const int direct = w->by_rows && column_step == 1;
     real tile[LONG * LANES];
     for (ptrdiff_t v = 0, count; v < w->vectors; v += count) {
@@ -64,8 +64,8 @@ static void slide_plane(const walk *w, ptrdiff_t taps, const real *weights, cons
             from[j] = prepared + at[j];
             to[j] = direct ? corner + pieces[j].to : tile + j * LANES;
         }
-        planes[count - 1](taps, weights, offset, from, SPLAT(bias), to);
-        if (!direct) put(tile, pieces, found, column_step, 0, corner);
+        planes[count - 1](taps, weights, offset, from, SPLAT(scale), SPLAT(bias), to);
+        if (!direct) put(tile, pieces, found, column_step, 1, 0, corner);
     }
 }
 

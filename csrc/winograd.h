@@ -15,7 +15,7 @@
 typedef struct {
     ptrdiff_t images, in, out;
     ptrdiff_t source_size[2], result_size[2], pad[2];
-    const float *source, *weight, *bias, *upstream;
+    const float *source, *weight, *scale, *bias, *residual, *upstream;
     float *result;
     ptrdiff_t weight_in, weight_out;
     int flipped; /* read each kernel from its end: for the adjoint */

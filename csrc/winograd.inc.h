@@ -197,7 +197,8 @@ static void multiply_points(const minidl_winograd *w, batch_of_tiles b, const re
 }
 
 /* Transform all tiles of a batch back, and write the results; returns whether all are finite. */
-static int write_results(const minidl_winograd *w, batch_of_tiles b, const real *bias, const real *m, real *frame) {
+static int write_results(const minidl_winograd *w, batch_of_tiles b, const real *scale, const real *bias, const real *m,
+                         real *frame) {
     const ptrdiff_t out = padded(w->out), columns = 4 * w->tiles[1], row = columns * out, apart = apart_of(b.tiles, out);
     const ptrdiff_t plane = w->result_size[0] * w->result_size[1];
     vector check = SPLAT(0);
@@ -207,11 +208,11 @@ static int write_results(const minidl_winograd *w, batch_of_tiles b, const real 
                 real *const corner = frame + ((n * b.rows + y) * 4 * columns + 4 * x) * out;
                 const real *const from = m + tile * out;
                 for (ptrdiff_t o = 0; o < out; o += LANES) {
-                    const vector plus = LOAD(bias + o);
+                    const vector times = LOAD(scale + o), plus = LOAD(bias + o);
                     vector all = SPLAT(0);
                     IN_TWO_DIMENSIONS(transform_sums, 6, 4, LOAD(from + (6 * i + j) * apart + o), {
                         all = all + done[j];
-                        STORE(corner + i * row + j * out + o, done[j] + plus);
+                        STORE(corner + i * row + j * out + o, FMADD(times, done[j], plus));
                     });
                     check = check + all * SPLAT(0);
                 }
@@ -227,13 +228,11 @@ static int write_results(const minidl_winograd *w, batch_of_tiles b, const real 
     return finite;
 }
 
-static void activate(const minidl_winograd *w, batch_of_tiles b) {
+static void finish_batch(const minidl_winograd *w, batch_of_tiles b) {
     const ptrdiff_t plane = w->result_size[0] * w->result_size[1], from = 4 * b.row * w->result_size[1];
     const ptrdiff_t length = least(4 * b.rows * w->result_size[1], plane - from);
-    for (ptrdiff_t channel = b.n * w->out; w->activation != NULL && channel < (b.n + b.images) * w->out; channel++) {
-        real *const y = w->result + channel * plane + from;
-        w->activation(y, y, length, w->settings);
-    }
+    for (ptrdiff_t channel = b.n * w->out; channel < (b.n + b.images) * w->out; channel++)
+        finish_results(w->residual, w->activation, w->settings, w->result, channel * plane + from, length);
 }
 
 static ptrdiff_t frame_numbers(const minidl_winograd *w) {
@@ -245,20 +244,24 @@ static ptrdiff_t most_tiles(const minidl_winograd *w) { return w->together * w->
 
 static size_t winograd_space(const minidl_winograd *w) {
     const ptrdiff_t points = apart_of(most_tiles(w), padded(w->in)) + apart_of(most_tiles(w), padded(w->out));
-    return (size_t)(frame_numbers(w) + POINTS * points + padded(w->out)) * sizeof(real);
+    return (size_t)(frame_numbers(w) + POINTS * points + 2 * padded(w->out)) * sizeof(real);
 }
 
 static int winograd_slide(const minidl_winograd *w, ptrdiff_t from, ptrdiff_t to, void *workspace) {
     real *const frame = workspace, *const v = frame + frame_numbers(w);
     real *const m = v + POINTS * apart_of(most_tiles(w), padded(w->in));
     real *const bias = m + POINTS * apart_of(most_tiles(w), padded(w->out));
-    for (ptrdiff_t o = 0; o < padded(w->out); o++) bias[o] = w->bias == NULL || o >= w->out ? 0 : w->bias[o];
+    real *const scale = bias + padded(w->out);
+    for (ptrdiff_t o = 0; o < padded(w->out); o++) {
+        bias[o] = w->bias == NULL || o >= w->out ? 0 : w->bias[o];
+        scale[o] = w->scale == NULL || o >= w->out ? 1 : w->scale[o];
+    }
     for (ptrdiff_t item = from; item < to; item++) {
         const batch_of_tiles b = batch_at(w, item);
         transform_sources(w, b, frame, v);
         multiply_points(w, b, v, m);
-        if (!write_results(w, b, bias, m, frame)) return 1;
-        activate(w, b);
+        if (!write_results(w, b, scale, bias, m, frame)) return 1;
+        finish_batch(w, b);
     }
     return 0;
 }
