@@ -17,6 +17,7 @@ __all__ = [
     "FUSIBLE",
     "conv_activation",
     "conv_activation_backward_into",
+    "conv_affine",
     "conv_backward_into",
     "linear_activation",
     "linear_activation_backward_into",
@@ -150,6 +151,43 @@ def conv_activation_backward_into(
     conv_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
     return engine.conv_backward_into(op, dhidden, conv_cache, dweight, dbias, accumulate, input_gradient)
+
+
+def conv_affine(
+    engine: Any,
+    op: str,
+    x: Array,
+    weight: Array,
+    windows: tuple[Any, ...],
+    scale: Array,
+    shift: Array,
+    activation: str | None = None,
+    settings: tuple[Any, ...] = (),
+    residual: Array | None = None,
+) -> Array:
+    """Compute ``activation(scale * conv(x, weight) + shift + residual)``, which leaves nothing to go back through.
+
+    A convolution, the batch normalisation after it with its running statistics, what a shortcut adds, and an activation are
+    this.
+
+    Parameters
+    ----------
+    op, x, weight, windows, activation, settings
+        As for :func:`conv_activation`; without an activation if it is None.
+    scale, shift : array, shape (O,)
+        For each output channel.
+    residual : array, shape of y, optional
+
+    Returns
+    -------
+    y : array
+    """
+    y, _ = getattr(engine, op)(x, weight, None, *windows)
+    each = (-1,) + (1,) * (y.ndim - 2)
+    y = y * scale.reshape(each) + shift.reshape(each)
+    if residual is not None:
+        y += residual
+    return y if activation is None else getattr(engine, activation)(y, *settings)[0]
 
 
 def linear_activation(

@@ -16,8 +16,9 @@ from minidl.layers.activation import (
 )
 from minidl.layers.base import Layer
 from minidl.layers.chain import Chain
-from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, FusedConv
+from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.layers.dropout import Dropout
+from minidl.layers.fused_conv import FusedConv, NormalizedConv
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from minidl.layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
@@ -69,6 +70,7 @@ __all__ = [
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
+    "NormalizedConv",
     "Parameter",
     "ParameterBuffer",
     "RMSNorm",

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from minidl.errors import MinidlError, NotBuiltError, ParameterError
 from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape
-from minidl.layers.conv import FusedConv
+from minidl.layers.fused_conv import FusedConv, NormalizedConv
 from minidl.layers.linear import AffineOfDense, Dense, FusedLinear
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
 __all__ = ["Chain"]
 
-FUSED: tuple[Any, ...] = (FusedLinear, FusedConv)
-"""What runs two layers as one: ``KIND.fits(first, second)`` says whether it can, ``KIND(first, second)`` is the pair."""
+FUSED: tuple[tuple[Any, Any], ...] = (
+    (FusedLinear.fits, FusedLinear),
+    (FusedConv.fits, FusedConv),
+    (NormalizedConv.fits, NormalizedConv.of),
+)
+"""How layers come to run as one: whether a layer can join what is before it, and the two as one."""
 
 
 class Chain(Layer):
@@ -77,7 +82,7 @@ class Chain(Layer):
 
     @property
     def fuse(self) -> bool:
-        """Whether a Linear or a convolution and the activation after it run as one; True unless set otherwise.
+        """Whether a Linear or a convolution runs as one with what follows it; True unless set otherwise.
 
         The numbers agree to rounding either way. ``summary`` shows which layers are fused.
         """
@@ -96,12 +101,12 @@ class Chain(Layer):
         self._first = None
         plan: list[tuple[int, Any]] = []
         for index, layer in enumerate(self._layers):
-            before = plan[-1][1] if self._fuse and plan and plan[-1][0] == index - 1 else None
-            as_one = next((kind for kind in FUSED if kind.fits(before, layer)), None)
-            if as_one is None:
+            start, before = plan[-1] if self._fuse and plan else (index, None)
+            join = next((join for fits, join in FUSED if fits(before, layer)), None)
+            if join is None:
                 plan.append((index, layer))
             else:
-                plan[-1] = (index - 1, as_one(before, layer))
+                plan[-1] = (start, join(before, layer))
         return plan
 
     def without_last_activation(self) -> tuple[Chain, Any]:
@@ -121,7 +126,8 @@ class Chain(Layer):
 
     def fused_into(self) -> dict[int, int]:
         """Return, for each layer that runs as part of the one before it, that layer's position."""
-        return {index + 1: index for index, step in self._plan if isinstance(step, FUSED)}
+        starts = [index for index, _ in self._plan] + [len(self._layers)]
+        return {index: start for start, end in itertools.pairwise(starts) for index in range(start + 1, end)}
 
     # computing -------------------------------------------------------------------------------------------------------
 

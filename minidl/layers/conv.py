@@ -8,15 +8,13 @@ from typing import Any
 import numpy
 
 from minidl import engines, init
-from minidl.engines.fused import FUSIBLE
 from minidl.errors import DtypeError, ParameterError
-from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter, joint_storage
 from minidl.ops import Array
 from minidl.ops._windows import Windows, each_axis, windows, windows_of_transposed
 
-__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d", "FusedConv"]
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class _Convolution(Layer):
@@ -293,43 +291,3 @@ class ConvTranspose1d(_Spreading):
 
     op = "conv_transpose1d"
     axes = 1
-
-
-class FusedConv:
-    """A convolution and the activation after it, run by the engine as one; a :class:`Chain` makes these by itself."""
-
-    input_gradient_optional = True
-
-    def __init__(self, conv: _Sliding, follower: Activation) -> None:
-        self.conv, self.follower = conv, follower
-
-    @staticmethod
-    def fits(first: Any, second: Any) -> bool:
-        """Whether the two layers can run as one."""
-        return type(first) in (Conv1d, Conv2d) and isinstance(second, Activation) and second.op in FUSIBLE
-
-    def forward(self, x: Array) -> Array:
-        """Return activation(conv(x))."""
-        conv, follower = self.conv, self.follower
-        bias = None if conv.bias is None else conv.bias.value
-        y, cache = engines.current().conv_activation(
-            conv.op, conv.admitted(x), conv.weight.value, bias, conv.settings(), follower.op, follower.settings
-        )
-        conv._cache, follower._cache = cache
-        return y
-
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return dx."""
-        conv, follower = self.conv, self.follower
-        cache = conv._remembered(), follower._remembered()
-        storage = joint_storage(conv.weight, conv.bias)
-        return engines.current().conv_activation_backward_into(
-            conv.op, dy, cache, follower.op, *storage, input_gradient
-        )
-
-    def parameters(self) -> list[Parameter]:
-        """Return the convolution's parameters."""
-        return self.conv.parameters()
-
-    def __repr__(self) -> str:
-        return f"{self.conv!r} + {self.follower!r}"
