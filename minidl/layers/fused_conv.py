@@ -68,7 +68,9 @@ class NormalizedConv:
 
     input_gradient_optional = True
 
-    def __init__(self, conv: Conv1d | Conv2d, norm: BatchNorm1d | BatchNorm2d, follower: Activation | None = None) -> None:
+    def __init__(
+        self, conv: Conv1d | Conv2d, norm: BatchNorm1d | BatchNorm2d, follower: Activation | None = None
+    ) -> None:
         self.conv, self.norm, self.follower = conv, norm, follower
         self._unrecorded: Array | None = None
 
@@ -102,7 +104,13 @@ class NormalizedConv:
         if conv.bias is not None:
             shift = shift + scale * conv.bias.value
         return engines.current().conv_affine(
-            conv.op, x, conv.weight.value, conv.settings(), scale, shift, *((follower.op, follower.settings) if follower else ())
+            conv.op,
+            x,
+            conv.weight.value,
+            conv.settings(),
+            scale,
+            shift,
+            *((follower.op, follower.settings) if follower else ()),
         )
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
@@ -125,6 +133,8 @@ class NormalizedConv:
 
 def _as_affine(norm: BatchNorm1d | BatchNorm2d) -> tuple[Array, Array]:
     """Return s and t with norm(x) = s x + t in evaluation: s = w / sqrt(var + eps) and t = b - mean s."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = (norm.running_var + norm.eps) ** -0.5
     if norm.weight is not None:
         scale = norm.weight.value * scale

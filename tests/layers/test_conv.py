@@ -141,3 +141,55 @@ def test_gradients_with_the_activation_as_one():
     )
     assert len(model._plan) == 2
     dl.gradcheck(model, numpy.random.default_rng(0).normal(size=(2, 2, 5, 4)))
+
+
+def normalised(activation=None, affine=True, dtype="float32"):
+    """Return a model in evaluation whose normalisation has seen some batches."""
+    dl.seed(2)
+    pairs = [
+        [dl.Conv2d(i, o, 3, padding=1, dtype=dtype), dl.BatchNorm2d(o, affine=affine, dtype=dtype)]
+        for i, o in ((3, 16), (16, 16))
+    ]
+    follower = [[] if activation is None else [activation()] for _ in pairs]
+    model = dl.Sequential([layer for pair, after in zip(pairs, follower, strict=True) for layer in (*pair, *after)])
+    random = numpy.random.default_rng(0)
+    for parameter in model.parameters():
+        parameter.value = random.normal(size=parameter.shape)
+    for _ in range(3):
+        model.forward(random.normal(size=(8, 3, 7, 6)).astype(dtype))
+    return model.eval()
+
+
+@pytest.mark.parametrize("activation", [None, dl.ReLU, dl.GELU])
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalisation_in_evaluation_as_one_gives_the_same(activation, affine):
+    model = normalised(activation, affine)
+    assert len(model._plan) == 2
+    x = numpy.random.default_rng(1).normal(size=(2, 3, 9, 8)).astype("float32")
+    results = []
+    for fuse in (True, False):
+        model.fuse = fuse
+        model.zero_grad()
+        y = model.forward(x)
+        results.append([y, model.backward(y), *(p.grad.copy() for p in model.parameters())])
+    for one, other in zip(*results, strict=True):
+        numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * abs(other).max())
+
+
+def test_gradients_with_the_normalisation_as_one():
+    model = normalised(dtype="float64")
+    assert [len(step._layers) for _, step in model._plan] == [2, 2]
+    dl.gradcheck(model, numpy.random.default_rng(0).normal(size=(2, 3, 5, 4)))
+
+
+def test_in_training_the_statistics_are_the_batchs():
+    model = dl.Sequential(dl.Conv2d(3, 4, 3), dl.BatchNorm2d(4), dl.ReLU())
+    assert len(model._plan) == 1
+    x = numpy.random.default_rng(0).normal(5, 3, size=(8, 3, 9, 9)).astype("float32")
+    y = model.forward(x)
+    model.fuse = False
+    numpy.testing.assert_allclose(model.forward(x), y, rtol=1e-5, atol=1e-6)
+    assert model[1].num_batches_tracked == 2
+    assert model.fused_into() == {}
+    model.fuse = True
+    assert model.fused_into() == {1: 0, 2: 0}
