@@ -15,6 +15,7 @@ from minidl.layers.activation import (
     activation,
 )
 from minidl.layers.base import Layer
+from minidl.layers.branches import Parallel, Residual
 from minidl.layers.chain import Chain
 from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.layers.dropout import Dropout
@@ -71,10 +72,12 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "NormalizedConv",
+    "Parallel",
     "Parameter",
     "ParameterBuffer",
     "RMSNorm",
     "ReLU",
+    "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
-from minidl.errors import MinidlError, NotBuiltError, ParameterError
+from minidl.errors import MinidlError, NotBuiltError, ParameterError, UnknownNameError
 from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape
 from minidl.layers.fused_conv import FusedConv, NormalizedConv
@@ -13,7 +15,7 @@ from minidl.layers.linear import AffineOfDense, Dense, FusedLinear
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "check_layer_object", "shown", "tells_shape"]
 
 FUSED: tuple[tuple[Any, Any], ...] = (
     (FusedLinear.fits, FusedLinear),
@@ -30,13 +32,20 @@ class Chain(Layer):
 
     Parameters
     ----------
-    *layers : Layer, or one list of them
-        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any.
+    *layers : Layer, or one list of them, or one dict of them
+        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any. A dict names them, in its
+        order; otherwise their names are "0", "1", ... Names are what ``state_dict`` and errors call them.
 
     Raises
     ------
     ParameterError
-        If something is no layer.
+        If something is no layer, or a name is none: empty, with a dot, or there already.
+
+    Examples
+    --------
+    >>> from minidl.layers import Linear, ReLU
+    >>> Chain({"fc1": Linear(4, 3), "relu": ReLU(), "fc2": Linear(3, 2, bias=False)}).state_dict().keys()
+    dict_keys(['fc1.weight', 'fc1.bias', 'fc2.weight'])
     """
 
     input_gradient_optional = True
@@ -45,23 +54,29 @@ class Chain(Layer):
         super().__init__()
         if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
             layers = tuple(layers[0])
+        one = layers[0] if len(layers) == 1 else None
+        named = one if isinstance(one, Mapping) else {str(index): layer for index, layer in enumerate(layers)}
         self._layers: list[Any] = []
+        self._names: list[str] = []
         self._fuse = True
         self._plan: list[tuple[int, Any]] = []
         self._flat = False
         self._first: int | None = None
-        for layer in layers:
-            self.append(layer)
+        for name, layer in named.items():
+            self._add(layer, name)
+        self._settle()
 
-    def append(self, layer: Any) -> Chain:
-        """Add a layer at the end; return the chain."""
-        if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
-            what = (
-                f"the class {layer.__name__}; create it with {layer.__name__}(...)" if isinstance(layer, type) else ""
-            )
+    def append(self, layer: Any, name: str | None = None) -> Chain:
+        """Add a layer at the end, named by its position unless a name is given; return the chain."""
+        self._add(layer, str(len(self._layers)) if name is None else name)
+        self._settle()
+        return self
+
+    def _add(self, layer: Any, name: str) -> None:
+        check_layer_object(layer, f"{type(self).__name__}: layer {name}")
+        if not isinstance(name, str) or not name or "." in name or name in self._names:
             raise ParameterError(
-                f"{type(self).__name__}: layer {len(self._layers)} must be an object with forward and backward, got "
-                f"{what or repr(layer)}"
+                f"{type(self).__name__}: a layer's name must be a string without dots that no other has, got {name!r}"
             )
         if any(layer is other for other in self._layers):
             raise ParameterError(
@@ -69,11 +84,14 @@ class Chain(Layer):
                 "one (they may share Parameter objects)"
             )
         self._layers.append(layer)
+        self._names.append(name)
+
+    def _settle(self) -> None:
+        """Plan the work, and build what can be built, now that the layers are known."""
         self._plan = self._planned()
         if self.input_shape is not None:
             self.build(self.input_shape)
         self._adopt_if_built()
-        return self
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -93,7 +111,7 @@ class Chain(Layer):
         self._fuse = bool(wanted)
         self._plan = self._planned()
         for layer in self._layers:
-            if isinstance(layer, Chain):
+            if hasattr(layer, "fuse"):  # layers inside layers have the switch too
                 layer.fuse = wanted
 
     def _planned(self) -> list[tuple[int, Any]]:
@@ -117,12 +135,17 @@ class Chain(Layer):
         last = self._layers[-1] if self._layers else None
         if isinstance(last, Chain):
             trunk, activation = last.without_last_activation()
-            return (Chain(*self._layers[:-1], trunk), activation) if activation is not None else (self, None)
+            return (self._ending_in(trunk), activation) if activation is not None else (self, None)
         if isinstance(last, Dense) and last.activation is not None:
-            return Chain(*self._layers[:-1], AffineOfDense(last)), last.activation
+            return self._ending_in(AffineOfDense(last)), last.activation
         if isinstance(last, Activation):
-            return Chain(*self._layers[:-1]), last
+            return self._ending_in(None), last
         return self, None
+
+    def _ending_in(self, last: Any) -> Chain:
+        """Return a chain of the same layers by the same names, but for the last one."""
+        layers = [*self._layers[:-1], last] if last is not None else self._layers[:-1]
+        return Chain(dict(zip(self._names, layers, strict=False)))
 
     def fused_into(self) -> dict[int, int]:
         """Return, for each layer that runs as part of the one before it, that layer's position."""
@@ -168,7 +191,9 @@ class Chain(Layer):
         return self._first
 
     def _place(self, index: int) -> str:
-        return f"layer {index} of {type(self).__name__}, {self._layers[index]!r}"
+        layer = repr(self._layers[index])
+        layer = type(self._layers[index]).__name__ if "\n" in layer else layer
+        return f"layer {self._names[index]} of {type(self).__name__}, {layer}"
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
@@ -191,7 +216,7 @@ class Chain(Layer):
                 return
             try:
                 layer.build(shape)
-                shape = layer.output_shape(shape) if _tells_shape(layer) else None
+                shape = layer.output_shape(shape) if tells_shape(layer) else None
             except MinidlError as error:
                 raise error.at(self._place(index))  # noqa: B904
         self._adopt_if_built()
@@ -221,8 +246,8 @@ class Chain(Layer):
     # parts -----------------------------------------------------------------------------------------------------------
 
     def children(self) -> dict[str, Any]:
-        """Return the layers by position: "0", "1", ..."""
-        return {str(index): layer for index, layer in enumerate(self._layers)}
+        """Return the layers by name: "0", "1", ... unless names were given."""
+        return dict(zip(self._names, self._layers, strict=True))
 
     def named_parameters(self, prefix: str = "") -> Any:
         """Yield ``0.weight``, ``0.bias``, ``2.weight`` ..."""
@@ -234,17 +259,57 @@ class Chain(Layer):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def __getitem__(self, index: int) -> Any:
-        return self._layers[index]
+    def __getitem__(self, index: int | str) -> Any:
+        """Return a layer by its position, or by its path, such as ``model["features.0"]``."""
+        return self.find(index) if isinstance(index, str) else self._layers[index]
+
+    def find(self, path: str) -> Any:
+        """Return the layer that ``state_dict`` and errors call by this path, such as ``layer1.0.conv1``.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none; the message lists those that there are.
+        """
+        found: Any = self
+        for depth, name in enumerate(parts := path.split(".")):
+            inside = found.children() if isinstance(found, Layer) else {}
+            if name not in inside:
+                place = f"layer in {'.'.join(parts[:depth]) or type(self).__name__}"
+                raise UnknownNameError.among(place, name, inside or ["nothing"])
+            found = inside[name]
+        return found
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self._layers))})"
+        numbered = self._names == [str(index) for index in range(len(self._names))]
+        parts = [f"{'' if numbered else name + '='}{layer!r}" for name, layer in self.children().items()]
+        return shown(type(self).__name__, parts)
 
 
-def _tells_shape(layer: Any) -> bool:
+def shown(title: str, parts: list[str]) -> str:
+    """Write ``title(part, part)``, on several lines if it is long.
+
+    >>> shown("Chain", ["ReLU()", "Tanh()"])
+    'Chain(ReLU(), Tanh())'
+    """
+    if sum(map(len, parts)) < 100 and not any("\n" in part for part in parts):
+        return f"{title}({', '.join(parts)})"
+    lines = textwrap.indent(",\n".join(parts), "  ")
+    return f"{title}(\n{lines},\n)"
+
+
+def check_layer_object(layer: Any, what: str) -> None:
+    """Raise ParameterError, which begins with ``what``, unless this is an object with forward and backward."""
+    if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
+        of_class = isinstance(layer, type)
+        got = f"the class {layer.__name__}; create it with {layer.__name__}(...)" if of_class else repr(layer)
+        raise ParameterError(f"{what} must be an object with forward and backward, got {got}")
+
+
+def tells_shape(layer: Any) -> bool:
     """Whether a layer says what shape it gives; somebody's own may not, and then only an example that passes shows it."""
-    if isinstance(layer, Chain):
-        return all(map(_tells_shape, layer.layers))
     if not isinstance(layer, Layer):
         return False
-    return type(layer).output_shape is not Layer.output_shape or type(layer).__module__.startswith("minidl.")
+    if not type(layer).__module__.startswith("minidl."):
+        return type(layer).output_shape is not Layer.output_shape
+    return all(map(tells_shape, layer.children().values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.layers.base import Shape
 from minidl.layers.chain import Chain
 from minidl.models.summary import summarize
 
@@ -24,20 +25,26 @@ def to_mermaid(model: Chain) -> str:
     """
     table = summarize(model)
     boxes, arrows = ['    input(["input"])'], []
-    previous, shape = "input", table.input_shape
+    shapes: dict[str, Shape | None] = {"input": table.input_shape}
+    last = ("input",)
     for row in table.rows:
-        node = "l" + row.name.replace(".", "_")
         parameters = f"<br/>{row.parameters:,} parameters" if row.parameters else ""
         label = row.layer.replace('"', "'")
-        boxes.append(f'    {node}["{row.name}: {label}{parameters}"]')
-        arrows.append(_arrow(previous, shape, node))
-        previous, shape = node, row.output_shape
+        boxes.append(f'    {_node(row.name)}["{row.name}: {label}{parameters}"]')
+        arrows += [_arrow(source, shapes[source], _node(row.name)) for source in row.sources]
+        shapes[row.name] = row.output_shape
+        last = (row.name,)
     boxes.append('    output(["output"])')
-    arrows.append(_arrow(previous, shape, "output"))
+    arrows += [_arrow(source, shapes[source], "output") for source in last]
     return "\n".join(["flowchart TD", *boxes, *arrows])
 
 
+def _node(name: str) -> str:
+    return name if name == "input" else "l" + name.replace(".", "_")
+
+
 def _arrow(start: str, shape: tuple[int, ...] | None, stop: str) -> str:
+    start = _node(start)
     if shape is None:
         return f"    {start} --> {stop}"
     return f'    {start} -- "{" x ".join(["N", *map(str, shape)])}" --> {stop}'

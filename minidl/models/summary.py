@@ -12,7 +12,8 @@ import numpy
 from minidl import engines
 from minidl.errors import NotBuiltError
 from minidl.layers.base import Layer, Shape
-from minidl.layers.chain import Chain
+from minidl.layers.branches import Branches
+from minidl.layers.chain import Chain, tells_shape
 
 __all__ = ["Row", "Summary", "summarize"]
 
@@ -29,6 +30,8 @@ class Row:
     output_bytes: int | None
     fused: bool = False
     """Whether the engine runs it as part of the layer before."""
+    sources: tuple[str, ...] = ("input",)
+    """The rows whose outputs it takes; "input" is the model's. Where branches meet there are several."""
 
 
 @dataclass(frozen=True)
@@ -112,23 +115,9 @@ def _bytes(number: float) -> str:
 
 def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
     """Walk through a model and add up what each layer costs for one example."""
-    shape = input_shape = model.input_shape if input_shape is None else tuple(input_shape)
+    input_shape = model.input_shape if input_shape is None else tuple(input_shape)
     rows: list[Row] = []
-    itemsize = _itemsize(model)
-    for name, layer, fused in _leaves(model):
-        before, shape = shape, _output_shape(layer, shape)
-        flops = layer.flops(before) if isinstance(layer, Layer) and before is not None else None
-        rows.append(
-            Row(
-                name=name,
-                layer=repr(layer),
-                output_shape=shape,
-                parameters=_parameter_count(layer),
-                flops=flops,
-                output_bytes=None if shape is None else math.prod(shape) * itemsize,
-                fused=fused,
-            )
-        )
+    _Walk(rows, _itemsize(model)).into(model, "", input_shape, ("input",))
     parameters = model.parameters() if model.built else []
     return Summary(
         title=type(model).__name__,
@@ -141,17 +130,63 @@ def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
     )
 
 
-def _leaves(model: Chain, prefix: str = "") -> list[tuple[str, Any, bool]]:
-    """Return each layer with its path and whether the current engine fuses it into the one before."""
-    has_kernel = engines.current().coverage()["linear_activation"] == "kernel"
-    fused = model.fused_into() if has_kernel else {}
-    leaves: list[tuple[str, Any, bool]] = []
-    for index, layer in enumerate(model.layers):
+@dataclass
+class _Walk:
+    """The way through a model, along which rows are written."""
+
+    rows: list[Row]
+    itemsize: int
+
+    def into(self, layer: Any, path: str, shape: Shape | None, sources: tuple[str, ...]) -> tuple[Shape | None, Any]:
+        """Write a layer's rows, given its input's shape and rows; return its output's shape and rows."""
         if isinstance(layer, Chain):
-            leaves += _leaves(layer, f"{prefix}{index}.")
-        else:
-            leaves.append((f"{prefix}{index}", layer, index in fused))
-    return leaves
+            has_kernel = engines.current().coverage()["linear_activation"] == "kernel"
+            fused = layer.fused_into() if has_kernel else {}
+            for index, (name, inner) in enumerate(layer.children().items()):
+                if isinstance(inner, (Chain, Branches)):
+                    shape, sources = self.into(inner, _joined(path, name), shape, sources)
+                else:
+                    shape, sources = self.leaf(inner, _joined(path, name), shape, sources, index in fused)
+            return shape, sources
+        if isinstance(layer, Branches):
+            return self.branches(layer, path, shape, sources)
+        return self.leaf(layer, path, shape, sources)
+
+    def branches(self, layer: Branches, path: str, shape: Shape | None, sources: tuple[str, ...]) -> Any:
+        """Write the rows of each way, and one where they meet."""
+        shapes: dict[str, Shape | None] = {}
+        ends: list[str] = []
+        for name, way in layer.ways.items():
+            end: tuple[Shape | None, Any] = shape, sources
+            if way is not None:
+                end = self.into(way, _joined(path, layer.inner(name)), shape, sources)
+            shapes[name] = end[0]
+            ends += end[1]
+        known = {name: end for name, end in shapes.items() if end is not None}
+        joined = layer.join_shape(known) if len(known) == len(shapes) else None
+        flops = None if joined is None else layer.join_flops(joined)
+        self.rows.append(Row(path, layer.joint(), joined, 0, flops, self.bytes(joined), sources=tuple(ends)))
+        if layer.follower is None:
+            return joined, (path,)
+        return self.leaf(layer.follower, _joined(path, "activation"), joined, (path,))
+
+    def leaf(
+        self, layer: Any, path: str, before: Shape | None, sources: tuple[str, ...], fused: bool = False
+    ) -> tuple[Shape | None, tuple[str, ...]]:
+        """Write one row."""
+        shape = _output_shape(layer, before)
+        flops = layer.flops(before) if isinstance(layer, Layer) and before is not None else None
+        numbers = _parameter_count(layer), flops, self.bytes(shape)
+        self.rows.append(Row(path, repr(layer), shape, *numbers, fused, sources))
+        return shape, (path,)
+
+    def bytes(self, shape: Shape | None) -> int | None:
+        """Return what one example's output takes."""
+        return None if shape is None else math.prod(shape) * self.itemsize
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
 
 
 def _itemsize(model: Chain) -> int:
@@ -169,10 +204,7 @@ def _output_shape(layer: Any, input_shape: Shape | None) -> Shape | None:
     """Ask the layer, or, if it is somebody's own and does not say, try one example on a copy of it."""
     if input_shape is None:
         return None
-    known = isinstance(layer, Layer) and (
-        type(layer).output_shape is not Layer.output_shape or type(layer).__module__.startswith("minidl.")
-    )
-    if known:
+    if tells_shape(layer):
         return layer.output_shape(input_shape)
     parameters: list[Any] = getattr(layer, "parameters", list)()
     dtype = parameters[0].value.dtype if parameters else "float32"

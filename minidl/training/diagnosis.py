@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 
 from minidl.layers import Chain, Parameter
+from minidl.layers.branches import Branches
 from minidl.ops import Array, namespace
 
 __all__ = ["all_finite", "first_not_finite", "named_not_finite"]
@@ -32,18 +33,23 @@ def first_not_finite(model: Any, x: Array, loss: Any) -> str:
     return f"the outputs of all layers are finite, the largest {largest:.3g}, so it is the loss {loss!r} itself"
 
 
-def _walk(layer: Any, x: Array, path: tuple[int, ...]) -> tuple[str, Array]:
+def _walk(layer: Any, x: Array, path: tuple[str, ...]) -> tuple[str, Array]:
     """Return what to say about the first output that is not finite, or nothing, and the layer's output."""
     if isinstance(layer, Chain):
-        for index, inner in enumerate(layer.layers):
-            found, x = _walk(inner, x, (*path, index))
+        for name, inner in layer.children().items():
+            found, x = _walk(inner, x, (*path, name))
             if found:
                 return found, x
         return "", x
+    if isinstance(layer, Branches):
+        for name, way in layer.ways.items():
+            found = "" if way is None else _walk(way, x, (*path, *filter(None, [layer.inner(name)])))[0]
+            if found:
+                return found, x
     y = layer.forward(x)
     if _finite(y):
         return "", y
-    place = f"layer {'.'.join(map(str, path))}, {layer!r}" if path else repr(layer)
+    place = f"layer {'.'.join(path)}, {layer!r}" if path else repr(layer)
     spoilt = [p.name for p in getattr(layer, "parameters", list)() if isinstance(p, Parameter) and not _finite(p.value)]
     why = f" (its parameter {spoilt[0]!r} is not finite: the step before spoilt it)" if spoilt else ""
     return f"the first output that is not finite is that of {place}{why}", y

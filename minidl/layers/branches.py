@@ -1,0 +1,383 @@
+"""Layers side by side: several ways from the same input, whose ends are added or joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from minidl.errors import MinidlError, ParameterError, ShapeError
+from minidl.layers.activation import activation as activation_of
+from minidl.layers.base import Layer, Shape
+from minidl.layers.chain import Chain, check_layer_object, shown
+from minidl.ops import Array, namespace
+
+__all__ = ["Branches", "Parallel", "Residual"]
+
+
+class Branches(Layer):
+    """What Residual and Parallel share: ways that all begin at x.
+
+    A subclass puts them into ``ways`` and says how their ends meet.
+    """
+
+    input_gradient_optional = True
+    ways: dict[str, Any]
+    """The layers side by side; None is the input itself."""
+    follower: Any = None
+    """What is applied to the result, or None."""
+
+    @property
+    def fuse(self) -> bool:
+        """Whether layers inside that can run as one do so; see ``Chain.fuse``."""
+        return all(getattr(way, "fuse", True) for way in self.ways.values())
+
+    @fuse.setter
+    def fuse(self, wanted: bool) -> None:
+        for way in self.ways.values():
+            if hasattr(way, "fuse"):
+                way.fuse = wanted
+
+    def joint(self) -> str:
+        """Return in a few words how the ways meet; ``summary`` shows it."""
+        raise NotImplementedError
+
+    def join_shape(self, shapes: dict[str, Shape]) -> Shape:
+        """Return the shape of the result for these shapes of the ways' ends, all of one example.
+
+        Raises
+        ------
+        ShapeError
+            If they do not fit together.
+        """
+        raise NotImplementedError
+
+    def _take(self, ways: dict[str, Any]) -> None:
+        layers = [way for way in ways.values() if way is not None]
+        if len({id(layer) for layer in layers}) < len(layers):
+            raise ParameterError(
+                f"{type(self).__name__}: the same layer on two ways; a layer remembers one forward only, so make a second "
+                "one (they may share Parameter objects)"
+            )
+        self.ways = ways
+
+    # the ways, one by one --------------------------------------------------------------------------------------------
+
+    def _forward(self, x: Array) -> dict[str, Array]:
+        """Run every way."""
+        ends = {}
+        for name, way in self.ways.items():
+            try:
+                ends[name] = x if way is None else way.forward(x)
+            except MinidlError as error:
+                raise error.at(name)  # noqa: B904 - the same error, with its place
+        return ends
+
+    def _backward(self, dy: dict[str, Array], input_gradient: bool) -> Array | None:
+        """Go back along every way and return the sum of what arrives: x was given to each of them."""
+        dx: Array | None = None
+        owned = False  # what a layer returns may be dy itself, or kept by the layer: never written to
+        for name, way in self.ways.items():
+            try:
+                arrived = _back(way, dy[name], input_gradient)
+            except MinidlError as error:
+                raise error.at(name)  # noqa: B904
+            if dx is None or not input_gradient:
+                dx = arrived
+            elif owned:
+                dx += arrived
+            else:
+                dx, owned = dx + arrived, True
+        return dx if input_gradient else None
+
+    def inner(self, name: str) -> str:
+        """Return what ``children`` calls a way, or nothing if the way's own layers are among the children."""
+        return name
+
+    # shapes ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """What the first way that expects a certain shape expects."""
+        shapes = (getattr(way, "input_shape", None) for way in self.ways.values())
+        return next((shape for shape in shapes if shape is not None), None)
+
+    def build(self, input_shape: Shape) -> None:
+        """Build what is lazy in every way."""
+        for name, way in self.ways.items():
+            try:
+                if isinstance(way, Layer):
+                    way.build(input_shape)
+            except MinidlError as error:
+                raise error.at(name)  # noqa: B904
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of what the ways' ends become."""
+        ends: dict[str, Shape] = {}
+        for name, way in self.ways.items():
+            try:
+                ends[name] = tuple(input_shape) if way is None else way.output_shape(input_shape)
+            except MinidlError as error:
+                raise error.at(name)  # noqa: B904
+        shape = self.join_shape(ends)
+        return shape if self.follower is None else self.follower.output_shape(shape)
+
+    def join_flops(self, shape: Shape) -> int:
+        """Return the operations that make one example's result, of this shape, of the ways' ends."""
+        return (len(self.ways) - 1) * math.prod(shape)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Return the sum over the ways, and what joins them."""
+        shape = self.output_shape(input_shape)
+        total = sum(way.flops(input_shape) for way in self.ways.values() if way is not None)
+        return total + self.join_flops(shape) + (0 if self.follower is None else self.follower.flops(shape))
+
+
+def _back(way: Any, dy: Array, input_gradient: bool) -> Array | None:
+    if way is None:
+        return dy
+    if not input_gradient and getattr(way, "input_gradient_optional", False):
+        return way.backward(dy, input_gradient=False)
+    return way.backward(dy)
+
+
+def _way(given: Any, what: str) -> Any:
+    """Return a layer for a layer, or for a list or dict of them."""
+    if isinstance(given, (list, tuple, Mapping)):
+        return Chain(given)
+    check_layer_object(given, what)
+    return given
+
+
+class Residual(Branches):
+    """y = f(x) + shortcut(x): layers learn what to add to their input.
+
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016, equations 1 and 2.
+
+    Parameters
+    ----------
+    *layers : Layer, or one list or dict of them
+        The branch f: layers one after another, as in ``Chain``.
+    shortcut : Layer, or list or dict of them, optional
+        What brings x to the shape of f(x) where the two differ; x itself unless given.
+    activation : str or layer, optional
+        Applied to the sum, such as ``"relu"``.
+
+    Raises
+    ------
+    ParameterError
+        If something is no layer.
+    ShapeError
+        From ``forward``, ``output_shape`` and ``build``'s callers, if f(x) and shortcut(x) differ in shape.
+
+    Notes
+    -----
+    x takes both ways, so its gradient is the sum of what comes back along them:
+    dx = f'(dy) + shortcut'(dy), which is f'(dy) + dy without a shortcut: dy arrives whole, however deep the stack is.
+
+    Parameters are named by the branch's own names; the shortcut's begin with ``shortcut.``
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Linear
+    >>> f = Linear(2, 2)
+    >>> f.weight.value[...] = [[0, 1], [2, 0]]; f.bias.value[...] = 0
+    >>> layer = Residual(f)
+    >>> layer.forward(numpy.array([[1, 10]], dtype=numpy.float32))  # f(x) = [10, 2]
+    array([[11., 12.]], dtype=float32)
+    >>> layer.backward(numpy.array([[1, 0]], dtype=numpy.float32))  # dy W + dy
+    array([[1., 1.]], dtype=float32)
+    >>> list(layer.state_dict())
+    ['0.weight', '0.bias']
+    """
+
+    shortcut_name = "shortcut"
+    """What the shortcut's parameters are called in ``state_dict``."""
+
+    def __init__(self, *layers: Any, shortcut: Any = None, activation: Any = None) -> None:
+        super().__init__()
+        self.branch = Chain(*layers)
+        self.shortcut = None if shortcut is None else _way(shortcut, f"{type(self).__name__}: the shortcut")
+        self._take({"branch": self.branch, self.shortcut_name: self.shortcut})
+        self.follower = activation_of(activation)
+        taken = self.branch.children()
+        for name in (self.shortcut_name, "activation"):
+            if name in taken:
+                raise ParameterError(f"{type(self).__name__}: no layer of the branch may have the name {name!r}")
+
+    def forward(self, x: Array) -> Array:
+        """Return f(x) + shortcut(x), through the activation if there is one."""
+        f, other = self._forward(x).values()
+        if f.shape != other.shape:
+            self.join_shape({"branch": f.shape[1:], self.shortcut_name: other.shape[1:]})
+        if f.dtype != other.dtype and self.shortcut is None:
+            other = other.astype(f.dtype)  # the branch's layers brought x to their own precision
+        y = f + other  # a new array: either may be what a layer remembers
+        return y if self.follower is None else self.follower.forward(y)
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return f'(dy) + shortcut'(dy), or None with ``input_gradient=False``."""
+        if self.follower is not None:
+            dy = self.follower.backward(dy)
+        return self._backward(dict.fromkeys(self.ways, dy), input_gradient)
+
+    def join_shape(self, shapes: dict[str, Shape]) -> Shape:
+        """Return the shape that both ends have."""
+        f, other = map(tuple, shapes.values())
+        if f == other:
+            return f
+        if self.shortcut is None:
+            cure = "; give a shortcut that makes it so, such as "
+            image = len(f) == len(other) == 3
+            cure += f"Conv2d({other[0]}, {f[0]}, 1, stride={-(-other[1] // f[1])})" if image and f[1] else "Linear"
+        else:
+            cure = "; change the shortcut, or the last layer of the branch"
+        raise ShapeError(
+            f"{type(self).__name__}: branch and shortcut are added, so they must have one shape, but examples leave the "
+            f"branch with shape {f} and {'are' if self.shortcut is None else 'leave the shortcut with shape'} "
+            f"{other}{' themselves' if self.shortcut is None else ''}{cure}"
+        )
+
+    def inner(self, name: str) -> str:
+        """Return the shortcut's name: the branch has none."""
+        return "" if name == "branch" else name
+
+    def joint(self) -> str:
+        """Return what the sum is of."""
+        return f"{type(self).__name__}: branch + {'x' if self.shortcut is None else self.shortcut_name}"
+
+    def children(self) -> dict[str, Any]:
+        """Return the branch's layers by their own names, then the shortcut and the activation."""
+        more = {self.shortcut_name: self.shortcut, "activation": self.follower}
+        return self.branch.children() | {name: layer for name, layer in more.items() if layer is not None}
+
+    def __repr__(self) -> str:
+        parts = [repr(layer) for layer in self.branch.layers]
+        if self.shortcut is not None:
+            parts.append(f"{self.shortcut_name}={self.shortcut!r}")
+        if self.follower is not None:
+            parts.append(f"activation={self.follower!r}")
+        return shown(type(self).__name__, parts)
+
+
+class Parallel(Branches):
+    """Several branches of the same input, their outputs concatenated or added.
+
+    C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, figure 2, concatenates channels in this way.
+
+    Parameters
+    ----------
+    *branches : Layer, or list of them
+        A list is layers one after another. One dict names the branches; otherwise they are "0", "1", ...
+    axis : int
+        Along which outputs are concatenated, counted with the batch axis; 1 is the channels of images.
+    combine : "concatenate" or "sum"
+
+    Raises
+    ------
+    ParameterError
+        If there are no branches, something is no layer, ``combine`` is unknown or the axis is the batch's.
+    ShapeError
+        From ``forward`` and ``output_shape``, if the branches' outputs do not fit together.
+
+    Notes
+    -----
+    Concatenation puts each element of a branch at one place of y, so each branch gets the part of dy that it made; a sum
+    gives dy to every branch. In both cases dx is the sum of what comes back along the branches.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Identity, ReLU
+    >>> layer = Parallel(Identity(), ReLU())
+    >>> layer.forward(numpy.array([[-1.0, 2.0]]))
+    array([[-1.,  2.,  0.,  2.]])
+    >>> layer.backward(numpy.array([[1.0, 2.0, 3.0, 4.0]]))  # [1, 2] + [0, 4]
+    array([[1., 6.]])
+    """
+
+    def __init__(self, *branches: Any, axis: int = 1, combine: str = "concatenate") -> None:
+        super().__init__()
+        named = branches[0] if len(branches) == 1 and isinstance(branches[0], Mapping) else None
+        given = {str(i): branch for i, branch in enumerate(branches)} if named is None else dict(named)
+        if not given:
+            raise ParameterError("Parallel: expected at least one branch, got none")
+        if combine not in ("concatenate", "sum"):
+            raise ParameterError(f"Parallel: combine must be 'concatenate' or 'sum', got {combine!r}")
+        if axis == 0:
+            raise ParameterError("Parallel: axis 0 is the batch; axis=1 concatenates features or channels")
+        self.axis, self.combine = axis, combine
+        self._take({name: _way(branch, f"Parallel: branch {name}") for name, branch in given.items()})
+
+    def forward(self, x: Array) -> Array:
+        """Return the branches' outputs, concatenated or added."""
+        ends = self._forward(x)
+        self.join_shape({name: y.shape[1:] for name, y in ends.items()})
+        outputs = list(ends.values())
+        self._cache = [y.shape[self._axis(y.ndim)] for y in outputs] if self.combine == "concatenate" else []
+        if self.combine == "concatenate":
+            return namespace(outputs[0]).concatenate(outputs, axis=self.axis)
+        y = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
+        for other in outputs[2:]:
+            y += other
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return the sum of what the branches make of their parts of dy."""
+        sizes = self._remembered()
+        if self.combine == "sum":
+            return self._backward(dict.fromkeys(self.ways, dy), input_gradient)
+        axis, xp = self._axis(dy.ndim), namespace(dy)
+        if dy.shape[axis] != sum(sizes):
+            raise ShapeError(f"Parallel: dy must have {sum(sizes)} elements on axis {axis}, as y has; got {dy.shape}")
+        parts, start = {}, 0
+        for name, size in zip(self.ways, sizes, strict=True):
+            part = (slice(None),) * axis + (slice(start, start + size),)
+            parts[name] = xp.ascontiguousarray(dy[part])
+            start += size
+        return self._backward(parts, input_gradient)
+
+    def _axis(self, ndim: int) -> int:
+        """Return the axis counted from the front."""
+        axis = self.axis if self.axis > 0 else ndim + self.axis
+        if not 1 <= axis < ndim:
+            raise ShapeError(f"Parallel: axis={self.axis} is none of the axes 1 to {ndim - 1} of the branches' outputs")
+        return axis
+
+    def join_shape(self, shapes: dict[str, Shape]) -> Shape:
+        """Return the shape of one example's output."""
+        first, *others = map(tuple, shapes.values())
+        at = self._axis(len(first) + 1) - 1 if self.combine == "concatenate" else None
+        lengths = [first[at]] if at is not None else []
+        for shape in others:
+            alike = len(shape) == len(first) and all(
+                a == b for i, (a, b) in enumerate(zip(first, shape, strict=True)) if i != at
+            )
+            if not alike:
+                wanted = "in all but the axis of concatenation" if at is not None else "in every axis"
+                ends = ", ".join(f"{name} with {tuple(shape)}" for name, shape in shapes.items())
+                raise ShapeError(
+                    f"Parallel: the branches' outputs must agree {wanted}, but examples leave branch {ends}; padding and "
+                    "stride decide the size of images"
+                )
+            lengths += [shape[at]] if at is not None else []
+        return first if at is None else (*first[:at], sum(lengths), *first[at + 1 :])
+
+    def join_flops(self, shape: Shape) -> int:
+        """Concatenating computes nothing."""
+        return super().join_flops(shape) if self.combine == "sum" else 0
+
+    def joint(self) -> str:
+        """Return what is done with the outputs."""
+        how = "sum" if self.combine == "sum" else f"concatenation on axis {self.axis}"
+        return f"Parallel: {how} of {len(self.ways)}"
+
+    def children(self) -> dict[str, Any]:
+        """Return the branches by name."""
+        return dict(self.ways)
+
+    def __repr__(self) -> str:
+        more = [f"axis={self.axis}"] if self.axis != 1 else []
+        more += [f"combine={self.combine!r}"] if self.combine != "concatenate" else []
+        return shown(type(self).__name__, [*map(repr, self.ways.values()), *more])
