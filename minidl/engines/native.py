@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ try:
     _native = importlib.import_module("minidl._native")
 except ImportError as error:
     _problem = str(error)
+if _native is not None and not getattr(sys, "_is_gil_enabled", lambda: True)():
+    # Free-threaded Python switches its lock on for a module that needs it, unless it was told not to.
+    _native, _problem = None, "it needs the interpreter's lock, which PYTHON_GIL=0 or -X gil=0 keeps off"
 
 
 def _start_threads() -> int:
@@ -48,6 +52,8 @@ def status() -> EngineStatus:
     note = Path(__file__).parents[1] / "native_missing.txt"
     if "MINIDL_ISA" in _problem:
         return EngineStatus("native", False, f"{_problem}; unset it, or see docs/native_engine.md for the names")
+    if "PYTHON_GIL" in _problem:
+        return EngineStatus("native", False, f"{_problem}; leave that setting out")
     if note.exists():
         reason = note.read_text().strip()
     elif "No module named" in _problem:

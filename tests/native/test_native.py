@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import threading
 
 import numpy
@@ -231,6 +232,21 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
         assert run(code) == "12"
+
+    def test_without_the_interpreters_lock_the_formulas_compute(self):
+        code = """
+import sys
+sys._is_gil_enabled = lambda: False  # as PYTHON_GIL=0 has it on free-threaded Python
+import numpy, minidl as dl
+assert (dl.ops.relu(numpy.array([-1.0, 2.0]))[0] == [0, 2]).all()
+print(dl.engines.current().name, dl.engines()["native"])
+"""
+        assert run(code).startswith("numpy native: not available, it needs the interpreter's lock")
+
+    @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this is not a free-threaded Python")
+    def test_free_threaded_python_switches_its_lock_on(self):
+        code = "import sys, warnings; warnings.simplefilter('ignore'); import minidl; print(sys._is_gil_enabled())"
+        assert run(code) == "True"
 
     def test_the_environment_decides_the_start(self):
         code = "import minidl; print(minidl.get_num_threads())"
