@@ -29,7 +29,7 @@ def test_shapes_and_arrays():
 def test_calls(name):
     seen = set()
 
-    @hypothesis.settings(max_examples=60)
+    @hypothesis.settings(max_examples=150)
     @hypothesis.given(calls(name))
     def check(call):
         y, _ = ops.FORMULAS[name](*call.arguments, **call.case.options)
