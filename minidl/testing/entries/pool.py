@@ -73,8 +73,8 @@ def _images(clear: bool) -> tuple[Case, ...]:
 
 def _sequences(clear: bool) -> tuple[Case, ...]:
     return (
-        Case("ordinary", (2, 2, 8)),
-        Case("three", (2, 2, 9), draw=_pooling(3, clear)),
+        Case("ordinary", (2, 2, 9), draw=_pooling(3, clear)),
+        Case("two by two", (2, 2, 8)),
         Case("stride, padding, rounded up", (2, 2, 8), {"stride": 2, "padding": 1, "ceil_mode": True},
              draw=_pooling(3, clear)),
     )  # fmt: skip
