@@ -43,7 +43,7 @@ cdef inline cnp.ndarray dense(cnp.ndarray x):
 
 cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *shape, int kind):
     """Return an array with arbitrary content, from the pool if it is large."""
-    cdef size_t size = 8 if kind == cnp.NPY_DOUBLE else 4
+    cdef size_t size = 8 if kind == cnp.NPY_DOUBLE else 1 if kind == cnp.NPY_UINT8 else 4
     cdef int axis
     for axis in range(ndim):
         size *= <size_t>shape[axis]

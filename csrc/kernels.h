@@ -32,6 +32,19 @@ typedef struct {
     double smoothing;
 } minidl_targets;
 
+/* Poolings: along an axis, pixels and windows. Adaptive ones read only the numbers of both. */
+typedef struct {
+    ptrdiff_t size, outputs, kernel, stride, padding, dilation;
+} minidl_pool_axis;
+typedef struct {
+    minidl_pool_axis rows, columns;
+    int padding_counts; /* in the area that a mean divides by */
+} minidl_pool;
+enum {
+    MINIDL_MAX_POOL, MINIDL_AVG_POOL, MINIDL_ADAPTIVE_POOL, MINIDL_MAX_POOL_BACKWARD, MINIDL_AVG_POOL_BACKWARD,
+    MINIDL_ADAPTIVE_POOL_BACKWARD, MINIDL_POOLS
+};
+
 #define MINIDL_TABLE(real)                                                                                                  \
     struct {                                                                                                               \
         /* y = f(x); settings are the activation's, two numbers */                                                         \
@@ -56,6 +69,9 @@ typedef struct {
                             real *out);                                                                                    \
         double (*sum_of_squares)(const real *x, ptrdiff_t n);                                                              \
         double (*sum_of_all)(const real *x, ptrdiff_t n);                                                                  \
+        /* image after image; `won` holds, or takes, the number of the kernel position with the maximum */                   \
+        void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
+                                   const minidl_pool *windows);                                                            \
         void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
         void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \
         void (*rmsprop)(real *value, const real *grad, real *square_average, real *grad_average, real *buffer,             \

@@ -82,6 +82,8 @@ static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, 
     }
 }
 
+#include "pool.inc.h"
+
 #undef VEC
 #undef LANES
 #undef SPLAT

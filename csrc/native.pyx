@@ -36,6 +36,7 @@ if minidl_start() != 0 or minidl_gemm_isa() == NULL:
 include "arrays.pxi"
 include "products.pxi"
 include "conv.pxi"
+include "pool.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "updates.pxi"

@@ -32,6 +32,7 @@ struct job {
     const minidl_targets *targets;
     void *const *arrays;
     const minidl_settings *update;
+    const minidl_pool *windows;
     double sums[MOST_PARTS];
     double divisors[MOST_PARTS];
 };
@@ -235,6 +236,20 @@ double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n) {
     j.body = EITHER(sum_of_squares), j.x = x;
     run(&j, n, CHEAP, LINE);
     return sum_of(&j);
+}
+
+BODY(pooling, { /* length is that of an image, stride that of one of the result */
+    unsigned char *const won = j->each;
+    const ptrdiff_t codes = j->op == MINIDL_MAX_POOL ? j->stride : j->length;
+    table->pool[j->op]((const real *)j->x + from * j->length, won == NULL ? NULL : won + from * codes,
+                       (real *)j->y + from * j->stride, to - from, j->windows);
+})
+
+void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
+                    const minidl_pool *windows) {
+    job j;
+    j.body = EITHER(pooling), j.op = op, j.x = from, j.each = won, j.y = to, j.length = in, j.stride = out, j.windows = windows;
+    run(&j, images, CHEAP / (in > out ? in : out) + 1, 1);
 }
 
 #define AT(index) (j->arrays[index] == NULL ? NULL : (real *)j->arrays[index] + from)

@@ -38,6 +38,10 @@ void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff
 int minidl_finite(int is_double, const void *x, ptrdiff_t n);
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
 
+/* A pooling (MINIDL_MAX_POOL ...) of images of `in` numbers to images of `out`; `won` is NULL but for the maximum. */
+void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
+                    const minidl_pool *windows);
+
 /* The optimisers: arrays in the order of the formula's arguments, NULL where there is none. */
 enum { MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM };
 void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *settings);

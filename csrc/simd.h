@@ -17,6 +17,9 @@
  *     absolute(x)                 x without its sign
  *     with_sign_of(x, s)          x >= 0 with the sign of s
  *     less(a, b)                  a < b; select(mask, a, b) takes a where it holds, else b
+ *     beats(v, best)              v > best, or v is nan
+ *     even(a, b), odd(a, b)       every second lane of a, then of b, from the first or the second lane on
+ *     zip_low, zip_high(a, b)     lanes of a and b in turns: the first LANES of them, and the others
  *     square_root(x)
  *     nearest(x)                  the nearest integer, for |x| < 2^22
  *     power_of_two(n)             2^n for integers n of normal exponent

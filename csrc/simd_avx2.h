@@ -100,6 +100,35 @@ MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) {
     return _mm256_or_pd(_mm256_and_pd(x, low), _mm256_set1_pd(1.0));
 }
 
+MINIDL_INLINE mask_f32 beats_f32(vec_f32 v, vec_f32 best) {
+    return _mm256_or_ps(_mm256_cmp_ps(v, best, _CMP_GT_OQ), _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+}
+MINIDL_INLINE mask_f64 beats_f64(vec_f64 v, vec_f64 best) {
+    return _mm256_or_pd(_mm256_cmp_pd(v, best, _CMP_GT_OQ), _mm256_cmp_pd(v, v, _CMP_UNORD_Q));
+}
+/* A shuffle works on each half of a vector by itself; the permutation after it (or before) puts the quarters in order. */
+MINIDL_INLINE vec_f64 middle_swapped(vec_f64 v) { return _mm256_permute4x64_pd(v, 0xd8); }
+MINIDL_INLINE vec_f32 even_f32(vec_f32 a, vec_f32 b) {
+    return _mm256_castpd_ps(middle_swapped(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88))));
+}
+MINIDL_INLINE vec_f32 odd_f32(vec_f32 a, vec_f32 b) {
+    return _mm256_castpd_ps(middle_swapped(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd))));
+}
+MINIDL_INLINE vec_f64 even_f64(vec_f64 a, vec_f64 b) { return middle_swapped(_mm256_unpacklo_pd(a, b)); }
+MINIDL_INLINE vec_f64 odd_f64(vec_f64 a, vec_f64 b) { return middle_swapped(_mm256_unpackhi_pd(a, b)); }
+MINIDL_INLINE vec_f32 zip_low_f32(vec_f32 a, vec_f32 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+MINIDL_INLINE vec_f32 zip_high_f32(vec_f32 a, vec_f32 b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+MINIDL_INLINE vec_f64 zip_low_f64(vec_f64 a, vec_f64 b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+MINIDL_INLINE vec_f64 zip_high_f64(vec_f64 a, vec_f64 b) {
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
+
 MINIDL_INLINE float largest_f32(vec_f32 v) {
     __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));

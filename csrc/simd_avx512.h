@@ -77,6 +77,42 @@ MINIDL_INLINE vec_f64 exponent_field_f64(vec_f64 x) { return _mm512_getexp_pd(x)
 MINIDL_INLINE vec_f32 mantissa_f32(vec_f32 x) { return _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src); }
 MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) { return _mm512_getmant_pd(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src); }
 
+MINIDL_INLINE mask_f32 beats_f32(vec_f32 v, vec_f32 best) {
+    return _mm512_cmp_ps_mask(v, best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+}
+MINIDL_INLINE mask_f64 beats_f64(vec_f64 v, vec_f64 best) {
+    return _mm512_cmp_pd_mask(v, best, _CMP_GT_OQ) | _mm512_cmp_pd_mask(v, v, _CMP_UNORD_Q);
+}
+/* Lanes of two vectors by number: those of the second count from 16 (8) on. */
+MINIDL_INLINE vec_f32 even_f32(vec_f32 a, vec_f32 b) {
+    const __m512i lanes = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+MINIDL_INLINE vec_f32 odd_f32(vec_f32 a, vec_f32 b) {
+    const __m512i lanes = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+MINIDL_INLINE vec_f64 even_f64(vec_f64 a, vec_f64 b) {
+    return _mm512_permutex2var_pd(a, _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0), b);
+}
+MINIDL_INLINE vec_f64 odd_f64(vec_f64 a, vec_f64 b) {
+    return _mm512_permutex2var_pd(a, _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1), b);
+}
+MINIDL_INLINE vec_f32 zip_low_f32(vec_f32 a, vec_f32 b) {
+    const __m512i lanes = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+MINIDL_INLINE vec_f32 zip_high_f32(vec_f32 a, vec_f32 b) {
+    const __m512i lanes = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    return _mm512_permutex2var_ps(a, lanes, b);
+}
+MINIDL_INLINE vec_f64 zip_low_f64(vec_f64 a, vec_f64 b) {
+    return _mm512_permutex2var_pd(a, _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0), b);
+}
+MINIDL_INLINE vec_f64 zip_high_f64(vec_f64 a, vec_f64 b) {
+    return _mm512_permutex2var_pd(a, _mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4), b);
+}
+
 MINIDL_INLINE float largest_f32(vec_f32 v) { return _mm512_reduce_max_ps(v); }
 MINIDL_INLINE double largest_f64(vec_f64 v) { return _mm512_reduce_max_pd(v); }
 MINIDL_INLINE void add_wide_f32(vec_f64 *sum, vec_f32 v) {

@@ -79,6 +79,17 @@ MINIDL_INLINE vec_f64 exponent_field_f64(vec_f64 x) { return vcvtq_f64_u64(vshrq
 MINIDL_INLINE vec_f32 mantissa_f32(vec_f32 x) { return vbslq_f32(vdupq_n_u32(0x007fffffu), x, vdupq_n_f32(1.0f)); }
 MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) { return vbslq_f64(vdupq_n_u64(0x000fffffffffffffu), x, vdupq_n_f64(1.0)); }
 
+MINIDL_INLINE mask_f32 beats_f32(vec_f32 v, vec_f32 best) { return vornq_u32(vcgtq_f32(v, best), vceqq_f32(v, v)); }
+MINIDL_INLINE mask_f64 beats_f64(vec_f64 v, vec_f64 best) { return vornq_u64(vcgtq_f64(v, best), vceqq_f64(v, v)); }
+MINIDL_INLINE vec_f32 even_f32(vec_f32 a, vec_f32 b) { return vuzp1q_f32(a, b); }
+MINIDL_INLINE vec_f32 odd_f32(vec_f32 a, vec_f32 b) { return vuzp2q_f32(a, b); }
+MINIDL_INLINE vec_f64 even_f64(vec_f64 a, vec_f64 b) { return vuzp1q_f64(a, b); }
+MINIDL_INLINE vec_f64 odd_f64(vec_f64 a, vec_f64 b) { return vuzp2q_f64(a, b); }
+MINIDL_INLINE vec_f32 zip_low_f32(vec_f32 a, vec_f32 b) { return vzip1q_f32(a, b); }
+MINIDL_INLINE vec_f32 zip_high_f32(vec_f32 a, vec_f32 b) { return vzip2q_f32(a, b); }
+MINIDL_INLINE vec_f64 zip_low_f64(vec_f64 a, vec_f64 b) { return vzip1q_f64(a, b); }
+MINIDL_INLINE vec_f64 zip_high_f64(vec_f64 a, vec_f64 b) { return vzip2q_f64(a, b); }
+
 MINIDL_INLINE float largest_f32(vec_f32 v) { return vmaxnmvq_f32(v); }
 MINIDL_INLINE double largest_f64(vec_f64 v) { return vmaxnmvq_f64(v); }
 MINIDL_INLINE void add_wide_f32(vec_f64 *sum, vec_f32 v) {

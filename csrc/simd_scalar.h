@@ -46,6 +46,11 @@ typedef int mask_f64;
     }                                                                                                                      \
     MINIDL_INLINE int less##suffix(real a, real b) { return a < b; }                                                       \
     MINIDL_INLINE real select##suffix(int m, real a, real b) { return m ? a : b; }                                         \
+    MINIDL_INLINE int beats##suffix(real v, real best) { return v > best || v != v; }                                      \
+    MINIDL_INLINE real even##suffix(real a, real b) { return ((void)b, a); }                                               \
+    MINIDL_INLINE real odd##suffix(real a, real b) { return ((void)a, b); }                                                \
+    MINIDL_INLINE real zip_low##suffix(real a, real b) { return ((void)b, a); }                                            \
+    MINIDL_INLINE real zip_high##suffix(real a, real b) { return ((void)a, b); }                                           \
     MINIDL_INLINE real nearest##suffix(real x) { return (x + magic) - magic; }                                             \
     MINIDL_INLINE real power_of_two##suffix(real n) {                                                                      \
         return from_bits##suffix(to_bits##suffix(n + (magic + (real)bias)) << mantissa_bits);                              \

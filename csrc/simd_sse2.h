@@ -111,6 +111,17 @@ MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) {
     return _mm_or_pd(_mm_and_pd(x, _mm_castsi128_pd(_mm_set1_epi64x(0x000fffffffffffff))), _mm_set1_pd(1.0));
 }
 
+MINIDL_INLINE mask_f32 beats_f32(vec_f32 v, vec_f32 best) { return _mm_or_ps(_mm_cmpgt_ps(v, best), _mm_cmpunord_ps(v, v)); }
+MINIDL_INLINE mask_f64 beats_f64(vec_f64 v, vec_f64 best) { return _mm_or_pd(_mm_cmpgt_pd(v, best), _mm_cmpunord_pd(v, v)); }
+MINIDL_INLINE vec_f32 even_f32(vec_f32 a, vec_f32 b) { return _mm_shuffle_ps(a, b, 0x88); }
+MINIDL_INLINE vec_f32 odd_f32(vec_f32 a, vec_f32 b) { return _mm_shuffle_ps(a, b, 0xdd); }
+MINIDL_INLINE vec_f64 even_f64(vec_f64 a, vec_f64 b) { return _mm_unpacklo_pd(a, b); }
+MINIDL_INLINE vec_f64 odd_f64(vec_f64 a, vec_f64 b) { return _mm_unpackhi_pd(a, b); }
+MINIDL_INLINE vec_f32 zip_low_f32(vec_f32 a, vec_f32 b) { return _mm_unpacklo_ps(a, b); }
+MINIDL_INLINE vec_f32 zip_high_f32(vec_f32 a, vec_f32 b) { return _mm_unpackhi_ps(a, b); }
+MINIDL_INLINE vec_f64 zip_low_f64(vec_f64 a, vec_f64 b) { return _mm_unpacklo_pd(a, b); }
+MINIDL_INLINE vec_f64 zip_high_f64(vec_f64 a, vec_f64 b) { return _mm_unpackhi_pd(a, b); }
+
 MINIDL_INLINE float largest_f32(vec_f32 v) {
     const __m128 m = _mm_max_ps(v, _mm_movehl_ps(v, v));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_shuffle_ps(m, m, 1)));
