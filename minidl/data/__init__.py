@@ -2,18 +2,26 @@
 
 from minidl.data.batches import batches, one_hot
 from minidl.data.digits import digits
+from minidl.data.idx import read_idx, write_idx
+from minidl.data.images import ImageData, cifar10, fashion_mnist, mnist
 from minidl.data.split import train_test_split
 from minidl.data.standardizer import Standardizer
 from minidl.data.synthetic import make_regression
 from minidl.data.table import Table, read_csv
 
 __all__ = [
+    "ImageData",
     "Standardizer",
     "Table",
     "batches",
+    "cifar10",
     "digits",
+    "fashion_mnist",
     "make_regression",
+    "mnist",
     "one_hot",
     "read_csv",
+    "read_idx",
     "train_test_split",
+    "write_idx",
 ]

@@ -1,0 +1,118 @@
+"""The IDX format, in which MNIST and its relatives are published."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from pathlib import Path
+
+import numpy
+
+from minidl.errors import DtypeError, FileFormatError
+from minidl.weights import write_atomically
+
+__all__ = ["read_idx", "write_idx"]
+
+TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+GZIP = b"\x1f\x8b"
+
+
+def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
+    """Read an array from an IDX file, plain or gzip-compressed (told by its content).
+
+    The header is two zero bytes, a byte for the type of the numbers, a byte for the number of axes, and four bytes, most
+    significant first, for the length of each. The numbers follow in C order, most significant byte first.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    array : array
+        Of uint8, int8, int16, int32, float32 or float64, in this machine's byte order.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no IDX file, is damaged, or holds fewer or more bytes than its header says.
+    FileNotFoundError
+        If there is no such file.
+
+    References
+    ----------
+    Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", section "file formats".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_idx(f"{folder}/a.gz", numpy.array([[1, 2], [3, 4]], dtype="int16"))
+    ...     read_idx(f"{folder}/a.gz")
+    array([[1, 2],
+           [3, 4]], dtype=int16)
+    """
+    name = os.fspath(path)
+    with Path(path).open("rb") as file:
+        compressed = file.read(2) == GZIP
+        file.seek(0)
+        try:
+            stream = gzip.GzipFile(fileobj=file) if compressed else file
+            dtype, shape = _header(stream, name)
+            size = math.prod(shape) * dtype.itemsize
+            content = stream.read()
+        except EOFError as error:
+            raise FileFormatError(f"{name}: the compressed data end too early; get the file again") from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise FileFormatError(f"{name}: the compressed data are damaged: {error}; get the file again") from error
+    if len(content) != size:
+        raise FileFormatError(
+            f"{name}: the header announces {size} bytes of numbers (shape {shape}, {dtype.name}), but there are "
+            f"{len(content)}; get the file again"
+        )
+    return numpy.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _header(stream: io.BufferedIOBase | gzip.GzipFile, name: str) -> tuple[numpy.dtype, tuple[int, ...]]:
+    start = stream.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
+        raise FileFormatError(
+            f"{name}: not an IDX file: it begins with {start.hex(' ') or 'nothing'}, expected 00 00, a type "
+            f"({', '.join(f'{t:02x}' for t in TYPES)}) and the number of axes"
+        )
+    lengths = stream.read(4 * start[3])
+    if len(lengths) != 4 * start[3]:
+        raise FileFormatError(
+            f"{name}: the header of an IDX file with {start[3]} axes is cut short; get the file again"
+        )
+    return numpy.dtype(TYPES[start[2]]), tuple(map(int, numpy.frombuffer(lengths, ">u4")))
+
+
+def write_idx(path: str | os.PathLike[str], array: numpy.ndarray) -> None:
+    """Write an array as an IDX file, compressed if the name ends in ``.gz``; see :func:`read_idx`.
+
+    The file appears whole or not at all. The same array gives the same bytes.
+
+    Raises
+    ------
+    DtypeError
+        If the format has no type for the array's numbers.
+    FileFormatError
+        If the array has more than 255 axes or an axis too long for 32 bits.
+    """
+    array = numpy.asarray(array)
+    kinds = {numpy.dtype(code).newbyteorder("="): kind for kind, code in TYPES.items()}
+    kind = kinds.get(array.dtype.newbyteorder("="))
+    if kind is None:
+        raise DtypeError(
+            f"write_idx: expected one of {', '.join(d.name for d in kinds)}, got {array.dtype}; convert it with "
+            "array.astype(...)"
+        )
+    if array.ndim > 255 or max(array.shape, default=0) >= 2**32:
+        raise FileFormatError(f"write_idx: the format takes no array of shape {array.shape}")
+    header = bytes([0, 0, kind, array.ndim]) + numpy.array(array.shape, ">u4").tobytes()
+    content = header + array.astype(TYPES[kind], order="C").tobytes()
+    write_atomically(path, gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)

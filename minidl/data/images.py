@@ -1,0 +1,180 @@
+"""Image data sets: MNIST, Fashion-MNIST, CIFAR-10."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+from minidl.data.download import RemoteFile, find_or_fetch
+from minidl.data.idx import read_idx
+from minidl.errors import FileFormatError
+
+__all__ = ["ImageData", "cifar10", "fashion_mnist", "mnist"]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images to train on and to test with.
+
+    Attributes
+    ----------
+    train_images, test_images : uint8 array, shape (N, C, H, W)
+        From 0 to 255. ``as_floats`` makes numbers of them that layers take.
+    train_labels, test_labels : int64 array, shape (N,)
+        Positions in ``classes``.
+    classes : tuple of str
+        What the labels stand for.
+    """
+
+    train_images: numpy.ndarray
+    train_labels: numpy.ndarray
+    test_images: numpy.ndarray
+    test_labels: numpy.ndarray
+    classes: tuple[str, ...]
+
+    def as_floats(self, dtype: str = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Return training and test images with mean 0 and standard deviation 1, both measured on the training images.
+
+        >>> images = numpy.array([[[[0, 255]]]], dtype="uint8")
+        >>> ImageData(images, numpy.zeros(1, int), images, numpy.zeros(1, int), ("a",)).as_floats()[0].ravel()
+        array([-1.,  1.], dtype=float32)
+        """
+        axes = (0, 2, 3)
+        mean = self.train_images.mean(axis=axes, keepdims=True)
+        deviation = self.train_images.std(axis=axes, keepdims=True)
+        scale, shift = (1 / deviation).astype(dtype), (-mean / deviation).astype(dtype)
+        train, test = (images.astype(dtype) * scale + shift for images in (self.train_images, self.test_images))
+        return train, test
+
+
+DIGITS = tuple("0123456789")
+FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+OBJECTS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IDX_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+MNIST_AT = "https://storage.googleapis.com/cvdf-datasets/mnist"
+MNIST_SHA256 = (
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+)
+FASHION_AT = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+FASHION_SHA256 = (
+    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+)
+CIFAR = RemoteFile(
+    "cifar-10-binary.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+)
+CIFAR_RECORD = 1 + 3 * 32 * 32  # a label and the three planes of a picture
+
+
+def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
+    """Return handwritten digits: 60,000 training and 10,000 test images of 28 x 28 pixels.
+
+    Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits".
+
+    Parameters
+    ----------
+    folder : path, optional
+        Where the four IDX files are, plain or compressed. Otherwise they are looked for in the folders that MINIDL_DATA lists, in the
+        user's cache, and where systems install data sets (``share/datasets``), under ``mnist`` or directly.
+    download : bool
+        Whether to fetch them over https if they are nowhere; about 11 MB, checked against a SHA-256.
+
+    Raises
+    ------
+    DataError
+        If the files are nowhere and cannot be fetched: says where to put which files.
+    FileFormatError
+        If a file is damaged or is not what its name says.
+    """
+    return _idx_data("mnist", MNIST_AT, MNIST_SHA256, DIGITS, folder, download)
+
+
+def fashion_mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
+    """Return pictures of clothes: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes; MIT licence.
+
+    H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"
+    (2017). Debian and its relatives have it as the package ``dataset-fashion-mnist``, where it is found too. For the
+    arguments see :func:`mnist`; the folder is called ``fashion-mnist``, and the download is about 31 MB.
+    """
+    return _idx_data("fashion-mnist", FASHION_AT, FASHION_SHA256, FASHION, folder, download)
+
+
+def _idx_data(
+    name: str,
+    address: str,
+    digests: tuple[str, ...],
+    classes: tuple[str, ...],
+    folder: str | os.PathLike[str] | None,
+    download: bool,
+) -> ImageData:
+    files = [RemoteFile(f, f"{address}/{f}", sha256) for f, sha256 in zip(IDX_FILES, digests, strict=True)]
+    paths = find_or_fetch(name, files, folder, download)
+    arrays = []
+    for path, expected in zip(paths, [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)], strict=True):
+        array = read_idx(path)
+        if array.shape != expected or array.dtype != numpy.uint8:
+            raise FileFormatError(
+                f"{path}: expected bytes of shape {expected} for {name}, got {array.dtype} of shape {array.shape}"
+            )
+        if array.ndim == 1 and array.max() >= len(classes):
+            raise FileFormatError(f"{path}: labels must be below {len(classes)}, got {array.max()}")
+        arrays.append(array[:, None] if array.ndim == 3 else array.astype(numpy.int64))
+    train_images, train_labels, test_images, test_labels = arrays
+    return ImageData(train_images, train_labels, test_images, test_labels, classes)
+
+
+def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
+    """Return photographs of ten kinds of things: 50,000 training and 10,000 test images of 3 x 32 x 32 pixels.
+
+    A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009). The binary version is read, never the one for
+    Python, whose pickles could run anything. For the arguments see :func:`mnist`; the folder is called ``cifar-10``, the
+    file ``cifar-10-binary.tar.gz``, and the download is about 170 MB.
+    """
+    [path] = find_or_fetch("cifar-10", [CIFAR], folder, download)
+    train = [f"data_batch_{i}.bin" for i in range(1, 6)]
+    batches = _members(path, [*train, "test_batch.bin"])
+    parts = [_cifar_records(path, name, batches[name]) for name in [*train, "test_batch.bin"]]
+    images, labels = (numpy.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True))
+    return ImageData(images, labels, parts[-1][0], parts[-1][1], OBJECTS)
+
+
+def _members(path: Path, names: list[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                content = archive.extractfile(member) if name in names and member.isfile() else None
+                if content is not None:
+                    found[name] = content.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise FileFormatError(f"{path}: not a whole archive: {error}; get the file again") from error
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise FileFormatError(f"{path}: the archive has no {', '.join(missing)}; expected CIFAR-10's binary version")
+    return found
+
+
+def _cifar_records(path: Path, name: str, content: bytes) -> tuple[numpy.ndarray, numpy.ndarray]:
+    if len(content) != 10000 * CIFAR_RECORD:
+        raise FileFormatError(f"{path}: {name} has {len(content)} bytes, expected 10000 records of {CIFAR_RECORD}")
+    records = numpy.frombuffer(content, numpy.uint8).reshape(-1, CIFAR_RECORD)
+    if records[:, 0].max() >= len(OBJECTS):
+        raise FileFormatError(f"{path}: {name} has a label of {records[:, 0].max()}, expected less than {len(OBJECTS)}")
+    return records[:, 1:].reshape(-1, 3, 32, 32).copy(), records[:, 0].astype(numpy.int64)
