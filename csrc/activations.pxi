@@ -200,7 +200,12 @@ def linear_activation(x, weight, bias, activation, settings=()):
 
 def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
     """See ``minidl.engines.fused.linear_activation_backward_into``."""
-    dhidden = globals()[activation + "_backward"](dy, cache[1])
+    kept = _KEEPS_OUTPUT.get(activation)
+    dhidden = None
+    if kept is not None:
+        dhidden = backward(dy, cache[1][0], kept)
+    if dhidden is None:
+        dhidden = globals()[activation + "_backward"](dy, cache[1])
     return linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
 
 

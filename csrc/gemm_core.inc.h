@@ -31,16 +31,28 @@ static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
 #include "gemm_thin.inc.h"
 #include "gemm_plan.inc.h"
 
-/* Columns [j, j + n) of row i, when their sums are complete. */
-static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t j, ptrdiff_t n, real *c) {
+/* Columns [j, j + n) of `rows` rows from row i on, when their sums are complete. Rows that follow each other without a gap
+ * go through the functions as one: short rows would each wait for the whole length of a formula. */
+static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t n, real *c, ptrdiff_t c_row) {
     if (e->bias != NULL)
-        for (ptrdiff_t t = 0; t < n; t++) c[t] += e->bias[j + t];
-    if (e->pre_activation != NULL) memcpy(e->pre_activation + i * e->pre_activation_row + j, c, (size_t)n * sizeof(real));
-    if (e->activation != NULL) e->activation(c, c, n, e->arguments);
-    if (e->derivative != NULL) e->derivative(c, e->saved + i * e->saved_row + j, c, n, e->arguments);
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t t = 0; t < n; t++) c[r * c_row + t] += e->bias[j + t];
+    const int dense = c_row == n && (e->pre_activation == NULL || e->pre_activation_row == n) &&
+                      (e->derivative == NULL || e->saved_row == n);
+    const ptrdiff_t runs = dense ? 1 : rows, length = dense ? rows * n : n;
+    for (ptrdiff_t r = 0; r < runs; r++) {
+        real *const at = c + r * c_row;
+        if (e->pre_activation != NULL)
+            memcpy(e->pre_activation + (i + r) * e->pre_activation_row + j, at, (size_t)length * sizeof(real));
+        if (e->activation != NULL) e->activation(at, at, length, e->arguments);
+        if (e->derivative != NULL) e->derivative(at, e->saved + (i + r) * e->saved_row + j, at, length, e->arguments);
+    }
     if (e->column_sums != NULL)
-        for (ptrdiff_t t = 0; t < n; t++) e->column_sums[j + t] += c[t];
+        for (ptrdiff_t r = 0; r < rows; r++)
+            for (ptrdiff_t t = 0; t < n; t++) e->column_sums[j + t] += c[r * c_row + t];
 }
+
+enum { FINISH_AT_ONCE = 1024 }; /* numbers: few enough for the first cache */
 
 static inline ptrdiff_t panel_width(ptrdiff_t columns) { return panel(columns, LANES, NR); }
 
@@ -88,14 +100,19 @@ static void multiply_block(const plan *p, const EPILOGUE *epilogue, ptrdiff_t jc
         mc = least(p->mc, x->m - ic);
         const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
         if (p->pack_a) pack_a(p, a, mc, kc, packed_a);
+        ptrdiff_t complete = 0; /* rows that wait to be finished, together if they are short */
         for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
             rows = step(mc - ir, MR);
             real *const c = x->c.at + (ic + ir) * x->c.row + jc * x->c.col;
             const real *const panel = p->pack_a ? packed_a + ir * kc : a + ir * x->a.row;
             const ptrdiff_t a_step = p->pack_a ? rows : x->a.row == 1 ? x->a.col : x->a.row;
             row_of_tiles(p, rows, nc, kc, panel, a_step, b, packed_b, beta, c);
-            if (epilogue != NULL && pc + kc == x->k)
-                for (ptrdiff_t i = 0; i < rows; i++) finish(epilogue, ic + ir + i, jc, nc, c + i * x->c.row);
+            complete += rows;
+            if (epilogue != NULL && pc + kc == x->k && (complete * nc >= FINISH_AT_ONCE || ir + rows == mc)) {
+                const ptrdiff_t first = ir + rows - complete;
+                finish(epilogue, ic + first, complete, jc, nc, c + (first - ir) * x->c.row, x->c.row);
+                complete = 0;
+            }
         }
     }
 }
@@ -127,8 +144,9 @@ static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work)
         finished = !p.transposed; /* row by row; of a transposed product no row is complete before the last */
         multiply_in_tiles(&p, finished ? epilogue : NULL, work, (real *)work + b_numbers(&p));
     }
-    if (epilogue != NULL && !finished)
-        for (ptrdiff_t i = 0; i < asked->m; i++) finish(epilogue, i, 0, asked->n, asked->c.at + i * asked->c.row);
+    const ptrdiff_t together = asked->n < FINISH_AT_ONCE ? FINISH_AT_ONCE / most(asked->n, 1) : 1;
+    for (ptrdiff_t i = 0; epilogue != NULL && !finished && i < asked->m; i += together)
+        finish(epilogue, i, least(together, asked->m - i), 0, asked->n, asked->c.at + i * asked->c.row, asked->c.row);
 }
 
 /* Multiply-adds as in the largest tile, but of numbers in registers: what no product can be faster than. */

@@ -152,8 +152,11 @@ cdef object _scaled(object dloss, object cache):
     cdef void *to = cnp.PyArray_DATA(dx)
     cdef ptrdiff_t n = cnp.PyArray_SIZE(slope)
     cdef bint double_ = is_double(slope)
-    with nogil:
+    if n < SHORT:
         minidl_scale(double_, from_, factor, to, n)
+    else:
+        with nogil:
+            minidl_scale(double_, from_, factor, to, n)
     return dx
 
 

@@ -198,8 +198,11 @@ cdef int _parameter_gradients(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight
     if upstream.column != 1 and out > 1:
         keep_dy = dense(dy)
         rows_of(keep_dy, &upstream)
-    with nogil:
+    if upstream.rows * upstream.columns < SHORT:
         minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, accumulate, sums)
+    else:
+        with nogil:
+            minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, accumulate, sums)
     return 0
 
 

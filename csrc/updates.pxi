@@ -26,8 +26,11 @@ cdef bint _updated(int optimizer, tuple arrays, minidl_settings *settings):
             pointers[position] = cnp.PyArray_DATA(<cnp.ndarray>arrays[position])
     n = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
     cdef bint double_ = is_double(arrays[0])
-    with nogil:
+    if n < SHORT:
         minidl_update(double_, optimizer, pointers, n, settings)
+    else:
+        with nogil:
+            minidl_update(double_, optimizer, pointers, n, settings)
     return True
 
 

@@ -69,9 +69,7 @@ def get(name: str) -> Engine:
     return importlib.import_module(f"{__name__}.{name}").make()
 
 
-def current() -> Engine:
-    """Return the engine of this context: the one set by :func:`use`, else native if it was built, else numpy."""
-    return _dispatch.active()
+current = _dispatch.active  # called several times a step, so it is the function itself and not one that calls it
 
 
 class use:

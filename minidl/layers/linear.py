@@ -28,10 +28,10 @@ class _Affine(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x W^T + b."""
-        weight = self.weight.value  # (out, in)
+        weight, bias = self.weight.value, self.bias  # (out, in), (out,)
         if type(x) is not type(weight) or x.dtype != weight.dtype:
             x = admit(self, x, weight)
-        y, self._cache = engines.current().linear(x, weight, None if self.bias is None else self.bias.value)
+        y, self._cache = engines.current().linear(x, weight, None if bias is None else bias.value)
         return y  # (..., out)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
@@ -39,17 +39,8 @@ class _Affine(Layer):
         cache = self._cache
         if cache is None:
             self._remembered()
-        dweight, dbias, accumulate = self.gradient_storage()
+        dweight, dbias, accumulate = joint_storage(self.weight, self.bias)
         return engines.current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
-
-    def gradient_storage(self) -> tuple[Array, Array | None, bool]:
-        """Return where the gradients go and whether they are to be added to what is there."""
-        return joint_storage(self.weight, self.bias)
-
-    def admitted(self, x: Array) -> Array:
-        """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""
-        weight = self.weight.value
-        return x if type(x) is type(weight) and x.dtype == weight.dtype else admit(self, x, weight)
 
     def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
         if in_features < 1 or out_features < 1:
@@ -188,6 +179,7 @@ class Dense(_Affine):
         self._generator = generator
         self._input_shape: Shape | None = None
         self._activation = _named_activation(activation)
+        self._fused = isinstance(self._activation, Activation) and self._activation.op in FUSIBLE
         if input_shape is not None:
             self.build(tuple(input_shape))
 
@@ -227,13 +219,16 @@ class Dense(_Affine):
         """Return activation(x W^T + b), building first if this is the first input."""
         if not self.built:
             self.build(numpy.shape(x)[1:])
-        return super().forward(x) if self._activation is None else fused_forward(self, self._activation, x)
+        if self._fused:
+            return fused_forward(self, self._activation, x)
+        y = super().forward(x)
+        return y if self._activation is None else self._activation.forward(y)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Go back through the activation, then through the affine map."""
-        if self._activation is None:
-            return super().backward(dy, input_gradient)
-        return fused_backward(self, self._activation, dy, input_gradient)
+        if self._fused:
+            return fused_backward(self, self._activation, dy, input_gradient)
+        return super().backward(dy if self._activation is None else self._activation.backward(dy), input_gradient)
 
     def named_parameters(self, prefix: str = "") -> Any:
         """Yield weight and bias.
@@ -268,24 +263,22 @@ class Dense(_Affine):
 
 
 def fused_forward(affine: _Affine, follower: Any, x: Array) -> Array:
-    """Run an affine map and the activation after it as one, leaving each with the cache it would have alone."""
-    engine = engines.current()
-    if not isinstance(follower, Activation) or follower.op not in FUSIBLE:
-        return follower.forward(_Affine.forward(affine, x))
-    x = affine.admitted(x)
-    bias = None if affine.bias is None else affine.bias.value
-    y, (affine._cache, follower._cache) = engine.linear_activation(
-        x, affine.weight.value, bias, follower.op, follower.settings
+    """Run an affine map and a fusible activation after it as one, leaving each with the cache it would have alone."""
+    weight, bias = affine.weight.value, affine.bias
+    if type(x) is not type(weight) or x.dtype != weight.dtype:
+        x = admit(affine, x, weight)
+    y, (affine._cache, follower._cache) = engines.current().linear_activation(
+        x, weight, None if bias is None else bias.value, follower.op, follower.settings
     )
     return y
 
 
 def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bool = True) -> Array | None:
     """Go back through :func:`fused_forward`, or through the two layers' own forwards: the caches are the same."""
-    if not isinstance(follower, Activation) or follower.op not in FUSIBLE:
-        return _Affine.backward(affine, follower.backward(dy), input_gradient)
-    cache = affine._remembered(), follower._remembered()
-    dweight, dbias, accumulate = affine.gradient_storage()
+    cache = affine._cache, follower._cache
+    if cache[0] is None or cache[1] is None:
+        affine._remembered(), follower._remembered()
+    dweight, dbias, accumulate = joint_storage(affine.weight, affine.bias)
     return engines.current().linear_activation_backward_into(
         dy, cache, follower.op, dweight, dbias, accumulate, input_gradient
     )

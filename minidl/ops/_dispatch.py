@@ -16,7 +16,7 @@ default: Any = SimpleNamespace()
 
 
 def active() -> Any:
-    """Return the engine that computes in this context."""
+    """Return the engine of this context: the one set by ``minidl.use``, else native if it was built, else numpy."""
     return current.get(default)
 
 

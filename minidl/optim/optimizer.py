@@ -90,6 +90,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
         self.step_count = 0
+        self._segments: list[Segment] = []
         self.defaults = self._checked(settings)
         self.param_groups = [
             self._group(self._where(index, given), given) for index, given in enumerate(self._given(params))
@@ -133,7 +134,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Set the gradients to zero; those of parameters that are not optimised here stay."""
         self._follow()
-        for segment in self._segments():
+        for segment in self._segments:
             if segment.whole:
                 segment.buffer.zero_grad()
             else:
@@ -211,12 +212,9 @@ class Optimizer:
 
     # state -----------------------------------------------------------------------------------------------------------
 
-    def _segments(self) -> Iterator[Segment]:
-        return (segment for group in self.param_groups for segment in group.segments)
-
     def _follow(self) -> None:
         """Go on where the parameters are now, if they were moved (into a larger model, to a GPU, to a precision)."""
-        for segment in self._segments():
+        for segment in self._segments:
             if segment.buffer.retired and segment.moved():
                 self._regroup()
                 return
@@ -229,6 +227,7 @@ class Optimizer:
             for segment in group.segments:
                 for name in self.state_names(group.settings):
                     segment.state[name] = self._state_array(name, segment, group.settings, old)
+        self._segments = [segment for group in self.param_groups for segment in group.segments]
 
     def _state_array(self, name: str, segment: Segment, settings: Settings, old: dict[Parameter, Segment]) -> Array:
         xp = namespace(segment.values)
