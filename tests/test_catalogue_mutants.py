@@ -13,7 +13,7 @@ from minidl.testing.mutants import WRAPPERS, source_mutants, wrapped
 
 ALL = [pytest.param(spec, id=spec.name) for spec in SPECS.values()]
 
-MASK = "random.random(x.shape, dtype=numpy.float32) >= p -> random.random(x.shape, dtype=numpy.float32) < p"
+MASK = "random.random(shape, dtype=numpy.float32) >= p -> random.random(shape, dtype=numpy.float32) < p"
 EQUIVALENT = {  # out, accumulate and the generator are checked in test_catalogue_engines, windows that see nothing in ops/test_pool
     "matmul": {"out + y -> out", "out + y -> y", "out + y -> out - y"},
     "_mask": {MASK},

@@ -18,7 +18,7 @@ from minidl.layers.base import Layer
 from minidl.layers.branches import Parallel, Residual
 from minidl.layers.chain import Chain
 from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from minidl.layers.dropout import Dropout
+from minidl.layers.dropout import Dropout, Dropout2d
 from minidl.layers.fused_conv import FusedConv, NormalizedConv
 from minidl.layers.linear import Dense, FusedLinear, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
@@ -33,6 +33,7 @@ from minidl.layers.pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from minidl.layers.resample import ReflectionPad2d, ReplicationPad2d, Upsample, ZeroPad2d
 from minidl.layers.shape import Flatten, Identity
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "CrossEntropyLoss",
     "Dense",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "FusedConv",
     "FusedLinear",
@@ -77,12 +79,16 @@ __all__ = [
     "ParameterBuffer",
     "RMSNorm",
     "ReLU",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
     "Residual",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
+    "Upsample",
+    "ZeroPad2d",
     "activation",
     "flatten",
 ]

@@ -11,7 +11,7 @@ from minidl.errors import ParameterError
 from minidl.layers.base import Layer, Shape
 from minidl.ops import Array
 
-__all__ = ["Dropout"]
+__all__ = ["Dropout", "Dropout2d"]
 
 
 class Dropout(Layer):
@@ -31,10 +31,12 @@ class Dropout(Layer):
     array([1., 1., 1.])
     """
 
+    op = "dropout"
+
     def __init__(self, p: float = 0.5, *, generator: numpy.random.Generator | None = None) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
-            raise ParameterError(f"Dropout: p is a probability, from 0 to 1, got {p!r}")
+            raise ParameterError(f"{type(self).__name__}: p is a probability, from 0 to 1, got {p!r}")
         self.p = p
         self.generator = generator
 
@@ -43,13 +45,13 @@ class Dropout(Layer):
         if not self.training or self.p == 0.0:
             self._cache = ()
             return x
-        y, self._cache = engines.current().dropout(x, self.p, self.generator or random.generator())
+        y, self._cache = getattr(engines.current(), self.op)(x, self.p, self.generator or random.generator())
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy through the same mask."""
         cache = self._remembered()
-        return engines.current().dropout_backward(dy, cache) if cache else dy
+        return getattr(engines.current(), f"{self.op}_backward")(dy, cache) if cache else dy
 
     def flops(self, input_shape: Shape) -> int:
         """Count one multiplication an element."""
@@ -58,3 +60,15 @@ class Dropout(Layer):
     def extra_repr(self) -> str:
         """Show p."""
         return f"p={self.p}"
+
+
+class Dropout2d(Dropout):
+    """Zero whole channels of (N, C, H, W) with probability p in training and scale the rest; arguments as for :class:`Dropout`.
+
+    See ``minidl.ops.dropout2d``.
+
+    >>> Dropout2d(0.5).forward(numpy.ones((10, 20, 3, 3))).std(axis=(2, 3)).max()
+    np.float64(0.0)
+    """
+
+    op = "dropout2d"

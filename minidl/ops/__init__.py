@@ -29,10 +29,11 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.loss import *
     from minidl.ops.norm import *
     from minidl.ops.pool import *
+    from minidl.ops.resample import *
     from minidl.ops.softmax import *
     from minidl.ops.update import *
 
-ROOMS = ("linear", "conv", "pool", "norm", "activation", "softmax", "dropout", "loss", "update")
+ROOMS = ("linear", "conv", "pool", "resample", "norm", "activation", "softmax", "dropout", "loss", "update")
 """The modules with formulas; a new one is added here and its ``__all__`` does the rest."""
 
 FORMULAS: dict[str, Callable[..., Any]] = {}

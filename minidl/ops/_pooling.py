@@ -10,7 +10,7 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
-from minidl.ops._windows import AXES, Shape, each_axis
+from minidl.ops._windows import AXES, Shape, each_axis, require_images
 
 __all__ = ["Meeting", "Pooling", "check_upstream", "meetings", "output_sizes", "pooling", "require_batch"]
 
@@ -43,9 +43,7 @@ def require_batch(x: Any, axes: int, op: str) -> None:
     minidl.errors.ShapeError: max_pool2d: x must have shape (N, C, H, W), got (3, 8, 8); for a single image add a batch axis: \
 x[None]
     """
-    if getattr(x, "dtype", None) == "uint8":
-        raise DtypeError(f'{op}: x holds bytes (uint8), as images are stored; give x.astype("float32") / 255')
-    require_float(x, "x", op)
+    require_images(x, "x", op)
     if x.ndim != axes + 2:
         one = "; for a single image add a batch axis: x[None]" if x.ndim == axes + 1 else ""
         raise ShapeError(f"{op}: x must have shape {AXES[axes]}, got {x.shape}{one}")

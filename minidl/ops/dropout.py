@@ -9,8 +9,9 @@ import numpy
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_like
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops._pooling import check_upstream
 
-__all__ = ["dropout", "dropout_backward"]
+__all__ = ["dropout", "dropout2d", "dropout2d_backward", "dropout_backward"]
 
 
 @ieee
@@ -54,10 +55,7 @@ def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[
     array([6., 0.])
     """
     require_float(x, "x", "dropout")
-    if not 0.0 <= p <= 1.0:
-        raise ParameterError(f"dropout: p is a probability, from 0 to 1, got {p!r}")
-    keep = _mask(x, p, random)
-    scale = keep.astype(x.dtype) * (1 / (1 - p) if p < 1 else 0)
+    scale = _scale("dropout", x, x.shape, p, random)
     return x * scale, (scale,)
 
 
@@ -69,17 +67,83 @@ def dropout_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     return dy * scale
 
 
-def _mask(x: Array, p: float, random: Any) -> Array:
+@ieee
+def dropout2d(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[Any, ...]]:
+    r"""Drop whole channels at random: :math:`y_{nchw} = s_{nc}\, x_{nchw}`, :math:`s_{nc} = m_{nc} / (1 - p)`.
+
+    Neighbouring pixels say nearly the same, so where single ones are dropped little is lost and little learnt; here the others of the
+    channel cannot tell. The mask :math:`m_{nc}` is 0 with probability p and 1 otherwise.
+    J. Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Floating; any number of axes after the first two.
+    p : float
+        Probability of dropping a channel, from 0 to 1; with p = 1 y is 0.
+    random : numpy.random.Generator or boolean array, shape (N, C, 1, 1)
+        Where the mask comes from (one float32 number a channel, kept if it is at least p), or the mask itself (True keeps).
+
+    Returns
+    -------
+    y : array
+        Of x's shape and dtype.
+    cache : (s, shape of x)
+
+    Raises
+    ------
+    DtypeError
+        If x is not floating-point, or a mask not boolean.
+    ParameterError
+        If p is no probability or ``random`` is missing.
+    ShapeError
+        If x has less than three axes, or a mask another shape.
+
+    Examples
+    --------
+    >>> y, cache = dropout2d(numpy.ones((1, 2, 1, 3)), 0.5, numpy.array([[[[True]], [[False]]]]))
+    >>> y
+    array([[[[2., 2., 2.]],
+    <BLANKLINE>
+            [[0., 0., 0.]]]])
+    >>> dropout2d_backward(y, cache)[0, 0]
+    array([[4., 4., 4.]])
+    """
+    require_float(x, "x", "dropout2d")
+    if x.ndim < 3:
+        raise ShapeError(f"dropout2d: x must have shape (N, C, H, W), got {x.shape}; for features use dropout")
+    scale = _scale("dropout2d", x, (*x.shape[:2], *(1 for _ in x.shape[2:])), p, random)  # (N, C, 1, 1)
+    return x * scale, (scale, x.shape)
+
+
+@ieee
+def dropout2d_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
+    r"""Return dx: :math:`y_{nchw}` is :math:`x_{nchw}` times the constant :math:`s_{nc}`, so :math:`dx_{nchw} = dy_{nchw}\, s_{nc}`."""
+    scale, shape = cache
+    check_upstream("dropout2d_backward", dy, shape, scale.dtype)
+    return dy * scale
+
+
+def _scale(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
+    """Return 1 / (1 - p) where the mask keeps, and 0 elsewhere."""
+    if not 0.0 <= p <= 1.0:
+        raise ParameterError(f"{op}: p is a probability, from 0 to 1, got {p!r}")
+    keep = _mask(op, x, shape, p, random)
+    return keep.astype(x.dtype) * (1 / (1 - p) if p < 1 else 0)
+
+
+def _mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
     if isinstance(random, numpy.random.Generator):
-        return namespace(x).asarray(random.random(x.shape, dtype=numpy.float32) >= p)
+        return namespace(x).asarray(random.random(shape, dtype=numpy.float32) >= p)
     if not hasattr(random, "dtype"):
         raise ParameterError(
-            f"dropout: random must be a numpy.random.Generator or a boolean mask of shape {x.shape}, got {random!r}"
+            f"{op}: random must be a numpy.random.Generator or a boolean mask of shape {shape}, got {random!r}"
         )
     if random.dtype.kind != "b":
         raise DtypeError(
-            f"dropout: the mask must be boolean (True keeps), got dtype {random.dtype}; convert it with mask != 0"
+            f"{op}: the mask must be boolean (True keeps), got dtype {random.dtype}; convert it with mask != 0"
         )
-    if random.shape != x.shape:
-        raise ShapeError(f"dropout: the mask must have the shape of x, {x.shape}, got {random.shape}")
+    if random.shape != shape:
+        whose = "the shape of x" if shape == x.shape else "an element for each channel"
+        raise ShapeError(f"{op}: the mask must have {whose}, {shape}, got {random.shape}")
     return namespace(x).asarray(random)

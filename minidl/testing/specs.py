@@ -8,12 +8,12 @@ attention) becomes tested on every engine, in every dtype, layout and size, by a
 
 from __future__ import annotations
 
-from minidl.testing.entries import conv, elementwise, linear, loss, norm, pool, softmax
+from minidl.testing.entries import conv, elementwise, linear, loss, norm, pool, resample, softmax
 from minidl.testing.spec import Case, OpSpec
 
 __all__ = ["SPECS", "Case", "OpSpec"]
 
-ROOMS = (elementwise, softmax, linear, conv, pool, norm, loss)
+ROOMS = (elementwise, softmax, linear, conv, pool, resample, norm, loss)
 
 SPECS: dict[str, OpSpec] = {spec.name: spec for room in ROOMS for spec in room.SPECS}
 """Every op with a backward, by name."""

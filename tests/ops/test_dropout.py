@@ -3,7 +3,8 @@
 import numpy
 import pytest
 
-from minidl import errors
+from minidl import errors, ops
+from minidl.errors import ParameterError, ShapeError
 
 
 def test_a_given_mask_decides(host_engine):
@@ -85,3 +86,28 @@ def test_an_upstream_gradient_that_does_not_fit(host_engine):
     _, cache = host_engine.dropout(numpy.ones((2, 3)), 0.5, numpy.random.default_rng(0))
     with pytest.raises(errors.ShapeError, match=r"dropout_backward: dy must have the shape of y, \(2, 3\), got \(3,\)"):
         host_engine.dropout_backward(numpy.ones(3), cache)
+
+
+def test_channels_are_dropped_whole(host_engine):
+    x = numpy.random.default_rng(0).normal(size=(50, 40, 3, 2))
+    y, cache = host_engine.dropout2d(x, 0.25, numpy.random.default_rng(5))
+    kept = (y != 0).any(axis=(2, 3), keepdims=True)
+    numpy.testing.assert_allclose(y, kept * x / 0.75)
+    assert abs(kept.mean() - 0.75) < 5 * (0.25 * 0.75 / kept.size) ** 0.5
+    assert numpy.array_equal(kept, numpy.random.default_rng(5).random(kept.shape, dtype="float32") >= 0.25)
+    numpy.testing.assert_allclose(host_engine.dropout2d_backward(x, cache), kept * x / 0.75)
+
+
+def test_what_the_dropout_of_channels_refuses():
+    x = numpy.ones((2, 3, 4, 4))
+    with pytest.raises(ShapeError, match=r"dropout2d: x must have shape \(N, C, H, W\), got \(2, 3\); .*use dropout"):
+        ops.dropout2d(x[:, :, 0, 0], 0.5, numpy.random.default_rng(0))
+    with pytest.raises(
+        ShapeError, match=r"mask must have an element for each channel, \(2, 3, 1, 1\), got \(2, 3, 4, 4\)"
+    ):
+        ops.dropout2d(x, 0.5, x > 0)
+    with pytest.raises(ParameterError, match="dropout2d: p is a probability"):
+        ops.dropout2d(x, 1.5, numpy.random.default_rng(0))
+    _, cache = ops.dropout2d(x, 0.5, numpy.random.default_rng(0))
+    with pytest.raises(ShapeError, match=r"dy must have the shape of y, \(2, 3, 4, 4\)"):
+        ops.dropout2d_backward(x[:, :, :1, :1], cache)

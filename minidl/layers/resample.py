@@ -1,0 +1,207 @@
+"""Padding and upsampling as layers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl import engines
+from minidl.errors import ParameterError, ShapeError
+from minidl.layers.base import Layer, Shape
+from minidl.ops import Array
+from minidl.ops._resampling import scales, widths
+
+__all__ = ["ReflectionPad2d", "ReplicationPad2d", "Upsample", "ZeroPad2d"]
+
+
+class _Resampling(Layer):
+    """An op with settings and no parameters."""
+
+    op: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return the op's arguments after x."""
+        raise NotImplementedError
+
+    def forward(self, x: Array) -> Array:
+        """Return the op's y."""
+        y, self._cache = getattr(engines.current(), self.op)(x, **self.settings())
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
+
+
+class _Pad2d(_Resampling):
+    """Pixels around images."""
+
+    op = "pad"
+    mode: str
+
+    def __init__(self, padding: Any) -> None:
+        super().__init__()
+        name = type(self).__name__
+        sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
+        if len(sides) != 4 or not all(hasattr(n, "__index__") and n >= 0 for n in sides):
+            raise ParameterError(
+                f"{name}: padding must be a whole number from 0 on, or four of them, (left, right, top, bottom); got "
+                f"{padding!r}"
+            )
+        self.padding = tuple(n.__index__() for n in sides)
+
+    def settings(self) -> dict[str, Any]:
+        """Return padding and mode."""
+        return {"padding": self.padding, "mode": self.mode}
+
+    def forward(self, x: Array) -> Array:
+        """Return x with pixels around it."""
+        if getattr(x, "ndim", 4) != 4:
+            raise ShapeError(f"{self!r}: x must have shape (N, C, H, W), got {x.shape}")
+        return super().forward(x)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, H + top + bottom, W + left + right)."""
+        if len(input_shape) != 3:
+            raise ShapeError(f"{self!r}: expected examples of shape (C, H, W), got {tuple(input_shape)}")
+        pairs = widths(type(self).__name__, tuple(input_shape), self.padding, self.mode)
+        return tuple(n + before + after for n, (before, after) in zip(input_shape, pairs, strict=True))
+
+    def extra_repr(self) -> str:
+        """Show the padding."""
+        return str(self.padding[0] if len(set(self.padding)) == 1 else self.padding)
+
+
+class ZeroPad2d(_Pad2d):
+    """Put zeros around images; see ``minidl.ops.pad``.
+
+    Parameters
+    ----------
+    padding : int or (int, int, int, int)
+        On all sides, or (left, right, top, bottom).
+
+    Raises
+    ------
+    ParameterError
+        If the padding makes no sense.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> ZeroPad2d((1, 0, 0, 1)).forward(numpy.array([[[[1.0, 2.0]]]]))
+    array([[[[0., 1., 2.],
+             [0., 0., 0.]]]])
+    """
+
+    mode = "constant"
+
+
+class ReflectionPad2d(_Pad2d):
+    """Continue images as a mirror at the centre of the outermost pixels would; arguments as for :class:`ZeroPad2d`.
+
+    >>> import numpy
+    >>> ReflectionPad2d((2, 1, 0, 0)).forward(numpy.array([[[[1.0, 2.0, 3.0]]]]))
+    array([[[[3., 2., 1., 2., 3., 2.]]]])
+    """
+
+    mode = "reflect"
+
+
+class ReplicationPad2d(_Pad2d):
+    """Repeat the outermost pixels of images; arguments as for :class:`ZeroPad2d`.
+
+    >>> import numpy
+    >>> ReplicationPad2d((2, 1, 0, 0)).forward(numpy.array([[[[1.0, 2.0, 3.0]]]]))
+    array([[[[1., 1., 1., 2., 3., 3.]]]])
+    """
+
+    mode = "replicate"
+
+
+class Upsample(_Resampling):
+    """Enlarge images (N, C, H, W), or sequences (N, C, L); see ``minidl.ops.upsample_nearest`` and ``upsample_bilinear``.
+
+    Parameters
+    ----------
+    size : int or one for each spatial axis, optional
+        After upsampling.
+    scale_factor : float or one for each spatial axis, optional
+        Instead of the size.
+    mode : str
+        ``"nearest"`` repeats pixels; ``"bilinear"`` interpolates between those of images and ``"linear"`` between elements of
+        sequences.
+    align_corners : bool, optional
+        Whether the outermost pixels stay where they are when interpolating; False unless given.
+
+    Raises
+    ------
+    ParameterError
+        If an argument makes no sense, or does not go with the mode.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> Upsample(scale_factor=2).forward(numpy.array([[[[1.0, 2.0]]]]))
+    array([[[[1., 1., 2., 2.],
+             [1., 1., 2., 2.]]]])
+    >>> Upsample(size=3, mode="linear", align_corners=True).forward(numpy.array([[[0.0, 4.0]]]))
+    array([[[0., 2., 4.]]])
+    """
+
+    MODES = ("nearest", "linear", "bilinear")
+
+    def __init__(
+        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+    ) -> None:
+        super().__init__()
+        if mode not in self.MODES:
+            raise ParameterError(f"Upsample: mode must be one of {', '.join(map(repr, self.MODES))}, got {mode!r}")
+        if mode == "nearest" and align_corners is not None:
+            raise ParameterError("Upsample: align_corners is for the modes 'linear' and 'bilinear'")
+        given = size if scale_factor is None else scale_factor
+        axes = len(given) if isinstance(given, (tuple, list)) else 1 if mode == "linear" else 2
+        if axes not in {"nearest": (1, 2), "linear": (1,), "bilinear": (2,)}[mode]:
+            raise ParameterError(f"Upsample: mode {mode!r} is not for {axes} axes, got {given!r}")
+        scales("Upsample", (1 << 20,) * axes, size, scale_factor)  # raises if it makes no sense
+        self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
+        self.op = "upsample_nearest" if mode == "nearest" else "upsample_bilinear"
+
+    def settings(self) -> dict[str, Any]:
+        """Return size or scale_factor, and align_corners."""
+        corners = {"align_corners": bool(self.align_corners)} if self.mode != "nearest" else {}
+        return {"size": self.size, "scale_factor": self.scale_factor, **corners}
+
+    def _check_rank(self, shape: Shape, without_batch: bool = False) -> None:
+        names = {"linear": ("(N, C, L)",), "bilinear": ("(N, C, H, W)",)}
+        wanted = names.get(self.mode, ("(N, C, H, W)", "(N, C, L)"))
+        if len(shape) + without_batch not in {len(name.split(",")) for name in wanted}:
+            what = "examples" if without_batch else "x"
+            shown = " or ".join(wanted).replace("(N, ", "(") if without_batch else " or ".join(wanted)
+            raise ShapeError(f"{self!r}: expected {what} of shape {shown}, got {tuple(shape)}")
+
+    def forward(self, x: Array) -> Array:
+        """Return the enlarged x."""
+        self._check_rank(getattr(x, "shape", ()))
+        return super().forward(x)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, *size)."""
+        self._check_rank(input_shape, without_batch=True)
+        found = scales("Upsample", tuple(input_shape[1:]), self.size, self.scale_factor)
+        return (input_shape[0], *(scale.after for scale in found))
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count two products and a sum an axis and element when interpolating; repeating is free."""
+        if self.mode == "nearest":
+            return 0
+        total, shape = 0, list(input_shape)
+        for axis, length in enumerate(self.output_shape(input_shape)[1:], start=1):
+            shape[axis] = length
+            total += 3 * math.prod(shape)
+        return total
+
+    def extra_repr(self) -> str:
+        """Show the arguments that are not the defaults, as they would be written."""
+        defaults = {"size": None, "scale_factor": None, "mode": "nearest", "align_corners": None}
+        given = {name: getattr(self, name) for name in defaults}
+        return ", ".join(f"{name}={value!r}" for name, value in given.items() if value != defaults[name])

@@ -1,0 +1,104 @@
+"""What padding and upsampling should give: for each element of y, where in x it comes from."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy
+
+__all__ = ["dropout2d", "pad", "upsample_bilinear", "upsample_nearest"]
+
+_SOURCES: dict[str, Callable[[int, int], int]] = {
+    "reflect": lambda i, n: -i if i < 0 else 2 * (n - 1) - i if i >= n else i,
+    "replicate": lambda i, n: min(max(i, 0), n - 1),
+    "circular": lambda i, n: i % n,
+    "constant": lambda i, n: i,
+}
+
+
+def pad(x: numpy.ndarray, padding: Any, mode: str = "constant", value: float = 0.0) -> numpy.ndarray:
+    """Look every element up.
+
+    >>> pad(numpy.array([1.0, 2.0, 4.0]), (1, 2), "circular")
+    array([4., 1., 2., 4., 1., 2.])
+    """
+    flat = [padding] * 4 if isinstance(padding, int) else list(padding)
+    before, after = [0] * x.ndim, [0] * x.ndim
+    for axis, (low, high) in enumerate(zip(flat[::2], flat[1::2], strict=True), start=1):
+        before[-axis], after[-axis] = low, high
+    y = numpy.empty([n + low + high for n, low, high in zip(x.shape, before, after, strict=True)])
+    for at in itertools.product(*map(range, y.shape)):
+        source = tuple(_SOURCES[mode](i - low, n) for i, low, n in zip(at, before, x.shape, strict=True))
+        y[at] = x[source] if all(0 <= u < n for u, n in zip(source, x.shape, strict=True)) else value
+    return y
+
+
+def _steps(
+    image: Sequence[int], size: Any, scale_factor: Any, exact: Callable[[int], Sequence[int]]
+) -> list[tuple[int, Fraction]]:
+    """Return the length of each axis of y, and the exact step between its pixels.
+
+    For the lengths in ``exact`` that is the ratio of the lengths, and not what the factor says.
+    """
+    given = scale_factor if size is None else size
+    values = given if isinstance(given, (tuple, list)) else [given] * len(image)
+    if size is None:
+        found = [(n, math.floor(n * f), f) for n, f in zip(image, values, strict=True)]
+        return [(m, Fraction(n, m) if m in exact(n) else 1 / Fraction(f)) for n, m, f in found]
+    return [(m, Fraction(n, m)) for n, m in zip(image, values, strict=True)]
+
+
+def _resampled(x: numpy.ndarray, per_axis: list[list[list[tuple[int, float]]]]) -> numpy.ndarray:
+    """Sum over the sources of every element, a list of positions and weights along each axis."""
+    y = numpy.zeros((*x.shape[:2], *map(len, per_axis)))
+    for n, c, *at in itertools.product(*map(range, y.shape)):
+        for sources in itertools.product(*(found[i] for found, i in zip(per_axis, at, strict=True))):
+            result, source = (n, c, *at), (n, c, *(u for u, _ in sources))
+            y[result] += math.prod(weight for _, weight in sources) * float(x[source])
+    return y
+
+
+def upsample_nearest(x: numpy.ndarray, size: Any = None, scale_factor: Any = None) -> numpy.ndarray:
+    """Round positions down.
+
+    >>> upsample_nearest(numpy.array([[[1.0, 2.0]]]), 3)
+    array([[[1., 1., 2.]]])
+    """
+    steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n, 2 * n))
+    return _resampled(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
+
+
+def upsample_bilinear(
+    x: numpy.ndarray, size: Any = None, scale_factor: Any = None, align_corners: bool = False
+) -> numpy.ndarray:
+    """Weight the pixels on both sides by how near they are.
+
+    >>> upsample_bilinear(numpy.array([[[0.0, 4.0]]]), scale_factor=2)
+    array([[[0., 1., 3., 4.]]])
+    """
+    per_axis = []
+    steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n,))
+    for n, (m, step) in zip(x.shape[2:], steps, strict=True):
+        found = []
+        for i in range(m):
+            half = Fraction(1, 2)
+            position = (
+                Fraction(i * (n - 1), max(m - 1, 1)) if align_corners else max((i + half) * step - half, Fraction(0))
+            )
+            left = math.floor(position)
+            found.append([(left, float(1 + left - position)), (min(left + 1, n - 1), float(position - left))])
+        per_axis.append(found)
+    return _resampled(x, per_axis)
+
+
+def dropout2d(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:
+    """Divide the channels that the mask keeps by 1 - p; 0 elsewhere."""
+    y = numpy.zeros(x.shape)
+    for n, c in itertools.product(*map(range, x.shape[:2])):
+        if mask[n, c].all() and p < 1:
+            y[n, c] = x[n, c] / (1 - p)
+    return y
