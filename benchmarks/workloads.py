@@ -303,8 +303,13 @@ IMAGES = [
         for kind in ("forward", "both")
     ),
     network("conv 32 - pool - conv 64 - pool - 128 - 10, batch 64, Adam", images.SMALL, 64, (1, 28, 28), "adam", lr=1e-4),
+    network(
+        "two residual blocks of 64 channels on 32x32, batch 16, SGD momentum", images.RESIDUAL, 16, (64, 32, 32), "sgd",
+        lr=1e-3, momentum=0.9,
+    ),
     network("LeNet-5, batch 128, SGD momentum", images.LENET, 128, (1, 28, 28), "sgd", lr=1e-3, momentum=0.9),
     prediction("conv 32 - pool - conv 64 - pool - 128 - 10", images.SMALL, (1, 28, 28)),
+    prediction("two residual blocks of 64 channels on 32x32", images.RESIDUAL, (64, 32, 32)),
     prediction("LeNet-5", images.LENET, (1, 28, 28)),
 ]  # fmt: skip
 MLP = [784, 512, 256, 10]
