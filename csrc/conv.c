@@ -12,7 +12,7 @@
 enum {
     MOST_PARTS = 256,
     SLIDE_BYTES = 256 * 1024,   /* of a strip's source: a part of the L2 cache */
-    GRADIENT_BYTES = 48 * 1024, /* of 48 channels' upstream gradients of a strip, read for one tap after another */
+    GRADIENT_BYTES = 48 * 1024, /* of up to 48 channels of a strip, read for one tap after another */
 };
 
 /* Multiply-adds that are worth a thread, as for the matrix product. */

@@ -209,6 +209,7 @@ static real scale_of(const PICTURES *p, ptrdiff_t channel) { return p->scale == 
 static real bias_of(const PICTURES *p, ptrdiff_t channel) { return p->bias == NULL ? 0 : p->bias[channel]; }
 
 static int depthwise(const PICTURES *p) { return p->in == 1 && p->out == 1; }
+static int narrow(const PICTURES *p) { return p->out < LANES; }
 
 /* The results of class (a, b) in a strip that begins at row q, for one group; returns where the next class's panels are. */
 static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
@@ -282,12 +283,15 @@ static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspa
 static ptrdiff_t padded_out(const PICTURES *p) { return (p->out + LANES - 1) / LANES * LANES; }
 
 static size_t gradient_space(const PICTURES *p) {
-    const ptrdiff_t columns = p->columns.result;
-    const ptrdiff_t upstream = depthwise(p) ? p->strip * frame_of(p, p->strip).width + LANES : p->strip * columns * padded_out(p);
+    const ptrdiff_t upstream = narrow(p) ? p->out * narrow_apart(p->strip, frame_of(p, p->strip).width)
+                                         : p->strip * p->columns.result * padded_out(p);
     return slide_space(p) + whole_numbers(upstream);
 }
 
-static size_t gradient_sums(const PICTURES *p) { return (size_t)(p->groups * most_taps(p) * padded_out(p)); }
+/* Of one kernel element of all result channels of a group. */
+static ptrdiff_t sums_of_tap(const PICTURES *p) { return narrow(p) ? p->out * LANES : padded_out(p); }
+
+static size_t gradient_sums(const PICTURES *p) { return (size_t)(p->groups * most_taps(p) * sums_of_tap(p)); }
 
 static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
     const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
@@ -302,9 +306,9 @@ static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums
         for (ptrdiff_t g = 0; g < p->groups; g++) {
             prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
             const real *const arriving = p->upstream + (n * p->groups + g) * p->out * plane + q * p->columns.result;
-            real *const its = sums + g * taps * padded_out(p);
-            if (depthwise(p)) {
-                plane_gradient(rows, p->columns.result, f.width, taps, prepared, offset, arriving, upstream, its);
+            real *const its = sums + g * taps * sums_of_tap(p);
+            if (narrow(p)) {
+                narrow_gradient(p->out, rows, p->columns.result, f.width, taps, prepared, offset, arriving, plane, upstream, its);
                 continue;
             }
             pack(LANES, NR, p->out, positions, arriving, plane, 1, upstream);
@@ -320,6 +324,19 @@ static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums
     }
 }
 
+/* Number (t, o) of the sums of a group, over all parts. */
+static real collected(const PICTURES *p, const real *its, int parts, size_t apart, ptrdiff_t t, ptrdiff_t o, ptrdiff_t first,
+                      ptrdiff_t width) {
+    const ptrdiff_t taps = most_taps(p);
+    real sum = 0;
+    for (int part = 0; part < parts; part++, its += apart) {
+        if (!narrow(p)) sum += its[first * taps + t * width + o];
+        else
+            for (int l = 0; l < LANES; l++) sum += its[(o * taps + t) * LANES + l];
+    }
+    return sum;
+}
+
 static void collect(const PICTURES *p, const real *sums, int parts, size_t apart, ptrdiff_t from, ptrdiff_t to, int accumulate,
                     real *dweight) {
     enum { BLOCK = 32 };
@@ -327,19 +344,14 @@ static void collect(const PICTURES *p, const real *sums, int parts, size_t apart
     for (ptrdiff_t g = 0; g < p->groups; g++)
         for (ptrdiff_t first = 0, width; first < p->out; first += width) {
             width = panel(p->out - first, LANES, NR);
-            const real *const its = sums + g * taps * padded_out(p) + first * taps;
-            const ptrdiff_t begin = most(0, from - g * p->out - first), end = least(least(width, p->out - first),
-                                                                                   to - g * p->out - first);
+            const real *const its = sums + g * taps * sums_of_tap(p);
+            const ptrdiff_t before = g * p->out + first;
+            const ptrdiff_t begin = most(0, from - before), end = least(least(width, p->out - first), to - before);
             for (ptrdiff_t block = 0; block < taps; block += BLOCK)
                 for (ptrdiff_t o = begin; o < end; o++)
                     for (ptrdiff_t t = block; t < least(block + BLOCK, taps); t++) {
-                        real sum = 0;
-                        for (int part = 0; part < parts; part++) {
-                            const real *const at = its + (size_t)part * apart + t * width;
-                            sum += at[o];
-                            for (int l = 1; depthwise(p) && l < LANES; l++) sum += at[l]; /* its dots are spread over lanes */
-                        }
-                        real *const at = dweight + (g * p->out + first + o) * taps + t;
+                        const real sum = collected(p, its, parts, apart, t, o, first, width);
+                        real *const at = dweight + (before + o) * taps + t;
                         *at = accumulate ? *at + sum : sum;
                     }
         }

@@ -104,7 +104,7 @@ static int GRADIENT(const minidl_windows *w, const void *x, const void *g, int a
     const ptrdiff_t area = w->kernel[0] * w->kernel[1];
     const double work = (double)w->images * (double)(w->groups * w->in * w->out * area) * (double)(w->output[0] * w->output[1]);
     const int threads = worth(work);
-    p.strip = NAME(strip)(w->output[0], w->images, w->output[1] * 48, 0, GRADIENT_BYTES, threads);
+    p.strip = NAME(strip)(w->output[0], w->images, w->output[1] * (w->out < 48 ? w->out : 48), 0, GRADIENT_BYTES, threads);
     NAME(job) j = {.variant = IN_USE(), .pictures = &p, .dweight = dweight, .accumulate = accumulate};
     j.items = w->images * ((w->output[0] + p.strip - 1) / p.strip);
     j.parts = j.items < threads ? (int)j.items : threads;
