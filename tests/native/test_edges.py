@@ -17,7 +17,7 @@ LANES = (2, 4, 8, 16)  # numbers in a vector
 SHORT = 4096  # elements from which the interpreter's lock is let go
 POOL = (8192, 4096)  # numbers in 32 KiB, from which memory is recycled
 THREADS = (16384, 65536)  # elements that are worth a thread
-COLUMNS, ROWS = 128, 64  # the block of the column sums
+COLUMNS, ROWS = 128, 64  # the widest strip of the column sums, and its block of rows
 
 edges = st.sampled_from([*LANES, 3 * 16, SHORT, *POOL, *THREADS, 2 * 16384, 2 * 65536])
 sizes = st.builds(lambda edge, step: max(edge + step, 0), edges, st.sampled_from([-1, 0, 1]))
@@ -89,7 +89,9 @@ def test_rows(rows, length, dtype):
         lambda edge, step: max(edge + step, 0), st.sampled_from([1, ROWS, 3 * ROWS]), st.sampled_from([-1, 0, 1])
     ),
     st.builds(
-        lambda edge, step: edge + step, st.sampled_from([16, COLUMNS, 2 * COLUMNS, 1030]), st.sampled_from([-1, 0, 1])
+        lambda edge, step: edge + step,
+        st.sampled_from([16, 32, 64, COLUMNS, 2 * COLUMNS, 1030]),
+        st.sampled_from([-1, 0, 1]),
     ),
     st.booleans(),
 )
