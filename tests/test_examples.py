@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from minidl.data import fashion_mnist
+from minidl.errors import DataError
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
     "check_your_layer.py": ["gradcheck ok: 2 checked", r"loss after 200 epochs: 0\.000"],
+    "fashion_mnist.py": [r"mlp: 535,818 parameters\nepoch  1: loss 0\.[4-8]\d+, test 8\d\.\d\d%"],
     "linear_regression.py": [
         r"1/1 - .* - loss: 0\.01\d\d\n",
         r"data never seen: 0\.01\d\d; the noise alone has 0\.0100",
@@ -24,6 +28,7 @@ PROMISES = {
     "read_an_op.py": [r"y +\[\[0\.125 0\.25  0\.625\]\]", "def softmax_backward", "argument 'x' .* a term is missing"],
     "train_digits.py": [r"accuracy on 360 digits never seen: (9[7-9]|100)\.\d%"],
 }
+ARGUMENTS = {"fashion_mnist.py": ["mlp", "--epochs", "1"]}
 
 
 def test_all_are_listed():
@@ -32,9 +37,13 @@ def test_all_are_listed():
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)], capture_output=True, text=True, cwd=tmp_path, timeout=120
-    )
+    if name == "fashion_mnist.py":
+        try:
+            fashion_mnist(download=False)
+        except DataError as error:
+            pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for promise in PROMISES[name]:

@@ -1,5 +1,6 @@
 """Loading, cleaning, splitting, standardising and batching; and the data sets that ship with the package."""
 
+from minidl.data import augment
 from minidl.data.batches import batches, one_hot
 from minidl.data.digits import digits
 from minidl.data.idx import read_idx, write_idx
@@ -13,6 +14,7 @@ __all__ = [
     "ImageData",
     "Standardizer",
     "Table",
+    "augment",
     "batches",
     "cifar10",
     "digits",

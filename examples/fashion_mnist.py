@@ -1,0 +1,140 @@
+"""Learn to tell clothes apart: a perceptron, LeNet-5 or a small residual network on Fashion-MNIST.
+
+    python examples/fashion_mnist.py mlp
+    python examples/fashion_mnist.py lenet
+    python examples/fashion_mnist.py resnet
+
+Prints the share of the 10,000 test images that is right after every epoch; the figures of whole runs are in docs/images.md. The
+seed is fixed: the same machine and number of threads give the same figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+import numpy
+
+import minidl as dl
+from minidl.data.augment import Compose, RandomCrop, RandomHorizontalFlip
+
+
+def perceptron() -> dl.Sequential:
+    """784-512-256-10."""
+    return dl.Sequential(
+        dl.Flatten(),
+        dl.Linear(784, 512),
+        dl.ReLU(),
+        dl.Dropout(0.2),
+        dl.Linear(512, 256),
+        dl.ReLU(),
+        dl.Dropout(0.2),
+        dl.Linear(256, 10),
+    )
+
+
+def lenet() -> dl.Sequential:
+    """LeNet-5 with rectifiers and maxima."""
+    return dl.Sequential(
+        dl.Conv2d(1, 6, 5, padding=2), dl.ReLU(), dl.MaxPool2d(2),
+        dl.Conv2d(6, 16, 5), dl.ReLU(), dl.MaxPool2d(2),
+        dl.Flatten(), dl.Linear(400, 120), dl.ReLU(), dl.Linear(120, 84), dl.ReLU(), dl.Linear(84, 10),
+    )  # fmt: skip
+
+
+def unit(i: int, o: int, stride: int = 1) -> list[Any]:
+    """Convolve and normalise."""
+    return [dl.Conv2d(i, o, 3, stride=stride, padding=1, bias=False), dl.BatchNorm2d(o)]
+
+
+def block(i: int, o: int, stride: int = 1) -> list[Any]:
+    """Two convolutions with a shortcut around them."""
+    shortcut = None if i == o and stride == 1 else [dl.Conv2d(i, o, 1, stride=stride, bias=False), dl.BatchNorm2d(o)]
+    return [
+        dl.Residual(*unit(i, o, stride), dl.ReLU(), *unit(o, o), shortcut=shortcut and dl.Sequential(shortcut)),
+        dl.ReLU(),
+    ]
+
+
+def resnet() -> dl.Sequential:
+    """Return three stages of one residual block each, of 32, 64 and 128 channels on 28, 14 and 7 pixels a side."""
+    return dl.Sequential(
+        *unit(1, 32),
+        dl.ReLU(),
+        *block(32, 32),
+        *block(32, 64, 2),
+        *block(64, 128, 2),
+        dl.GlobalAvgPool2d(),
+        dl.Linear(128, 10),
+    )
+
+
+RECIPES = {
+    "mlp": (perceptron, {"epochs": 12, "batch_size": 128, "max_lr": 2e-3, "weight_decay": 1e-2}),
+    "lenet": (lenet, {"epochs": 15, "batch_size": 128, "max_lr": 4e-3, "weight_decay": 1e-2}),
+    "resnet": (resnet, {"epochs": 12, "batch_size": 128, "max_lr": 6e-3, "weight_decay": 5e-2, "augment": True}),
+}
+CHANGES = Compose(RandomHorizontalFlip(), RandomCrop(28, padding=2))
+
+
+def train(
+    model: Any,
+    data: dl.data.ImageData,
+    epochs: int,
+    batch_size: int,
+    max_lr: float,
+    weight_decay: float,
+    augment: bool = False,
+) -> float:
+    """Train in one cycle of the learning rate; return the share of the test images that is right."""
+    train_x, test_x = data.as_floats()
+    random = numpy.random.default_rng(0)
+    steps = len(train_x) // batch_size
+    loss, optimizer = dl.CrossEntropyLoss(), dl.AdamW(model.parameters(), lr=max_lr, weight_decay=weight_decay)
+    schedule = dl.optim.OneCycleLR(optimizer, max_lr, epochs=epochs, steps_per_epoch=steps)
+    started, accuracy = time.perf_counter(), 0.0
+    for epoch in range(epochs):
+        model.train()
+        order, total = random.permutation(len(train_x)), 0.0
+        for step in range(steps):
+            rows = order[step * batch_size : (step + 1) * batch_size]
+            x = CHANGES(train_x[rows], random) if augment else train_x[rows]
+            total += loss.forward(model.forward(x), data.train_labels[rows])
+            model.backward(loss.backward(), input_gradient=False)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        accuracy = float(numpy.mean(predict(model, test_x) == data.test_labels))
+        print(
+            f"epoch {epoch + 1:2}: loss {total / steps:.4f}, test {accuracy:.2%}, {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
+    return accuracy
+
+
+def predict(model: Any, x: numpy.ndarray) -> numpy.ndarray:
+    """Return the most likely class of each image."""
+    model.eval()
+    return numpy.concatenate([model.forward(x[i : i + 500]).argmax(axis=1) for i in range(0, len(x), 500)])
+
+
+def main() -> None:
+    """Train the model that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=RECIPES)
+    parser.add_argument("--data", help="the folder with the four IDX files")
+    parser.add_argument("--epochs", type=int)
+    arguments = parser.parse_args()
+    dl.seed(0)
+    make, recipe = RECIPES[arguments.model]
+    model = make()
+    print(f"{arguments.model}: {sum(p.size for p in model.parameters()):,} parameters")
+    accuracy = train(
+        model, dl.data.fashion_mnist(arguments.data), **{**recipe, "epochs": arguments.epochs or recipe["epochs"]}
+    )
+    print(f"{accuracy:.2%} of the test images are right")
+
+
+if __name__ == "__main__":
+    main()
