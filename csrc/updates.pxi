@@ -90,3 +90,18 @@ def norm(x, double p=2.0):
         if 1e-250 < total < 1e300:  # else squares may have left the range
             return sqrt(total)
     return _fused.norm(_formulas, x, p)
+
+
+def rescale(x, double factor):
+    """See ``minidl.engines.fused.rescale``."""
+    if not (taken(x) and _flat(x, x)):
+        _fused.rescale(_formulas, x, factor)
+        return
+    cdef bint double_ = is_double(x)
+    cdef void *data = cnp.PyArray_DATA(<cnp.ndarray>x)
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(<cnp.ndarray>x)
+    if n < SHORT:
+        minidl_scale(double_, data, factor, data, n)
+    else:
+        with nogil:
+            minidl_scale(double_, data, factor, data, n)

@@ -23,6 +23,7 @@ __all__ = [
     "linear_activation_backward_into",
     "linear_backward_into",
     "norm",
+    "rescale",
 ]
 
 FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh")
@@ -250,3 +251,14 @@ def norm(engine: Any, x: Array, p: float = 2.0) -> float:
     if largest == 0.0 or not math.isfinite(largest) or p == math.inf:
         return largest
     return largest * float(xp.linalg.norm(x / largest, p))
+
+
+def rescale(engine: Any, x: Array, factor: float) -> None:
+    """Multiply a flat array by a number, in place.
+
+    Parameters
+    ----------
+    x : array, shape (P,)
+    factor : float
+    """
+    x *= factor

@@ -57,7 +57,8 @@ def clip_grad_norm(
         raise ParameterError(f"clip_grad_norm: norm_type must be positive, got {norm_type!r}")
     runs = segments(unique_parameters(parameters, "clip_grad_norm"))
     gradients = [segment.gradients() for segment in runs if segment.values.size]
-    measure = engines.current().norm
+    engine = engines.current()
+    measure = engine.norm
     norm = measure(numpy.array([measure(gradient, norm_type) for gradient in gradients] or [0.0]), norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
@@ -67,7 +68,7 @@ def clip_grad_norm(
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1.0:  # written so that a nan norm is seen in the gradients
         for gradient in gradients:
-            gradient *= factor
+            engine.rescale(gradient, factor)
     return norm
 
 

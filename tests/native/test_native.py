@@ -56,7 +56,7 @@ def test_every_hot_op_has_a_kernel():
         assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
     for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
         assert coverage[op] == "kernel"
-    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into", "norm"):
+    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into", "norm", "rescale"):
         assert coverage[op] == "kernel"
         assert formulas.coverage()[op] == "composed"
     assert set(formulas.coverage().values()) == {"formula", "composed"}
@@ -163,6 +163,17 @@ class TestNorm:
         assert native.norm(numpy.zeros(3)) == 0
         assert native.norm(numpy.array([1.0, numpy.inf])) == numpy.inf
         assert numpy.isnan(native.norm(numpy.array([1.0, numpy.nan])))
+
+    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize("size", [0, 1, 7, 4096, 200_003])
+    @pytest.mark.parametrize("factor", [0.3, numpy.nan])
+    def test_rescaling_is_numpys_product(self, size, factor, dtype, random):
+        x = random.normal(size=2 * size).astype(dtype)
+        expected = x.copy()
+        for part in (slice(size), slice(None, None, 2)):  # dense, and with gaps
+            expected[part] *= factor
+            native.rescale(x[part], factor)
+            numpy.testing.assert_array_equal(x, expected)
 
 
 class TestThreads:
