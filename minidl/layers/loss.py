@@ -53,7 +53,10 @@ class Loss:
         op = getattr(engines.current(), self.op)
         self._upstream = None
         if sample_weight is None:
-            value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
+            if self.settings:
+                value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
+            else:  # a call with names that are known beforehand costs half
+                value, self._cache = op(prediction, target, reduction=self.reduction)
             return value
         each, self._cache = op(prediction, target, reduction="none", **self.settings)
         self._upstream = self._scaled(each, sample_weight)

@@ -241,11 +241,14 @@ def joint_storage(weight: Parameter, bias: Parameter | None) -> tuple[Array, Arr
 
     Calling this is a promise to write both; see :meth:`Parameter.grad_storage`.
     """
-    dweight, accumulate = weight.grad_storage()
+    now = weight.buffer.zeroed
+    accumulate = weight._written_at == now
+    weight._written_at = now
     if bias is None:
-        return dweight, None, accumulate
-    dbias, accumulate_bias = bias.grad_storage()
-    if accumulate_bias != accumulate:  # somebody read or wrote one of the two since zero_grad: start the other at 0
-        (dbias if accumulate else dweight)[...] = 0
+        return weight._grad, None, accumulate
+    now = bias.buffer.zeroed
+    if (bias._written_at == now) != accumulate:  # somebody read or wrote one of the two since zero_grad
+        (bias._grad if accumulate else weight._grad)[...] = 0  # so the other starts at 0
         accumulate = True
-    return dweight, dbias, accumulate
+    bias._written_at = now
+    return weight._grad, bias._grad, accumulate

@@ -87,4 +87,14 @@ class SGD(Optimizer):
 
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Call ``sgd_update``."""
-        engine.sgd_update(values, gradients, state.get("momentum_buffer"), first_step=self.step_count == 1, **settings)
+        engine.sgd_update(
+            values,
+            gradients,
+            state.get("momentum_buffer"),
+            lr=settings["lr"],
+            momentum=settings["momentum"],
+            dampening=settings["dampening"],
+            nesterov=settings["nesterov"],
+            weight_decay=settings["weight_decay"],
+            first_step=self.step_count == 1,
+        )
