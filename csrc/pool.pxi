@@ -49,6 +49,32 @@ cdef int _sliding(object w, bint padding_counts, minidl_pool *p) except -1:
     return 0
 
 
+cdef class _Known:
+    """Windows that were checked once: as the cache holds them, and as C reads them."""
+
+    cdef object windows
+    cdef minidl_pool described
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _known(op, image, kernel_size, stride, padding, dilation, ceil_mode, padding_counts):
+    cdef _Known known = _Known()
+    known.windows = _pooling.pooling(op, image, kernel_size, stride, padding, dilation, ceil_mode)
+    _sliding(known.windows, padding_counts, &known.described)
+    return known
+
+
+cdef inline object _hashable(object value):
+    cdef type kind = type(value)
+    return value if kind is int or kind is tuple or value is None else _pooling.hashable(value)
+
+
+cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
+                  object padding_counts):
+    return _known(op, x.shape[2:], _hashable(kernel_size), _hashable(stride), _hashable(padding), _hashable(dilation),
+                  ceil_mode, padding_counts)
+
+
 cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_pool_axis *rows, minidl_pool_axis *columns, bint results, int kind):
     """Return an array for the images of a batch, or for the results of their windows."""
     cdef cnp.npy_intp shape[4]
@@ -91,16 +117,15 @@ cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool
 cdef object _max_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object dilation,
                       object ceil_mode):
     """Return y and the cache, or None where the formula must do it: numbers of the kernel's positions need one byte."""
-    cdef minidl_pool p
     if not _poolable(x, axes):
         return None
-    w = _pooling.pooling(op, (<object>x).shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    _sliding(w, False, &p)
+    cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)
+    cdef minidl_pool *p = &known.described
     if p.rows.kernel * p.columns.kernel > 255:
         return None
     cdef cnp.ndarray won = _like_batch(x, &p.rows, &p.columns, True, cnp.NPY_UINT8)
-    y = _run_pool(MINIDL_MAX_POOL, x, won, &p, True)
-    return y, (won, (<cnp.ndarray>x).dtype, w)
+    y = _run_pool(MINIDL_MAX_POOL, x, won, p, True)
+    return y, (won, (<cnp.ndarray>x).dtype, known.windows)
 
 
 cdef object _max_pool_back(object dy, tuple cache, int axes):
@@ -116,13 +141,11 @@ cdef object _max_pool_back(object dy, tuple cache, int axes):
 
 cdef object _avg_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object ceil_mode,
                       object count_include_pad):
-    cdef minidl_pool p
     if not _poolable(x, axes):
         return None
-    w = _pooling.pooling(op, (<object>x).shape[2:], kernel_size, stride, padding, 1, ceil_mode)
-    _sliding(w, count_include_pad, &p)
-    y = _run_pool(MINIDL_AVG_POOL, x, None, &p, True)
-    return y, (x.shape, (<cnp.ndarray>x).dtype, w, count_include_pad)
+    cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, bool(count_include_pad))
+    y = _run_pool(MINIDL_AVG_POOL, x, None, &known.described, True)
+    return y, (x.shape, (<cnp.ndarray>x).dtype, known.windows, count_include_pad)
 
 
 cdef object _avg_pool_back(object dy, tuple cache, int axes):
@@ -154,7 +177,7 @@ cdef object _adaptive(object x, int axes, str op, object output_size):
     cdef minidl_pool p
     if not _poolable(x, axes):
         return None
-    image = (<object>x).shape[2:]
+    image = x.shape[2:]
     output = _pooling.output_sizes(op, image, output_size)
     cdef int which = MINIDL_AVG_POOL if _windows_of(image, output, &p) else MINIDL_ADAPTIVE_POOL
     return _run_pool(which, x, None, &p, True), (x.shape, (<cnp.ndarray>x).dtype, output)

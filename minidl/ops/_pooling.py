@@ -12,7 +12,7 @@ from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
 from minidl.ops._windows import AXES, Shape, each_axis, require_images
 
-__all__ = ["Meeting", "Pooling", "check_upstream", "meetings", "output_sizes", "pooling", "require_batch"]
+__all__ = ["Meeting", "Pooling", "check_upstream", "hashable", "meetings", "output_sizes", "pooling", "require_batch"]
 
 
 class Pooling(NamedTuple):
@@ -51,6 +51,11 @@ x[None]
         raise ShapeError(f"{op}: there is nothing in the images of x, got shape {x.shape}")
 
 
+def hashable(value: Any) -> Any:
+    """Return a list, or an array of numbers, as a tuple."""
+    return tuple(value) if isinstance(value, (list, numpy.ndarray)) else value
+
+
 def pooling(
     op: str, image: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Pooling:
@@ -59,11 +64,11 @@ def pooling(
     >>> pooling("max_pool2d", (5, 7), 2, None, 0, 1, True).output
     (3, 4)
     """
-    listed = (tuple(v) if isinstance(v, list) else v for v in (kernel_size, stride, padding, dilation))
-    return _pooling(op, image, *listed, bool(ceil_mode))
+    settings = map(hashable, (kernel_size, stride, padding, dilation))
+    return _pooling(op, image, *settings, bool(ceil_mode))
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1024, typed=True)  # 2.0 is not 2
 def _pooling(
     op: str, image: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Pooling:
@@ -130,8 +135,13 @@ def output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
     >>> output_sizes("adaptive_avg_pool2d", (5, 7), (None, 1))
     (5, 1)
     """
+    return _output_sizes(op, image, hashable(output_size))
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
     axes = len(image)
-    sizes = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size,) * axes
+    sizes = output_size if isinstance(output_size, tuple) else (output_size,) * axes
     if len(sizes) == axes:
         sizes = tuple(n if size is None else size for n, size in zip(image, sizes, strict=True))
     return each_axis(sizes, axes, "output_size", op, 1)
