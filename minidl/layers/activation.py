@@ -17,6 +17,7 @@ __all__ = [
     "LeakyReLU",
     "LogSoftmax",
     "ReLU",
+    "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -65,6 +66,15 @@ class ReLU(Activation):
     """y = max(x, 0); see ``minidl.ops.relu``."""
 
     op = "relu"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class ReLU6(Activation):
+    """y = min(max(x, 0), 6); see ``minidl.ops.relu6``."""
+
+    op = "relu6"
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,6 +169,7 @@ _NAMED: dict[str, type[Activation]] = {
     "leaky_relu": LeakyReLU,
     "log_softmax": LogSoftmax,
     "relu": ReLU,
+    "relu6": ReLU6,
     "sigmoid": Sigmoid,
     "silu": SiLU,
     "softmax": Softmax,
@@ -177,7 +188,7 @@ def activation(name: str | Activation | None) -> Activation | None:
     Traceback (most recent call last):
     ...
     minidl.errors.UnknownNameError: unknown activation 'rellu'; known: elu, gelu, leaky_relu, linear, log_softmax, \
-relu, sigmoid, silu, softmax, softplus, swish, tanh
+relu, relu6, sigmoid, silu, softmax, softplus, swish, tanh
     """
     if name is None or name == "linear":
         return None

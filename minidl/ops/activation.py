@@ -28,6 +28,8 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
     "sigmoid",
     "sigmoid_backward",
@@ -82,6 +84,49 @@ def relu_backward(dy: Array, cache: Cache) -> Array:
     (y,) = cache
     require_like(dy, y, "dy", "y", "relu_backward")
     return namespace(dy).where(y > 0, dy, 0)
+
+
+def relu6(x: Array) -> tuple[Array, Cache]:
+    r"""Rectify and saturate: :math:`y = \min(\max(x, 0), 6)`.
+
+    A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010). The bound keeps numbers in the range that
+    low-precision arithmetic represents well, which is why MobileNets use it.
+
+    Parameters
+    ----------
+    x : array
+        Any shape, floating.
+
+    Returns
+    -------
+    y : array
+        Of x's shape and dtype.
+    cache : (y,)
+
+    Raises
+    ------
+    DtypeError
+        If x is not floating-point.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = relu6(numpy.array([-1.0, 2.0, 7.0]))
+    >>> y
+    array([0., 2., 6.])
+    >>> relu6_backward(numpy.array([10.0, 10.0, 10.0]), cache)
+    array([ 0., 10.,  0.])
+    """
+    require_float(x, "x", "relu6")
+    y = namespace(x).clip(x, 0, 6)
+    return y, (y,)
+
+
+def relu6_backward(dy: Array, cache: Cache) -> Array:
+    """Return dx: f' is 1 where 0 < x < 6, which is where 0 < y < 6, and 0 elsewhere (at both kinks too, by convention)."""
+    (y,) = cache
+    require_like(dy, y, "dy", "y", "relu6_backward")
+    return namespace(dy).where((y > 0) & (y < 6), dy, 0)
 
 
 @ieee

@@ -28,6 +28,7 @@ __all__ = [
     "matmul",
     "mse_loss",
     "relu",
+    "relu6",
     "sigmoid",
     "silu",
     "softmax",
@@ -62,6 +63,12 @@ def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
 def relu(x: float) -> float:
     """Max(x, 0)."""
     return x if x > 0 else 0.0
+
+
+@each
+def relu6(x: float) -> float:
+    """Max(x, 0), but at most 6."""
+    return 0.0 if x < 0 else 6.0 if x > 6 else x
 
 
 @each

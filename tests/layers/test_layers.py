@@ -14,6 +14,7 @@ ACTIVATIONS = [
     dl.LeakyReLU(0.1),
     dl.LogSoftmax(),
     dl.ReLU(),
+    dl.ReLU6(),
     dl.SiLU(),
     dl.Sigmoid(),
     dl.Softmax(dim=0),

@@ -10,6 +10,7 @@ from minidl import errors, ops
 
 FUNCTIONS = {  # f and f', from the definitions
     "relu": (lambda x: max(x, 0.0), lambda x: float(x > 0)),
+    "relu6": (lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6)),
     "leaky_relu": (lambda x: x if x > 0 else 0.01 * x, lambda x: 1.0 if x > 0 else 0.01),
     "sigmoid": (lambda x: 1 / (1 + math.exp(-x)), lambda x: math.exp(-x) / (1 + math.exp(-x)) ** 2),
     "tanh": (math.tanh, lambda x: 1 / math.cosh(x) ** 2),
@@ -63,6 +64,12 @@ def test_slopes_at_the_kinks_are_those_of_the_left(host_engine):
         assert y[0] == 0
 
 
+def test_relu6_is_flat_beyond_six(host_engine):
+    y, cache = host_engine.relu6(numpy.array([5.9, 6.0, 6.1, 100.0]))
+    numpy.testing.assert_array_equal(y, [5.9, 6, 6, 6])
+    numpy.testing.assert_array_equal(host_engine.relu6_backward(numpy.ones(4), cache), [1, 0, 0, 0])
+
+
 # extremes -----------------------------------------------------------------------------------------------------------
 
 NAMES = [*FUNCTIONS, "gelu tanh"]
@@ -95,6 +102,7 @@ def test_no_finite_input_overflows_on_the_way(name, dtype):
     ("name", "values", "slopes"),  # at minus infinity, infinity and nan
     [
         ("relu", (0, math.inf, math.nan), (0, 1, 0)),
+        ("relu6", (0, 6, math.nan), (0, 0, 0)),
         ("leaky_relu", (-math.inf, math.inf, math.nan), (0.01, 1, 0.01)),
         ("sigmoid", (0, 1, math.nan), (0, 0, math.nan)),
         ("tanh", (-1, 1, math.nan), (0, 0, math.nan)),

@@ -50,6 +50,7 @@ WIDE = numpy.concatenate([numpy.linspace(-60, 60, 241), [0.0, -0.0, 1e-300, -1e-
     ("name", "peer", "options"),
     [
         ("relu", F.relu, {}),
+        ("relu6", F.relu6, {}),
         ("leaky_relu", F.leaky_relu, {}),
         ("leaky_relu", F.leaky_relu, {"negative_slope": 0.3}),
         ("sigmoid", torch.sigmoid, {}),

@@ -76,6 +76,28 @@ _elementwise(
     kink=_at_zero,
     rounding=2,
 )
+
+
+def _draw_about_three(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    """Draw on both sides of 0 and of 6."""
+    return (clear_of(3 + normal(generator, shape), 0.0, 6.0),)
+
+
+SPECS.append(
+    OpSpec(
+        "relu6",
+        ("x",),
+        _draw_about_three,
+        (Case("ordinary", (5, 6)), Case("scalar", ()), Case("images", (2, 2, 3, 5))),
+        oracles.relu6,
+        SIZES,
+        kinks=lambda x: numpy.minimum(abs(x), abs(x - 6)),
+        elementwise=True,
+        slope=one,
+        limits=(0.0, 6.0),
+        rounding=1,
+    )
+)
 _elementwise("sigmoid", limits=(0.0, 1.0))
 _elementwise("tanh", limits=(-1.0, 1.0))
 _elementwise(
