@@ -1,7 +1,25 @@
 """Named architectures, each readable from top to bottom, and Sequential, which they are made with."""
 
+from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
+from minidl.models.mobilenet import depthwise_separable, inverted_residual, mobilenet_v2
+from minidl.models.resnet import BasicBlock, resnet, resnet18, small_resnet
 from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
+from minidl.models.vgg import small_vgg, vgg
 
-__all__ = ["Sequential", "Summary", "mlp"]
+__all__ = [
+    "BasicBlock",
+    "Sequential",
+    "Summary",
+    "depthwise_separable",
+    "inverted_residual",
+    "lenet",
+    "mlp",
+    "mobilenet_v2",
+    "resnet",
+    "resnet18",
+    "small_resnet",
+    "small_vgg",
+    "vgg",
+]

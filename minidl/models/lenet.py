@@ -1,0 +1,78 @@
+"""LeNet-5, the network that read cheques."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+from minidl.errors import ParameterError
+from minidl.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
+from minidl.models.sequential import Sequential
+
+__all__ = ["lenet"]
+
+
+def lenet(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    variant: str = "classic",
+    *,
+    dtype: Any = "float32",
+    generator: numpy.random.Generator | None = None,
+) -> Sequential:
+    """Build LeNet-5 for images of 28x28.
+
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", Proceedings of the
+    IEEE 86 (1998), figure 2::
+
+        image    C1 5x5       S2 2x2       C3 5x5       S4 2x2     C5        F6    output
+        1x28x28  6x28x28  ->  6x14x14  ->  16x10x10 ->  16x5x5 ->  120   ->  84 -> num_classes
+
+    The first convolution pads by 2, which makes the paper's 32x32 of 28x28. As everybody does now, each map of C3 sees all
+    of S2 (the paper's table I left some out), the subsampling has no weights, and the outputs are logits for a
+    cross-entropy, where the paper had distances to drawn digits.
+
+    Parameters
+    ----------
+    num_classes, in_channels : int
+    variant : "classic" or "modern"
+        tanh and average pooling, as in the paper, or ReLU and max pooling.
+    dtype : dtype
+        Of the parameters.
+    generator : numpy.random.Generator, optional
+        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such variant.
+
+    Examples
+    --------
+    >>> model = lenet()
+    >>> model.output_shape((1, 28, 28)), model.summary().parameters
+    ((10,), 61706)
+    >>> list(model.state_dict())[:4]
+    ['conv1.weight', 'conv1.bias', 'conv2.weight', 'conv2.bias']
+    """
+    if variant not in ("classic", "modern"):
+        raise ParameterError(f"lenet: variant must be 'classic' or 'modern', got {variant!r}")
+    act, pool = (Tanh, AvgPool2d) if variant == "classic" else (ReLU, MaxPool2d)
+    how: dict[str, Any] = {"dtype": dtype, "generator": generator}
+    return Sequential(
+        {
+            "conv1": Conv2d(in_channels, 6, 5, padding=2, **how),  # (N, 6, 28, 28)
+            "act1": act(),
+            "pool1": pool(2),  # (N, 6, 14, 14)
+            "conv2": Conv2d(6, 16, 5, **how),  # (N, 16, 10, 10)
+            "act2": act(),
+            "pool2": pool(2),  # (N, 16, 5, 5)
+            "flatten": Flatten(),  # (N, 400)
+            "fc1": Linear(16 * 5 * 5, 120, **how),
+            "act3": act(),
+            "fc2": Linear(120, 84, **how),
+            "act4": act(),
+            "fc3": Linear(84, num_classes, **how),
+        }
+    )
