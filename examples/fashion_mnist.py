@@ -5,13 +5,15 @@
     python examples/fashion_mnist.py resnet
 
 Prints the share of the 10,000 test images that is right after every epoch; the figures of whole runs are in docs/images.md. The
-seed is fixed: the same machine and number of threads give the same figures.
+seed is fixed: the same machine and number of threads give the same figures. With ``--pictures FOLDER`` (and the extra ``plot``) it also
+draws the confusion matrix and the worst mistakes.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -105,7 +107,7 @@ def train(
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
-        accuracy = float(numpy.mean(predict(model, test_x) == data.test_labels))
+        accuracy = float(numpy.mean(predict(model, test_x).argmax(axis=1) == data.test_labels))
         print(
             f"epoch {epoch + 1:2}: loss {total / steps:.4f}, test {accuracy:.2%}, {time.perf_counter() - started:.0f} s",
             flush=True,
@@ -114,9 +116,20 @@ def train(
 
 
 def predict(model: Any, x: numpy.ndarray) -> numpy.ndarray:
-    """Return the most likely class of each image."""
+    """Return each image's logits, a row of ten."""
     model.eval()
-    return numpy.concatenate([model.forward(x[i : i + 500]).argmax(axis=1) for i in range(0, len(x), 500)])
+    return numpy.concatenate([model.forward(x[i : i + 500]) for i in range(0, len(x), 500)])
+
+
+def draw(model: Any, data: dl.data.ImageData, folder: Path) -> None:
+    """Write pictures of how the model does on the test images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probabilities = dl.Softmax().forward(predict(model, data.as_floats()[1]))
+    dl.metrics.draw_confusion_matrix(folder / "confusion.png", data.test_labels, probabilities, data.classes)
+    dl.metrics.draw_worst_mistakes(
+        folder / "mistakes.png", data.test_images, data.test_labels, probabilities, data.classes
+    )
+    print(f"pictures: {folder / 'confusion.png'}, {folder / 'mistakes.png'}")
 
 
 def main() -> None:
@@ -125,15 +138,17 @@ def main() -> None:
     parser.add_argument("model", choices=RECIPES)
     parser.add_argument("--data", help="the folder with the four IDX files")
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--pictures", type=Path, help="a folder to write pictures of the result to")
     arguments = parser.parse_args()
     dl.seed(0)
     make, recipe = RECIPES[arguments.model]
     model = make()
     print(f"{arguments.model}: {sum(p.size for p in model.parameters()):,} parameters")
-    accuracy = train(
-        model, dl.data.fashion_mnist(arguments.data), **{**recipe, "epochs": arguments.epochs or recipe["epochs"]}
-    )
+    data = dl.data.fashion_mnist(arguments.data)
+    accuracy = train(model, data, **{**recipe, "epochs": arguments.epochs or recipe["epochs"]})
     print(f"{accuracy:.2%} of the test images are right")
+    if arguments.pictures:
+        draw(model, data, arguments.pictures)
 
 
 if __name__ == "__main__":

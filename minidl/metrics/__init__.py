@@ -11,6 +11,7 @@
 from minidl.metrics.accumulating import F1, Precision, R2Score, Recall, RocAuc
 from minidl.metrics.classification import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
 from minidl.metrics.names import get
+from minidl.metrics.pictures import draw_confusion_matrix, draw_worst_mistakes, worst_mistakes
 from minidl.metrics.ranking import roc_auc
 from minidl.metrics.regression import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
 from minidl.metrics.streaming import (
@@ -40,6 +41,8 @@ __all__ = [
     "TopKAccuracy",
     "accuracy",
     "confusion_matrix",
+    "draw_confusion_matrix",
+    "draw_worst_mistakes",
     "f1",
     "get",
     "mean_absolute_error",
@@ -50,4 +53,5 @@ __all__ = [
     "roc_auc",
     "root_mean_squared_error",
     "top_k_accuracy",
+    "worst_mistakes",
 ]
