@@ -45,6 +45,21 @@ enum {
     MINIDL_ADAPTIVE_POOL_BACKWARD, MINIDL_POOLS
 };
 
+/* How many numbers were seen, their mean, and the sum of the squared differences from it. */
+typedef struct {
+    double count, mean, squares;
+} minidl_moments;
+
+/* A batch normalisation of x, of shape (images, channels, positions). `y` is dx in the backward. What is not there is NULL. */
+enum { MINIDL_FEW_POSITIONS = 64 }; /* below, it goes along the channels */
+typedef struct {
+    const void *x, *dy, *weight, *bias;
+    void *y, *mean, *variance, *dweight, *dbias;
+    ptrdiff_t images, channels, positions;
+    double eps;
+    int own_statistics; /* whether mean and variance are those of x */
+} minidl_norm;
+
 #define MINIDL_TABLE(real)                                                                                                  \
     struct {                                                                                                               \
         /* y = f(x); settings are the activation's, two numbers */                                                         \
@@ -69,6 +84,9 @@ enum {
                             real *out);                                                                                    \
         double (*sum_of_squares)(const real *x, ptrdiff_t n);                                                              \
         double (*sum_of_all)(const real *x, ptrdiff_t n);                                                                  \
+        /* of channels [from, to) */                                                                                       \
+        void (*batch_norm)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                            \
+        void (*batch_norm_backward)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                   \
         /* image after image; `won` holds, or takes, the number of the kernel position with the maximum */                   \
         void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
                                    const minidl_pool *windows);                                                            \

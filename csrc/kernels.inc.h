@@ -103,6 +103,8 @@ static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, 
 
 #include "pool.inc.h"
 
+#include "norm.inc.h"
+
 #undef VEC
 #undef LANES
 #undef SPLAT

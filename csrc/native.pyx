@@ -22,8 +22,9 @@ cimport numpy as cnp
 
 from minidl.engines import fused as _fused
 # The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
-_activation, _conv, _dropout, _linear, _loss, _softmax, _update = (
-    import_module("minidl.ops." + room) for room in ("activation", "conv", "dropout", "linear", "loss", "softmax", "update")
+_activation, _conv, _dropout, _linear, _loss, _norm, _softmax, _update = (
+    import_module("minidl.ops." + room)
+    for room in ("activation", "conv", "dropout", "linear", "loss", "norm", "softmax", "update")
 )
 cdef object _Generator = numpy.random.Generator
 
@@ -38,6 +39,7 @@ include "arrays.pxi"
 include "products.pxi"
 include "conv.pxi"
 include "pool.pxi"
+include "norm.pxi"
 include "activations.pxi"
 include "losses.pxi"
 include "updates.pxi"

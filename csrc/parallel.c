@@ -229,6 +229,19 @@ int minidl_finite(int is_double, const void *x, ptrdiff_t n) {
     return isfinite(sum_of(&j)) != 0;
 }
 
+BODY(batch_norm, {
+    (void)sizeof(real);
+    if (j->flag) table->batch_norm_backward(j->x, from, to);
+    else table->batch_norm(j->x, from, to);
+})
+
+void minidl_batch_norm(int is_double, int backward, const minidl_norm *s) {
+    job j;
+    j.body = EITHER(batch_norm), j.x = s, j.flag = backward;
+    /* Few positions lie close together: what two threads write should not share lines. */
+    run(&j, s->channels, CHEAP / (s->images * s->positions) + 1, s->positions < LINE ? LINE / (s->positions > 0 ? s->positions : 1) : 1);
+}
+
 BODY(sum_of_squares, { j->sums[part] = table->sum_of_squares((const real *)j->x + from, to - from); })
 
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n) {

@@ -34,6 +34,7 @@ void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t 
 /* out[c] = (accumulate ? out[c] : 0) + sum over images and positions of x[image, c, position] */
 void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
                          void *out);
+void minidl_batch_norm(int is_double, int backward, const minidl_norm *s);
 /* Whether there is no inf or nan in x, and no sum of its numbers leaves the range. */
 int minidl_finite(int is_double, const void *x, ptrdiff_t n);
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
