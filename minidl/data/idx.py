@@ -18,6 +18,7 @@ __all__ = ["read_idx", "write_idx"]
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
+BLOCK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
@@ -63,7 +64,9 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
             stream = gzip.GzipFile(fileobj=file) if compressed else file
             dtype, shape = _header(stream, name)
             size = math.prod(shape) * dtype.itemsize
-            content = stream.read()
+            content = bytearray()
+            while len(content) <= size and (block := stream.read(BLOCK)):  # never much more than was announced
+                content += block
         except EOFError as error:
             raise FileFormatError(f"{name}: the compressed data end too early; get the file again") from error
         except (gzip.BadGzipFile, zlib.error) as error:
@@ -71,7 +74,7 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
     if len(content) != size:
         raise FileFormatError(
             f"{name}: the header announces {size} bytes of numbers (shape {shape}, {dtype.name}), but there are "
-            f"{len(content)}; get the file again"
+            f"{'more' if len(content) > size else len(content)}; get the file again"
         )
     return numpy.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
 

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import hypothesis
 import numpy
@@ -58,7 +59,8 @@ WHOLE = struct.pack(">HBBII", 0, 8, 2, 2, 3) + bytes(range(6))
         (b"\0\0\x07\x01" + bytes(8), "not an IDX file"),
         (WHOLE[:9], "header of an IDX file with 2 axes is cut short"),
         (WHOLE[:-1], r"announces 6 bytes of numbers \(shape \(2, 3\), uint8\), but there are 5"),
-        (WHOLE + b"x", "but there are 7"),
+        (WHOLE + b"x", "but there are more"),
+        (gzip.compress(WHOLE + b"x"), "but there are more"),
         (struct.pack(">HBBIII", 0, 14, 3, 2**32 - 1, 2**32 - 1, 9), "but there are 0"),
         (gzip.compress(WHOLE)[:-9], "end too early"),
         (gzip.compress(WHOLE)[:12] + b"\xff\xff\xff" + gzip.compress(WHOLE)[15:], "damaged"),
@@ -70,6 +72,17 @@ def test_damage_is_named(tmp_path, content, words):
     with pytest.raises(FileFormatError, match=words) as caught:
         read_idx(tmp_path / "a")
     assert str(tmp_path / "a") in str(caught.value)
+
+
+def test_no_more_is_decompressed_than_the_header_announces(tmp_path):
+    """64 MiB of zeros behind a header that announces 6 bytes."""
+    (tmp_path / "a").write_bytes(gzip.compress(WHOLE[:-6] + bytes(1 << 26), compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(FileFormatError, match="but there are more"):
+        read_idx(tmp_path / "a")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 24
 
 
 def test_numbers_without_a_type_in_the_format(tmp_path):
