@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minidl import data, engines, errors, init, layers, metrics, models, ops, optim, training
+from minidl import data, engines, errors, init, inspection, layers, metrics, models, ops, optim, training
 from minidl.engines import get_num_threads, set_num_threads, use
 from minidl.errors import GradcheckError, MinidlError
 from minidl.layers import (
@@ -137,6 +137,7 @@ __all__ = [
     "get_num_threads",
     "gradcheck",
     "init",
+    "inspection",
     "layers",
     "metrics",
     "models",

@@ -18,7 +18,7 @@ LEVELS = [
     {"optim", "metrics", "data"},
     {"training"},
     {"models"},
-    {"testing"},
+    {"testing", "inspection"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -26,6 +26,11 @@ PROMISES = {
         r"the article's gradient: half_square, argument 'w' ",
     ],
     "read_an_op.py": [r"y +\[\[0\.125 0\.25  0\.625\]\]", "def softmax_backward", "argument 'x' .* a term is missing"],
+    "see_inside.py": [
+        r"(9[4-9]|100)\.\d% of 360 digits never seen are right",
+        r"a \d, taken for a \d +speaks for it +matters most\n(\|.{16}\|  \|.{16}\|  \|.{16}\|\n){8}",
+        "its 16 feature maps after relu1",
+    ],
     "train_digits.py": [r"accuracy on 360 digits never seen: (9[7-9]|100)\.\d%"],
 }
 ARGUMENTS = {"fashion_mnist.py": ["mlp", "--epochs", "1"]}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from minidl.errors import MinidlError, ParameterError, ShapeError
+from minidl.errors import MinidlError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers.activation import activation as activation_of
 from minidl.layers.base import Layer, Shape
 from minidl.layers.chain import Chain, check_layer_object, shown
@@ -247,6 +247,17 @@ class Residual(Branches):
         """Return what the sum is of."""
         return f"{type(self).__name__}: branch + {'x' if self.shortcut is None else self.shortcut_name}"
 
+    def replace(self, name: str, layer: Any) -> Any:
+        """Put a layer in the place of another one, of the branch or not; return the other."""
+        if name == self.shortcut_name and self.shortcut is not None:
+            before, self.shortcut = self.shortcut, layer
+            self.ways[name] = layer
+        elif name == "activation" and self.follower is not None:
+            before, self.follower = self.follower, layer
+        else:
+            before = self.branch.replace(name, layer)
+        return before
+
     def children(self) -> dict[str, Any]:
         """Return the branch's layers by their own names, then the shortcut and the activation."""
         more = {self.shortcut_name: self.shortcut, "activation": self.follower}
@@ -372,6 +383,13 @@ class Parallel(Branches):
         """Return what is done with the outputs."""
         how = "sum" if self.combine == "sum" else f"concatenation on axis {self.axis}"
         return f"Parallel: {how} of {len(self.ways)}"
+
+    def replace(self, name: str, layer: Any) -> Any:
+        """Put a layer in the place of a branch; return what was there."""
+        if name not in self.ways:
+            raise UnknownNameError.among("branch of Parallel", name, self.ways)
+        before, self.ways[name] = self.ways[name], layer
+        return before
 
     def children(self) -> dict[str, Any]:
         """Return the branches by name."""

@@ -93,6 +93,16 @@ class Chain(Layer):
             self.build(self.input_shape)
         self._adopt_if_built()
 
+    def replace(self, name: str, layer: Any) -> Any:
+        """Put a layer in the place, and under the name, of another; return the other."""
+        check_layer_object(layer, f"{type(self).__name__}: layer {name}")
+        if name not in self._names:
+            raise UnknownNameError.among(f"layer of {type(self).__name__}", name, self._names)
+        index = self._names.index(name)
+        before, self._layers[index] = self._layers[index], layer
+        self._settle()
+        return before
+
     @property
     def layers(self) -> tuple[Any, ...]:
         """The layers, first to last."""
