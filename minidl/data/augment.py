@@ -2,6 +2,8 @@
 
 Each is a function ``(images, generator) -> images`` on batches of shape (N, C, H, W), drawing for every image by itself and changing
 nothing in place; :class:`Compose` puts them one after another. The same generator gives the same images.
+
+``model.fit(x, y, augment=RandomCrop(28, padding=2))`` changes every batch that is trained on.
 """
 
 from __future__ import annotations
@@ -231,6 +233,15 @@ class Mixup:
         Positive; small values leave most examples nearly alone.
     classes : int
         How many there are; labels become probabilities over them, which ``CrossEntropyLoss`` takes.
+
+    Examples
+    --------
+    In a training loop of one's own, ``x, targets = mixup(images, labels, generator)`` comes before
+    ``loss.forward(model.forward(x), targets)``. Images 0 and 1 of class 0 and 1 become as much of 1 as of class 1:
+
+    >>> x, targets = Mixup(1.0, 2)(numpy.arange(2.0).reshape(2, 1, 1, 1), [0, 1], numpy.random.default_rng(0))
+    >>> numpy.allclose(x.ravel(), targets[:, 1]), targets.sum(axis=1)
+    (True, array([1., 1.]))
     """
 
     def __init__(self, alpha: float, classes: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
 
 from minidl import engines
+from minidl.errors import DataError
 from minidl.ops import Array
 
 __all__ = ["Feed"]
@@ -30,6 +31,8 @@ class Feed:
     batch_size : int
     generator : numpy.random.Generator, optional
         Where the orders come from; without it the order is that of the data.
+    change : callable, optional
+        Called with the inputs of each batch, an array on the host that cannot be written to; returns those to use instead.
 
     Attributes
     ----------
@@ -44,14 +47,16 @@ class Feed:
         weights: numpy.ndarray | None,
         batch_size: int,
         generator: numpy.random.Generator | None = None,
+        change: Callable[[numpy.ndarray], Any] | None = None,
     ) -> None:
-        self.batch_size, self.generator = batch_size, generator
+        self.batch_size, self.generator, self.change = batch_size, generator, change
         self.count = len(x)
         self.steps = -(-len(x) // batch_size)
         self._engine = engines.current()
         self._arrays: tuple[Any, Any, Any] = (x, y, weights)
         self._elsewhere = self._engine.xp is not numpy  # the data are on the host, the engine is not
-        if self._elsewhere and sum(a.nbytes for a in self._arrays if a is not None) <= KEEP_ON_DEVICE:
+        small = sum(a.nbytes for a in self._arrays if a is not None) <= KEEP_ON_DEVICE
+        if self._elsewhere and small and change is None:
             self._arrays = self._placed(self._arrays)
             self._elsewhere = False
 
@@ -70,8 +75,7 @@ class Feed:
         size = self.batch_size
         for start in range(0, self.count, size):
             part = slice(start, start + size)
-            batch = x[part], y[part], None if weights is None else weights[part]
-            yield self._placed(batch) if self._elsewhere else batch
+            yield self._ready((x[part], y[part], None if weights is None else weights[part]))
 
     def _batch_by_batch(self, order: numpy.ndarray) -> Iterator[Batch]:
         x, y, weights = self._arrays
@@ -79,8 +83,23 @@ class Feed:
             chosen: Any = order[start : start + self.batch_size]
             if not self._elsewhere:
                 chosen = self._engine.asarray(chosen)
-            batch = x[chosen], y[chosen], None if weights is None else weights[chosen]
-            yield self._placed(batch) if self._elsewhere else batch
+            yield self._ready((x[chosen], y[chosen], None if weights is None else weights[chosen]))
+
+    def _ready(self, batch: Any) -> Batch:
+        if self.change is not None:
+            x, y, weights = batch
+            batch = self._changed(x, self.change), y, weights
+        return self._placed(batch) if self._elsewhere else batch
+
+    @staticmethod
+    def _changed(x: numpy.ndarray, change: Callable[[numpy.ndarray], Any]) -> numpy.ndarray:
+        """Return what the change makes of a batch of inputs, in their dtype."""
+        given = x.view()
+        given.flags.writeable = False  # it may be the user's own array
+        changed = numpy.ascontiguousarray(change(given), dtype=x.dtype)
+        if changed.ndim == 0 or len(changed) != len(x):
+            raise DataError(f"fit: augment must return as many examples as it got, {len(x)}, got shape {changed.shape}")
+        return changed
 
     def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays

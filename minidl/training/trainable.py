@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from minidl import engines, optim, random
+from minidl.data.augment import Mixup
 from minidl.errors import DataError, OrderError, ParameterError
 from minidl.layers import Layer, Parameter
 from minidl.training import checks, losses
@@ -130,6 +131,7 @@ class Trainable(_Base):
         sample_weight: Any = None,
         initial_epoch: int = 0,
         seed: random.Source = None,
+        augment: Callable[[numpy.ndarray, numpy.random.Generator], Any] | None = None,
     ) -> History:
         """Train for a number of passes over the data.
 
@@ -161,7 +163,11 @@ class Trainable(_Base):
         initial_epoch : int
             Where to begin counting, to go on with an earlier training.
         seed : int or numpy.random.Generator, optional
-            Of the orders; they come from ``minidl.seed``'s generator otherwise, as dropout masks always do.
+            Of the orders and of ``augment``; they come from ``minidl.seed``'s generator otherwise, as dropout masks
+            always do.
+        augment : callable, optional
+            ``(x, generator) -> x``, such as those in ``minidl.data.augment``: changes the inputs of each batch that is
+            trained on, never of validation. It gets a host array that cannot be written to.
 
         Returns
         -------
@@ -197,7 +203,8 @@ class Trainable(_Base):
             checks.whole_number(epochs, "epochs", "fit", 0),
         )
         level = resolve_verbose(verbose, "fit")
-        generator = random.as_generator(seed, "fit: seed") if shuffle else None
+        generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
+        change = _change(augment, generator)
         data = prepare(self, self._loss_by_name, x, y, sample_weight, "fit")
         at, validation = len(data.x), None
         if validation_data is not None:
@@ -206,7 +213,7 @@ class Trainable(_Base):
             at = split_at(len(data.x), validation_split)
             validation = data.part(slice(at, None), data.weights, size)
         weights = data.weights if class_weight is None else data.with_classes(class_weight, "fit")
-        feed = data.part(slice(0, at), weights, size, generator)
+        feed = data.part(slice(0, at), weights, size, generator if shuffle else None, change)
         self._ready_optimizer()
         hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
         return self._epochs(data.loop, feed, validation, hooks, level, span)
@@ -322,6 +329,20 @@ class Trainable(_Base):
                 for at in range(0, len(inputs), batch_size)
             ]
         return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+
+
+def _change(augment: Any, generator: numpy.random.Generator | None) -> Callable[[numpy.ndarray], Any] | None:
+    """Return the augmentation as a function of the inputs alone."""
+    if augment is None:
+        return None
+    if not callable(augment):
+        raise ParameterError(f"fit: augment must be a function (x, generator) -> x, got {augment!r}")
+    if isinstance(augment, Mixup):
+        raise ParameterError(
+            "fit: Mixup changes the targets too, which fit does not take; mix in a training loop of your own, as in its "
+            "documentation"
+        )
+    return lambda x: augment(x, generator)
 
 
 def _listed(callbacks: Any) -> list[Callback]:
