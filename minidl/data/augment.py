@@ -32,6 +32,11 @@ Generator = numpy.random.Generator
 def _check(images: numpy.ndarray, name: str) -> None:
     if getattr(images, "ndim", None) != 4:
         raise ShapeError(f"{name}: expected a batch of images (N, C, H, W), got shape {numpy.shape(images)}")
+    if images.shape[3] in (1, 3) and min(images.shape[1:3]) > 4:
+        raise ShapeError(
+            f"{name}: expected a batch of images (N, C, H, W), got shape {images.shape}, whose channels seem to be last: "
+            "give images.transpose(0, 3, 1, 2)"
+        )
 
 
 class Compose:

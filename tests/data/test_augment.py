@@ -140,3 +140,9 @@ def test_shapes_that_do_not_fit(images):
         RandomCrop(9, padding=1)(images, numpy.random.default_rng(0))
     with pytest.raises(ShapeError, match="expected 1 channels"):
         Normalize([0], [1])(images)
+
+
+@pytest.mark.parametrize("change", [*CHANGES, lambda x, generator: Normalize.from_data(x)])
+def test_channels_that_come_last_are_noticed(change):
+    with pytest.raises(ShapeError, match=r"\(2, 8, 9, 3\), whose channels seem to be last: give .*transpose"):
+        change(numpy.zeros((2, 8, 9, 3)), numpy.random.default_rng(0))
