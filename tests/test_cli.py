@@ -74,6 +74,12 @@ class TestDemo:
         assert sum(int(count) for row in rows for count in row.replace(".", "0").split()) == 360
         assert re.search(r"^   numpy +\d+\.\d+$", out, re.MULTILINE)
 
+    def test_with_convolutions(self, capsys):
+        assert main(["demo", "--model", "conv", "--epochs", "2"]) == 0
+        out = capsys.readouterr().out
+        assert "Conv2d(1, 32, kernel_size=3, padding=1)" in out
+        assert float(re.search(r"never seen: ([\d.]+)%", out).group(1)) >= 94.0
+
     def test_images_are_moved_by_a_pixel(self):
         image = numpy.zeros((1, 8, 8))
         image[0, 3, 0] = 1

@@ -12,7 +12,7 @@ import minidl
 from minidl import engines, layers, models
 from minidl.cli.arguments import whole
 
-__all__ = ["add_arguments", "run", "step_times"]
+__all__ = ["add_arguments", "run", "step_times", "times_of"]
 
 MODELS = ([1, 1], [2, 16, 16, 1], [64, 128, 64, 10], [784, 512, 256, 10])
 ROUNDS = 9
@@ -42,8 +42,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def step_times(sizes: list[int], batch_size: int) -> dict[str, float]:
+    """Return the best times of a training step of a perceptron; see :func:`times_of`."""
+    return times_of(lambda: models.mlp(sizes), (sizes[0],), sizes[-1], batch_size)
+
+
+def times_of(
+    make: Callable[[], models.Sequential], shape: tuple[int, ...], outputs: int, batch_size: int
+) -> dict[str, float]:
     """Return the best time of a training step in milliseconds, for each engine that can be used here."""
-    steps = {name: _step(sizes, batch_size, name) for name, status in engines.engines().items() if status.available}
+    usable = [name for name, status in engines.engines().items() if status.available]
+    steps = {name: _step(make, shape, outputs, batch_size, name) for name in usable}
     best = dict.fromkeys(steps, float("inf"))
     for _ in range(ROUNDS):
         for name, step in steps.items():
@@ -60,18 +68,20 @@ def step_times(sizes: list[int], batch_size: int) -> dict[str, float]:
     return best
 
 
-def _step(sizes: list[int], batch_size: int, name: str) -> Callable[[], None]:
+def _step(
+    make: Callable[[], models.Sequential], shape: tuple[int, ...], outputs: int, batch_size: int, name: str
+) -> Callable[[], None]:
     """Return one training step on an engine: a classifier, or with a single output a regression."""
     random = numpy.random.default_rng(0)
     with engines.use(name) as engine:
-        model = models.mlp(sizes)
+        model = make()
         optimizer = minidl.Adam(model.parameters())
-        x = engine.asarray(random.normal(size=(batch_size, sizes[0])).astype("float32"))
+        x = engine.asarray(random.normal(size=(batch_size, *shape)).astype("float32"))
         loss: layers.Loss
-        if sizes[-1] == 1:
+        if outputs == 1:
             loss, y = layers.MSELoss(), engine.asarray(random.normal(size=(batch_size, 1)).astype("float32"))
         else:
-            loss, y = layers.CrossEntropyLoss(), engine.asarray(random.integers(0, sizes[-1], batch_size))
+            loss, y = layers.CrossEntropyLoss(), engine.asarray(random.integers(0, outputs, batch_size))
 
     def step() -> None:
         loss.forward(model.forward(x), y)

@@ -5,25 +5,49 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
 import numpy
 
 import minidl
-from minidl import data, engines, metrics, models, optim, testing, training
+from minidl import data, engines, layers, metrics, models, optim, testing, training
 from minidl.cli.arguments import whole
-from minidl.cli.bench import step_times
+from minidl.cli.bench import times_of
 from minidl.cli.tables import confusion
 
 __all__ = ["add_arguments", "run"]
 
-SIZES = [64, 256, 128, 10]
 BATCH = 32
+
+
+def _perceptron() -> models.Sequential:
+    return models.mlp([64, 256, 128, 10], dropout=0.2)
+
+
+def _convolutions() -> models.Sequential:
+    return models.Sequential(
+        layers.Conv2d(1, 32, 3, padding=1),
+        layers.ReLU(),
+        layers.Conv2d(32, 64, 3, padding=1),
+        layers.ReLU(),
+        layers.MaxPool2d(2),  # (N, 64, 4, 4)
+        layers.Flatten(),
+        layers.Dropout(0.4),
+        layers.Linear(64 * 4 * 4, 10),
+    )
+
+
+MODELS = {"conv": (_convolutions, (1, 8, 8)), "mlp": (_perceptron, (64,))}
+"""How each is made, and the shape of the digits that it takes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what may be varied."""
     parser.add_argument("--epochs", type=whole, default=15)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--model", choices=sorted(MODELS), default="mlp", help="a perceptron, or a network of convolutions"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
     print("\n2. Every gradient, checked against differences of the function itself")
     _check_gradients()
     print("\n3. Learning to read: 1,797 handwritten digits of 8x8 pixels, a fifth held out")
-    _learn(args.epochs, args.seed)
+    make, shape = MODELS[args.model]
+    _learn(make, shape, args.epochs, args.seed)
     print(f"\n4. Milliseconds per training step of this model, batch {BATCH}")
-    for name, milliseconds in step_times(SIZES, BATCH).items():
+    for name, milliseconds in times_of(make, shape, 10, BATCH).items():
         print(f"   {name:8s}{milliseconds:8.4f}")
     print(f"\nDone in {time.perf_counter() - started:.1f} s. Next:")
     print("   read a formula      python -c 'import minidl; help(minidl.ops.softmax)'")
@@ -54,14 +79,15 @@ def _check_gradients() -> None:
             print(f"   {name}: {len(report.table)} comparisons, largest relative error {report.max_error:.1e}")
 
 
-def _learn(epochs: int, seed: int) -> None:
+def _learn(make: Callable[[], models.Sequential], shape: tuple[int, ...], epochs: int, seed: int) -> None:
     minidl.seed(seed)
     x, y = data.digits(flat=True)
     x_train, x_test, y_train, y_test = data.train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
     x_train, y_train = moved(x_train, y_train)
     print(f"   each of the rest also moved by a pixel to every side: {len(x_train)} images to learn from")
-    model = models.mlp(SIZES, dropout=0.2)
-    print("   " + str(model.summary()).replace("\n", "\n   "))
+    x_train, x_test = x_train.reshape(-1, *shape), x_test.reshape(-1, *shape)
+    model = make()
+    print("   " + str(model.summary(shape)).replace("\n", "\n   "))
     optimizer = minidl.AdamW(model.parameters(), lr=3e-3)
     model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     schedule = training.LearningRateScheduler(optim.CosineAnnealingLR(optimizer, epochs))
