@@ -145,6 +145,21 @@ class TestTrain:
         assert float(re.search(r"accuracy ([\d.]+) on 360", out).group(1)) > 0.85
         assert "epoch 5/5" in out
 
+    @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+    def test_on_images_the_published_ones_are_held_out(self, name, monkeypatch, capsys):
+        labels = numpy.arange(60) % 3
+        images = numpy.zeros((60, 1, 2, 2), dtype="uint8")
+        images[numpy.arange(60), 0, labels // 2, labels % 2] = 255  # the place of the bright pixel is the class
+        published = data.ImageData(images, labels, images[:9], (labels[:9] + 1) % 3, ("a", "b", "c"))  # all shifted
+        monkeypatch.setattr(data, name.replace("-", "_"), lambda: published)
+        command = ["train", "--data", name, "--layers", "", "--lr", "0.1"]
+        assert main([*command, "--epochs", "20"]) == 0
+        out = capsys.readouterr().out
+        assert "69 examples of 4 features; to predict: 'class', one of 3 classes: a, b, c" in out
+        assert "held out: accuracy 0.0000 on 9 examples" in out
+        assert main([*command, "--epochs", "1", "--test-size", "0.5"]) == 0
+        assert "on 35 examples" in capsys.readouterr().out
+
     @pytest.mark.parametrize("task", ["auto", "classification", "regression"])
     def test_whole_numbers_are_classes_only_if_they_are_few(self, task, table, capsys):
         for target, few in (("class", True), ("number", False)):

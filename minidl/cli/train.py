@@ -1,4 +1,4 @@
-"""``minidl train``: train a perceptron on the digits or on a CSV file of your own."""
+"""``minidl train``: train a perceptron on the digits, on Fashion-MNIST or MNIST, or on a CSV file of your own."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class _Problem(NamedTuple):
     features: list[str]
     target: str
     classes: list[str] | None  # None for a regression
+    held_out: int | None = None  # so many at the end were published to test with; None to draw a share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to learn from, what to learn it with, and how long."""
-    parser.add_argument("--data", required=True, help="'digits', or the path of a CSV file")
+    parser.add_argument("--data", required=True, help="'digits', 'fashion-mnist', 'mnist', or the path of a CSV file")
     parser.add_argument("--target", help="the column to predict, by name (the last one unless given)")
     parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
     parser.add_argument("--missing", choices=("error", "drop", "fill"), default="error", help="what to do with gaps")
@@ -49,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=whole, default=32)
     parser.add_argument("--optimizer", default="adam")
     parser.add_argument("--lr", type=float, help="learning rate (the optimizer's own unless given)")
-    parser.add_argument("--test-size", type=share, default=0.2, help="share of the data held out (0.2 unless given)")
+    parser.add_argument(
+        "--test-size", type=share, help="share of the data held out (0.2 unless given, or the published test images)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     add_engine(parser)
     parser.add_argument("--save", type=Path, help="write the weights here, as safetensors")
@@ -60,20 +63,14 @@ def run(args: argparse.Namespace) -> int:
     if args.save is not None:
         _check_place(args.save)
     minidl.seed(args.seed)
-    problem = _digits() if args.data == "digits" else _table(args)
+    problem = _problem(args)
     print(_described(problem))
     hidden = sizes(args.layers, "--layers")
     kind, settings = optim.get(args.optimizer)
     if args.lr is not None:
         settings["lr"] = args.lr
     with chosen_engine(args):
-        x_train, x_test, y_train, y_test = data.train_test_split(
-            problem.x,
-            problem.y,
-            test_size=args.test_size,
-            random_state=args.seed,
-            stratify=None if problem.classes is None else problem.y,
-        )
+        x_train, x_test, y_train, y_test = _split(problem, args)
         outputs = 1 if problem.classes is None else len(problem.classes)
         plan = [problem.x.shape[1], *hidden, outputs]
         model = models.mlp(plan, args.activation, args.dropout)
@@ -102,10 +99,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _problem(args: argparse.Namespace) -> _Problem:
+    """Return what was asked for with ``--data``."""
+    if args.data == "digits":
+        return _digits()
+    if args.data in ("fashion-mnist", "mnist"):
+        return _images(data.mnist() if args.data == "mnist" else data.fashion_mnist())
+    return _table(args)
+
+
 def _digits() -> _Problem:
     x, y = data.digits(flat=True)
     names = [f"pixel {row},{column}" for row in range(8) for column in range(8)]
     return _Problem(x, y, names, "digit", list("0123456789"))
+
+
+def _images(published: data.ImageData) -> _Problem:
+    x = numpy.concatenate([published.train_images, published.test_images])  # (N, C, H, W)
+    y = numpy.concatenate([published.train_labels, published.test_labels])
+    names = ["pixel " + ",".join(map(str, place)) for place in numpy.ndindex(*x.shape[1:])]
+    return _Problem(x.reshape(len(x), -1), y, names, "class", list(published.classes), len(published.test_images))
+
+
+def _split(problem: _Problem, args: argparse.Namespace) -> list[Any]:
+    """Return x and y to train on and to test with: the published parts, unless a share was asked for."""
+    if problem.held_out is not None and args.test_size is None:
+        return data.train_test_split(problem.x, problem.y, test_size=problem.held_out, shuffle=False)
+    return data.train_test_split(
+        problem.x,
+        problem.y,
+        test_size=0.2 if args.test_size is None else args.test_size,
+        random_state=args.seed,
+        stratify=None if problem.classes is None else problem.y,
+    )
 
 
 def _table(args: argparse.Namespace) -> _Problem:
