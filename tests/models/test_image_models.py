@@ -6,6 +6,7 @@ import pytest
 import minidl as dl
 from minidl import models
 from minidl.errors import ParameterError, ShapeError
+from minidl.testing import check_layer
 
 
 @pytest.mark.parametrize(
@@ -129,3 +130,21 @@ def test_what_makes_no_sense_is_refused(make, says):
 def test_an_image_of_the_wrong_size_names_the_layer():
     with pytest.raises(ShapeError, match="layer fc1 of Sequential"):
         models.lenet().forward(numpy.zeros((2, 1, 32, 32), dtype="float32"))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: models.BasicBlock(3, 3),
+        lambda: models.BasicBlock(3, 4, stride=2),
+        lambda: models.depthwise_separable(3, 4, stride=2),
+        lambda: models.inverted_residual(3, 3, 1, 2),
+        lambda: models.inverted_residual(3, 4, 2, 1),
+    ],
+    ids=["basic", "basic, halving", "separable", "inverted", "inverted, halving"],
+)
+def test_gradients_of_the_blocks(make, training):
+    dl.seed(0)
+    block = make().train(training)
+    check_layer(block, numpy.random.default_rng(0).normal(size=(3, 3, 6, 6)).astype("float32"))
