@@ -83,11 +83,10 @@ def _side_by_side(own: Figure, found: list[Figure], limit: float) -> tuple[list[
     return names, [row]
 
 
-def write(path: Path, lines: list[str]) -> None:
-    """Put the lines between the two marks of a Markdown file, and leave the rest of it as it is."""
-    text = path.read_text() if path.exists() else f"# The board\n\n{BEGIN}\n{END}\n"
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"board: {path} has no {BEGIN} ... {END} to write between")
-    path.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]))
+def write(path: Path, lines: list[str], begin: str = BEGIN, end: str = END) -> None:
+    """Put the lines between two marks of a Markdown file, and leave the rest of it as it is."""
+    before, found, rest = path.read_text().partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not found or not found_too:
+        raise SystemExit(f"{path} has no {begin} ... {end} to write between")
+    path.write_text("\n".join([before + begin, "", *lines, "", end + after]))

@@ -78,6 +78,21 @@ def test_products_and_activations_run(board, peer):
             workload.make(peer)()
 
 
+def test_the_breakdown_counts_what_the_board_counts(board):
+    if not engines.engines()["native"]:
+        pytest.skip(str(engines.engines()["native"]))
+    import breakdown
+
+    workloads, _ = board
+    workload = next(w for w in workloads.ALL if w.name == "784-512-256-10 relu, batch 32, Adam")
+    _, _, calls = breakdown.fastest(workload, 0.01)
+    assert sum(call.flops for call in calls) == workload.flops
+    parameters = 784 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
+    [update] = [call for call in calls if call.op == "adam_update"]
+    assert update.bytes == 4 * parameters * 7  # value, both averages: in and out; gradient: in
+    assert calls[0].bytes == 4 * (32 * 784 + 784 * 512 + 512 + 32 * 512)
+
+
 def test_tables_and_ratios(board):
     _, tables = board
     figures = [
