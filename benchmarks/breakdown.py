@@ -186,7 +186,7 @@ def main() -> None:
         lines[0] += f"; handing a part to a second thread costs {hand_over() * 1e6:.1f} microseconds"
     print(lines[0])
     for workload in workloads.ALL:
-        if workload.part == "Training steps" and any(text in workload.name for text in args.only.split(";")):
+        if workload.part.startswith("Training steps") and any(text in workload.name for text in args.only.split(";")):
             for line in breakdown(workload, limit, args.seconds):
                 print(line, flush=True)
                 lines.append(line)

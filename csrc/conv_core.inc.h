@@ -7,83 +7,14 @@
  * about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
  *
  * The including file has included gemm_core.inc.h and defined PICTURES, CONV_TYPE and CONV_VARIANT. */
+#include "conv_frame.inc.h"
 #include "conv_tile.inc.h"
-
-enum { FRAME = LANES }; /* numbers behind the prepared source that the last vector may reach */
 
 /* A piece of a tile that lies together in the result: numbers from `at` on go to `to` in the plane. */
 typedef struct {
     ptrdiff_t at, to, count;
 } piece;
 enum { MOST_PIECES = NR + NV };
-
-/* A strip of an image as the tiles read it: class by class of rows and columns, `height` rows of `width`. */
-typedef struct {
-    ptrdiff_t height, width, channel; /* numbers of one channel: all its classes */
-} frame;
-
-static ptrdiff_t strip_rows(const PICTURES *p, ptrdiff_t from) {
-    const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
-    return least(p->strip, all - from);
-}
-
-static ptrdiff_t strips(const PICTURES *p) {
-    const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
-    return (all + p->strip - 1) / p->strip;
-}
-
-static frame frame_of(const PICTURES *p, ptrdiff_t rows) {
-    frame f;
-    f.height = rows + p->rows.reach;
-    f.width = (p->columns.result + p->columns.every - 1) / p->columns.every + p->columns.reach;
-    f.channel = p->rows.classes * p->columns.classes * f.height * f.width;
-    return f;
-}
-
-/* One row of one class of columns. */
-static void prepare_row(const minidl_axis *a, ptrdiff_t remainder, const real *source, ptrdiff_t width, real *to) {
-    const ptrdiff_t from = remainder - a->pad;
-    ptrdiff_t first = from >= 0 ? 0 : (-from + a->stride - 1) / a->stride;
-    ptrdiff_t end = from >= a->source ? 0 : (a->source - from + a->stride - 1) / a->stride;
-    first = least(first, width);
-    end = most(first, least(end, width));
-    ptrdiff_t t = 0;
-    for (; t < first; t++) to[t] = 0;
-    if (a->stride == 1) {
-        for (; t + LANES <= end; t += LANES) STORE(to + t, LOAD(source + from + t));
-        for (; t + SHORT <= end; t += SHORT) *(short_vector *)(to + t) = *(const short_vector *)(source + from + t);
-    }
-    for (; t < end; t++) to[t] = source[from + t * a->stride];
-    for (; t < width; t++) to[t] = 0;
-}
-
-/* The source of the results of rows [q, q + rows), for the channels of one group of one image. */
-static void prepare(const PICTURES *p, const real *source, ptrdiff_t q, frame f, real *to) {
-    const minidl_axis *const rows = &p->rows, *const columns = &p->columns;
-    real *const start = to;
-    for (ptrdiff_t c = 0; c < p->in; c++, source += rows->source * columns->source)
-        for (ptrdiff_t i = 0; i < rows->classes; i++)
-            for (ptrdiff_t j = 0; j < columns->classes; j++)
-                for (ptrdiff_t r = 0; r < f.height; r++, to += f.width) {
-                    const ptrdiff_t u = (q + r) * rows->stride + rows->remainder[i] - rows->pad;
-                    if (u < 0 || u >= rows->source) memset(to, 0, (size_t)f.width * sizeof(real));
-                    else prepare_row(columns, columns->remainder[j], source + u * columns->source, f.width, to);
-                }
-    memset(start + p->in * f.channel, 0, FRAME * sizeof(real));
-}
-
-/* Where tap (channel, i, j) of results of class (a, b) finds its numbers, for all channels; returns how many taps. */
-static ptrdiff_t offsets_of(const PICTURES *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t *offset) {
-    const minidl_tap *const rows = p->rows.taps + a * p->rows.kernel, *const columns = p->columns.taps + b * p->columns.kernel;
-    ptrdiff_t count = 0;
-    for (ptrdiff_t c = 0; c < p->in; c++)
-        for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
-            for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++)
-                offset[count++] = c * f.channel +
-                                  ((rows[i].sort * p->columns.classes + columns[j].sort) * f.height + rows[i].shift) * f.width +
-                                  columns[j].shift;
-    return count;
-}
 
 static ptrdiff_t taps_of(const PICTURES *p, ptrdiff_t a, ptrdiff_t b) {
     return p->in * p->rows.counts[a] * p->columns.counts[b];
@@ -106,8 +37,8 @@ static void pack_weights(const PICTURES *p, real *to) {
                 for (ptrdiff_t o = 0, high; o < p->out; o += high) {
                     high = step(p->out - o, MR);
                     const real *const from = p->weight + g * p->weight_group + o * p->weight_out;
-                    for (ptrdiff_t c = 0; c < p->in; c++)
-                        for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
+                    for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
+                        for (ptrdiff_t c = 0; c < p->in; c++)
                             for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++) {
                                 const ptrdiff_t at = p->rows.taps[a * p->rows.kernel + i].at * p->columns.kernel +
                                                      p->columns.taps[b * p->columns.kernel + j].at;
@@ -132,7 +63,7 @@ static walk walk_of(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t width) {
     walk w = {.rows = rows, .columns = columns, .width = width};
     const ptrdiff_t together = ((rows - 1) * width + columns + LANES - 1) / LANES;
     w.each = (columns + LANES - 1) / LANES;
-    w.by_rows = columns >= LANES && rows * w.each <= together;
+    w.by_rows = rows * w.each <= together;
     w.vectors = w.by_rows ? rows * w.each : together;
     return w;
 }
@@ -143,9 +74,9 @@ static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdi
     int found = 0;
     if (w->by_rows) {
         for (int j = 0; j < count; j++, v++) {
-            const ptrdiff_t q = v / w->each, x = least(v % w->each * LANES, w->columns - LANES);
+            const ptrdiff_t q = v / w->each, x = most(0, least(v % w->each * LANES, w->columns - LANES));
             at[j] = q * w->width + x;
-            pieces[found++] = (piece){j * LANES, q * row_step + x * column_step, LANES};
+            pieces[found++] = (piece){j * LANES, q * row_step + x * column_step, least(LANES, w->columns)};
         }
         return found;
     }
@@ -211,10 +142,25 @@ static real bias_of(const PICTURES *p, ptrdiff_t channel) { return p->bias == NU
 static int depthwise(const PICTURES *p) { return p->in == 1 && p->out == 1; }
 static int narrow(const PICTURES *p) { return p->out < LANES; }
 
+/* Which rows of the kernel, from `first` to before `end`, meet the source and not only the zeros around it, for results that are made
+ * of `count` vectors from number v on. Asked of the adjoint only: the convolution multiplies those zeros too, and infinite weights
+ * make nan of them. */
+static void rows_met(const PICTURES *p, const walk *w, ptrdiff_t a, ptrdiff_t q, ptrdiff_t v, ptrdiff_t count, ptrdiff_t *first,
+                     ptrdiff_t *end) {
+    *first = 0, *end = p->rows.counts[a];
+    if (!p->skips) return;
+    const minidl_tap *const taps = p->rows.taps + a * p->rows.kernel;
+    const ptrdiff_t each = w->by_rows ? w->each : w->width, unit = w->by_rows ? 1 : LANES;
+    const ptrdiff_t top = q + v * unit / each - p->rows.pad;
+    const ptrdiff_t bottom = q + least(((v + count) * unit - 1) / each, w->rows - 1) - p->rows.pad;
+    while (*first < *end && (bottom + taps[*first].shift < 0 || top + taps[*first].shift >= p->rows.source)) ++*first;
+    while (*first < *end && (bottom + taps[*end - 1].shift < 0 || top + taps[*end - 1].shift >= p->rows.source)) --*end;
+}
+
 /* The results of class (a, b) in a strip that begins at row q, for one group; returns where the next class's panels are. */
 static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
-                               const real *prepared, const real *panel, ptrdiff_t g, ptrdiff_t *offset, real *result) {
-    const ptrdiff_t taps = offsets_of(p, f, a, b, offset), plane = p->rows.result * p->columns.result;
+                               const real *prepared, const real *panel, ptrdiff_t g, const ptrdiff_t *offset, real *result) {
+    const ptrdiff_t taps = taps_of(p, a, b), each = p->in * p->columns.counts[b], plane = p->rows.result * p->columns.result;
     const ptrdiff_t height = least(rows, (p->rows.result - a + p->rows.every - 1) / p->rows.every - q);
     const ptrdiff_t width = (p->columns.result - b + p->columns.every - 1) / p->columns.every;
     const real *const next = panel + taps * p->out;
@@ -234,10 +180,12 @@ static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrd
         count = step(w.vectors - v, NV);
         const int found = take(&w, v, (int)count, row_step, column_step, at, pieces);
         for (int j = 0; j < count; j++) from[j] = prepared + at[j];
+        ptrdiff_t first, end;
+        rows_met(p, &w, a, q, v, count, &first, &end);
         const real *weights = panel;
         for (ptrdiff_t o = 0, high; o < p->out; o += high, weights += taps * high) {
             high = step(p->out - o, MR);
-            slides[high - 1][count - 1](taps, weights, offset, from, tile);
+            slides[high - 1][count - 1]((end - first) * each, weights + first * each * high, offset + first * each, from, tile);
             for (ptrdiff_t i = 0; i < high; i++)
                 put(tile + i * count * LANES, pieces, found, column_step, scale_of(p, g * p->out + o + i),
                     bias_of(p, g * p->out + o + i), corner + (o + i) * plane);
@@ -257,19 +205,23 @@ static size_t slide_space(const PICTURES *p) {
 static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspace) {
     const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
     real *const prepared = workspace;
-    ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
+    ptrdiff_t *const offsets = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
     for (ptrdiff_t item = from; item < to; item++) {
         const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
         const frame f = frame_of(p, rows);
+        const int framed = item > from && strips(p) == 1;
+        if (!framed) offsets_by_rows(p, f, offsets);
         for (ptrdiff_t g = 0; g < p->groups; g++) {
-            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
+            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, framed || g > 0, prepared);
             real *const result = p->result + (n * p->groups + g) * p->out * plane;
             const real *panel = p->panels;
+            const ptrdiff_t *offset = offsets;
             for (ptrdiff_t a = 0; a < p->rows.every; a++)
                 for (ptrdiff_t b = 0; b < p->columns.every; b++) {
                     const ptrdiff_t all = taps_of(p, a, b) * p->out;
                     slide_class(p, a, b, q, rows, f, prepared, panel + g * all, g, offset, result);
                     panel += p->groups * all;
+                    offset += taps_of(p, a, b);
                 }
             for (ptrdiff_t o = 0; o < p->out; o++) /* of a convolution, whose results lie together */
                 finish_results(p->residual, p->activation, p->settings, p->result,
@@ -302,9 +254,11 @@ static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums
         const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
         const ptrdiff_t positions = rows * p->columns.result;
         const frame f = frame_of(p, rows);
-        const ptrdiff_t taps = offsets_of(p, f, 0, 0, offset);
+        const ptrdiff_t taps = most_taps(p);
+        const int framed = item > from && strips(p) == 1;
+        if (!framed) offsets_by_channels(p, f, offset);
         for (ptrdiff_t g = 0; g < p->groups; g++) {
-            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, prepared);
+            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, framed || g > 0, prepared);
             const real *const arriving = p->upstream + (n * p->groups + g) * p->out * plane + q * p->columns.result;
             real *const its = sums + g * taps * sums_of_tap(p);
             if (narrow(p)) {

@@ -83,7 +83,7 @@ static int SLIDE(const minidl_windows *w, const void *x, const void *weight, con
 
 static int SPREAD(const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
     PICTURES p = {.images = w->images, .groups = w->groups, .in = w->out, .out = w->in, .source = g, .weight = weight,
-                  .bias = bias, .result = dx};
+                  .bias = bias, .result = dx, .skips = 1};
     const ptrdiff_t area = w->kernel[0] * w->kernel[1];
     p.weight_in = area * w->in;
     p.weight_out = area;

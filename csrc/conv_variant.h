@@ -50,6 +50,7 @@ typedef struct {
         const real *upstream; /* for the kernel's gradient */                                                              \
         void (*activation)(const real *, real *, ptrdiff_t, const void *); /* or NULL */                                   \
         const void *settings;                                                                                              \
+        int skips;       /* rows of the kernel where they meet nothing but padding */                                      \
         ptrdiff_t strip; /* rows of results that are computed together */                                                  \
         real *panels;    /* the weights in the order of the tiles */                                                       \
     }

@@ -82,7 +82,7 @@ static ptrdiff_t narrow_apart(ptrdiff_t rows, ptrdiff_t width) { return rows * w
 /* The results of one class in a strip of one channel; `corner` is the first of them. */
 static void slide_plane(const walk *w, ptrdiff_t taps, const real *weights, const ptrdiff_t *offset, const real *prepared, real scale,
                         real bias, ptrdiff_t row_step, ptrdiff_t column_step, real *corner) {
-    const int direct = w->by_rows && column_step == 1;
+    const int direct = w->by_rows && w->columns >= LANES && column_step == 1;
     real tile[LONG * LANES];
     for (ptrdiff_t v = 0, count; v < w->vectors; v += count) {
         ptrdiff_t at[LONG];
