@@ -55,6 +55,9 @@ def test_three_by_three_for_any_number_of_images_and_channels(random, images, ch
         ((2, 37, 20, 21), (37, 1, 3, 3), {"groups": 37, "padding": 1}),
         ((2, 37, 20, 21), (37, 1, 5, 3), {"groups": 37, "stride": 2}),
         ((2, 6, 20, 21), (12, 1, 3, 3), {"groups": 6}),
+        ((5, 37, 9, 7), (37, 1, 3, 3), {"groups": 37, "padding": 1}),  # rows shorter than a vector
+        ((5, 6, 14, 14), (16, 6, 5, 5), {}),  # most rows of the result see a part of the kernel only
+        ((2, 24, 70, 75), (24, 24, 7, 5), {"stride": (3, 2)}),
         ((1, 1, 1, 300), (3, 1, 1, 7), {"padding": (0, 3)}),
         ((1, 2, 300, 1), (3, 2, 7, 1), {"padding": (3, 0), "stride": (2, 1)}),
     ],
