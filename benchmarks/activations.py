@@ -21,7 +21,7 @@ from typing import Any
 import numpy
 
 ACTIVATIONS = {
-    "relu": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
+    "relu": (), "relu6": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
     "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
 }  # fmt: skip
 CALLS = 30

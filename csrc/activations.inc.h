@@ -18,6 +18,8 @@
 
 FORWARD(relu, REAL(relu)(x))
 BACKWARD(relu, REAL(select)(REAL(less)(SPLAT(0), x), g, SPLAT(0)))
+FORWARD(relu6, REAL(least)(REAL(relu)(x), SPLAT(6)))
+BACKWARD(relu6, REAL(select)(REAL(less)(SPLAT(0), x), REAL(select)(REAL(less)(x, SPLAT(6)), g, SPLAT(0)), SPLAT(0)))
 FORWARD(leaky_relu, REAL(leaky_relu)(x, first))
 BACKWARD(leaky_relu, REAL(select)(REAL(less)(SPLAT(0), x), g, g * first))
 FORWARD(sigmoid, REAL(sigmoid)(x))

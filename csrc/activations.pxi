@@ -53,6 +53,18 @@ def relu_backward(dy, cache):
     return dx if dx is not None else _activation.relu_backward(dy, cache)
 
 
+def relu6(x):
+    """See ``minidl.ops.activation.relu6``."""
+    y = forward(x, MINIDL_RELU6)
+    return (y, (y,)) if y is not None else _activation.relu6(x)
+
+
+def relu6_backward(dy, cache):
+    """See ``minidl.ops.activation.relu6_backward``."""
+    dx = backward(dy, cache[0], MINIDL_RELU6)
+    return dx if dx is not None else _activation.relu6_backward(dy, cache)
+
+
 def leaky_relu(x, negative_slope=0.01):
     """See ``minidl.ops.activation.leaky_relu``."""
     y = forward(x, MINIDL_LEAKY_RELU, negative_slope)
@@ -159,7 +171,7 @@ def vector_function(str name, x):
 
 # Products with an activation ------------------------------------------------------------------------------------------
 
-cdef dict _KEEPS_OUTPUT = {"relu": MINIDL_RELU, "sigmoid": MINIDL_SIGMOID, "tanh": MINIDL_TANH}
+cdef dict _KEEPS_OUTPUT = {"relu": MINIDL_RELU, "relu6": MINIDL_RELU6, "sigmoid": MINIDL_SIGMOID, "tanh": MINIDL_TANH}
 cdef dict _KEEPS_INPUT = {
     "leaky_relu": (MINIDL_LEAKY_RELU, (0.01,)),
     "softplus": (MINIDL_SOFTPLUS, (1.0, 20.0)),

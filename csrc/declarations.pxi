@@ -32,7 +32,7 @@ cdef extern from "gemm.h" nogil:
 cdef extern from "kernels.h" nogil:
     enum:
         MINIDL_RELU, MINIDL_LEAKY_RELU, MINIDL_SIGMOID, MINIDL_TANH, MINIDL_SOFTPLUS, MINIDL_ELU, MINIDL_GELU
-        MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF, MINIDL_DROPOUT
+        MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_RELU6, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF, MINIDL_DROPOUT, MINIDL_ACTIVATIONS
         MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY
     ctypedef struct minidl_settings:
         double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay
@@ -44,9 +44,9 @@ cdef extern from "kernels.h" nogil:
         const void *weight
         double smoothing
     ctypedef struct minidl_table_f32:
-        void (*forward[9])(const float *, float *, ptrdiff_t, const void *)
+        void (*forward[MINIDL_ACTIVATIONS])(const float *, float *, ptrdiff_t, const void *)
     ctypedef struct minidl_table_f64:
-        void (*forward[9])(const double *, double *, ptrdiff_t, const void *)
+        void (*forward[MINIDL_ACTIVATIONS])(const double *, double *, ptrdiff_t, const void *)
     ctypedef struct minidl_kernels:
         minidl_table_f32 f32
         minidl_table_f64 f64

@@ -27,11 +27,11 @@ cdef extern from "gemm.h" nogil:
 
 cdef extern from "kernels.h" nogil:
     ctypedef struct _single_table "minidl_table_f32":
-        void (*forward[9])(const float *, float *, ptrdiff_t, const void *)
-        void (*backward[9])(const float *, const float *, float *, ptrdiff_t, const void *)
+        void (*forward[MINIDL_ACTIVATIONS])(const float *, float *, ptrdiff_t, const void *)
+        void (*backward[MINIDL_ACTIVATIONS])(const float *, const float *, float *, ptrdiff_t, const void *)
     ctypedef struct _double_table "minidl_table_f64":
-        void (*forward[9])(const double *, double *, ptrdiff_t, const void *)
-        void (*backward[9])(const double *, const double *, double *, ptrdiff_t, const void *)
+        void (*forward[MINIDL_ACTIVATIONS])(const double *, double *, ptrdiff_t, const void *)
+        void (*backward[MINIDL_ACTIVATIONS])(const double *, const double *, double *, ptrdiff_t, const void *)
     ctypedef struct _tables "minidl_kernels":
         _single_table f32
         _double_table f64

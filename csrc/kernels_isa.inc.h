@@ -18,11 +18,11 @@
 #define ENTRIES(s)                                                                                                         \
     {                                                                                                                      \
         .forward = {relu_forward##s, leaky_relu_forward##s, sigmoid_forward##s, tanh_forward##s, softplus_forward##s,      \
-                    elu_forward##s, gelu_forward##s, gelu_tanh_forward##s, silu_forward##s, exp_forward##s,                \
-                    log_forward##s, erf_forward##s},                                                                       \
+                    elu_forward##s, gelu_forward##s, gelu_tanh_forward##s, silu_forward##s, relu6_forward##s,              \
+                    exp_forward##s, log_forward##s, erf_forward##s},                                                       \
         .backward = {relu_backward##s, leaky_relu_backward##s, sigmoid_backward##s, tanh_backward##s,                      \
                      softplus_backward##s, elu_backward##s, gelu_backward##s, gelu_tanh_backward##s, silu_backward##s,     \
-                     dropout_backward##s},                                                                                 \
+                     relu6_backward##s, dropout_backward##s},                                                              \
         .dropout = dropout##s,                                                                                             \
         .softmax = softmax##s, .log_softmax = log_softmax##s, .softmax_backward = softmax_backward##s,                     \
         .log_softmax_backward = log_softmax_backward##s, .cross_entropy = cross_entropy##s,                                \

@@ -26,7 +26,7 @@ __all__ = [
     "rescale",
 ]
 
-FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh")
+FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh")
 """Activations of one element at a time, which can be applied while the product is still at hand."""
 
 

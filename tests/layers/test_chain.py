@@ -167,7 +167,7 @@ def test_to_changes_precision_in_place():
         model.to(dtype="int32")
 
 
-@pytest.mark.parametrize("op", ["elu", "gelu", "leaky_relu", "relu", "sigmoid", "silu", "softplus", "tanh"])
+@pytest.mark.parametrize("op", ["elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh"])
 def test_fused_and_unfused_agree(random, op):
     model = dl.Sequential(
         dl.Linear(6, 5), dl.layers.activation(op), dl.Linear(5, 4, bias=False), dl.layers.activation(op)

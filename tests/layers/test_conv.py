@@ -110,7 +110,7 @@ def test_repr_shows_what_is_not_the_default():
     assert repr(dl.ConvTranspose2d(3, 6, 2, stride=2)) == "ConvTranspose2d(3, 6, kernel_size=2, stride=2)"
 
 
-@pytest.mark.parametrize("activation", [dl.ReLU, dl.Tanh, dl.Sigmoid, dl.GELU, dl.LeakyReLU])
+@pytest.mark.parametrize("activation", [dl.ReLU, dl.ReLU6, dl.Tanh, dl.Sigmoid, dl.GELU, dl.LeakyReLU])
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -160,7 +160,7 @@ def normalised(activation=None, affine=True, dtype="float32"):
     return model.eval()
 
 
-@pytest.mark.parametrize("activation", [None, dl.ReLU, dl.GELU])
+@pytest.mark.parametrize("activation", [None, dl.ReLU, dl.ReLU6, dl.GELU])
 @pytest.mark.parametrize("affine", [True, False])
 def test_normalisation_in_evaluation_as_one_gives_the_same(activation, affine):
     model = normalised(activation, affine)

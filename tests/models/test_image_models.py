@@ -148,3 +148,8 @@ def test_gradients_of_the_blocks(make, training):
     dl.seed(0)
     block = make().train(training)
     check_layer(block, numpy.random.default_rng(0).normal(size=(3, 3, 6, 6)).astype("float32"))
+
+
+def test_a_mobilenets_convolutions_run_with_what_follows_them():
+    widen, filtered, *_ = models.inverted_residual(8, 8, 1, 6).children()["conv"].layers
+    assert widen.fused_into() == filtered.fused_into() == {1: 0, 2: 0}

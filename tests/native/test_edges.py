@@ -37,7 +37,7 @@ def _two_threads():
 
 
 @hypothesis.given(
-    sizes, dtypes, st.integers(0, 15), st.sampled_from(["relu", "sigmoid", "tanh", "gelu", "silu", "elu"])
+    sizes, dtypes, st.integers(0, 15), st.sampled_from(["relu", "relu6", "sigmoid", "tanh", "gelu", "silu", "elu"])
 )
 def test_activations(n, dtype, offset, op):
     """Every element is what it is in an array of its own, wherever the array begins."""

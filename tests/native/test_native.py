@@ -16,7 +16,7 @@ if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
 native, formulas = engines.get("native"), engines.get("numpy")
-ACTIVATIONS = ("relu", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu")
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu")
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ native, formulas = dl.engines.get("native"), dl.engines.get("numpy")
 random = numpy.random.default_rng(0)
 for dtype, tolerance in (("float32", 5e-6), ("float64", 1e-14)):
     x = random.normal(size=(37, 53)).astype(dtype) * 3
-    for op in ("relu", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu", "softmax", "log_softmax"):
+    for op in ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softplus", "elu", "gelu", "silu", "softmax", "log_softmax"):
         y, cache = getattr(native, op)(x)
         numpy.testing.assert_allclose(y, getattr(formulas, op)(x.astype("float64"))[0], rtol=tolerance, atol=tolerance)
     w = random.normal(size=(29, 53)).astype(dtype)
