@@ -50,14 +50,17 @@ typedef struct {
     double count, mean, squares;
 } minidl_moments;
 
-/* A batch normalisation of x, of shape (images, channels, positions). `y` is dx in the backward. What is not there is NULL. */
-enum { MINIDL_FEW_POSITIONS = 64 }; /* below, it goes along the channels */
+/* A normalisation of x, of shape (images, channels, positions), or of rows of `positions` numbers. `y` is dx in the backward. What
+ * is not there is NULL. */
+enum { MINIDL_FEW_POSITIONS = 64 }; /* below, batch normalisation goes along the channels */
 typedef struct {
     const void *x, *dy, *weight, *bias;
     void *y, *mean, *variance, *dweight, *dbias;
-    ptrdiff_t images, channels, positions;
+    void *inverse; /* 1 / sqrt(variance + eps) of each row or group */
+    double *sums;  /* of dy and of dy x_hat, for each channel of each image */
+    ptrdiff_t images, channels, positions, groups;
     double eps;
-    int own_statistics; /* whether mean and variance are those of x */
+    int own_statistics; /* whether mean and variance are those of x; of rows, whether there is a mean */
 } minidl_norm;
 
 #define MINIDL_TABLE(real)                                                                                                  \
@@ -87,6 +90,11 @@ typedef struct {
         /* of channels [from, to) */                                                                                       \
         void (*batch_norm)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                            \
         void (*batch_norm_backward)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                   \
+        /* of rows, or of groups of channels, [from, to) */                                                                \
+        void (*norm_rows)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                             \
+        void (*norm_rows_backward)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to, void *scratch);                     \
+        void (*group_norm)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                            \
+        void (*group_norm_backward)(const minidl_norm *s, ptrdiff_t from, ptrdiff_t to);                                   \
         /* image after image; `won` holds, or takes, the number of the kernel position with the maximum */                   \
         void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
                                    const minidl_pool *windows);                                                            \

@@ -104,6 +104,7 @@ static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, 
 #include "pool.inc.h"
 
 #include "norm.inc.h"
+#include "norm_rows.inc.h"
 
 #undef VEC
 #undef LANES

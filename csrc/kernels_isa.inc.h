@@ -29,7 +29,9 @@
         .losses = {squared_error##s, absolute_error##s, huber##s, binary_cross_entropy##s},                                \
         .scale = scale_all##s, .column_sums = column_sums##s, .sum_of_squares = sum_of_squares##s,                         \
         .sum_of_all = sum_of_all##s,                                                                                       \
-        .batch_norm = batch_norm##s, .batch_norm_backward = batch_norm_backward##s,                                        \
+        .batch_norm = batch_norm##s, .batch_norm_backward = batch_norm_backward##s, .norm_rows = norm_rows##s,             \
+        .norm_rows_backward = norm_rows_backward##s, .group_norm = group_norm##s,                                          \
+        .group_norm_backward = group_norm_backward##s,                                                                     \
         .pool = {max_pool##s, avg_pool##s, adaptive##s, max_pool_backward##s, avg_pool_backward##s, adaptive_backward##s}, \
         .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s,                                      \
     }

@@ -5,25 +5,31 @@
  * of all before (of the first block: less its own). The sum of squares of a block then exceeds what it adds to the total at most
  * by a factor of two, so that nothing is lost however far the mean is from 0. */
 
+static double REAL(sum_of_lanes)(VEC v) {
+    vec_f64 wide[REAL(WIDE)] = {splat_f64(0)};
+    REAL(add_wide)(wide, v);
+    return REAL(total)(wide);
+}
+
 static void REAL(shifted_sums)(const real *x, ptrdiff_t n, real shift, double *sum, double *squares) {
     const VEC c = SPLAT(shift);
-    VEC a0 = SPLAT(0), a1 = a0, b0 = a0, b1 = a0;
+    VEC a[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)}, b[4] = {SPLAT(0), SPLAT(0), SPLAT(0), SPLAT(0)};
     ptrdiff_t start = 0;
-    for (; start + 2 * LANES <= n; start += 2 * LANES) {
-        const VEC d0 = LOAD(x + start) - c, d1 = LOAD(x + start + LANES) - c;
-        a0 = a0 + d0, a1 = a1 + d1;
-        b0 = REAL(madd)(d0, d0, b0), b1 = REAL(madd)(d1, d1, b1);
+    for (; start + 4 * LANES <= n; start += 4 * LANES) {
+        MINIDL_UNROLL
+        for (int k = 0; k < 4; k++) {
+            const VEC d = LOAD(x + start + k * LANES) - c;
+            a[k] = a[k] + d;
+            b[k] = REAL(madd)(d, d, b[k]);
+        }
     }
     EACH_VECTOR(n - start, {
         const VEC d = GET_OR(x + start, shift) - c;
-        a0 = a0 + d;
-        b0 = REAL(madd)(d, d, b0);
+        a[0] = a[0] + d;
+        b[0] = REAL(madd)(d, d, b[0]);
     });
-    vec_f64 a[REAL(WIDE)] = {splat_f64(0)}, b[REAL(WIDE)] = {splat_f64(0)};
-    REAL(add_wide)(a, a0 + a1);
-    REAL(add_wide)(b, b0 + b1);
-    *sum = REAL(total)(a);
-    *squares = REAL(total)(b);
+    *sum = REAL(sum_of_lanes)((a[0] + a[1]) + (a[2] + a[3]));
+    *squares = REAL(sum_of_lanes)((b[0] + b[1]) + (b[2] + b[3]));
 }
 
 static void REAL(add_moments)(minidl_moments *m, const real *x, ptrdiff_t n) {
@@ -32,6 +38,10 @@ static void REAL(add_moments)(minidl_moments *m, const real *x, ptrdiff_t n) {
         const ptrdiff_t length = n - start < BLOCK ? n - start : BLOCK;
         const double weight = (double)length, before = m->count;
         const real shift = (real)(before > 0 ? m->mean : REAL(sum_of_all)(x + start, length) / weight);
+        if (!isfinite(shift)) { /* the mean as the formula's, inf or nan, and no variance */
+            m->mean += REAL(sum_of_all)(x + start, length), m->squares = MINIDL_NAN;
+            continue;
+        }
         double sum, squares;
         REAL(shifted_sums)(x + start, length, shift, &sum, &squares);
         const double delta = ((double)shift - m->mean) + sum / weight;
@@ -61,11 +71,8 @@ static void REAL(add_gradient_sums)(const real *dy, const real *x, double mean, 
             a = a + g;
             b = REAL(madd)(g, GET_OR(from, (real)mean) - m, b);
         });
-        vec_f64 wide_a[REAL(WIDE)] = {splat_f64(0)}, wide_b[REAL(WIDE)] = {splat_f64(0)};
-        REAL(add_wide)(wide_a, a);
-        REAL(add_wide)(wide_b, b);
-        *sum += REAL(total)(wide_a);
-        *product += REAL(total)(wide_b);
+        *sum += REAL(sum_of_lanes)(a);
+        *product += REAL(sum_of_lanes)(b);
     }
 }
 
@@ -173,7 +180,7 @@ static void REAL(column_moments)(const real *x, ptrdiff_t rows, ptrdiff_t step, 
     for (ptrdiff_t c = 0; c < count; c++) {
         const double sum = REAL(sum_of_few)(sums + c * s->positions, s->positions);
         const minidl_moments m = {n, 0, REAL(sum_of_few)(squares + c * s->positions, s->positions) - sum * (sum / n)};
-        mean[c] = (double)shift[c * s->positions] + sum / n;
+        if (isfinite(mean[c])) mean[c] = (double)shift[c * s->positions] + sum / n;
         variance[c] = REAL(variance)(&m);
     }
 }

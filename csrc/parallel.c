@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 static const minidl_kernels *kernels;
 
@@ -240,6 +241,73 @@ void minidl_batch_norm(int is_double, int backward, const minidl_norm *s) {
     j.body = EITHER(batch_norm), j.x = s, j.flag = backward;
     /* Few positions lie close together: what two threads write should not share lines. */
     run(&j, s->channels, CHEAP / (s->images * s->positions) + 1, s->positions < LINE ? LINE / (s->positions > 0 ? s->positions : 1) : 1);
+}
+
+enum { ROW = 64 }; /* what a row costs besides its numbers, in such */
+
+BODY(norm_rows, {
+    (void)sizeof(real);
+    table->norm_rows(j->x, from, to);
+})
+
+void minidl_norm_rows(int is_double, const minidl_norm *s) {
+    job j;
+    j.body = EITHER(norm_rows), j.x = s;
+    run(&j, s->images, rows_worth(s->positions + ROW), 1);
+}
+
+BODY(norm_rows_backward, { /* length is that of a row */
+    real *const scratch = j->each;
+    table->norm_rows_backward(j->x, from, to, scratch == NULL ? NULL : scratch + part * 4 * j->length);
+})
+
+int minidl_norm_rows_backward(int is_double, const minidl_norm *s) {
+    const size_t row = (size_t)s->positions * (is_double ? sizeof(double) : sizeof(float));
+    job j;
+    j.body = EITHER(norm_rows_backward), j.x = s, j.each = NULL, j.length = s->positions;
+    if (s->dweight != NULL || s->dbias != NULL) {
+        const int threads = minidl_get_threads(), most = threads < MOST_PARTS ? threads : MOST_PARTS;
+        j.each = malloc((size_t)most * 4 * row);
+        if (j.each == NULL) return -1;
+    }
+    run(&j, s->images, rows_worth(s->positions + ROW), 1);
+    const char *const sums = j.each;
+    if (s->dweight != NULL) minidl_column_sums(is_double, sums, j.parts, s->positions, 4 * s->positions, 0, s->dweight);
+    if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, j.parts, s->positions, 4 * s->positions, 0, s->dbias);
+    free(j.each);
+    return 0;
+}
+
+BODY(group_norm, {
+    (void)sizeof(real);
+    if (j->flag) table->group_norm_backward(j->x, from, to);
+    else table->group_norm(j->x, from, to);
+})
+
+/* to[c], if there is one, is the sum over images of every second number. */
+static void sum_over_images(int is_double, const double *each, ptrdiff_t images, ptrdiff_t channels, void *to) {
+    for (ptrdiff_t c = 0; to != NULL && c < channels; c++) {
+        double sum = 0;
+        for (ptrdiff_t image = 0; image < images; image++) sum += each[2 * (image * channels + c)];
+        if (is_double) ((double *)to)[c] = sum;
+        else ((float *)to)[c] = (float)sum;
+    }
+}
+
+int minidl_group_norm(int is_double, int backward, minidl_norm *s) {
+    job j;
+    j.body = EITHER(group_norm), j.flag = backward, j.x = s;
+    if (backward) {
+        s->sums = malloc((size_t)s->images * (size_t)s->channels * 2 * sizeof(double));
+        if (s->sums == NULL) return -1;
+    }
+    run(&j, s->images * s->groups, rows_worth(s->channels / s->groups * s->positions), 1);
+    if (backward) {
+        sum_over_images(is_double, s->sums, s->images, s->channels, s->dbias);
+        sum_over_images(is_double, s->sums + 1, s->images, s->channels, s->dweight);
+        free(s->sums);
+    }
+    return 0;
 }
 
 BODY(sum_of_squares, { j->sums[part] = table->sum_of_squares((const real *)j->x + from, to - from); })

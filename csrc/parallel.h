@@ -35,6 +35,10 @@ void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t 
 void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
                          void *out);
 void minidl_batch_norm(int is_double, int backward, const minidl_norm *s);
+/* Layer and root-mean-square normalisation, with rows in place of images. What returns int returns -1 where memory is short. */
+void minidl_norm_rows(int is_double, const minidl_norm *s);
+int minidl_norm_rows_backward(int is_double, const minidl_norm *s);
+int minidl_group_norm(int is_double, int backward, minidl_norm *s);
 /* Whether there is no inf or nan in x, and no sum of its numbers leaves the range. */
 int minidl_finite(int is_double, const void *x, ptrdiff_t n);
 double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
