@@ -1,4 +1,4 @@
-"""Workloads of the board on images: convolutions, normalisation and pooling by themselves, training steps, and inference."""
+"""Workloads of the board on images: convolutions by themselves, training steps, and inference."""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ from typing import Any
 import activations
 import gemm
 import images
+import memory_bound
 import numpy
+from memory_bound import Layer
 
 Step = Callable[[], Any]
 
@@ -276,6 +278,16 @@ def convolution(
     return Workload("Convolutions", name, images.convolution(kind, (batch, *x), weight, padding, groups), flops)
 
 
+def memory_bound_layer(name: str, layer: Layer, kind: str, outputs: float = 1.0) -> Workload:
+    """Describe a layer that has so many outputs for each input; the kind is "forward" or "both"."""
+    label = f"{name}, forward{' and backward' * (kind == 'both')}"
+    arrays = 1 + outputs if kind == "forward" else 3 + 2 * outputs  # x, y; dy, x, dx
+    arrays -= (layer.op == "max_pool2d") * (kind == "both")  # whose way back does not need x
+    return Workload(
+        "Normalisation and pooling", label, memory_bound.makers(layer, kind), bytes=4 * arrays * math.prod(layer.x)
+    )
+
+
 def network(
     name: str, layers: images.Layers, batch: int, x: tuple[int, ...], optimizer: str, **settings: float
 ) -> Workload:
@@ -312,6 +324,15 @@ IMAGES = [
     prediction("two residual blocks of 64 channels on 32x32", images.RESIDUAL, (64, 32, 32)),
     prediction("LeNet-5", images.LENET, (1, 28, 28)),
 ]  # fmt: skip
+MEMORY_BOUND = [
+    memory_bound_layer(name, layer, kind, outputs)
+    for name, layer, outputs in [
+        ("batch norm in training, 64x32x32, batch 16", Layer("batch_norm", (16, 64, 32, 32), (), (64,)), 1.0),
+        ("layer norm, 128x768", Layer("layer_norm", (128, 768), (768,), (768,)), 1.0),
+        ("max pool 2x2, 64x32x32, batch 16", Layer("max_pool2d", (16, 64, 32, 32), (2,)), 0.25),
+    ]
+    for kind in ("forward", "both")
+]
 MLP = [784, 512, 256, 10]
 ALL = [
     perceptron("linear regression, batch 32, SGD", [1, 1], 32, "relu", "mse", "sgd", lr=0.01),
@@ -326,4 +347,5 @@ ALL = [
     *(activation(name, kind) for name in ("relu", "sigmoid", "tanh", "gelu") for kind in ("forward", "both")),
     *(product(shape, layout) for shape in gemm.SHAPES for layout in gemm.LAYOUTS),
     *IMAGES,
+    *MEMORY_BOUND,
 ]

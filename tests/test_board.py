@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
 from minidl import engines
@@ -76,6 +77,49 @@ def test_products_and_activations_run(board, peer):
     for workload in workloads.ALL:
         if workload.name.startswith(("64x64x64", "gelu", "relu", "64x512x256")):
             workload.make(peer)()
+
+
+def layers_of_memory(workloads):
+    return [w for w in workloads.ALL if w.part == "Normalisation and pooling"]
+
+
+def compare_layer(workload, contender):
+    """Compare y, or y and the gradients, with those of the formulas."""
+    found, expected = workload.make(contender)(), workload.make("minidl numpy")()
+    if not workload.name.endswith("backward"):
+        found, expected = (found, ()), (expected, ())
+    for one, other in zip([found[0], *found[1]], [expected[0], *expected[1]], strict=True):
+        one = one.detach().numpy() if hasattr(one, "detach") else numpy.asarray(one)
+        numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * max(1.0, float(abs(other).max())))
+
+
+def test_layers_bound_by_memory_compute_the_same_on_both_engines(board):
+    if not engines.engines()["native"]:
+        pytest.skip(str(engines.engines()["native"]))
+    workloads, _ = board
+    found = layers_of_memory(workloads)
+    assert {w.name.split(",")[0] for w in found} == {"batch norm in training", "layer norm", "max pool 2x2"}
+    for workload in found:
+        compare_layer(workload, "minidl native")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+def test_layers_bound_by_memory_compute_the_same_in_the_peers(board, peer):
+    pytest.importorskip(peer)
+    workloads, _ = board
+    for workload in layers_of_memory(workloads):
+        compare_layer(workload, peer)
+
+
+def test_bytes_are_those_that_must_be_read_and_written(board):
+    workloads, _ = board
+    found = {w.name: w.bytes for w in layers_of_memory(workloads)}
+    image = 4 * 16 * 64 * 32 * 32
+    assert found["batch norm in training, 64x32x32, batch 16, forward"] == 2 * image
+    assert found["layer norm, 128x768, forward and backward"] == 5 * 4 * 128 * 768
+    assert found["max pool 2x2, 64x32x32, batch 16, forward"] == 1.25 * image
+    assert found["max pool 2x2, 64x32x32, batch 16, forward and backward"] == 2.5 * image
 
 
 def test_the_breakdown_counts_what_the_board_counts(board):
