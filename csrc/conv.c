@@ -10,18 +10,11 @@
 #include "parallel.h"
 
 enum {
-    MOST_PARTS = 256,
     SLIDE_BYTES = 256 * 1024,   /* of a strip's source: a part of the L2 cache */
     GRADIENT_BYTES = 48 * 1024, /* of up to 48 channels of a strip, read for one tap after another */
 };
 
-/* Multiply-adds that are worth a thread, as for the matrix product. */
-static int worth(double multiply_adds) {
-    const double most = multiply_adds / 131072;
-    int threads = minidl_get_threads();
-    if (threads > MOST_PARTS) threads = MOST_PARTS;
-    return most < 2 || threads < 2 ? 1 : most < threads ? (int)most : threads;
-}
+static int worth(double multiply_adds) { return minidl_parts_worth(multiply_adds, minidl_get_threads()); }
 
 static int make_room(minidl_axis *a) {
     a->remainder = malloc((size_t)a->kernel * sizeof *a->remainder);
@@ -106,7 +99,7 @@ typedef struct {
     char *work;
     float *kernels, *sums, *dweight;
     int accumulate;
-    int failed[MOST_PARTS];
+    int failed[MINIDL_MOST_PARTS];
 } winograd_job;
 
 static void transform_part(void *context, int part) {

@@ -258,7 +258,7 @@ def conv_backward_into(op, dy, cache, dweight, dbias, accumulate=False, input_gr
                                    and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(g)
                                    and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
                                    and cnp.PyArray_SIZE(dbias) == cnp.PyArray_DIMS(g)[1]))):
-        return _fused.conv_backward_into(_formulas, op, dy, cache, dweight, dbias, accumulate, input_gradient)
+        return _fused.conv_backward_into(_compiled, op, dy, cache, dweight, dbias, accumulate, input_gradient)
     return _backward_into(transposed, dy, cache, dweight, dbias, accumulate, input_gradient)
 
 
@@ -296,13 +296,3 @@ def conv_affine(op, x, weight, windows, scale, shift, activation=None, settings=
             and residual.shape == (x.shape[0], weight.shape[0], *found.output)):
         return _fused.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
     return _slid(x, weight, shift, found, kept, scale, residual)
-
-
-class _Compiled:
-    """The engine that compositions of these kernels are made of."""
-
-    def __getattr__(self, name):
-        return globals()[name]
-
-
-cdef object _compiled = _Compiled()

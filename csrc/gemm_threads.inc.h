@@ -6,21 +6,12 @@
 #include "memory.h"
 #include "threads.h"
 
-enum { MOST_PARTS = 256, LINE = 64 };
-
-/* Multiply-adds that are worth a thread: enough to hide the few microseconds it takes to wake one. */
-static const double WORTH_A_THREAD = 131072;
+enum { LINE = 64 };
 
 /* C is cut into rows x columns parts, one for each thread. They share nothing but what they read. */
 typedef struct {
     int rows, columns;
 } grid;
-
-static int parts_worth(double multiply_adds, int threads) {
-    const double worth = multiply_adds / WORTH_A_THREAD;
-    const int most = threads < MOST_PARTS ? threads : MOST_PARTS;
-    return worth < 2 || most < 2 ? 1 : worth < most ? (int)worth : most;
-}
 
 static ptrdiff_t units(ptrdiff_t items, ptrdiff_t unit) { return (items + unit - 1) / unit; }
 
@@ -150,7 +141,7 @@ int GEMM(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdi
     if (variant == NULL) return MINIDL_GEMM_BAD_ISA;
     if (epilogue != NULL && epilogue->column_sums != NULL) memset(epilogue->column_sums, 0, (size_t)n * sizeof(real));
     if (m == 0 || n == 0) return MINIDL_GEMM_OK;
-    const int parts = parts_worth((double)m * (double)n * (double)k, threads);
+    const int parts = minidl_parts_worth((double)m * (double)n * (double)k, threads);
     if (parts > 1) return multiply_in_parts(variant, &x, epilogue, grid_of(variant, &x, parts));
     const batch one = {.variant = variant, .first = x};
     return multiply_each(&one, 0, 1, epilogue);
@@ -168,7 +159,7 @@ int GEMM_BATCHED(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real al
     const VARIANT_TYPE *const variant = IN_USE();
     if (variant == NULL) return MINIDL_GEMM_BAD_ISA;
     if (m == 0 || n == 0) return MINIDL_GEMM_OK;
-    const int parts = parts_worth((double)count * (double)m * (double)n * (double)k, threads);
+    const int parts = minidl_parts_worth((double)count * (double)m * (double)n * (double)k, threads);
     int status = MINIDL_GEMM_OK;
     if (parts > 1 && count < parts) { /* too few products for the threads: all threads on each in turn */
         for (ptrdiff_t i = 0; i < count && status == MINIDL_GEMM_OK; i++)
@@ -176,7 +167,7 @@ int GEMM_BATCHED(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real al
                           c + i * c_batch, c_row, NULL, threads);
         return status;
     }
-    int its[MOST_PARTS];
+    int its[MINIDL_MOST_PARTS];
     batch all = {variant, x, count, a_batch, b_batch, c_batch, parts, its};
     if (parts == 1) return multiply_each(&all, 0, count, NULL);
     minidl_in_parts(parts, do_some, &all);

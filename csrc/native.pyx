@@ -35,6 +35,16 @@ include "declarations.pxi"
 if minidl_start() != 0 or minidl_gemm_isa() == NULL:
     raise ImportError("MINIDL_ISA names an instruction set that this machine does not have")
 
+
+class _Compiled:
+    """The engine that compositions are made of where no kernel does them as one: these functions, or the formulas they call."""
+
+    def __getattr__(self, name):
+        return globals()[name]
+
+
+cdef object _compiled = _Compiled()
+
 include "arrays.pxi"
 include "products.pxi"
 include "conv.pxi"

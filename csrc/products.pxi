@@ -249,17 +249,6 @@ cdef bint _storage(object dweight, object dbias, cnp.ndarray weight):
 def linear_backward_into(dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
     """See ``minidl.engines.fused.linear_backward_into``."""
     if not (_fits(dy, cache) and _storage(dweight, dbias, cache[1])):
-        return _fused.linear_backward_into(_formulas, dy, cache, dweight, dbias, accumulate, input_gradient)
+        return _fused.linear_backward_into(_compiled, dy, cache, dweight, dbias, accumulate, input_gradient)
     _parameter_gradients(dy, cache[0], dweight, dbias, accumulate)
     return _input_gradient(dy, cache[0], cache[1]) if input_gradient else None
-
-
-class _formulas:
-    """The engine that fused compositions fall back on."""
-
-    linear = staticmethod(_linear.linear)
-    linear_backward = staticmethod(_linear.linear_backward)
-    conv1d_backward = staticmethod(_conv.conv1d_backward)
-    conv2d_backward = staticmethod(_conv.conv2d_backward)
-    conv_transpose1d_backward = staticmethod(_conv.conv_transpose1d_backward)
-    conv_transpose2d_backward = staticmethod(_conv.conv_transpose2d_backward)

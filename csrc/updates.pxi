@@ -89,13 +89,13 @@ def norm(x, double p=2.0):
             total = minidl_sum_of_squares(double_, data, n)
         if 1e-250 < total < 1e300:  # else squares may have left the range
             return sqrt(total)
-    return _fused.norm(_formulas, x, p)
+    return _fused.norm(_compiled, x, p)
 
 
 def rescale(x, double factor):
     """See ``minidl.engines.fused.rescale``."""
     if not (taken(x) and _flat(x, x)):
-        _fused.rescale(_formulas, x, factor)
+        _fused.rescale(_compiled, x, factor)
         return
     cdef bint double_ = is_double(x)
     cdef void *data = cnp.PyArray_DATA(<cnp.ndarray>x)
