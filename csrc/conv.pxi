@@ -285,14 +285,16 @@ def conv_activation_backward_into(op, dy, cache, activation, dweight, dbias, acc
 
 def conv_affine(op, x, weight, windows, scale, shift, activation=None, settings=(), residual=None):
     """See ``minidl.engines.fused.conv_affine``: everything after the sums happens while they are in cache."""
-    cdef object kept = -1 if activation is None else _KEEPS_OUTPUT.get(activation)
-    if kept is None or not (_convolvable(x, weight, shift, 2 if op == "conv2d" else 1) and taken(scale)
-                            and cnp.PyArray_TYPE(<cnp.ndarray>scale) == cnp.PyArray_TYPE(<cnp.ndarray>x)
-                            and scale.shape == shift.shape == (weight.shape[0],)):
+    cdef object its = (weight.shape[0],)
+    if not (_convolvable(x, weight, shift, 2 if op == "conv2d" else 1) and (shift is None or shift.shape == its)
+            and (scale is None or (taken(scale) and cnp.PyArray_TYPE(<cnp.ndarray>scale) == cnp.PyArray_TYPE(<cnp.ndarray>x)
+                                   and scale.shape == its))):
         return _fused.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
     found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows)
     if residual is not None and not (
             taken(residual) and cnp.PyArray_TYPE(<cnp.ndarray>residual) == cnp.PyArray_TYPE(<cnp.ndarray>x)
             and residual.shape == (x.shape[0], weight.shape[0], *found.output)):
         return _fused.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
-    return _slid(x, weight, shift, found, kept, scale, residual)
+    cdef object among = _KEEPS_OUTPUT.get(activation)  # what the kernel applies itself
+    y = _slid(x, weight, shift, found, -1 if among is None else among, scale, residual)
+    return y if activation is None or among is not None else globals()[activation](y, *settings)[0]

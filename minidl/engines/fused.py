@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 
+from minidl.errors import ShapeError
 from minidl.ops import Array, namespace
 
 __all__ = [
@@ -160,8 +161,8 @@ def conv_affine(
     x: Array,
     weight: Array,
     windows: tuple[Any, ...],
-    scale: Array,
-    shift: Array,
+    scale: Array | None,
+    shift: Array | None,
     activation: str | None = None,
     settings: tuple[Any, ...] = (),
     residual: Array | None = None,
@@ -175,19 +176,29 @@ def conv_affine(
     ----------
     op, x, weight, windows, activation, settings
         As for :func:`conv_activation`; without an activation if it is None.
-    scale, shift : array, shape (O,)
-        For each output channel.
+    scale, shift : array, shape (O,), optional
+        For each output channel; 1 and 0 if not given.
     residual : array, shape of y, optional
 
     Returns
     -------
     y : array
+
+    Raises
+    ------
+    ShapeError
+        If the residual has another shape.
     """
     y, _ = getattr(engine, op)(x, weight, None, *windows)
     each = (-1,) + (1,) * (y.ndim - 2)
-    y = y * scale.reshape(each) + shift.reshape(each)
+    if scale is not None:
+        y = y * scale.reshape(each)
+    if shift is not None:
+        y = y + shift.reshape(each)
     if residual is not None:
-        y += residual
+        if residual.shape != y.shape:
+            raise ShapeError(f"conv_affine: residual must have the shape of y, {y.shape}, got {residual.shape}")
+        y = y + residual
     return y if activation is None else getattr(engine, activation)(y, *settings)[0]
 
 

@@ -16,7 +16,7 @@ from minidl.layers.activation import (
     activation,
 )
 from minidl.layers.base import Layer
-from minidl.layers.branches import Parallel, Residual
+from minidl.layers.branches import Parallel
 from minidl.layers.chain import Chain
 from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.layers.dropout import Dropout, Dropout2d
@@ -35,11 +35,13 @@ from minidl.layers.pool import (
     MaxPool2d,
 )
 from minidl.layers.resample import ReflectionPad2d, ReplicationPad2d, Upsample, ZeroPad2d
+from minidl.layers.residual import ActivatedResidual, Residual
 from minidl.layers.shape import Flatten, Identity
 
 __all__ = [
     "ELU",
     "GELU",
+    "ActivatedResidual",
     "Activation",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",

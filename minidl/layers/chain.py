@@ -17,11 +17,11 @@ from minidl.ops import Array
 
 __all__ = ["Chain", "check_layer_object", "shown", "tells_shape"]
 
-FUSED: tuple[tuple[Any, Any], ...] = (
+FUSED: list[tuple[Any, Any]] = [
     (FusedLinear.fits, FusedLinear),
     (FusedConv.fits, FusedConv),
     (NormalizedConv.fits, NormalizedConv.of),
-)
+]  # and what is made of chains, which adds itself
 """How layers come to run as one: whether a layer can join what is before it, and the two as one."""
 
 
@@ -119,10 +119,10 @@ class Chain(Layer):
     @fuse.setter
     def fuse(self, wanted: bool) -> None:
         self._fuse = bool(wanted)
-        self._plan = self._planned()
         for layer in self._layers:
             if hasattr(layer, "fuse"):  # layers inside layers have the switch too
                 layer.fuse = wanted
+        self._plan = self._planned()  # last, because it goes by what the layers inside do
 
     def _planned(self) -> list[tuple[int, Any]]:
         """Return what forward runs, each with the position of its first layer."""
@@ -175,6 +175,19 @@ class Chain(Layer):
         if not self._flat:
             self._adopt_if_built()
         return x
+
+    @property
+    def last_step(self) -> Any:
+        """What forward runs last, looking into chains inside; None if there is nothing."""
+        step = self._plan[-1][1] if self._plan else None
+        return step.last_step if isinstance(step, Chain) else step
+
+    def forward_to_last_step(self, x: Array) -> Array:
+        """Return what the last step takes."""
+        for _, layer in self._plan[:-1]:
+            x = layer.forward(x)
+        last = self._plan[-1][1]
+        return last.forward_to_last_step(x) if isinstance(last, Chain) else x
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""

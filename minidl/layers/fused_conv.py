@@ -93,25 +93,25 @@ class NormalizedConv:
 
     def forward(self, x: Array) -> Array:
         """Return activation(norm(conv(x)))."""
-        conv, norm, follower = self.conv, self.norm, self.follower
-        if norm.training or norm.running_mean is None:
+        if not self.at_once:
             self._unrecorded = None
             for layer in self._layers:
                 x = layer.forward(x)
             return x
-        self._unrecorded = x = conv.admitted(x)
-        scale, shift = _as_affine(norm)
-        if conv.bias is not None:
-            shift = shift + scale * conv.bias.value
-        return engines.current().conv_affine(
-            conv.op,
-            x,
-            conv.weight.value,
-            conv.settings(),
-            scale,
-            shift,
-            *((follower.op, follower.settings) if follower else ()),
-        )
+        self._unrecorded = x = self.conv.admitted(x)
+        return self.affine(x, self.follower)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether the normalisation is one multiplication and addition for each channel: in evaluation."""
+        return not self.norm.training and self.norm.running_mean is not None
+
+    def affine(self, x: Array, follower: Activation | None, residual: Array | None = None) -> Array:
+        """Return follower(norm(conv(x)) + residual) in evaluation, in one step that leaves nothing to go back through."""
+        scale, shift = _as_affine(self.norm)
+        if self.conv.bias is not None:
+            shift = shift + scale * self.conv.bias.value
+        return _conv_affine(self.conv, x, scale, shift, follower, residual)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx."""
@@ -129,6 +129,43 @@ class NormalizedConv:
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self._layers))
+
+
+def _conv_affine(
+    conv: Conv1d | Conv2d,
+    x: Array,
+    scale: Array | None,
+    shift: Array | None,
+    follower: Activation | None,
+    residual: Array | None,
+) -> Array:
+    weight, activation = conv.weight.value, (None, ()) if follower is None else (follower.op, follower.settings)
+    return engines.current().conv_affine(conv.op, x, weight, conv.settings(), scale, shift, *activation, residual)
+
+
+def ends_in_sum(step: Any, admits: Any = None) -> bool:
+    """Whether a step of a chain can add another array to its result: a convolution, perhaps with its normalisation.
+
+    It can in evaluation only, where nothing is kept to go back through: if ``admits`` is given, whether it can now, to an
+    array like that one.
+    """
+    normalized = isinstance(step, NormalizedConv) and step.follower is None
+    if not normalized and type(step) not in (Conv1d, Conv2d):
+        return False
+    if admits is None:
+        return True
+    conv = step.conv if normalized else step
+    return (step.at_once if normalized else not conv.training) and (
+        type(admits) is type(conv.weight.value) and admits.dtype == conv.weight.dtype
+    )
+
+
+def sum_with(step: Any, x: Array, residual: Array, follower: Activation | None) -> Array:
+    """Return follower(step(x) + residual) for a step that :func:`ends_in_sum`."""
+    if isinstance(step, NormalizedConv):
+        return step.affine(step.conv.admitted(x), follower, residual)
+    bias = None if step.bias is None else step.bias.value
+    return _conv_affine(step, step.admitted(x), None, bias, follower, residual)
 
 
 def _as_affine(norm: BatchNorm1d | BatchNorm2d) -> tuple[Array, Array]:

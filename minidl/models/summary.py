@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from minidl import engines
+from minidl.engines.fused import FUSIBLE
 from minidl.errors import NotBuiltError
 from minidl.layers.base import Layer, Shape
 from minidl.layers.branches import Branches
@@ -87,6 +88,8 @@ class Summary:
         )
         if any(row.fused for row in self.rows):
             lines.append("+ runs as one with the layer before it")
+        if any(row.fused and len(row.sources) > 1 for row in self.rows):
+            lines.append("+ a sum: in evaluation, as one with the first way's last layer")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -137,11 +140,15 @@ class _Walk:
     rows: list[Row]
     itemsize: int
 
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the engine computes as one what is planned as one."""
+        return engines.current().coverage()["linear_activation"] == "kernel"
+
     def into(self, layer: Any, path: str, shape: Shape | None, sources: tuple[str, ...]) -> tuple[Shape | None, Any]:
         """Write a layer's rows, given its input's shape and rows; return its output's shape and rows."""
         if isinstance(layer, Chain):
-            has_kernel = engines.current().coverage()["linear_activation"] == "kernel"
-            fused = layer.fused_into() if has_kernel else {}
+            fused = layer.fused_into() if self.has_kernels else {}
             for index, (name, inner) in enumerate(layer.children().items()):
                 if isinstance(inner, (Chain, Branches)):
                     shape, sources = self.into(inner, _joined(path, name), shape, sources)
@@ -165,10 +172,12 @@ class _Walk:
         known = {name: end for name, end in shapes.items() if end is not None}
         joined = layer.join_shape(known) if len(known) == len(shapes) else None
         flops = None if joined is None else layer.join_flops(joined)
-        self.rows.append(Row(path, layer.joint(), joined, 0, flops, self.bytes(joined), sources=tuple(ends)))
+        fused = layer.adds_in_last_step and self.has_kernels
+        self.rows.append(Row(path, layer.joint(), joined, 0, flops, self.bytes(joined), fused, tuple(ends)))
         if layer.follower is None:
             return joined, (path,)
-        return self.leaf(layer.follower, _joined(path, "activation"), joined, (path,))
+        fused = fused and getattr(layer.follower, "op", None) in FUSIBLE
+        return self.leaf(layer.follower, _joined(path, "activation"), joined, (path,), fused)
 
     def leaf(
         self, layer: Any, path: str, before: Shape | None, sources: tuple[str, ...], fused: bool = False
