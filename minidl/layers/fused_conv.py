@@ -11,6 +11,7 @@ from minidl.layers.conv import Conv1d, Conv2d
 from minidl.layers.norm import BatchNorm1d, BatchNorm2d
 from minidl.layers.parameter import Parameter, joint_storage
 from minidl.ops import Array
+from minidl.ops.folding import batch_norm_as_affine
 
 __all__ = ["FusedConv", "NormalizedConv"]
 
@@ -108,7 +109,12 @@ class NormalizedConv:
 
     def affine(self, x: Array, follower: Activation | None, residual: Array | None = None) -> Array:
         """Return follower(norm(conv(x)) + residual) in evaluation, in one step that leaves nothing to go back through."""
-        scale, shift = _as_affine(self.norm)
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.eps is not None
+        weight, bias = (None if p is None else p.value for p in (norm.weight, norm.bias))
+        scale, shift = batch_norm_as_affine(norm.running_mean, norm.running_var, weight, bias, norm.eps)
         if self.conv.bias is not None:
             shift = shift + scale * self.conv.bias.value
         return _conv_affine(self.conv, x, scale, shift, follower, residual)
@@ -166,14 +172,3 @@ def sum_with(step: Any, x: Array, residual: Array, follower: Activation | None) 
         return step.affine(step.conv.admitted(x), follower, residual)
     bias = None if step.bias is None else step.bias.value
     return _conv_affine(step, step.admitted(x), None, bias, follower, residual)
-
-
-def _as_affine(norm: BatchNorm1d | BatchNorm2d) -> tuple[Array, Array]:
-    """Return s and t with norm(x) = s x + t in evaluation: s = w / sqrt(var + eps) and t = b - mean s."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.running_var + norm.eps) ** -0.5
-    if norm.weight is not None:
-        scale = norm.weight.value * scale
-    shift = -norm.running_mean * scale
-    return scale, shift if norm.bias is None else norm.bias.value + shift

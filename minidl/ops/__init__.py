@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from minidl.ops._dispatch import register
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops.folding import fold_batch_norm
 
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
@@ -44,4 +45,4 @@ for _room in ROOMS:
     FORMULAS.update({_name: getattr(_module, _name) for _name in _module.__all__})
 globals().update(register(FORMULAS))
 
-__all__ = ["FORMULAS", "ROOMS", "Array", "namespace", "require_float", *FORMULAS]
+__all__ = ["FORMULAS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]
