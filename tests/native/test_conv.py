@@ -58,6 +58,12 @@ def test_three_by_three_for_any_number_of_images_and_channels(random, images, ch
         ((5, 37, 9, 7), (37, 1, 3, 3), {"groups": 37, "padding": 1}),  # rows shorter than a vector
         ((5, 6, 14, 14), (16, 6, 5, 5), {}),  # most rows of the result see a part of the kernel only
         ((2, 24, 70, 75), (24, 24, 7, 5), {"stride": (3, 2)}),
+        ((7, 48, 8, 8), (40, 48, 3, 3), {"stride": 2, "padding": 1}),  # many channels of small pictures: several images at once
+        ((13, 30, 5, 4), (70, 30, 3, 2), {"padding": (2, 1), "dilation": (2, 1)}),
+        ((5, 64, 6, 6), (96, 32, 1, 1), {"groups": 2}),
+        ((1, 130, 4, 4), (140, 130, 3, 3), {"padding": 1}),  # the channels of one image, shared out
+        ((2, 40, 40, 42), (64, 40, 3, 3), {"stride": 2}),  # strips of rows
+        ((40, 20, 3, 3), (18, 20, 3, 3), {"padding": 3, "stride": 3}),
         ((1, 1, 1, 300), (3, 1, 1, 7), {"padding": (0, 3)}),
         ((1, 2, 300, 1), (3, 2, 7, 1), {"padding": (3, 0), "stride": (2, 1)}),
     ],
@@ -69,7 +75,12 @@ def test_other_kernels_within_the_error_of_a_plain_sum(random, x, weight, settin
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 @pytest.mark.parametrize(
     ("x", "weight"),
-    [((3, 32, 20, 20), (32, 32, 3, 3)), ((2, 8, 20, 20), (8, 8, 5, 5)), ((4, 64, 20, 20), (64, 1, 3, 3))],
+    [
+        ((3, 32, 20, 20), (32, 32, 3, 3)),
+        ((2, 8, 20, 20), (8, 8, 5, 5)),
+        ((4, 64, 20, 20), (64, 1, 3, 3)),
+        ((9, 64, 5, 5), (64, 64, 5, 5)),
+    ],
 )
 def test_the_same_number_of_threads_gives_the_same_bits(random, x, weight, threads):
     settings = {"groups": x[1] // weight[1], "padding": 1}
