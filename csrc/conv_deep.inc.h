@@ -17,7 +17,7 @@ typedef struct {
     int parts, accumulate;
     size_t space;
     char *work;
-    int failed[MOST_PARTS];
+    int failed[MINIDL_MOST_PARTS];
 } NAME(deep);
 
 /* One block: of images [image, image + images), results of rows [row, row + rows). */
