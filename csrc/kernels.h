@@ -45,6 +45,18 @@ enum {
     MINIDL_ADAPTIVE_POOL_BACKWARD, MINIDL_POOLS
 };
 
+/* An axis that is resampled: pixel i of y is pixel left[i] of x, or lies part[i] of the way from there to right[i]. `part`, in the
+ * precision of the kernel, is NULL where pixels are repeated. */
+typedef struct {
+    ptrdiff_t before, after;
+    const int32_t *left, *right;
+    const void *part;
+} minidl_resampled;
+typedef struct {
+    minidl_resampled rows, columns;
+    int linear; /* along the columns */
+} minidl_resampling;
+
 /* How many numbers were seen, their mean, and the sum of the squared differences from it. */
 typedef struct {
     double count, mean, squares;
@@ -98,6 +110,7 @@ typedef struct {
         /* image after image; `won` holds, or takes, the number of the kernel position with the maximum */                   \
         void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
                                    const minidl_pool *windows);                                                            \
+        void (*upsample[2])(const real *from, real *to, ptrdiff_t images, const minidl_resampling *s, real *work);         \
         void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
         void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \
         void (*rmsprop)(real *value, const real *grad, real *square_average, real *grad_average, real *buffer,             \

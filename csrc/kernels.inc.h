@@ -102,6 +102,7 @@ static void REAL(column_sums)(const real *x, ptrdiff_t rows, ptrdiff_t columns, 
 }
 
 #include "pool.inc.h"
+#include "resample.inc.h"
 
 #include "norm.inc.h"
 #include "norm_rows.inc.h"

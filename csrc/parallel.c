@@ -333,6 +333,24 @@ void minidl_pooling(int is_double, int op, const void *from, void *won, void *to
     run(&j, images, CHEAP / (in > out ? in : out) + 1, 1);
 }
 
+BODY(upsample, { /* length is that of an image, stride that of one of the result */
+    const minidl_resampling *const s = j->mask;
+    real *const work = malloc(2 * (size_t)s->columns.after * sizeof(real));
+    j->sums[part] = work == NULL;
+    if (work == NULL) return;
+    table->upsample[j->op]((const real *)j->x + from * j->length, (real *)j->y + from * j->stride, to - from, s, work);
+    free(work);
+})
+
+int minidl_upsample(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_resampling *s) {
+    const ptrdiff_t before = s->rows.before * s->columns.before, after = s->rows.after * s->columns.after;
+    job j;
+    j.body = EITHER(upsample), j.op = backward, j.x = from, j.y = to, j.mask = s;
+    j.length = backward ? after : before, j.stride = backward ? before : after;
+    run(&j, images, CHEAP / (before > after ? before : after) + 1, 1);
+    return sum_of(&j) > 0 ? -1 : 0;
+}
+
 #define AT(index) (j->arrays[index] == NULL ? NULL : (real *)j->arrays[index] + from)
 
 BODY(update, {

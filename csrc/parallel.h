@@ -47,6 +47,9 @@ double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
 void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
                     const minidl_pool *windows);
 
+/* Upsampling of images, or back. -1 where memory is missing. */
+int minidl_upsample(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_resampling *s);
+
 /* The optimisers: arrays in the order of the formula's arguments, NULL where there is none. */
 enum { MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM };
 void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *settings);
