@@ -19,6 +19,7 @@ from typing import Any
 import numpy
 
 import minidl as dl
+from minidl import models
 from minidl.data.augment import Compose, RandomCrop, RandomHorizontalFlip
 
 
@@ -38,11 +39,7 @@ def perceptron() -> dl.Sequential:
 
 def lenet() -> dl.Sequential:
     """LeNet-5 with rectifiers and maxima."""
-    return dl.Sequential(
-        dl.Conv2d(1, 6, 5, padding=2), dl.ReLU(), dl.MaxPool2d(2),
-        dl.Conv2d(6, 16, 5), dl.ReLU(), dl.MaxPool2d(2),
-        dl.Flatten(), dl.Linear(400, 120), dl.ReLU(), dl.Linear(120, 84), dl.ReLU(), dl.Linear(84, 10),
-    )  # fmt: skip
+    return models.lenet(variant="modern")
 
 
 def unit(i: int, o: int) -> list[Any]:

@@ -58,7 +58,7 @@ def test_three_by_three_for_any_number_of_images_and_channels(random, images, ch
         ((5, 37, 9, 7), (37, 1, 3, 3), {"groups": 37, "padding": 1}),  # rows shorter than a vector
         ((5, 6, 14, 14), (16, 6, 5, 5), {}),  # most rows of the result see a part of the kernel only
         ((2, 24, 70, 75), (24, 24, 7, 5), {"stride": (3, 2)}),
-        ((7, 48, 8, 8), (40, 48, 3, 3), {"stride": 2, "padding": 1}),  # many channels of small pictures: several images at once
+        ((7, 48, 8, 8), (40, 48, 3, 3), {"stride": 2, "padding": 1}),  # many channels, several images at once
         ((13, 30, 5, 4), (70, 30, 3, 2), {"padding": (2, 1), "dilation": (2, 1)}),
         ((5, 64, 6, 6), (96, 32, 1, 1), {"groups": 2}),
         ((1, 130, 4, 4), (140, 130, 3, 3), {"padding": 1}),  # the channels of one image, shared out
