@@ -2,8 +2,7 @@
 
     python benchmarks/resampling.py     # needs the extra 'peers'
 
-Printed are milliseconds of forward, and of forward with backward: the best call of all rounds. With "copy", how long copying as many bytes
-takes as the step must read and write.
+Printed are milliseconds of forward, and of forward with backward: the best call of all rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy
 import torch
-from activations import copying, measure
+from activations import measure
 from torch.nn import functional
 
 import minidl as dl
@@ -32,8 +31,8 @@ STEPS: dict[str, tuple[str, tuple[Any, ...], Callable[..., Any]]] = {
 }
 
 
-def contenders(label: str) -> tuple[dict[str, Callable[[], Any]], int]:
-    """Return every step to time, and how many numbers its forward reads and writes."""
+def contenders(label: str) -> dict[str, Callable[[], Any]]:
+    """Return every step to time."""
     name, settings, peer = STEPS[label]
     random = numpy.random.default_rng(0)
     x = random.normal(size=SHAPE).astype("float32")
@@ -56,7 +55,7 @@ def contenders(label: str) -> tuple[dict[str, Callable[[], Any]], int]:
         forward, backward = engine[name], engine[f"{name}_backward"]
         found[f"{who} forward"] = lambda forward=forward: forward(x, *settings)
         found[f"{who} both"] = lambda forward=forward, backward=backward: both(forward, backward)
-    return found | {"torch forward": torch_forward, "torch both": torch_both}, x.size + dy.size
+    return found | {"torch forward": torch_forward, "torch both": torch_both}
 
 
 def main() -> None:
@@ -68,19 +67,11 @@ def main() -> None:
     dl.set_num_threads(args.threads)
     torch.set_num_threads(args.threads)
     kinds = ("forward", "both")
-    head = [
-        f"{who}{' with backward' * (kind == 'both')}"
-        for kind in kinds
-        for who in ("copy", "formula", "native", "PyTorch")
-    ]
+    head = [f"{who}{' with backward' * (kind == 'both')}" for kind in kinds for who in ("formula", "native", "PyTorch")]
     print(f"| {' x '.join(map(str, SHAPE))} | {' | '.join(head)} |\n|---|" + "---:|" * len(head))
     for label in STEPS:
-        steps, numbers = contenders(label)
-        times = {step: min(found) for step, found in measure(steps, args.rounds).items()}
-        cells = [label]
-        for kind, moved in zip(kinds, (numbers, 2 * numbers), strict=True):
-            cells += [f"{copying(1, moved, 'float32'):.2f}"]
-            cells += [f"{times[f'{who} {kind}']:.2f}" for who in ("formula", "native", "torch")]
+        times = {step: min(found) for step, found in measure(contenders(label), args.rounds).items()}
+        cells = [label, *(f"{times[f'{who} {kind}']:.2f}" for kind in kinds for who in ("formula", "native", "torch"))]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

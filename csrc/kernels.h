@@ -45,6 +45,16 @@ enum {
     MINIDL_ADAPTIVE_POOL_BACKWARD, MINIDL_POOLS
 };
 
+/* An axis that is padded: so many numbers before and after, each a copy of number from[i] of x, or a constant where that is NULL. */
+typedef struct {
+    ptrdiff_t size, before, after;
+    const int32_t *from;
+} minidl_padded;
+typedef struct {
+    minidl_padded rows, columns;
+    double value;
+} minidl_padding;
+
 /* An axis that is resampled: pixel i of y is pixel left[i] of x, or lies part[i] of the way from there to right[i]. `part`, in the
  * precision of the kernel, is NULL where pixels are repeated. */
 typedef struct {
@@ -110,6 +120,7 @@ typedef struct {
         /* image after image; `won` holds, or takes, the number of the kernel position with the maximum */                   \
         void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
                                    const minidl_pool *windows);                                                            \
+        void (*pad[2])(const real *from, real *to, ptrdiff_t images, const minidl_padding *s);                             \
         void (*upsample[2])(const real *from, real *to, ptrdiff_t images, const minidl_resampling *s, real *work);         \
         void (*sgd)(real *value, const real *grad, real *buffer, ptrdiff_t n, const minidl_settings *s);                   \
         void (*adagrad)(real *value, const real *grad, real *square_sum, ptrdiff_t n, const minidl_settings *s);           \

@@ -33,6 +33,7 @@
         .norm_rows_backward = norm_rows_backward##s, .group_norm = group_norm##s,                                          \
         .group_norm_backward = group_norm_backward##s,                                                                     \
         .pool = {max_pool##s, avg_pool##s, adaptive##s, max_pool_backward##s, avg_pool_backward##s, adaptive_backward##s}, \
+        .pad = {pad##s, pad_backward##s},                                                                                  \
         .upsample = {upsample##s, upsample_backward##s},                                                                   \
         .sgd = sgd##s, .adagrad = adagrad##s, .rmsprop = rmsprop##s, .adam = adam##s,                                      \
     }

@@ -333,6 +333,20 @@ void minidl_pooling(int is_double, int op, const void *from, void *won, void *to
     run(&j, images, CHEAP / (in > out ? in : out) + 1, 1);
 }
 
+BODY(pad, { /* length is that of an image, stride that of one of the result */
+    table->pad[j->op]((const real *)j->x + from * j->length, (real *)j->y + from * j->stride, to - from, j->mask);
+})
+
+static ptrdiff_t padded(const minidl_padded *axis) { return axis->before + axis->size + axis->after; }
+
+void minidl_pad(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_padding *s) {
+    const ptrdiff_t before = s->rows.size * s->columns.size, after = padded(&s->rows) * padded(&s->columns);
+    job j;
+    j.body = EITHER(pad), j.op = backward, j.x = from, j.y = to, j.mask = s;
+    j.length = backward ? after : before, j.stride = backward ? before : after;
+    run(&j, images, CHEAP / after + 1, 1);
+}
+
 BODY(upsample, { /* length is that of an image, stride that of one of the result */
     const minidl_resampling *const s = j->mask;
     real *const work = malloc(2 * (size_t)s->columns.after * sizeof(real));

@@ -47,6 +47,8 @@ double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
 void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
                     const minidl_pool *windows);
 
+/* Padding of images, or back. */
+void minidl_pad(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_padding *s);
 /* Upsampling of images, or back. -1 where memory is missing. */
 int minidl_upsample(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_resampling *s);
 

@@ -1,5 +1,54 @@
-/* Upsampling, image after image; part of kernels.inc.h. Columns first, each row of x once; then rows, whole vectors at a time. */
+/* Padding and upsampling, image after image; part of kernels.inc.h. */
 #include <string.h>
+
+/* What a padded row borrows from a row of x at its two ends, or the constant. */
+static void REAL(pad_row)(const real *restrict row, const minidl_padded *columns, real value, real *restrict to) {
+    const ptrdiff_t n = columns->size, before = columns->before;
+    const int32_t *const from = columns->from;
+    for (ptrdiff_t j = 0; j < before; j++) to[j] = from == NULL ? value : row[from[j]];
+    memcpy(to + before, row, (size_t)n * sizeof(real));
+    for (ptrdiff_t j = before; j < before + columns->after; j++) to[n + j] = from == NULL ? value : row[from[j]];
+}
+
+static void REAL(pad)(const real *x, real *y, ptrdiff_t images, const minidl_padding *s) {
+    const minidl_padded *const rows = &s->rows, *const columns = &s->columns;
+    const ptrdiff_t width = columns->before + columns->size + columns->after;
+    const real value = (real)s->value;
+    for (ptrdiff_t n = 0; n < images; n++, y += (rows->before + rows->size + rows->after) * width) {
+        real *const inner = y + rows->before * width;
+        for (ptrdiff_t h = 0; h < rows->size; h++, x += columns->size) REAL(pad_row)(x, columns, value, inner + h * width);
+        for (ptrdiff_t i = 0; i < rows->before + rows->after; i++) {
+            real *const to = y + (i < rows->before ? i : rows->size + i) * width;
+            if (rows->from != NULL) memcpy(to, inner + rows->from[i] * width, (size_t)width * sizeof(real));
+            else
+                for (ptrdiff_t j = 0; j < width; j++) to[j] = value;
+        }
+    }
+}
+
+/* Add to a row of dx what a padded row of dy holds of it. */
+static void REAL(unpad_row)(const real *restrict from, const minidl_padded *columns, real *restrict row) {
+    const ptrdiff_t n = columns->size, before = columns->before;
+    EACH_VECTOR(n, PUT(row, GET(row) + GET(from + before)););
+    if (columns->from == NULL) return;
+    for (ptrdiff_t j = 0; j < before; j++) row[columns->from[j]] += from[j];
+    for (ptrdiff_t j = before; j < before + columns->after; j++) row[columns->from[j]] += from[n + j];
+}
+
+static void REAL(pad_backward)(const real *dy, real *dx, ptrdiff_t images, const minidl_padding *s) {
+    const minidl_padded *const rows = &s->rows, *const columns = &s->columns;
+    const ptrdiff_t width = columns->before + columns->size + columns->after, in = rows->size * columns->size;
+    for (ptrdiff_t n = 0; n < images; n++, dx += in, dy += (rows->before + rows->size + rows->after) * width) {
+        const real *const inner = dy + rows->before * width;
+        memset(dx, 0, (size_t)in * sizeof(real));
+        for (ptrdiff_t h = 0; h < rows->size; h++) REAL(unpad_row)(inner + h * width, columns, dx + h * columns->size);
+        if (rows->from == NULL) continue;
+        for (ptrdiff_t i = 0; i < rows->before + rows->after; i++)
+            REAL(unpad_row)(dy + (i < rows->before ? i : rows->size + i) * width, columns, dx + rows->from[i] * columns->size);
+    }
+}
+
+/* Upsampling goes along the columns first, each row of x once; then along the rows, whole vectors at a time. */
 
 /* A row at the places where y has columns. */
 static void REAL(stretch)(const real *restrict row, const minidl_resampled *columns, int linear, real *restrict to) {

@@ -1,6 +1,13 @@
-# Upsampling. Images are (N, C, H, W), or (N, C, L) as images of one row.
+# Padding and upsampling. Images are (N, C, H, W), or (N, C, L) as images of one row.
 
 cdef extern from "parallel.h" nogil:
+    ctypedef struct minidl_padded:
+        ptrdiff_t size, before, after
+        const int *source "from"
+    ctypedef struct minidl_padding:
+        minidl_padded rows, columns
+        double value
+    void minidl_pad(int is_double, int backward, const void *source, void *to, ptrdiff_t images, const minidl_padding *s)
     ctypedef struct minidl_resampled:
         ptrdiff_t before, after
         const int *left
@@ -14,6 +21,78 @@ cdef extern from "parallel.h" nogil:
 # The module of formulas, and the scales of its arguments.
 cdef object _resample = import_module("minidl.ops.resample")
 cdef object _resampling = import_module("minidl.ops._resampling")
+
+
+cdef class _Borrowed:
+    """What an axis is padded with, in the numbers that C reads."""
+
+    cdef cnp.ndarray source
+    cdef minidl_padded described
+
+
+@lru_cache(maxsize=256)
+def _borrowed(ptrdiff_t n, ptrdiff_t before, ptrdiff_t after, str mode):
+    cdef _Borrowed found = _Borrowed()
+    found.described.size, found.described.before, found.described.after = n, before, after
+    found.described.source = NULL
+    if mode != "constant":
+        at = numpy.concatenate([numpy.arange(-before, 0), numpy.arange(n, n + after)])
+        if mode == "reflect":
+            at = numpy.where(at < 0, -at, 2 * (n - 1) - at)
+        found.source = (at % n if mode == "circular" else at.clip(0, n - 1)).astype("int32")
+        found.described.source = <const int *>cnp.PyArray_DATA(found.source)
+    return found
+
+
+cdef object _padded(bint backward, cnp.ndarray source, tuple shape, tuple pairs, str mode, double value):
+    """Pad an array of this shape along its last two axes, or one, or go back; None if more axes are padded, or none is."""
+    cdef int ndim = len(shape), axis
+    cdef minidl_padding s
+    cdef cnp.npy_intp sizes[32]
+    cdef ptrdiff_t images = 1
+    for axis in range(ndim - 2):
+        if pairs[axis] != (0, 0):
+            return None
+        images *= shape[axis]
+    if ndim == 0 or 0 in shape or max(shape) >= 2**31 or not any(map(any, pairs)):
+        return None
+    cdef _Borrowed across = _borrowed(shape[ndim - 1], *pairs[ndim - 1], mode)
+    cdef _Borrowed down = _borrowed(shape[ndim - 2], *pairs[ndim - 2], mode) if ndim > 1 else _borrowed(1, 0, 0, mode)
+    s.columns, s.rows, s.value = across.described, down.described, value
+    for axis in range(ndim):
+        sizes[axis] = shape[axis] + (0 if backward else sum(pairs[axis]))
+    source = dense(source)
+    cdef cnp.ndarray y = fresh(ndim, sizes, cnp.PyArray_TYPE(source))
+    cdef const void *from_ = cnp.PyArray_DATA(source)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef bint double_ = is_double(source)
+    with nogil:
+        minidl_pad(double_, backward, from_, to, images, &s)
+    return y
+
+
+def pad(x, padding, mode="constant", value=0.0):
+    """See ``minidl.ops.resample.pad``. The last two axes are padded here, others by the formula."""
+    if taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) < 32 and isinstance(value, (int, float)):
+        pairs = _resampling.widths("pad", x.shape, padding, mode)
+        y = _padded(False, x, x.shape, pairs, mode, value)
+        if y is not None:
+            return y, (x.shape, (<cnp.ndarray>x).dtype, pairs, mode)
+    return _resample.pad(x, padding, mode, value)
+
+
+def pad_backward(dy, cache):
+    """See ``minidl.ops.resample.pad_backward``."""
+    shape, dtype, pairs, mode = cache
+    if (taken(dy) and (<cnp.ndarray>dy).dtype == dtype
+            and dy.shape == tuple([n + before + after for n, (before, after) in zip(shape, pairs)])):
+        dx = _padded(True, dy, shape, pairs, mode, 0)
+        if dx is not None:
+            return dx
+    return _resample.pad_backward(dy, cache)
+
+
+# Upsampling -----------------------------------------------------------------------------------------------------------
 
 cdef int _ONLY[1]
 _ONLY[0] = 0

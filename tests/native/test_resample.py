@@ -1,4 +1,4 @@
-"""The upsampling kernels at widths around the lengths of vectors, up and down, against the formulas."""
+"""The kernels of padding and upsampling at widths around the lengths of vectors, against the formulas."""
 
 import numpy
 import pytest
@@ -23,11 +23,11 @@ SCALES = [
 OPS = [("upsample_nearest", {}), ("upsample_bilinear", {}), ("upsample_bilinear", {"align_corners": True})]
 
 
-def both(name, x, **options):
+def both(name, x, *settings, **options):
     """Return y, the cache and dx of the kernel and of the formula."""
     found = []
     for engine in (vars(NATIVE), ops.FORMULAS):
-        y, cache = engine[name](x, **options)
+        y, cache = engine[name](x, *settings, **options)
         dy = numpy.random.default_rng(0).normal(size=y.shape).astype(x.dtype)
         found.append((y, cache, engine[f"{name}_backward"](dy, cache)))
     return found
@@ -89,3 +89,40 @@ def test_what_is_not_finite_spoils_what_it_enters_and_no_more(name, options, bad
     backward = f"{name}_backward"
     dx, formula_dx = getattr(NATIVE, backward)(dy, cache), ops.FORMULAS[backward](dy, cache)
     numpy.testing.assert_array_equal(numpy.isfinite(dx), numpy.isfinite(formula_dx))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    "padding", [(1, 1, 1, 1), (0, 3, 2, 0), (3, 0), (0, 0, 0, 2), (0, 0, 0, 0), (1, 0, 0, 1, 1, 1)], ids=str
+)
+def test_padding(padding, mode, dtype):
+    for width in [4, *SIZES[3:]]:
+        x = numpy.random.default_rng(width).integers(-9, 9, size=(2, 3, 5, width)).astype(dtype)  # sums are exact
+        x[0, 0, 0, 0] = numpy.nan
+        (y, cache, dx), (formula_y, formula_cache, formula_dx) = both("pad", x, padding, mode, 2.5)
+        assert cache == formula_cache
+        numpy.testing.assert_array_equal(y, formula_y)
+        numpy.testing.assert_allclose(dx, formula_dx, rtol=0, atol=100 * numpy.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 7), (2, 0, 7), (0, 3, 4, 7), (2, 3, 2, 2, 4, 7), (5, 0)])
+def test_padding_arrays_of_any_rank(shape):
+    x = numpy.random.default_rng(0).normal(size=shape)
+    (y, cache, dx), (formula_y, formula_cache, formula_dx) = both("pad", x, (2, 1))
+    assert cache == formula_cache
+    numpy.testing.assert_array_equal(y, formula_y)
+    numpy.testing.assert_array_equal(dx, formula_dx)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_padding_by_several_threads(mode):
+    before = dl.get_num_threads()
+    dl.set_num_threads(3)
+    try:
+        x = numpy.random.default_rng(0).normal(size=(7, 11, 40, 40)).astype("float32").transpose(0, 1, 3, 2)
+        (y, _, dx), (formula_y, _, formula_dx) = both("pad", x, 2, mode)
+    finally:
+        dl.set_num_threads(before)
+    numpy.testing.assert_array_equal(y, formula_y)
+    numpy.testing.assert_allclose(dx, formula_dx, rtol=0, atol=1e-5)
