@@ -1,13 +1,11 @@
 """The matrix product of csrc/gemm*: every kind of operand, at the edges of every block, on each instruction set."""
 
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy
 import pytest
+from fresh_python import run_on
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +21,6 @@ import minidl
 from minidl import _native
 
 RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
-HELPERS = str(Path(gemm_checks.__file__).parent)
 DTYPES = st.sampled_from(["float32", "float64"])
 
 
@@ -218,21 +215,7 @@ def test_one_matrix_for_a_whole_stack(random):
 def test_each_instruction_set(isa, request):
     count = 4000 if request.config.getoption("--nightly") else 200
     code = f"from gemm_checks import check_drawn; print(check_drawn({count}))"
-    path = os.pathsep.join([HELPERS, str(Path(minidl.__file__).parents[1])])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        cwd=HELPERS,  # in the checkout, its sources would hide the installed package
-        env={**os.environ, "MINIDL_ISA": isa, "PYTHONPATH": path},
-        check=False,
-    )
-    if "names an instruction set that this machine does not have" in done.stderr:
-        assert isa != "baseline"
-        pytest.skip(f"this machine has no {isa}")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == isa
+    assert run_on(isa, code, Path(minidl.__file__).parents[1], timeout=600) == isa
 
 
 @pytest.mark.usefixtures("several_threads")

@@ -1,13 +1,12 @@
 """The native engine beyond what the catalogue checks: layouts, fallbacks, threads, instruction sets, memory."""
 
 import os
-import subprocess
-import sys
 import sysconfig
 import threading
 
 import numpy
 import pytest
+from fresh_python import run, run_on
 
 import minidl as dl
 from minidl import engines
@@ -22,20 +21,6 @@ ACTIVATIONS = ("relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softplus", "el
 @pytest.fixture
 def random():
     return numpy.random.default_rng(0)
-
-
-def run(code, **environment):
-    """Run code in a fresh interpreter; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, **environment},
-        cwd="/",
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_every_hot_op_has_a_kernel():
@@ -281,10 +266,7 @@ print(dl.engines.native.info()["kernels"])
 
     @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
     def test_each_can_be_forced(self, isa):
-        probe = "import minidl; print(minidl.engines()['native'].available)"
-        if run(probe, MINIDL_ISA=isa) != "True":
-            pytest.skip(f"this machine has no {isa}")
-        assert run(self.CODE, MINIDL_ISA=isa) in (isa, "neon")
+        assert run_on(isa, self.CODE) in (isa, "neon")
 
     def test_an_unknown_one_is_named(self):
         reason = run("import minidl; print(minidl.engines()['native'])", MINIDL_ISA="mmx")

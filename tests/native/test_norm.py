@@ -1,11 +1,10 @@
 """The kernels of normalisation against the formulas: lengths around vectors and blocks, layouts, special values, threads."""
 
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy
 import pytest
+from fresh_python import run_on
 
 import minidl as dl
 from minidl import errors, ops
@@ -222,10 +221,6 @@ def test_threads(name):
 @pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set(isa):
     code = """
-import sys
-from minidl import engines
-if not engines.engines()["native"]:
-    print("missing"); sys.exit()
 import test_norm as t
 for dtype in ("float32", "float64"):
     for name in t.ROWS:
@@ -240,16 +235,7 @@ for length in (2049, 65537):
     t.test_a_mean_that_the_first_numbers_do_not_show("layer_norm", length)
 print("right")
 """
-    here = os.path.dirname(__file__)  # noqa: PTH120 - goes into PYTHONPATH
-    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "MINIDL_ISA": isa, "PYTHONPATH": path}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120, cwd="/"
-    )
-    assert done.returncode == 0, done.stderr
-    if done.stdout.strip() == "missing":
-        pytest.skip(f"this machine has no {isa}")
-    assert done.stdout.strip() == "right"
+    assert run_on(isa, code, Path(__file__).parent) == "right"
 
 
 @pytest.mark.parametrize("name", CASES)
