@@ -36,10 +36,8 @@ def _borrowed(ptrdiff_t n, ptrdiff_t before, ptrdiff_t after, str mode):
     found.described.size, found.described.before, found.described.after = n, before, after
     found.described.source = NULL
     if mode != "constant":
-        at = numpy.concatenate([numpy.arange(-before, 0), numpy.arange(n, n + after)])
-        if mode == "reflect":
-            at = numpy.where(at < 0, -at, 2 * (n - 1) - at)
-        found.source = (at % n if mode == "circular" else at.clip(0, n - 1)).astype("int32")
+        at = _resample.pad(numpy.arange(n, dtype="float64"), (before, after), mode)[0]  # the formula, of the numbers of places
+        found.source = numpy.concatenate([at[:before], at[before + n:]]).astype("int32")
         found.described.source = <const int *>cnp.PyArray_DATA(found.source)
     return found
 
