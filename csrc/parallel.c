@@ -15,7 +15,7 @@ int minidl_start(void) {
 
 const minidl_kernels *minidl_kernels_in_use(void) { return kernels; }
 
-enum { MOST_PARTS = 256, LINE = 64 };
+enum { LINE = 64 };
 enum { CHEAP = 65536, DEAR = 16384 }; /* elements that are worth a thread: of plain arithmetic, of exponentials */
 
 /* Everything that a kernel may need, and where each part leaves its share of a sum. */
@@ -34,8 +34,8 @@ struct job {
     void *const *arrays;
     const minidl_settings *update;
     const minidl_pool *windows;
-    double sums[MOST_PARTS];
-    double divisors[MOST_PARTS];
+    double sums[MINIDL_MOST_PARTS];
+    double divisors[MINIDL_MOST_PARTS];
 };
 
 static ptrdiff_t begin(const job *j, int part) {
@@ -52,7 +52,7 @@ static void run_part(void *context, int part) {
 /* Run the body over all items, in as many parts as they are worth if one thread is worth waking for `grain` of them. */
 static void run(job *j, ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit) {
     const ptrdiff_t worth = items / grain;
-    const int threads = minidl_get_threads(), most = threads < MOST_PARTS ? threads : MOST_PARTS;
+    const int most = minidl_most_parts(minidl_get_threads());
     j->items = items;
     j->unit = unit;
     j->parts = worth <= 1 ? 1 : worth < most ? (int)worth : most;
@@ -266,8 +266,7 @@ int minidl_norm_rows_backward(int is_double, const minidl_norm *s) {
     job j;
     j.body = EITHER(norm_rows_backward), j.x = s, j.each = NULL, j.length = s->positions;
     if (s->dweight != NULL || s->dbias != NULL) {
-        const int threads = minidl_get_threads(), most = threads < MOST_PARTS ? threads : MOST_PARTS;
-        j.each = malloc((size_t)most * 4 * row);
+        j.each = malloc((size_t)minidl_most_parts(minidl_get_threads()) * 4 * row);
         if (j.each == NULL) return -1;
     }
     run(&j, s->images, rows_worth(s->positions + ROW), 1);

@@ -17,11 +17,14 @@ void minidl_set_threads(int threads);
 int minidl_get_threads(void);
 int minidl_has_threads(void); /* 0 where the pool was not compiled: everything runs on the caller's thread */
 
-/* How many parts so many multiply-adds are worth: each enough to hide the few microseconds it takes to wake a thread. */
+/* Into how many parts work is cut for so many threads. */
 enum { MINIDL_MOST_PARTS = 256 };
+static inline int minidl_most_parts(int threads) { return threads < MINIDL_MOST_PARTS ? threads : MINIDL_MOST_PARTS; }
+
+/* How many parts so many multiply-adds are worth: each enough to hide the few microseconds it takes to wake a thread. */
 static inline int minidl_parts_worth(double multiply_adds, int threads) {
     const double worth = multiply_adds / 131072;
-    const int most = threads < MINIDL_MOST_PARTS ? threads : MINIDL_MOST_PARTS;
+    const int most = minidl_most_parts(threads);
     return worth < 2 || most < 2 ? 1 : worth < most ? (int)worth : most;
 }
 
