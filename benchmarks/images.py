@@ -92,7 +92,7 @@ def _jax_conv(x: Any, weight: Any, padding: int = 0, groups: int = 1, stride: in
     return jax.lax.conv_general_dilated(x, weight, (stride, stride), sides, feature_group_count=groups)
 
 
-def _jax_pool(x: Any) -> Any:
+def jax_pool(x: Any) -> Any:
     import jax
 
     return jax.lax.reduce_window(x, -numpy.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
@@ -290,7 +290,7 @@ def _jax_forward(layers: Layers, parameters: list[Any], x: Any, training: bool =
             variance = ((x - mean) ** 2).mean((0, 2, 3), keepdims=True) if training else 1.0
             x = (x - mean) / jax.numpy.sqrt(variance + 1e-5) * own[0][:, None, None] + own[1][:, None, None]
         elif kind == "max_pool":
-            x = _jax_pool(x)
+            x = jax_pool(x)
         elif kind == "mean":
             x = x.mean((2, 3))
         elif kind == "flatten":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from images import Shape, Step, _jax_pool, numbers
+from images import Shape, Step, jax_pool, numbers
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _jax_layer(layer: Layer, kind: str) -> Step:
     functions: dict[str, Callable[..., Any]] = {
         "batch_norm": lambda x, weight, bias: standard(x, (0, 2, 3)) * weight[:, None, None] + bias[:, None, None],
         "layer_norm": lambda x, weight, bias: standard(x, (1,)) * weight + bias,
-        "max_pool2d": _jax_pool,
+        "max_pool2d": jax_pool,
     }
     arrays = [jnp.asarray(a) for a in layer.arguments]
     forward = jax.jit(functions[layer.op])
