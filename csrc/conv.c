@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "conv_costs.h"
 #include "conv_variant.h"
 #include "gemm.h"
 #include "gemm_variant.h"
@@ -16,6 +17,8 @@ enum {
     DEEP_POSITIONS = 256,       /* of a block */
     GRADIENT_BYTES = 48 * 1024, /* of up to 48 channels of a strip, read for one tap after another */
 };
+
+static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 static int worth(double multiply_adds) { return minidl_parts_worth(multiply_adds, minidl_get_threads()); }
 
@@ -195,9 +198,9 @@ static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight)
 #define SLIDE slide_f32
 #define SPREAD spread_f32
 #define GRADIENT gradient_f32
-#include "conv_threads.inc.h"
 #define PRODUCT_OF minidl_sgemm
 #include "conv_deep.inc.h"
+#include "conv_threads.inc.h"
 #undef PRODUCT_OF
 #undef real
 #undef PICTURES
@@ -217,71 +220,15 @@ static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight)
 #define SLIDE slide_f64
 #define SPREAD spread_f64
 #define GRADIENT gradient_f64
-#include "conv_threads.inc.h"
 #define PRODUCT_OF minidl_dgemm
 #include "conv_deep.inc.h"
-
-/* Which way is faster, in multiply-adds of one vector; measured, and rough. --------------------------------------------- */
-
-static ptrdiff_t lanes_f32(void) { return minidl_gemm_f32_in_use()->columns; }
-static ptrdiff_t lanes_f64(void) { return minidl_gemm_f64_in_use()->columns; }
-
-/* To copy so many short rows. */
-static double copying(double rows, double columns) { return rows * (6 + 0.35 * columns); }
-
-/* Pictures as conv_core.inc.h makes them, of the results or of the source: vectors that are not full, weights that are packed by one
- * thread, and the source that is framed. */
-static double cost_of_sliding(const minidl_windows *w, int adjoint, ptrdiff_t lanes) {
-    ptrdiff_t size[2], reach[2];
-    for (int axis = 0; axis < 2; axis++) {
-        size[axis] = adjoint ? (w->image[axis] + w->stride[axis] - 1) / w->stride[axis] : w->output[axis];
-        reach[axis] = (w->kernel[axis] - 1) * w->dilation[axis] / w->stride[axis];
-    }
-    const ptrdiff_t together = ((size[0] - 1) * (size[1] + reach[1]) + size[1] + lanes - 1) / lanes;
-    const ptrdiff_t apart = size[0] * ((size[1] + lanes - 1) / lanes);
-    const double weights = (double)(w->groups * w->in * w->out) * (double)(w->kernel[0] * w->kernel[1]), images = (double)w->images;
-    const double rows = images * (double)(w->groups * (adjoint ? w->out * w->output[0] : w->in * w->image[0]));
-    const double sorting = !adjoint && w->stride[1] > 1 ? 1.5 * rows * (double)w->image[1] : 0;
-    return weights * (images * (double)(together < apart ? together : apart) + 2 * minidl_get_threads()) +
-           copying(rows, (double)(adjoint ? w->output[1] : w->image[1])) + sorting;
-}
-
-/* The same, or the kernel's gradient, from blocks of the matrix of taps by positions. */
-static double cost_of_blocks(const minidl_windows *w, ptrdiff_t lanes) {
-    const double taps = (double)(w->groups * w->in * w->kernel[0] * w->kernel[1]), images = (double)w->images;
-    const double results = images * (double)(w->output[0] * w->output[1]);
-    const int whole = w->kernel[0] * w->kernel[1] * w->stride[0] * w->stride[1] == 1; /* pictures are copied as they are */
-    const double rows = whole ? 1 : (double)w->output[0];
-    return 1.05 * taps * (double)w->out * results / (double)lanes + copying(taps * images * rows, results / images / rows) +
-           0.2 * results * (double)(w->groups * w->out);
-}
-
-/* The kernel's gradient as conv_core.inc.h makes it: channels that do not fill vectors, and sums that are collected in the end. */
-static double cost_of_gradient(const minidl_windows *w, ptrdiff_t lanes) {
-    const double taps = (double)(w->groups * w->in * w->kernel[0] * w->kernel[1]);
-    const double results = (double)w->images * (double)(w->output[0] * w->output[1]);
-    return taps * (double)((w->out + lanes - 1) / lanes) * results + 8.0 * taps * (double)w->out;
-}
-
-/* Enough of everything to fill the tiles of the matrix product. */
-static int deep(const minidl_windows *w) { return w->out >= 16 && w->in * w->kernel[0] * w->kernel[1] >= 16; }
-
-static int deep_slides(const minidl_windows *w, int adjoint, ptrdiff_t lanes) {
-    return deep(w) && cost_of_blocks(w, lanes) < cost_of_sliding(w, adjoint, lanes);
-}
-
-static int deep_gradients(const minidl_windows *w, ptrdiff_t lanes) {
-    const double taps = (double)(w->groups * w->in * w->kernel[0] * w->kernel[1]);
-    const double transposing = 0.5 * taps * (double)(w->images * w->output[0] * w->output[1]);
-    return deep(w) && cost_of_blocks(w, lanes) + transposing < cost_of_gradient(w, lanes);
-}
+#include "conv_threads.inc.h"
 
 /* The functions of conv.h ---------------------------------------------------------------------------------------------- */
 
 int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, const void *weight, const minidl_conv_after *after,
                       void *y) {
-    if (is_double)
-        return deep_slides(w, 0, lanes_f64()) ? deep_slide_f64(w, x, weight, after, y) : slide_f64(w, x, weight, after, y);
+    if (is_double) return slide_f64(w, x, weight, after, y);
     if (winograd_fits(w, WINOGRAD_TILES)) {
         const float settings[2] = {(float)after->settings[0], (float)after->settings[1]};
         minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .result = y,
@@ -293,12 +240,11 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
         const int status = winograd_slide(&of);
         if (status <= 0) return status;
     }
-    return deep_slides(w, 0, lanes_f32()) ? deep_slide_f32(w, x, weight, after, y) : slide_f32(w, x, weight, after, y);
+    return slide_f32(w, x, weight, after, y);
 }
 
 int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
-    if (is_double)
-        return deep_slides(w, 1, lanes_f64()) ? deep_spread_f64(w, g, weight, bias, dx) : spread_f64(w, g, weight, bias, dx);
+    if (is_double) return spread_f64(w, g, weight, bias, dx);
     if (winograd_fits(w, WINOGRAD_TILES)) { /* the adjoint is the convolution with the kernels turned around */
         minidl_winograd of = {.images = w->images, .in = w->out, .out = w->in, .source = g, .weight = weight, .bias = bias,
                               .result = dx, .weight_in = 9 * w->in, .weight_out = 9, .flipped = 1,
@@ -307,13 +253,11 @@ int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, co
         const int status = winograd_slide(&of);
         if (status <= 0) return status;
     }
-    return deep_slides(w, 1, lanes_f32()) ? deep_spread_f32(w, g, weight, bias, dx) : spread_f32(w, g, weight, bias, dx);
+    return spread_f32(w, g, weight, bias, dx);
 }
 
 int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
-    if (is_double)
-        return deep_gradients(w, lanes_f64()) ? deep_gradient_f64(w, x, g, accumulate, dweight)
-                                              : gradient_f64(w, x, g, accumulate, dweight);
+    if (is_double) return gradient_f64(w, x, g, accumulate, dweight);
     if (winograd_fits(w, WINOGRAD_GRADIENT_TILES)) {
         minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .upstream = g,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
@@ -321,6 +265,5 @@ int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, 
         const int status = winograd_gradient(&of, accumulate, dweight);
         if (status <= 0) return status;
     }
-    return deep_gradients(w, lanes_f32()) ? deep_gradient_f32(w, x, g, accumulate, dweight)
-                                          : gradient_f32(w, x, g, accumulate, dweight);
+    return gradient_f32(w, x, g, accumulate, dweight);
 }

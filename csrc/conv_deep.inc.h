@@ -5,9 +5,16 @@
  *
  * The including file has defined real, KERNELS, NAME, and PRODUCT_OF (the matrix product). */
 
+struct NAME(deep);
+struct NAME(block);
+/* What is done with a block and a group, for the channels [from, to) of those that are shared out. */
+typedef void NAME(block_task)(struct NAME(deep) *d, const struct NAME(block) *b, ptrdiff_t group, ptrdiff_t from, ptrdiff_t to, int part);
+
 /* A block is the results of `together` images, or of `rows` rows of one; the taps of `chunk` channels of the source at a time. */
-typedef struct {
+typedef struct NAME(deep) {
     const minidl_windows *w;
+    NAME(block_task) *task;
+    ptrdiff_t shared; /* channels of a group, of which each item has a share */
     const real *x, *weight, *g, *bias;
     const minidl_conv_after *after;
     real *result;
@@ -21,26 +28,16 @@ typedef struct {
 } NAME(deep);
 
 /* One block: of images [image, image + images), results of rows [row, row + rows). */
-typedef struct {
+typedef struct NAME(block) {
     ptrdiff_t image, images, row, rows, length;
 } NAME(block);
 
 static NAME(block) NAME(block_of)(const NAME(deep) *d, ptrdiff_t number) {
     NAME(block) b = {.image = number / d->strips * d->together, .row = number % d->strips * d->rows};
-    b.images = d->w->images - b.image < d->together ? d->w->images - b.image : d->together;
-    b.rows = d->w->output[0] - b.row < d->rows ? d->w->output[0] - b.row : d->rows;
+    b.images = least(d->together, d->w->images - b.image);
+    b.rows = least(d->rows, d->w->output[0] - b.row);
     b.length = b.images * b.rows * d->w->output[1];
     return b;
-}
-
-/* The indices t in [from, to) of an axis with 0 <= t stride + at < size: from *first to before *end. */
-static void NAME(within)(ptrdiff_t from, ptrdiff_t to, ptrdiff_t stride, ptrdiff_t at, ptrdiff_t size, ptrdiff_t *first,
-                         ptrdiff_t *end) {
-    *first = at >= 0 ? 0 : (-at + stride - 1) / stride;
-    *end = at >= size ? 0 : (size - at + stride - 1) / stride;
-    if (*first < from) *first = from;
-    if (*end > to) *end = to;
-    if (*first > *end) *first = *end = from;
 }
 
 /* Short rows are most of the work here, so what is done for each of them is little. */
@@ -66,16 +63,16 @@ static inline void NAME(add_row)(const real *restrict from, ptrdiff_t step, ptrd
 
 /* Where the numbers of tap (i, j) of a block are not padding: rows and columns of results, and where in the source the first is. */
 typedef struct {
-    ptrdiff_t row, rows, column, columns, at; /* rows that follow one another on both sides count as one long row */
+    ptrdiff_t row, rows, column, columns, at; /* rows, counted from the block's first, that follow one another are one long row */
 } NAME(overlap);
 
 static NAME(overlap) NAME(overlap_of)(const minidl_windows *w, const NAME(block) *b, ptrdiff_t i, ptrdiff_t j) {
-    const ptrdiff_t down = i * w->dilation[0] - w->padding[0], right = j * w->dilation[1] - w->padding[1];
+    const ptrdiff_t down = b->row * w->stride[0] + i * w->dilation[0] - w->padding[0], right = j * w->dilation[1] - w->padding[1];
     NAME(overlap) o;
     ptrdiff_t end;
-    NAME(within)(b->row, b->row + b->rows, w->stride[0], down, w->image[0], &o.row, &end);
+    minidl_within(b->rows, w->stride[0], down, w->image[0], &o.row, &end);
     o.rows = end - o.row;
-    NAME(within)(0, w->output[1], w->stride[1], right, w->image[1], &o.column, &end);
+    minidl_within(w->output[1], w->stride[1], right, w->image[1], &o.column, &end);
     o.columns = end - o.column;
     o.at = (o.row * w->stride[0] + down) * w->image[1] + o.column * w->stride[1] + right;
     if (w->stride[0] == 1 && w->stride[1] == 1 && o.columns == w->output[1] && o.columns == w->image[1])
@@ -94,7 +91,7 @@ static void NAME(columns)(const NAME(deep) *d, const NAME(block) *b, ptrdiff_t c
                 const int padded = o.rows * o.columns < whole;
                 for (ptrdiff_t n = b->image; n < b->image + b->images; n++, to += whole) {
                     const real *from = d->x + (n * w->groups * w->in + c) * d->picture + o.at;
-                    real *row = to + (o.row - b->row) * width + o.column;
+                    real *row = to + o.row * width + o.column;
                     if (padded) memset(to, 0, (size_t)whole * sizeof(real));
                     for (ptrdiff_t q = 0; q < o.rows; q++, from += down, row += width)
                         NAME(copy_row)(from, w->stride[1], o.columns, row);
@@ -117,7 +114,7 @@ static void NAME(add_columns)(const NAME(deep) *d, const NAME(block) *b, ptrdiff
             for (ptrdiff_t j = 0; j < w->kernel[1]; j++) {
                 const NAME(overlap) o = NAME(overlap_of)(w, b, i, j);
                 for (ptrdiff_t n = b->image; n < b->image + b->images; n++, from += whole) {
-                    const real *row = from + (o.row - b->row) * width + o.column;
+                    const real *row = from + o.row * width + o.column;
                     real *to = d->result + (n * w->groups * w->in + c) * d->picture + o.at;
                     for (ptrdiff_t q = 0; q < o.rows; q++, to += down, row += width)
                         NAME(add_row)(row, w->stride[1], o.columns, to);
@@ -162,65 +159,64 @@ static void NAME(finish)(const NAME(deep) *d, const NAME(block) *b, ptrdiff_t gr
     }
 }
 
-static void NAME(deep_slide_part)(void *context, int part) {
-    NAME(deep) *const d = context;
+/* A part's own memory: the taps of a block, and behind them what of several images has to be brought together. */
+static real *NAME(columns_of)(const NAME(deep) *d, int part) { return (real *)(d->work + (size_t)part * d->space); }
+static real *NAME(room_of)(const NAME(deep) *d, int part) { return NAME(columns_of)(d, part) + d->chunk * d->area * d->longest; }
+
+static void NAME(slide_block)(NAME(deep) *d, const NAME(block) *b, ptrdiff_t g, ptrdiff_t from, ptrdiff_t to, int part) {
     const minidl_windows *const w = d->w;
-    real *const columns = (real *)(d->work + (size_t)part * d->space), *const room = columns + d->chunk * d->area * d->longest;
-    const ptrdiff_t items = d->blocks * d->splits, of_kernels = w->in * d->area;
-    for (ptrdiff_t item = items * part / d->parts; item < items * (part + 1) / d->parts; item++) {
-        const NAME(block) b = NAME(block_of)(d, item / d->splits);
-        const ptrdiff_t split = item % d->splits, from = w->out * split / d->splits, to = w->out * (split + 1) / d->splits;
-        for (ptrdiff_t g = 0; g < w->groups; g++) {
-            real *const its = d->result + ((b.image * w->groups + g) * w->out + from) * d->plane + b.row * w->output[1];
-            real *const sums = b.images == 1 ? its : room;
-            const ptrdiff_t row = b.images == 1 ? d->plane : b.length;
-            const real *const weight = d->weight + (g * w->out + from) * of_kernels;
-            for (ptrdiff_t c = 0; c < w->in; c += d->chunk) {
-                const ptrdiff_t channels = w->in - c < d->chunk ? w->in - c : d->chunk;
-                NAME(columns)(d, &b, g * w->in + c, channels, columns);
-                d->failed[part] |= PRODUCT_OF(to - from, b.length, channels * d->area, 1, weight + c * d->area, of_kernels, 1,
-                                              columns, b.length, 1, c > 0, sums, row, NULL, 1);
-            }
-            NAME(finish)(d, &b, g, from, to, sums, row);
-        }
+    const ptrdiff_t of_kernels = w->in * d->area, row = b->images == 1 ? d->plane : b->length;
+    const real *const weight = d->weight + (g * w->out + from) * of_kernels;
+    real *const its = d->result + ((b->image * w->groups + g) * w->out + from) * d->plane + b->row * w->output[1];
+    real *const columns = NAME(columns_of)(d, part), *const sums = b->images == 1 ? its : NAME(room_of)(d, part);
+    for (ptrdiff_t c = 0; c < w->in; c += d->chunk) {
+        const ptrdiff_t channels = least(d->chunk, w->in - c);
+        NAME(columns)(d, b, g * w->in + c, channels, columns);
+        d->failed[part] |= PRODUCT_OF(to - from, b->length, channels * d->area, 1, weight + c * d->area, of_kernels, 1, columns,
+                                      b->length, 1, c > 0, sums, row, NULL, 1);
+    }
+    NAME(finish)(d, b, g, from, to, sums, row);
+}
+
+static void NAME(spread_block)(NAME(deep) *d, const NAME(block) *b, ptrdiff_t g, ptrdiff_t from, ptrdiff_t to, int part) {
+    const minidl_windows *const w = d->w;
+    const ptrdiff_t of_kernels = w->in * d->area;
+    ptrdiff_t row;
+    const real *const arriving = NAME(arriving)(d, b, g, NAME(room_of)(d, part), &row);
+    real *const columns = NAME(columns_of)(d, part);
+    for (ptrdiff_t c = from; c < to; c += d->chunk) {
+        const ptrdiff_t channels = least(d->chunk, to - c);
+        const real *const weight = d->weight + g * w->out * of_kernels + c * d->area;
+        d->failed[part] |= PRODUCT_OF(channels * d->area, b->length, w->out, 1, weight, 1, of_kernels, arriving, row, 1, 0, columns,
+                                      b->length, NULL, 1);
+        NAME(add_columns)(d, b, g * w->in + c, channels, columns);
     }
 }
 
-static void NAME(deep_spread_part)(void *context, int part) {
+/* Items are blocks, or shares of them. */
+static void NAME(blocks_part)(void *context, int part) {
     NAME(deep) *const d = context;
-    const minidl_windows *const w = d->w;
-    real *const columns = (real *)(d->work + (size_t)part * d->space), *const room = columns + d->chunk * d->area * d->longest;
-    const ptrdiff_t items = d->blocks * d->splits, of_kernels = w->in * d->area;
+    const ptrdiff_t items = d->blocks * d->splits;
     for (ptrdiff_t item = items * part / d->parts; item < items * (part + 1) / d->parts; item++) {
         const NAME(block) b = NAME(block_of)(d, item / d->splits);
-        const ptrdiff_t split = item % d->splits, from = w->in * split / d->splits, to = w->in * (split + 1) / d->splits;
-        for (ptrdiff_t g = 0; g < w->groups; g++) {
-            ptrdiff_t row;
-            const real *const arriving = NAME(arriving)(d, &b, g, room, &row);
-            for (ptrdiff_t c = from; c < to; c += d->chunk) {
-                const ptrdiff_t channels = to - c < d->chunk ? to - c : d->chunk;
-                const real *const weight = d->weight + g * w->out * of_kernels + c * d->area;
-                d->failed[part] |= PRODUCT_OF(channels * d->area, b.length, w->out, 1, weight, 1, of_kernels, arriving, row, 1, 0,
-                                              columns, b.length, NULL, 1);
-                NAME(add_columns)(d, &b, g * w->in + c, channels, columns);
-            }
-        }
+        const ptrdiff_t split = item % d->splits;
+        for (ptrdiff_t g = 0; g < d->w->groups; g++)
+            d->task(d, &b, g, d->shared * split / d->splits, d->shared * (split + 1) / d->splits, part);
     }
 }
 
 /* Items are chunks of channels, so that no two threads write the same kernels. */
-static void NAME(deep_gradient_part)(void *context, int part) {
+static void NAME(kernels_part)(void *context, int part) {
     NAME(deep) *const d = context;
     const minidl_windows *const w = d->w;
-    real *const columns = (real *)(d->work + (size_t)part * d->space), *const room = columns + d->chunk * d->area * d->longest;
     const ptrdiff_t items = w->groups * d->splits, of_kernels = w->in * d->area;
+    real *const columns = NAME(columns_of)(d, part);
     for (ptrdiff_t item = items * part / d->parts; item < items * (part + 1) / d->parts; item++) {
-        const ptrdiff_t g = item / d->splits, c = item % d->splits * d->chunk;
-        const ptrdiff_t channels = w->in - c < d->chunk ? w->in - c : d->chunk;
+        const ptrdiff_t g = item / d->splits, c = item % d->splits * d->chunk, channels = least(d->chunk, w->in - c);
         for (ptrdiff_t number = 0; number < d->blocks; number++) {
             const NAME(block) b = NAME(block_of)(d, number);
             ptrdiff_t row;
-            const real *const arriving = NAME(arriving)(d, &b, g, room, &row);
+            const real *const arriving = NAME(arriving)(d, &b, g, NAME(room_of)(d, part), &row);
             NAME(columns)(d, &b, g * w->in + c, channels, columns);
             d->failed[part] |= PRODUCT_OF(w->out, channels * d->area, b.length, 1, arriving, row, 1, columns, 1, b.length,
                                           number > 0 || d->accumulate, d->result + g * w->out * of_kernels + c * d->area, of_kernels,
@@ -230,14 +226,11 @@ static void NAME(deep_gradient_part)(void *context, int part) {
 }
 
 /* How the work is cut: blocks of about `positions` results, and chunks whose taps stay in the cache. */
-static NAME(deep) NAME(deep_plan)(const minidl_windows *w, ptrdiff_t positions, int strips, double *work) {
+static NAME(deep) NAME(deep_plan)(const minidl_windows *w, ptrdiff_t positions, int strips) {
     NAME(deep) d = {.w = w, .area = w->kernel[0] * w->kernel[1], .plane = w->output[0] * w->output[1],
-                    .picture = w->image[0] * w->image[1]};
-    *work = (double)w->images * (double)(w->groups * w->in * w->out * d.area) * (double)d.plane;
-    d.together = d.plane >= positions ? 1 : positions / d.plane;
-    if (d.together > w->images) d.together = w->images;
-    const int threads = worth(*work);
-    if (w->images >= threads && d.together > w->images / threads) d.together = w->images / threads;
+                    .picture = w->image[0] * w->image[1], .parts = worth(multiply_adds(w))};
+    d.together = least(w->images, d.plane >= positions ? 1 : positions / d.plane);
+    if (w->images >= d.parts) d.together = least(d.together, w->images / d.parts);
     d.rows = w->output[0];
     if (strips && d.plane > 2 * positions) d.rows = positions / w->output[1] > 1 ? positions / w->output[1] : 1;
     d.strips = (w->output[0] + d.rows - 1) / d.rows;
@@ -245,12 +238,12 @@ static NAME(deep) NAME(deep_plan)(const minidl_windows *w, ptrdiff_t positions, 
     d.blocks = (w->images + d.together - 1) / d.together * d.strips;
     d.longest = d.together * d.rows * w->output[1];
     const ptrdiff_t fit = DEEP_BYTES / (ptrdiff_t)sizeof(real) / (d.area * d.longest);
-    d.chunk = fit > w->in ? w->in : fit > 1 ? fit : 1;
-    d.parts = threads;
+    d.chunk = fit > 1 ? least(fit, w->in) : 1;
     return d;
 }
 
-static int NAME(deep_run)(NAME(deep) *d, minidl_task part, ptrdiff_t items, ptrdiff_t room) {
+static int NAME(deep_run)(NAME(deep) *d, minidl_task part, ptrdiff_t items) {
+    const ptrdiff_t room = d->together > 1 ? d->w->out : 0; /* rows of sums, or of upstream gradients */
     if (d->parts > items) d->parts = (int)items;
     d->space = ((size_t)(d->chunk * d->area + room) * (size_t)d->longest * sizeof(real) + 63) / 64 * 64;
     const size_t bytes = (size_t)d->parts * d->space;
@@ -264,34 +257,30 @@ static int NAME(deep_run)(NAME(deep) *d, minidl_task part, ptrdiff_t items, ptrd
 }
 
 /* Where there are fewer blocks than threads, each block's channels are shared out. */
-static ptrdiff_t NAME(splits)(const NAME(deep) *d, ptrdiff_t channels) {
-    const ptrdiff_t splits = d->blocks >= d->parts ? 1 : (d->parts + d->blocks - 1) / d->blocks;
-    return splits > channels ? channels : splits;
+static int NAME(run_blocks)(NAME(deep) *d, NAME(block_task) *task, ptrdiff_t shared) {
+    d->task = task, d->shared = shared;
+    d->splits = d->blocks >= d->parts ? 1 : least(shared, (d->parts + d->blocks - 1) / d->blocks);
+    return NAME(deep_run)(d, NAME(blocks_part), d->blocks * d->splits);
 }
 
 static int NAME(deep_slide)(const minidl_windows *w, const void *x, const void *weight, const minidl_conv_after *after, void *y) {
-    double work;
-    NAME(deep) d = NAME(deep_plan)(w, DEEP_POSITIONS, 1, &work);
+    NAME(deep) d = NAME(deep_plan)(w, DEEP_POSITIONS, 1);
     d.x = x, d.weight = weight, d.after = after, d.result = y;
-    d.splits = NAME(splits)(&d, w->out);
-    return NAME(deep_run)(&d, NAME(deep_slide_part), d.blocks * d.splits, d.together > 1 ? w->out : 0);
+    return NAME(run_blocks)(&d, NAME(slide_block), w->out);
 }
 
 static int NAME(deep_spread)(const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
-    double work;
-    NAME(deep) d = NAME(deep_plan)(w, DEEP_POSITIONS, 0, &work);
+    NAME(deep) d = NAME(deep_plan)(w, DEEP_POSITIONS, 0);
     d.g = g, d.weight = weight, d.bias = bias, d.result = dx;
-    d.splits = NAME(splits)(&d, w->in);
-    return NAME(deep_run)(&d, NAME(deep_spread_part), d.blocks * d.splits, d.together > 1 ? w->out : 0);
+    return NAME(run_blocks)(&d, NAME(spread_block), w->in);
 }
 
 static int NAME(deep_gradient)(const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
-    double work;
-    NAME(deep) d = NAME(deep_plan)(w, 2 * DEEP_POSITIONS, 1, &work);
+    NAME(deep) d = NAME(deep_plan)(w, 2 * DEEP_POSITIONS, 1);
     d.x = x, d.g = g, d.accumulate = accumulate, d.result = dweight;
     const ptrdiff_t chunks = (w->in + d.chunk - 1) / d.chunk, even = (chunks * w->groups + d.parts - 1) / d.parts * d.parts;
     const ptrdiff_t wanted = (even + w->groups - 1) / w->groups; /* chunks of a group, so that all threads have as many */
     d.chunk = (w->in + wanted - 1) / wanted;
     d.splits = (w->in + d.chunk - 1) / d.chunk;
-    return NAME(deep_run)(&d, NAME(deep_gradient_part), w->groups * d.splits, d.together > 1 ? w->out : 0);
+    return NAME(deep_run)(&d, NAME(kernels_part), w->groups * d.splits);
 }

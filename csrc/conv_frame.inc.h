@@ -32,9 +32,7 @@ typedef struct {
 
 static window window_of(const minidl_axis *a, ptrdiff_t remainder, ptrdiff_t width) {
     window w = {.from = remainder - a->pad, .stride = a->stride};
-    const ptrdiff_t end = w.from >= a->source ? 0 : (a->source - w.from + a->stride - 1) / a->stride;
-    w.first = least(w.from >= 0 ? 0 : (-w.from + a->stride - 1) / a->stride, width);
-    w.end = most(w.first, least(end, width));
+    minidl_within(width, w.stride, w.from, a->source, &w.first, &w.end);
     return w;
 }
 

@@ -66,6 +66,7 @@ static int NAME(run)(PICTURES *p, ptrdiff_t row_numbers, double multiply_adds) {
 }
 
 static int SLIDE(const minidl_windows *w, const void *x, const void *weight, const minidl_conv_after *after, void *y) {
+    if (deep_slides(w, 0, NAME(lanes)())) return NAME(deep_slide)(w, x, weight, after, y);
     const real settings[2] = {(real)after->settings[0], (real)after->settings[1]};
     PICTURES p = {.images = w->images, .groups = w->groups, .in = w->in, .out = w->out, .source = x, .weight = weight,
                   .scale = after->scale, .bias = after->bias, .residual = after->residual, .result = y, .settings = settings};
@@ -75,13 +76,13 @@ static int SLIDE(const minidl_windows *w, const void *x, const void *weight, con
     p.weight_group = p.weight_out * w->out;
     if (after->activation >= 0) p.activation = KERNELS->forward[after->activation];
     int status = sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1);
-    const double work = (double)w->images * (double)(w->groups * w->in * w->out * area) * (double)(w->output[0] * w->output[1]);
-    if (status == 0) status = NAME(run)(&p, w->in * p.columns.classes * p.rows.classes * w->output[1], work);
+    if (status == 0) status = NAME(run)(&p, w->in * p.columns.classes * p.rows.classes * w->output[1], multiply_adds(w));
     forget(&p.rows), forget(&p.columns);
     return status;
 }
 
 static int SPREAD(const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
+    if (deep_slides(w, 1, NAME(lanes)())) return NAME(deep_spread)(w, g, weight, bias, dx);
     PICTURES p = {.images = w->images, .groups = w->groups, .in = w->out, .out = w->in, .source = g, .weight = weight,
                   .bias = bias, .result = dx, .skips = 1};
     const ptrdiff_t area = w->kernel[0] * w->kernel[1];
@@ -89,21 +90,19 @@ static int SPREAD(const minidl_windows *w, const void *g, const void *weight, co
     p.weight_out = area;
     p.weight_group = area * w->in * w->out;
     int status = spreading_axis(&p.rows, w, 0) | spreading_axis(&p.columns, w, 1);
-    const double work = (double)w->images * (double)(w->groups * w->in * w->out * area) * (double)(w->output[0] * w->output[1]);
-    if (status == 0) status = NAME(run)(&p, w->out * (w->image[1] / w->stride[1] + p.columns.reach), work);
+    if (status == 0) status = NAME(run)(&p, w->out * (w->image[1] / w->stride[1] + p.columns.reach), multiply_adds(w));
     forget(&p.rows), forget(&p.columns);
     return status;
 }
 
 static int GRADIENT(const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
+    if (deep_gradients(w, NAME(lanes)())) return NAME(deep_gradient)(w, x, g, accumulate, dweight);
     PICTURES p = {.images = w->images, .groups = w->groups, .in = w->in, .out = w->out, .source = x, .upstream = g};
     if ((sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1)) != 0) {
         forget(&p.rows), forget(&p.columns);
         return -1;
     }
-    const ptrdiff_t area = w->kernel[0] * w->kernel[1];
-    const double work = (double)w->images * (double)(w->groups * w->in * w->out * area) * (double)(w->output[0] * w->output[1]);
-    const int threads = worth(work);
+    const int threads = worth(multiply_adds(w));
     p.strip = NAME(strip)(w->output[0], w->images, w->output[1] * (w->out < 48 ? w->out : 48), 0, GRADIENT_BYTES, threads);
     NAME(job) j = {.variant = IN_USE(), .pictures = &p, .dweight = dweight, .accumulate = accumulate};
     j.items = w->images * ((w->output[0] + p.strip - 1) / p.strip);

@@ -36,6 +36,14 @@ typedef struct {
     ptrdiff_t kernel;
 } minidl_axis;
 
+/* The indices t in [0, count) of an axis for which number t * stride + at is among `size` numbers: from *first to before *end. */
+static inline void minidl_within(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t at, ptrdiff_t size, ptrdiff_t *first, ptrdiff_t *end) {
+    *first = at >= 0 ? 0 : (-at + stride - 1) / stride;
+    *end = at >= size ? 0 : (size - at + stride - 1) / stride;
+    if (*end > count) *end = count;
+    if (*first >= *end) *first = *end = 0;
+}
+
 /* Pictures from channels to channels: rows first, then columns. Weight (o, c, i, j) is at
  * o weight_out + c weight_in + i kernel width + j. */
 #define MINIDL_PICTURES(real)                                                                                              \
