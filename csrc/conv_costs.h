@@ -1,5 +1,5 @@
-/* Which way to make a convolution or a gradient is faster: the pictures of conv_core.inc.h or the blocks of conv_deep.inc.h. Costs are
- * counted in multiply-adds of one vector; measured, and rough. */
+/* Which way to make a convolution or a gradient is faster: the pictures of conv_core.inc.h or the blocks of conv_deep.inc.h. Costs
+ * are counted in multiply-adds of one vector; measured, and rough. */
 #ifndef MINIDL_CONV_COSTS_H
 #define MINIDL_CONV_COSTS_H
 

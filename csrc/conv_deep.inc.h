@@ -1,14 +1,15 @@
 /* Convolutions of many channels, for one precision, over threads: products of the matrix kernel with blocks of the matrix of all
- * taps by all positions. A block is written down for a few images and a few channels, small enough to stay in the cache while all result
- * channels read it, so that it is made in a fraction of the time of its products; the whole matrix never is. Unlike the tiles of
- * conv_core.inc.h this wastes no lanes on results in short rows, and reads the weights once for all images of a block.
+ * taps by all positions. A block is written down for a few images and a few channels, small enough to stay in the cache while all
+ * result channels read it, so that it is made in a fraction of the time of its products; the whole matrix never is. Unlike the tiles
+ * of conv_core.inc.h this wastes no lanes on results in short rows, and reads the weights once for all images of a block.
  *
  * The including file has defined real, KERNELS, NAME, and PRODUCT_OF (the matrix product). */
 
 struct NAME(deep);
 struct NAME(block);
 /* What is done with a block and a group, for the channels [from, to) of those that are shared out. */
-typedef void NAME(block_task)(struct NAME(deep) *d, const struct NAME(block) *b, ptrdiff_t group, ptrdiff_t from, ptrdiff_t to, int part);
+typedef void NAME(block_task)(struct NAME(deep) *d, const struct NAME(block) *b, ptrdiff_t group, ptrdiff_t from, ptrdiff_t to,
+                              int part);
 
 /* A block is the results of `together` images, or of `rows` rows of one; the taps of `chunk` channels of the source at a time. */
 typedef struct NAME(deep) {
