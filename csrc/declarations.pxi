@@ -35,7 +35,7 @@ cdef extern from "kernels.h" nogil:
         MINIDL_GELU_TANH, MINIDL_SILU, MINIDL_RELU6, MINIDL_EXP, MINIDL_LOG, MINIDL_ERF, MINIDL_DROPOUT, MINIDL_ACTIVATIONS
         MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY
     ctypedef struct minidl_settings:
-        double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay
+        double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay, grad_scale
         int64_t step
         int nesterov, first_step, decoupled
     ctypedef struct minidl_targets:

@@ -16,7 +16,7 @@ enum {
 
 /* An optimiser's settings; each update reads those that it has. */
 typedef struct {
-    double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay;
+    double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay, grad_scale;
     int64_t step;
     int nesterov, first_step, decoupled;
 } minidl_settings;

@@ -35,46 +35,46 @@ cdef bint _updated(int optimizer, tuple arrays, minidl_settings *settings):
 
 
 def sgd_update(value, grad, momentum_buffer, *, double lr, double momentum=0.0, double dampening=0.0,
-               bint nesterov=False, double weight_decay=0.0, bint first_step=False):
+               bint nesterov=False, double weight_decay=0.0, double grad_scale=1.0, bint first_step=False):
     """See ``minidl.ops.update.sgd_update``."""
     cdef minidl_settings s
-    s.lr, s.momentum, s.dampening, s.weight_decay = lr, momentum, dampening, weight_decay
+    s.lr, s.momentum, s.dampening, s.weight_decay, s.grad_scale = lr, momentum, dampening, weight_decay, grad_scale
     s.nesterov, s.first_step = nesterov, first_step
     if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
         _update.sgd_update(value, grad, momentum_buffer, lr=lr, momentum=momentum, dampening=dampening,
-                           nesterov=nesterov, weight_decay=weight_decay, first_step=first_step)
+                           nesterov=nesterov, weight_decay=weight_decay, grad_scale=grad_scale, first_step=first_step)
 
 
 def adagrad_update(value, grad, square_sum, *, double lr, double lr_decay=0.0, double eps=1e-10,
-                   double weight_decay=0.0, step):
+                   double weight_decay=0.0, double grad_scale=1.0, step):
     """See ``minidl.ops.update.adagrad_update``."""
     cdef minidl_settings s
-    s.lr, s.lr_decay, s.eps, s.weight_decay, s.step = lr, lr_decay, eps, weight_decay, step
+    s.lr, s.lr_decay, s.eps, s.weight_decay, s.step, s.grad_scale = lr, lr_decay, eps, weight_decay, step, grad_scale
     if not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), &s):
         _update.adagrad_update(value, grad, square_sum, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
-                               step=step)
+                               grad_scale=grad_scale, step=step)
 
 
 def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *, double lr, double alpha=0.99,
-                   double eps=1e-8, double weight_decay=0.0, double momentum=0.0):
+                   double eps=1e-8, double weight_decay=0.0, double grad_scale=1.0, double momentum=0.0):
     """See ``minidl.ops.update.rmsprop_update``."""
     cdef minidl_settings s
-    s.lr, s.alpha, s.eps, s.weight_decay, s.momentum = lr, alpha, eps, weight_decay, momentum
+    s.lr, s.alpha, s.eps, s.weight_decay, s.momentum, s.grad_scale = lr, alpha, eps, weight_decay, momentum, grad_scale
     if (momentum != 0 and momentum_buffer is None) or not _updated(
             MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
         _update.rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, lr=lr, alpha=alpha, eps=eps,
-                               weight_decay=weight_decay, momentum=momentum)
+                               weight_decay=weight_decay, grad_scale=grad_scale, momentum=momentum)
 
 
 def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double beta2=0.999, double eps=1e-8,
-                double weight_decay=0.0, bint decoupled=False, step):
+                double weight_decay=0.0, double grad_scale=1.0, bint decoupled=False, step):
     """See ``minidl.ops.update.adam_update``."""
     cdef minidl_settings s
-    s.lr, s.beta1, s.beta2, s.eps, s.weight_decay = lr, beta1, beta2, eps, weight_decay
+    s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, s.grad_scale = lr, beta1, beta2, eps, weight_decay, grad_scale
     s.decoupled, s.step = decoupled, step
     if not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
-                            weight_decay=weight_decay, decoupled=decoupled, step=step)
+                            weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)
 
 
 def norm(x, double p=2.0):

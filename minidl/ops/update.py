@@ -1,8 +1,10 @@
 r"""The optimisers' update equations, each one pass over flat arrays, in place.
 
 In all of them :math:`g` is the gradient, :math:`\theta` the value, :math:`\eta` the learning rate and :math:`\lambda` the
-weight decay. Unless decoupled, weight decay is the gradient of an L2 penalty :math:`\tfrac\lambda2 |\theta|^2`, so
-:math:`g \leftarrow g + \lambda\theta` comes first. The order of operations is PyTorch's.
+weight decay. First of all the gradient is multiplied by ``grad_scale``, the factor that clipping asks for
+(``Optimizer.clip_grad_norm``), so that nobody has to write the clipped gradients. Unless decoupled, weight decay is the gradient
+of an L2 penalty :math:`\tfrac\lambda2 |\theta|^2`, so :math:`g \leftarrow g + \lambda\theta` comes next. The order of
+operations is PyTorch's.
 
 All arrays have one shape and one floating dtype, usually (P,) for P parameters in one flat buffer; they may be empty. Nothing
 is returned, and ``grad`` is never changed. Raised are ``ShapeError`` and ``DtypeError`` where the arrays are not alike, and
@@ -31,6 +33,7 @@ def sgd_update(
     dampening: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     first_step: bool = False,
 ) -> None:
     r"""Stochastic gradient descent with momentum.
@@ -47,8 +50,8 @@ def sgd_update(
         ``value`` is changed; ``grad`` is not.
     momentum_buffer : array, shape (P,), or None without momentum
         b; changed.
-    lr, momentum, dampening, weight_decay : float
-        :math:`\eta, \mu, \tau, \lambda`.
+    lr, momentum, dampening, weight_decay, grad_scale : float
+        :math:`\eta, \mu, \tau, \lambda`, and the factor of the gradient.
     nesterov, first_step : bool
 
     Raises
@@ -70,8 +73,7 @@ def sgd_update(
     (array([0.5]), array([3.]))
     """
     _check("sgd_update", value, grad=grad, momentum_buffer=momentum_buffer)
-    if weight_decay:
-        grad = grad + weight_decay * value
+    grad = _effective(grad, grad_scale, value, weight_decay)
     if momentum:
         if momentum_buffer is None:
             raise ParameterError("sgd_update: momentum needs a momentum_buffer; give an array of zeros like value")
@@ -94,6 +96,7 @@ def adagrad_update(
     lr_decay: float = 0.0,
     eps: float = 1e-10,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     step: int,
 ) -> None:
     r"""Adagrad: :math:`s \leftarrow s + g^2`, :math:`\theta \leftarrow \theta - \eta_t\, g / (\sqrt s + \epsilon)`.
@@ -106,7 +109,7 @@ def adagrad_update(
     ----------
     value, grad, square_sum : array, shape (P,)
         ``value`` and ``square_sum`` (s) are changed.
-    lr, lr_decay, eps, weight_decay : float
+    lr, lr_decay, eps, weight_decay, grad_scale : float
     step : int
         t, from 1.
 
@@ -124,8 +127,7 @@ def adagrad_update(
     (array([0.9]), array([9.]))
     """
     _check("adagrad_update", value, grad=grad, square_sum=square_sum)
-    if weight_decay:
-        grad = grad + weight_decay * value
+    grad = _effective(grad, grad_scale, value, weight_decay)
     rate = lr / (1 + (step - 1) * lr_decay)
     square_sum += grad * grad
     value -= rate * grad / (namespace(value).sqrt(square_sum) + eps)
@@ -143,6 +145,7 @@ def rmsprop_update(
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     momentum: float = 0.0,
 ) -> None:
     r"""RMSprop: divide by a running root mean square of the gradient.
@@ -161,8 +164,8 @@ def rmsprop_update(
         a, for the centred form; changed.
     momentum_buffer : array or None
         b, with momentum; changed.
-    lr, alpha, eps, weight_decay, momentum : float
-        :math:`\eta, \alpha, \epsilon, \lambda, \mu`.
+    lr, alpha, eps, weight_decay, momentum, grad_scale : float
+        :math:`\eta, \alpha, \epsilon, \lambda, \mu`, and the factor of the gradient.
 
     Raises
     ------
@@ -184,8 +187,7 @@ def rmsprop_update(
     if momentum and momentum_buffer is None:
         raise ParameterError("rmsprop_update: momentum needs a momentum_buffer; give an array of zeros like value")
     xp = namespace(value)
-    if weight_decay:
-        grad = grad + weight_decay * value
+    grad = _effective(grad, grad_scale, value, weight_decay)
     square_average *= alpha
     square_average += (1 - alpha) * (grad * grad)
     variance = square_average
@@ -214,6 +216,7 @@ def adam_update(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     decoupled: bool = False,
     step: int,
 ) -> None:
@@ -234,8 +237,8 @@ def adam_update(
         All but ``grad`` are changed.
     v_max : array or None
         The largest v so far, for AMSGrad; changed.
-    lr, beta1, beta2, eps, weight_decay : float
-        :math:`\eta, \beta_1, \beta_2, \epsilon, \lambda`.
+    lr, beta1, beta2, eps, weight_decay, grad_scale : float
+        :math:`\eta, \beta_1, \beta_2, \epsilon, \lambda`, and the factor of the gradient.
     decoupled : bool
         AdamW.
     step : int
@@ -257,8 +260,7 @@ def adam_update(
     _check("adam_update", value, grad=grad, m=m, v=v, v_max=v_max)
     if weight_decay and decoupled:
         value *= 1 - lr * weight_decay
-    elif weight_decay:
-        grad = grad + weight_decay * value
+    grad = _effective(grad, grad_scale, value, 0.0 if decoupled else weight_decay)
     m += (1 - beta1) * (grad - m)
     v *= beta2
     v += (1 - beta2) * (grad * grad)
@@ -269,6 +271,13 @@ def adam_update(
         second = v_max
     denominator = xp.sqrt(second) / math.sqrt(1 - beta2**step) + eps
     value -= lr / (1 - beta1**step) * m / denominator
+
+
+def _effective(grad: Array, grad_scale: float, value: Array, weight_decay: float) -> Array:
+    """Return the gradient, scaled, with that of the L2 penalty; itself where there is neither."""
+    if grad_scale != 1:
+        grad = grad * grad_scale
+    return grad + weight_decay * value if weight_decay else grad
 
 
 def _check(op: str, value: Array, **arrays: Array | None) -> None:

@@ -50,6 +50,7 @@ class Adagrad(Optimizer):
     array([0.9])
     """
 
+    scales_gradients = True
     checks: ClassVar[Mapping[str, Check]] = {
         "lr": non_negative,
         "lr_decay": non_negative,
@@ -94,5 +95,6 @@ class Adagrad(Optimizer):
             lr_decay=settings["lr_decay"],
             eps=settings["eps"],
             weight_decay=settings["weight_decay"],
+            grad_scale=self.grad_scale,
             step=self.step_count,
         )

@@ -56,6 +56,7 @@ class Adam(Optimizer):
 
     decoupled = False
     """Whether weight decay shrinks the values themselves rather than adding to the gradient."""
+    scales_gradients = True
     checks: ClassVar[Mapping[str, Check]] = {
         "lr": non_negative,
         "betas": fractions,
@@ -93,6 +94,7 @@ class Adam(Optimizer):
             beta2=beta2,
             eps=settings["eps"],
             weight_decay=settings["weight_decay"],
+            grad_scale=self.grad_scale,
             decoupled=self.decoupled,
             step=self.step_count,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy
 
@@ -11,7 +11,7 @@ from minidl import engines
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.layers.parameter import Parameter
 from minidl.ops import namespace
-from minidl.optim.segments import segments, unique_parameters
+from minidl.optim.segments import Segment, segments, unique_parameters
 
 __all__ = ["clip_grad_norm", "clip_grad_value"]
 
@@ -23,7 +23,7 @@ def clip_grad_norm(
 
     :math:`g \leftarrow g \cdot \min(1, c / (\lVert g \rVert + 10^{-6}))`, the norm taken over all parameters together.
     R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
-    algorithm 1.
+    algorithm 1. ``Optimizer.clip_grad_norm`` gives the same step without writing the gradients.
 
     Parameters
     ----------
@@ -51,25 +51,38 @@ def clip_grad_norm(
     >>> p.grad.round(5)
     array([0.6, 0.8])
     """
+    runs = segments(unique_parameters(parameters, "clip_grad_norm"))
+    norm, factor = norm_and_factor(runs, max_norm, norm_type, error_if_nonfinite)
+    if factor != 1.0:
+        rescale(runs, factor)
+    return norm
+
+
+def norm_and_factor(
+    runs: Sequence[Segment], max_norm: float, norm_type: float, error_if_nonfinite: bool, scale: float = 1.0
+) -> tuple[float, float]:
+    """Return the joint norm of the gradients times ``scale``, and what to multiply them by; 1 where they are short enough."""
     if not max_norm > 0:
         raise ParameterError(f"clip_grad_norm: max_norm must be positive, got {max_norm!r}")
     if not norm_type > 0:
         raise ParameterError(f"clip_grad_norm: norm_type must be positive, got {norm_type!r}")
-    runs = segments(unique_parameters(parameters, "clip_grad_norm"))
-    gradients = [segment.gradients() for segment in runs if segment.values.size]
-    engine = engines.current()
-    measure = engine.norm
-    norm = measure(numpy.array([measure(gradient, norm_type) for gradient in gradients] or [0.0]), norm_type)
+    measure = engines.current().norm
+    norms = [measure(segment.gradients(), norm_type) for segment in runs if segment.values.size]
+    norm = scale * measure(numpy.array(norms or [0.0]), norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
             f"clip_grad_norm: the norm of the gradients is {norm}; look for the first layer whose output "
             "or gradient is not finite"
         )
     factor = max_norm / (norm + 1e-6)
-    if not factor >= 1.0:  # written so that a nan norm is seen in the gradients
-        for gradient in gradients:
-            engine.rescale(gradient, factor)
-    return norm
+    return norm, 1.0 if factor >= 1.0 else factor  # written so that a nan norm is seen in the gradients
+
+
+def rescale(runs: Sequence[Segment], factor: float) -> None:
+    """Multiply the gradients by a number, in place."""
+    for segment in runs:
+        if segment.values.size:
+            engines.current().rescale(segment.gradients(), factor)
 
 
 def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:

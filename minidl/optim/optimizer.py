@@ -11,6 +11,7 @@ from minidl import engines, weights
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array, namespace
+from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
 
 __all__ = ["Group", "Optimizer"]
@@ -75,6 +76,8 @@ class Optimizer:
     param_groups : list of Group
     step_count : int
         Steps taken.
+    grad_scale : float
+        What the next step multiplies the gradients by; 1 again after it and after ``zero_grad``.
 
     Raises
     ------
@@ -88,8 +91,12 @@ class Optimizer:
     checks: ClassVar[Mapping[str, Check]] = {}
     """For each setting the function that returns it checked, or raises ParameterError saying what it must be."""
 
+    scales_gradients: ClassVar[bool] = False
+    """Whether :meth:`update` multiplies by :attr:`grad_scale` itself; otherwise :meth:`step` does so before, in a pass of its own."""
+
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
         self.step_count = 0
+        self.grad_scale = 1.0
         self._segments: list[Segment] = []
         self.defaults = self._checked(settings)
         self.param_groups = [
@@ -127,13 +134,47 @@ class Optimizer:
         self._follow()
         self.step_count += 1
         engine = engines.current()
+        if self.grad_scale != 1.0 and not self.scales_gradients:
+            rescale(self._segments, self.grad_scale)
         for group in self.param_groups:
             for segment in group.segments:
                 self.update(engine, segment.values, segment.gradients(), segment.state, group.settings)
+        self.grad_scale = 1.0
+
+    def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:
+        """Let the next step clip the gradients' joint norm to ``max_norm``; return the norm before.
+
+        As :func:`minidl.optim.clip_grad_norm` over all parameters of this optimiser, but the gradients stay as they are: the
+        step's own pass multiplies by the factor (:attr:`grad_scale`), which saves reading and writing them once more.
+
+        Raises
+        ------
+        ParameterError
+            If ``max_norm`` or ``norm_type`` is not positive.
+        NonFiniteError
+            If asked for, when the norm is nan or infinite.
+
+        Examples
+        --------
+        >>> from minidl.layers import Parameter
+        >>> from minidl.optim import SGD
+        >>> p = Parameter(numpy.zeros(2))
+        >>> optimizer = SGD([p], lr=1.0)
+        >>> p.grad[...] = [3.0, 4.0]
+        >>> optimizer.clip_grad_norm(max_norm=1.0)
+        5.0
+        >>> optimizer.step(); p.value.round(5), p.grad
+        (array([-0.6, -0.8]), array([3., 4.]))
+        """
+        self._follow()
+        norm, factor = norm_and_factor(self._segments, max_norm, norm_type, error_if_nonfinite, self.grad_scale)
+        self.grad_scale *= factor
+        return norm
 
     def zero_grad(self) -> None:
         """Set the gradients to zero; those of parameters that are not optimised here stay."""
         self._follow()
+        self.grad_scale = 1.0
         for segment in self._segments:
             if segment.whole:
                 segment.buffer.zero_grad()

@@ -51,6 +51,7 @@ class RMSprop(Optimizer):
     array([0.8])
     """
 
+    scales_gradients = True
     checks: ClassVar[Mapping[str, Check]] = {
         "lr": non_negative,
         "alpha": fraction,
@@ -91,5 +92,6 @@ class RMSprop(Optimizer):
             alpha=settings["alpha"],
             eps=settings["eps"],
             weight_decay=settings["weight_decay"],
+            grad_scale=self.grad_scale,
             momentum=settings["momentum"],
         )

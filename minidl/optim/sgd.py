@@ -52,6 +52,7 @@ class SGD(Optimizer):
     array([0.5])
     """
 
+    scales_gradients = True
     checks: ClassVar[Mapping[str, Check]] = {
         "lr": non_negative,
         "momentum": non_negative,
@@ -96,5 +97,6 @@ class SGD(Optimizer):
             dampening=settings["dampening"],
             nesterov=settings["nesterov"],
             weight_decay=settings["weight_decay"],
+            grad_scale=self.grad_scale,
             first_step=self.step_count == 1,
         )

@@ -131,8 +131,9 @@ def _sgd(
     dampening: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
 ) -> float:
-    grad += weight_decay * value
+    grad = grad_scale * grad + weight_decay * value
     if momentum:
         b = grad if step == 1 else momentum * states["momentum_buffer"] + (1 - dampening) * grad
         states["momentum_buffer"] = b
@@ -149,8 +150,9 @@ def _adagrad(
     lr_decay: float = 0.0,
     eps: float = 1e-10,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
 ) -> float:
-    grad += weight_decay * value
+    grad = grad_scale * grad + weight_decay * value
     states["square_sum"] += grad**2
     return value - lr / (1 + (step - 1) * lr_decay) * grad / (math.sqrt(states["square_sum"]) + eps)
 
@@ -164,9 +166,10 @@ def _rmsprop(
     alpha: float = 0.99,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     momentum: float = 0.0,
 ) -> float:
-    grad += weight_decay * value
+    grad = grad_scale * grad + weight_decay * value
     states["square_average"] = alpha * states["square_average"] + (1 - alpha) * grad**2
     variance = states["square_average"]
     if "grad_average" in states:
@@ -188,8 +191,10 @@ def _adam(
     beta2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    grad_scale: float = 1.0,
     decoupled: bool = False,
 ) -> float:
+    grad *= grad_scale
     if decoupled:
         value -= lr * weight_decay * value
     else:
@@ -223,6 +228,12 @@ UPDATES: dict[str, UpdateSpec] = {
                     ("momentum_buffer",),
                     {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.2},
                 ),
+                UpdateCase("clipped", (), {"lr": 0.1, "grad_scale": 0.3}),
+                UpdateCase(
+                    "clipped momentum",
+                    ("momentum_buffer",),
+                    {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2, "grad_scale": 0.3},
+                ),
             ),
             _sgd,
             lambda step: {"first_step": step == 1},
@@ -233,6 +244,7 @@ UPDATES: dict[str, UpdateSpec] = {
             (
                 UpdateCase("plain", ("square_sum",), {"lr": 0.1}),
                 UpdateCase("decay", ("square_sum",), {"lr": 0.1, "lr_decay": 0.5, "weight_decay": 0.3, "eps": 0.1}),
+                UpdateCase("clipped", ("square_sum",), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
             _adagrad,
             _step,
@@ -253,6 +265,7 @@ UPDATES: dict[str, UpdateSpec] = {
                     {"lr": 0.1, "alpha": 0.8, "momentum": 0.9, "eps": 0.01},
                 ),
                 UpdateCase("momentum", ("square_average", "momentum_buffer"), {"lr": 0.1, "momentum": 0.5}),
+                UpdateCase("clipped", ("square_average",), {"lr": 0.1, "grad_scale": 0.3, "eps": 0.1}),
             ),
             _rmsprop,
             lambda step: {},
@@ -266,6 +279,7 @@ UPDATES: dict[str, UpdateSpec] = {
                 UpdateCase("weight decay", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "eps": 0.1}),
                 UpdateCase("decoupled", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
                 UpdateCase("amsgrad", ("m", "v", "v_max"), {"lr": 0.1, "beta1": 0.8, "beta2": 0.7}),
+                UpdateCase("clipped", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
             _adam,
             _step,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
-from minidl.optim import LRScheduler, clip_grad_norm, clip_grad_value
+from minidl.optim import LRScheduler, clip_grad_value
 
 __all__ = ["CSVLogger", "Callback", "GradientClipping", "LambdaCallback", "LearningRateScheduler", "Logs"]
 
@@ -73,7 +73,7 @@ class LambdaCallback(Callback):
 
 
 class GradientClipping(Callback):
-    """Clip the gradients of every step, as ``minidl.optim.clip_grad_norm`` and ``clip_grad_value`` do.
+    """Clip the gradients of every step, as ``Optimizer.clip_grad_norm`` and ``minidl.optim.clip_grad_value`` do.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ class GradientClipping(Callback):
         self.max_norm, self.clip_value = max_norm, clip_value
 
     def on_gradients(self, step: int) -> None:
-        parameters = self.model.optimizer.parameters
+        optimizer = self.model.optimizer
         if self.clip_value is not None:
-            clip_grad_value(parameters, self.clip_value)
+            clip_grad_value(optimizer.parameters, self.clip_value)
         if self.max_norm is not None:
-            clip_grad_norm(parameters, self.max_norm)
+            optimizer.clip_grad_norm(self.max_norm)
 
 
 class LearningRateScheduler(Callback):

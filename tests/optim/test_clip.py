@@ -1,6 +1,7 @@
 """Gradient clipping."""
 
 import math
+from typing import ClassVar
 
 import numpy
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from minidl import layers
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.layers import Parameter, flatten
-from minidl.optim import clip_grad_norm, clip_grad_value
+from minidl.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm, clip_grad_value
 
 
 def with_gradients(*gradients, dtype="float64", flat=True):
@@ -116,3 +117,86 @@ def test_only_parameters(clip):
         clip([numpy.zeros(3)], 1.0)
     with pytest.raises(ParameterError, match=r"model\.parameters\(\)"):
         clip(layers.Linear(2, 3), 1.0)
+
+
+# inside the step's own pass -----------------------------------------------------------------------------------------------
+
+OPTIMIZERS = [
+    (SGD, {}),
+    (SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    (Adagrad, {}),
+    (RMSprop, {"centered": True, "momentum": 0.5}),
+    (Adam, {"weight_decay": 0.1}),
+    (AdamW, {}),
+]
+
+
+class Doubled(Optimizer):
+    """An optimiser of somebody who has not heard of grad_scale."""
+
+    checks: ClassVar = {"lr": float}
+
+    def update(self, engine, values, gradients, state, settings):
+        values -= 2 * settings["lr"] * gradients
+
+
+def two_steps(made, optimizer, clip):
+    rng = numpy.random.default_rng(0)
+    for scale in (10.0, 0.01):  # the second is short enough
+        for parameter in made:
+            parameter.grad = scale * rng.standard_normal(parameter.shape)
+        clip(optimizer)
+        optimizer.step()
+        optimizer.zero_grad()
+    return numpy.concatenate([parameter.value.ravel() for parameter in made])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "settings"), [*OPTIMIZERS, (Doubled, {})])
+def test_a_step_that_clips_is_a_step_after_clipping(kind, settings, dtype):
+    results = []
+    for clip in (lambda o: o.clip_grad_norm(1.0), lambda o: clip_grad_norm(o.parameters, 1.0)):
+        made = with_gradients(numpy.ones((3, 5)), numpy.ones(40), numpy.ones(2), dtype=dtype)
+        groups = [{"params": made[:1], "lr": 0.5}, {"params": made[2:]}]  # what lies between is left alone
+        results.append(two_steps(made, kind(groups, lr=0.1, **settings), clip))
+    numpy.testing.assert_allclose(*results, rtol=1e-5 if dtype == "float32" else 1e-13)
+
+
+def test_the_gradients_stay():
+    [a] = with_gradients([3.0, 4.0])
+    optimizer = SGD([a], lr=1.0)
+    assert optimizer.clip_grad_norm(2.5) == 5.0
+    assert optimizer.clip_grad_norm(0.5) == pytest.approx(2.5)  # what the first left, as if it had been written
+    optimizer.step()
+    numpy.testing.assert_array_equal(a.grad, [3.0, 4.0])
+    numpy.testing.assert_allclose(a.value, [-0.3, -0.4], rtol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["step", "zero_grad"])
+def test_one_step_is_clipped_and_no_other(end):
+    [a] = with_gradients([3.0, 4.0])
+    optimizer = SGD([a], lr=1.0)
+    optimizer.clip_grad_norm(1.0)
+    getattr(optimizer, end)()
+    a.value, a.grad = numpy.zeros(2), numpy.array([3.0, 4.0])
+    optimizer.step()
+    numpy.testing.assert_array_equal(a.value, [-3.0, -4.0])
+
+
+def test_a_norm_that_is_not_finite_is_raised_or_shown_in_the_values():
+    [a] = with_gradients([1.0, math.nan])
+    optimizer = SGD([a], lr=1.0)
+    with pytest.raises(NonFiniteError, match="nan"):
+        optimizer.clip_grad_norm(1.0, error_if_nonfinite=True)
+    assert optimizer.grad_scale == 1.0
+    optimizer.clip_grad_norm(1.0)
+    with numpy.errstate(invalid="ignore"):
+        optimizer.step()
+    assert numpy.isnan(a.value).all()
+
+
+@pytest.mark.parametrize("bad", [{"max_norm": 0.0}, {"max_norm": math.nan}, {"max_norm": 1.0, "norm_type": 0}])
+def test_a_step_cannot_clip_to_nothing(bad):
+    optimizer = SGD(with_gradients([1.0]), lr=1.0)
+    with pytest.raises(ParameterError, match="clip_grad_norm"):
+        optimizer.clip_grad_norm(**bad)
