@@ -1,4 +1,4 @@
-# Activations, alone and after an affine map, and dropout.
+# Activations, alone and after an affine map.
 
 cdef cnp.ndarray forward(object x, int op, double first=0, double second=0):
     """Return the activation of x, or None where the formula must do it."""
@@ -219,40 +219,3 @@ def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accum
     if dhidden is None:
         dhidden = globals()[activation + "_backward"](dy, cache[1])
     return linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
-
-
-# Dropout --------------------------------------------------------------------------------------------------------------
-
-
-def dropout(x, p=0.5, random=None):
-    """See ``minidl.ops.dropout.dropout``. Mask and product in one pass, after the generator's numbers."""
-    if not (taken(x) and type(p) is float and 0 <= p <= 1):
-        return _dropout.dropout(x, p, random)
-    cdef cnp.ndarray source = dense(x), numbers
-    cdef const void *uniform = NULL
-    cdef const void *mask = NULL
-    if isinstance(random, _Generator):
-        numbers = dense(random.random(x.shape, dtype=_float32))
-        uniform = cnp.PyArray_DATA(numbers)
-    elif (cnp.PyArray_CheckExact(random) and cnp.PyArray_TYPE(<cnp.ndarray>random) == cnp.NPY_BOOL
-            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>random, source)):
-        numbers = dense(random)
-        mask = cnp.PyArray_DATA(numbers)
-    else:
-        return _dropout.dropout(x, p, random)
-    cdef cnp.ndarray scale = fresh_like(source), y = fresh_like(source)
-    cdef const void *from_ = cnp.PyArray_DATA(source)
-    cdef void *scale_data = cnp.PyArray_DATA(scale)
-    cdef void *to = cnp.PyArray_DATA(y)
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(source)
-    cdef bint double_ = is_double(source)
-    cdef double probability = p
-    with nogil:
-        minidl_dropout(double_, from_, <const float *>uniform, mask, probability, scale_data, to, n)
-    return y, (scale,)
-
-
-def dropout_backward(dy, cache):
-    """See ``minidl.ops.dropout.dropout_backward``."""
-    dx = backward(dy, cache[0], MINIDL_DROPOUT)
-    return dx if dx is not None else _dropout.dropout_backward(dy, cache)

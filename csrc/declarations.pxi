@@ -52,6 +52,15 @@ cdef extern from "kernels.h" nogil:
         minidl_table_f64 f64
     const char *minidl_kernels_isa()
 
+cdef extern from "pcg64.h" nogil:
+    ctypedef struct minidl_pcg64:
+        uint64_t state[2]
+        uint64_t increment[2]
+        uint32_t half
+        int waiting
+    bint minidl_pcg64_known()
+    void minidl_pcg64_skip(minidl_pcg64 *random, uint64_t n)
+
 cdef extern from "parallel.h" nogil:
     enum:
         MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM
@@ -70,8 +79,8 @@ cdef extern from "parallel.h" nogil:
                                 ptrdiff_t rows, ptrdiff_t classes, double *divisor)
     double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each,
                        ptrdiff_t n, double delta)
-    void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale,
-                        void *y, ptrdiff_t n)
+    void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, const float *uniform, const void *mask,
+                        double p, void *scale, void *y, ptrdiff_t n)
     void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n)
     void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                             int accumulate, void *out)

@@ -14,7 +14,7 @@ from importlib import import_module
 import numpy
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset, strcpy
 
 cimport cython
@@ -27,6 +27,7 @@ _activation, _conv, _dropout, _linear, _loss, _norm, _softmax, _update = (
     for room in ("activation", "conv", "dropout", "linear", "loss", "norm", "softmax", "update")
 )
 cdef object _Generator = numpy.random.Generator
+cdef object _PCG64 = numpy.random.PCG64
 
 cnp.import_array()
 
@@ -52,6 +53,7 @@ include "pool.pxi"
 include "resample.pxi"
 include "norm.pxi"
 include "activations.pxi"
+include "dropout.pxi"
 include "losses.pxi"
 include "updates.pxi"
 include "gemm.pxi"

@@ -33,6 +33,7 @@ struct job {
     const minidl_targets *targets;
     void *const *arrays;
     const minidl_settings *update;
+    const minidl_pcg64 *random;
     const minidl_pool *windows;
     double sums[MINIDL_MOST_PARTS];
     double divisors[MINIDL_MOST_PARTS];
@@ -170,6 +171,20 @@ double minidl_loss(int is_double, int op, const void *prediction, const void *ta
     return sum_of(&j);
 }
 
+enum { NUMBERS = 1024 }; /* made at a time, to be used in the nearest cache */
+
+BODY(drop, {
+    minidl_pcg64 random = *j->random;
+    float numbers[NUMBERS];
+    minidl_pcg64_skip(&random, (uint64_t)from);
+    for (ptrdiff_t i = from; i < to; i += NUMBERS) {
+        const ptrdiff_t n = to - i < NUMBERS ? to - i : NUMBERS;
+        minidl_pcg64_uniform(&random, n, numbers);
+        table->dropout((const real *)j->x + i, numbers, NULL, (float)j->settings[0], j->settings[1], (real *)j->each + i,
+                       (real *)j->y + i, n);
+    }
+})
+
 BODY(dropout, {
     const float *const uniform = j->z;
     const unsigned char *const mask = j->mask;
@@ -177,12 +192,13 @@ BODY(dropout, {
                    (float)j->settings[0], j->settings[1], (real *)j->each + from, (real *)j->y + from, to - from);
 })
 
-void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale, void *y,
-                    ptrdiff_t n) {
+void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, const float *uniform, const void *mask, double p,
+                    void *scale, void *y, ptrdiff_t n) {
     job j;
-    j.body = EITHER(dropout), j.x = x, j.z = uniform, j.mask = mask, j.each = scale, j.y = y;
+    j.body = random != NULL ? EITHER(drop) : EITHER(dropout), j.random = random;
+    j.x = x, j.z = uniform, j.mask = mask, j.each = scale, j.y = y;
     j.settings[0] = p, j.settings[1] = p < 1 ? 1 / (1 - p) : 0;
-    run(&j, n, CHEAP, LINE);
+    run(&j, n, random != NULL ? DEAR : CHEAP, LINE);
 }
 
 BODY(scale, { table->scale((const real *)j->x + from, j->number, (real *)j->y + from, to - from); })

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "kernels.h"
+#include "pcg64.h"
 #include "threads.h"
 
 /* Choose the kernels. Returns 0, or -1 if MINIDL_ISA names what cannot run here. */
@@ -25,9 +26,9 @@ double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *
                             ptrdiff_t rows, ptrdiff_t classes, double *divisor);
 double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
                    double delta);
-/* One of `uniform` and `mask` is NULL. */
-void minidl_dropout(int is_double, const void *x, const float *uniform, const void *mask, double p, void *scale, void *y,
-                    ptrdiff_t n);
+/* One of `random`, from which the numbers are made, `uniform`, numbers made already, and `mask` is not NULL. */
+void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, const float *uniform, const void *mask, double p,
+                    void *scale, void *y, ptrdiff_t n);
 void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n);
 void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
                         int accumulate, void *out);
