@@ -228,8 +228,8 @@ def main() -> None:
         found = {"header": lines, "limit_flops": limit, "figures": [asdict(figure) for figure in figures]}
         args.json.write_text(json.dumps(found, indent=1))
     if args.markdown:
-        peers_named, rounds = [f"--against {args.against}"] if peers else [], [f"--rounds {args.rounds}"]
-        command = " ".join(["python -m benchmarks.board", *peers_named, *rounds, "--markdown"])
+        against = [f"--against {args.against}"] if peers else []
+        command = " ".join(["python -m benchmarks.board", *against, f"--rounds {args.rounds}", "--markdown"])
         said = [f"Printed by `{command}`:", "", *[f"- {line}" for line in lines], ""]
         write(args.markdown, [*said, *tables(figures, limit), *costs])
 

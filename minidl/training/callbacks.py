@@ -78,7 +78,7 @@ class GradientClipping(Callback):
     Parameters
     ----------
     max_norm : float, optional
-        The largest joint norm of all gradients.
+        The largest joint norm of all gradients; the step takes them scaled, and callbacks after this one see them unscaled.
     clip_value : float, optional
         The largest absolute value of each; applied first if both are given.
     """
