@@ -3,8 +3,8 @@
     python benchmarks/dropout.py                     # beside the formula
     python benchmarks/dropout.py --against torch     # and PyTorch (the extra 'peers')
 
-The contenders take turns; printed is the best of all rounds in microseconds: NumPy's numbers alone, then forward and forward with
-backward.
+The contenders take turns; printed is the best of all rounds in microseconds: NumPy's numbers alone, then forward, forward with
+backward ("both"), and forward where the mask is there already.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def steps(shape: tuple[int, ...], against: str | None) -> dict[str, Any]:
         engine = dl.engines.get(name)
         found[name] = lambda engine=engine: engine.dropout(x, 0.5, random)
         found[f"{name} both"] = lambda engine=engine: engine.dropout_backward(dy, engine.dropout(x, 0.5, random)[1])
+    keep = random.random(shape) >= 0.5
+    found["native given a mask"] = lambda: dl.engines.get("native").dropout(x, 0.5, keep)
     if against == "torch":
         import torch
 
