@@ -3,6 +3,7 @@
     python benchmarks/activations.py                     # the native engine
     python benchmarks/activations.py --against torch     # the extra 'peers'
     python benchmarks/activations.py --pool              # with and without the recycling of large arrays
+    python benchmarks/activations.py --distances         # results that begin so many bytes into a page after their input
 
 The contenders take turns, round after round, with a pause between them in which the threads that the other left spinning come to
 rest; in its turn each makes a few calls, of which the fastest counts. Printed is the best of all rounds, how much longer that is
@@ -25,6 +26,7 @@ ACTIVATIONS = {
     "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
 }  # fmt: skip
 CALLS = 30
+PAGE = 4096  # bytes
 PAUSE = 0.25  # seconds; PyTorch's threads wait 0.2 awake
 
 
@@ -164,6 +166,30 @@ def pool(args: argparse.Namespace) -> None:
             print(f"| {size} | {label} | {best:.3f} | {faults:.0f} |", flush=True)
 
 
+DISTANCES = (48, 112, 304, 560, 1072, 2096, 3120, 4064)
+
+
+def distances(args: argparse.Namespace) -> None:
+    """Print what it costs that loads look as if they were from what was just stored, by the lowest 12 bits of addresses."""
+    from minidl import engines
+
+    x = numpy.random.default_rng(0).normal(size=args.size).astype(args.dtype)
+    room = numpy.empty(x.nbytes + 3 * PAGE, dtype=numpy.uint8)
+    engine, names = engines.get("native"), ("relu", "sigmoid", "tanh")
+    found: dict[tuple[int, str], list[float]] = {}
+    for _ in range(args.rounds):
+        for distance in DISTANCES:
+            offset = (engine.relu(x)[0].ctypes.data - distance - room.ctypes.data) % PAGE
+            near = room[offset : offset + x.nbytes].view(x.dtype)
+            near[...] = x
+            for name in names:
+                best = measure({name: lambda name=name, near=near: getattr(engine, name)(near)}, 2)[name]
+                found.setdefault((distance, name), []).append(min(best))
+    print(f"| bytes | {' | '.join(f'{name} ms' for name in names)} |\n|---:|---:|---:|---:|")
+    for distance in DISTANCES:
+        print(f"| {distance} | {' | '.join(f'{min(found[distance, name]):.3f}' for name in names)} |")
+
+
 def main() -> None:
     """Read the command line and print the tables."""
     import minidl as dl
@@ -175,6 +201,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--pool", action="store_true", help="show what recycling large arrays saves")
+    parser.add_argument("--distances", action="store_true", help="show what the place of the result in its page costs")
     args = parser.parse_args()
     dl.set_num_threads(args.threads)
     if args.against == "torch":
@@ -183,7 +210,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
         print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}", end="; ")
     print(dl.engines.engines()["native"])
-    (pool if args.pool else compare)(args)
+    (pool if args.pool else distances if args.distances else compare)(args)
 
 
 if __name__ == "__main__":

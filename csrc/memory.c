@@ -28,8 +28,11 @@ static void release(void) { UNLOCK(); }
 __attribute__((constructor)) static void be_safe_to_fork(void) { pthread_atfork(hold, release, release); }
 #endif
 
-/* Every block has a header of one cache line before it, with its class, so that free and realloc need not trust a size. */
-enum { HEADER = 64, CLASSES = 160, SYSTEM = CLASSES };
+/* Every block begins with a header, which holds its class, so that free and realloc need not trust a size. What the user gets
+ * begins LEAD bytes on. Blocks begin on a page or a line into it, and NumPy's large arrays 16 bytes into one. Where a result begins
+ * some 50 to 100 bytes further into its page than what it is made of, the processor, which compares the lowest 12 bits of
+ * addresses first, takes loads for loads of what was just stored, and waits; so LEAD puts ours a quarter of a page away. */
+enum { LINE = 64, LEAD = 1024 + LINE, CLASSES = 160, SYSTEM = CLASSES };
 
 typedef struct header {
     struct header *next; /* while it waits */
@@ -56,7 +59,7 @@ enum { LARGE_PAGE = 1 << 21 };
 
 static void *aligned(size_t bytes) {
 #if defined(_WIN32)
-    return _aligned_malloc(bytes, HEADER);
+    return _aligned_malloc(bytes, LINE);
 #else
     void *block = NULL;
 #if defined(MADV_HUGEPAGE)
@@ -66,7 +69,7 @@ static void *aligned(size_t bytes) {
         return block;
     }
 #endif
-    return posix_memalign(&block, HEADER, bytes) == 0 ? block : NULL;
+    return posix_memalign(&block, LINE, bytes) == 0 ? block : NULL;
 #endif
 }
 
@@ -96,13 +99,13 @@ void *minidl_pool_malloc(void *context, size_t size) {
         UNLOCK();
     }
     if (block == NULL) {
-        if (bytes > SIZE_MAX - HEADER) return NULL;
-        block = aligned(HEADER + bytes);
+        if (bytes > SIZE_MAX - LEAD) return NULL;
+        block = aligned(LEAD + bytes);
         if (block == NULL) return NULL;
         block->bytes = bytes;
         block->class = class;
     }
-    return (char *)block + HEADER;
+    return (char *)block + LEAD;
 }
 
 void *minidl_pool_calloc(void *context, size_t count, size_t size) {
@@ -116,7 +119,7 @@ void minidl_pool_free(void *context, void *pointer, size_t size) {
     (void)context;
     (void)size;
     if (pointer == NULL) return;
-    header *const block = (header *)((char *)pointer - HEADER);
+    header *const block = (header *)((char *)pointer - LEAD);
     if (block->class != SYSTEM) {
         LOCK();
         const int keep = waiting_bytes + block->bytes <= limit;
@@ -133,7 +136,7 @@ void minidl_pool_free(void *context, void *pointer, size_t size) {
 
 void *minidl_pool_realloc(void *context, void *pointer, size_t size) {
     if (pointer == NULL) return minidl_pool_malloc(context, size);
-    const header *const block = (const header *)((const char *)pointer - HEADER);
+    const header *const block = (const header *)((const char *)pointer - LEAD);
     if (size <= block->bytes && block->class != SYSTEM) return pointer;
     void *const new = minidl_pool_malloc(context, size);
     if (new == NULL) return NULL;
