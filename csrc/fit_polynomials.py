@@ -157,6 +157,48 @@ def tail(bits: int, high: mp.mpf, above: int, below: int) -> tuple[str, list[mp.
     return meaning, numerator, denominator
 
 
+def single(x: mp.mpf) -> mp.mpf:
+    """Return the nearest number with 24 bits."""
+    fraction, exponent = mp.frexp(x)
+    return mp.ldexp(mp.nint(mp.ldexp(fraction, 24)), exponent - 24)
+
+
+def nearly_single(f: Function, middle: mp.mpf) -> mp.mpf:
+    """Return a number of 24 bits close to the middle where f is as close as can be to such a number too.
+
+    So a polynomial around it begins with f itself and not with its rounding: S. Gal, "Computing elementary functions: a new
+    approach for achieving high accuracy and good performance" (1986).
+    """
+    step = mp.ldexp(1, mp.frexp(middle)[1] - 24)
+    return min((single(middle) + k * step for k in range(-600, 601)), key=lambda x: abs(f(x) - single(f(x))) / f(x))
+
+
+def tanh_pieces(degree: int, high: mp.mpf) -> tuple[list[list[mp.mpf]], mp.mpf]:
+    """Return tanh on [0, high] in 16 pieces, and the largest relative error.
+
+    The piece of x is told by four bits of 1 + x, two of the exponent and two of the mantissa. First of each is the number
+    around which it is a polynomial, then come the coefficients.
+    """
+    table, largest = [[mp.mpf(0)] * (degree + 2) for _ in range(16)], mp.mpf(0)
+    for exponent in range(4):
+        for quarter in range(4):
+            low, stop = (mp.ldexp(4 + q, exponent - 2) - 1 for q in (quarter, quarter + 1))
+            if low >= high:
+                continue
+            if low == 0:  # x (1 + ...), which keeps every digit of small x
+                middle, first = mp.mpf(0), [mp.mpf(0), mp.mpf(1)]
+                f, weight = limit(lambda x: (mp.tanh(x) / x - 1) / x, 0), limit(lambda x: x * x / mp.tanh(x), 0)
+            else:
+                middle = nearly_single(mp.tanh, (low + min(stop, high)) / 2)
+                first = [mp.tanh(middle)]
+                f = limit(lambda t, m=middle: (mp.tanh(m + t) - mp.tanh(m)) / t, 1 - first[0] ** 2)
+                weight = lambda t, m=middle: abs(t / mp.tanh(m + t))  # noqa: E731
+            rest, worst = remez(f, weight, low - middle, min(stop, high) - middle, degree - len(first))
+            table[(127 + exponent) % 4 * 4 + quarter] = [middle, *first, *rest]
+            largest = max(largest, worst)
+    return table, largest
+
+
 def show(comment: str, precision: str, digits: int, **polynomials: list[mp.mpf]) -> None:
     """Print the definition of one or more polynomials."""
     print(f"/* {comment} */")
@@ -180,6 +222,13 @@ def main() -> None:
             show(comment, precision, digits, **{fit.name: coefficients})
         meaning, numerator, denominator = tail(*quotient)
         show(meaning, precision, digits, TAIL_ABOVE=numerator, TAIL_BELOW=denominator)
+    high = mp.mpf(10)
+    table, worst = tanh_pieces(6, high)
+    print(f"/* tanh x, |error| <= {float(worst):.1e} of it on [0, {float(high):.4g}] */")
+    print("#define MINIDL_TANH_PIECES_F32 {" + ", ".join(
+        "{" + ", ".join(mp.nstr(single(c), 10, min_fixed=0, max_fixed=0) + "f" for c in row) + "}"
+        for row in zip(*table, strict=True)
+    ) + "}")  # fmt: skip
 
 
 if __name__ == "__main__":

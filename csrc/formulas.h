@@ -1,7 +1,8 @@
 /* The formulas of every activation, in float and in double, for C and for CUDA.
  *
  * Each is straight-line code in the terms of simd.h: no branches (only choices between two values), no calls into a library,
- * no tables. So the same text is compiled for vectors of every width, and, with vectors of one number, for a GPU. The
+ * no tables in memory. So the same text is compiled for vectors of every width, and, with vectors of one number, for a GPU; tanh
+ * alone has a second text, for processors that look numbers up in a register. The
  * polynomials are minimax, printed by fit_polynomials.py; the errors of the results are in docs/vector_math.md.
  */
 #ifndef MINIDL_FORMULAS_H
@@ -37,6 +38,32 @@
 /* Q(a) = 2^(-k a^2) p(a) / q(a), |error| <= 7.9e-09 of it on [0, 14.5] */
 #define MINIDL_TAIL_ABOVE_F32 {4.553532698e+1f, 4.061400875e+1f, 1.719114953e+1f, 3.867274587f, 3.989407929e-1f}
 #define MINIDL_TAIL_BELOW_F32 {9.107065324e+1f, 1.538919363e+2f, 1.116344049e+2f, 4.408373723e+1f, 9.694005866f, 1.0f}
+
+/* tanh x in pieces: around which number each is a polynomial, and its coefficients; |error| <= 5.9e-09 of it on [0, 10] */
+#define MINIDL_TANH_PIECES_F32                                                                                             \
+    {{1.250020862f, 1.75005722f, 2.250109196f, 2.750066757f, 3.499931335f, 4.499931812f, 5.500286102f, 6.499713898f,       \
+      7.999427795f, 9.500572205f, 0.0f, 0.0f, 0.0f, 3.750148416e-1f, 6.250293255e-1f, 8.750349283e-1f},                    \
+     {8.482894897e-1f, 9.413820505e-1f, 9.780308604e-1f, 9.918608069e-1f, 9.981776476e-1f, 9.997531772e-1f,                \
+      9.999666214e-1f, 9.9999547e-1f, 9.999997616e-1f, 1.0f, 0.0f, 0.0f, 0.0f, 3.583703339e-1f, 5.546200275e-1f,           \
+      7.039232254e-1f},                                                                                                    \
+     {2.804048359e-1f, 1.137997881e-1f, 4.345563427e-2f, 1.6212143e-2f, 3.641451942e-3f, 4.935949692e-4f,                  \
+      6.676776684e-5f, 9.046643754e-6f, 4.512906742e-7f, 2.238602548e-8f, 0.0f, 0.0f, 1.0f, 8.715707064e-1f,               \
+      6.923966408e-1f, 5.044921041e-1f},                                                                                   \
+     {-2.378645688e-1f, -1.071290448e-1f, -4.250093922e-2f, -1.608018577e-2f, -3.634791821e-3f, -4.934703466e-4f,          \
+      -6.676521298e-5f, -9.046549167e-6f, -4.511340421e-7f, -2.238592778e-8f, 0.0f, 0.0f, -1.097267841e-6f,                \
+      -3.123450875e-1f, -3.840170801e-1f, -3.551237285e-1f},                                                               \
+     {1.083249971e-1f, 6.292270869e-2f, 2.708237432e-2f, 1.054489985e-2f, 2.412092872e-3f, 3.284741251e-4f,                \
+      4.44599973e-5f, 6.02457385e-6f, 2.951259432e-7f, 1.490810142e-8f, 0.0f, 0.0f, -3.332701921e-1f, -1.78591013e-1f,     \
+      -1.782147214e-2f, 8.181349933e-2f},                                                                                  \
+     {-1.258783787e-2f, -2.352418751e-2f, -1.232102979e-2f, -5.099345464e-3f, -1.197502017e-3f, -1.640990668e-4f,          \
+      -2.222945659e-5f, -3.012694833e-6f, -1.479069454e-7f, -7.454680429e-9f, 0.0f, 0.0f, -1.183705754e-3f,                \
+      1.681122482e-1f, 1.37894094e-1f, 6.078752503e-2f},                                                                   \
+     {-1.968797669e-2f, 3.484626533e-3f, 3.976597451e-3f, 1.914588618e-3f, 4.903320223e-4f, 6.829541235e-5f,               \
+      9.271884664e-6f, 1.256923497e-6f, 7.070833163e-8f, 3.110443014e-9f, 0.0f, 0.0f, 1.430841982e-1f,                     \
+      1.899583824e-2f, -5.434792861e-2f, -5.854816362e-2f},                                                                \
+     {1.510360185e-2f, 2.105284715e-3f, -7.158536464e-4f, -5.455547944e-4f, -1.576846844e-4f, -2.261237569e-5f,            \
+      -3.083716365e-6f, -4.177940127e-7f, -2.335556104e-8f, -1.035679764e-9f, 0.0f, 0.0f, -3.697691485e-2f,                \
+      -6.909799576e-2f, -2.433742397e-2f, 1.286766212e-2f}}
 
 /* exp(r) - 1 = r + r^2 p(r), |error| <= 2.6e-19 of it on [-0.3466, 0.3466] */
 #define MINIDL_EXP_F64                                                                                                     \
@@ -78,6 +105,9 @@
 #define real float
 #define REAL(name) name##_f32
 #define COEFFICIENTS(name) MINIDL_##name##_F32
+#if defined(MINIDL_LOOKUP_F32)
+#define PIECES 1
+#endif
 #define LOG2E 1.44269504089f
 #define HALF_LOG2E 0.72134752044f
 #define LN2_HIGH 0.693145751953125f /* 16 bits, so that n LN2_HIGH is exact */

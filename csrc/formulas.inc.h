@@ -104,6 +104,20 @@ MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
     return SELECT(LESS(x, SPLAT(0)), small, large);
 }
 
+#if PIECES
+/* A polynomial of t = |x| - middle, where the middle and the coefficients are those of the piece in which x is. */
+MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
+    static const real pieces[][16] = COEFFICIENTS(TANH_PIECES); /* the middles, then coefficients, the constant first */
+    const VEC size = REAL(least)(REAL(absolute)(x), SPLAT(FLAT));
+    const REAL(place) at = REAL(place_of)(size + SPLAT(1));
+    const VEC t = size - REAL(lookup)(pieces[0], at);
+    enum { LAST = (int)(sizeof pieces / sizeof *pieces) - 1 };
+    VEC sum = REAL(lookup)(pieces[LAST], at);
+    MINIDL_UNROLL
+    for (int i = LAST - 1; i > 0; i--) sum = MADD(sum, t, REAL(lookup)(pieces[i], at));
+    return REAL(with_sign_of)(sum, x);
+}
+#else
 /* With m = exp(-2 |x|) - 1: tanh |x| = -m / (2 + m). */
 MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
     const VEC size = REAL(least)(REAL(absolute)(x), SPLAT(FLAT));
@@ -111,6 +125,7 @@ MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
     const VEC sum = SPLAT(-2) - m;
     return REAL(with_sign_of)(REAL(quotient)(m, sum, (SPLAT(-2) - sum) - m), x);
 }
+#endif
 
 /* 2^(r + n), |r| <= 1/2 */
 MINIDL_INLINE VEC REAL(binary_exponential)(VEC r, VEC n) {
@@ -214,6 +229,7 @@ MINIDL_INLINE VEC REAL(relu)(VEC x) { return REAL(most)(x, SPLAT(0)); }
 
 MINIDL_INLINE VEC REAL(leaky_relu)(VEC x, VEC slope) { return SELECT(LESS(SPLAT(0), x), x, x * slope); }
 
+#undef PIECES
 #undef VEC
 #undef MASK
 #undef SPLAT

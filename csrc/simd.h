@@ -26,6 +26,8 @@
  *     scale(x, n)                 x 2^n for 1/2 < x < 2 and any n in reach, also where the result is subnormal or overflows
  *     exponent_field(x)           the bits of a positive normal x above its mantissa, as a number
  *     mantissa(x)                 a positive normal x scaled to [1, 2)
+ *     place_of(x)                 the last two bits of the exponent of a positive x with the first two of its mantissa: 0 to 15
+ *     lookup(table, place)        the number at each lane's place in a table of 16; where MINIDL_LOOKUP_F32 (or _F64) is defined
  *     largest(v)                  over the lanes
  *     add_wide(sum, v)            v added to WIDE vectors of double
  *     add_wide_squares(sum, v)    the squares of v, as doubles, added to them

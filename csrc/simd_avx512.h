@@ -77,6 +77,13 @@ MINIDL_INLINE vec_f64 exponent_field_f64(vec_f64 x) { return _mm512_getexp_pd(x)
 MINIDL_INLINE vec_f32 mantissa_f32(vec_f32 x) { return _mm512_getmant_ps(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src); }
 MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) { return _mm512_getmant_pd(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src); }
 
+#define MINIDL_LOOKUP_F32 1
+typedef __m512i place_f32;
+MINIDL_INLINE place_f32 place_of_f32(vec_f32 x) { return _mm512_srli_epi32(_mm512_castps_si512(x), 21); }
+MINIDL_INLINE vec_f32 lookup_f32(const float *table, place_f32 at) {
+    return _mm512_permutexvar_ps(at, _mm512_loadu_ps(table)); /* which goes by the last four bits */
+}
+
 MINIDL_INLINE mask_f32 beats_f32(vec_f32 v, vec_f32 best) {
     return _mm512_cmp_ps_mask(v, best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
 }
