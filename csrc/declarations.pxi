@@ -117,3 +117,22 @@ cdef extern from "numpy/arrayobject.h":
     int PyArray_ISBEHAVED(cnp.ndarray)
     cnp.ndarray PyArray_GETCONTIGUOUS(cnp.ndarray)
     object PyArray_EMPTY(int nd, cnp.npy_intp *dims, int typenum, int fortran)
+
+cdef extern from *:
+    """
+    #include <numpy/arrayscalars.h>
+
+    /* numpy.float32(value) and numpy.float64(value), without a call through Python. */
+    static PyObject *minidl_scalar_f32(float value) {
+        PyObject *const scalar = PyArrayScalar_New(Float);
+        if (scalar != NULL) PyArrayScalar_ASSIGN(scalar, Float, value);
+        return scalar;
+    }
+    static PyObject *minidl_scalar_f64(double value) {
+        PyObject *const scalar = PyArrayScalar_New(Double);
+        if (scalar != NULL) PyArrayScalar_ASSIGN(scalar, Double, value);
+        return scalar;
+    }
+    """
+    object minidl_scalar_f32(float value)
+    object minidl_scalar_f64(double value)

@@ -61,12 +61,8 @@ def log_softmax_backward(dy, cache):
 
 # Losses ---------------------------------------------------------------------------------------------------------------
 
-cdef object _float32 = numpy.float32
-cdef object _float64 = numpy.float64
-
-
 cdef object _scalar(double value, cnp.ndarray like):
-    return _float64(value) if is_double(like) else _float32(value)
+    return minidl_scalar_f64(value) if is_double(like) else minidl_scalar_f32(<float>value)
 
 
 cdef object _pointwise(int op, object prediction, object target, object reduction, double delta=0):
