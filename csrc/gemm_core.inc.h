@@ -57,22 +57,21 @@ enum { FINISH_AT_ONCE = 1024 }; /* numbers: few enough for the first cache */
 static inline ptrdiff_t panel_width(ptrdiff_t columns) { return panel(columns, LANES, NR); }
 
 /* Pack B[pc : pc+kc, jc : jc+nc], which begins at b: all of it, or only the last panel if it ends in part of a vector. */
-static void pack_b(const plan *p, const real *b, ptrdiff_t nc, ptrdiff_t kc, real *packed) {
+static void pack_b(const PRODUCT *x, const plan *p, const real *b, ptrdiff_t nc, ptrdiff_t kc, real *packed) {
     ptrdiff_t from = 0;
     if (!p->pack_b)
         while (from + panel_width(nc - from) < nc) from += panel_width(nc - from);
     if (p->pack_b || nc % LANES != 0)
-        pack(LANES, NR, nc - from, kc, b + from * p->product.b.col, p->product.b.col, p->product.b.row, packed);
+        pack(LANES, NR, nc - from, kc, b + from * x->b.col, x->b.col, x->b.row, packed);
 }
 
-static void pack_a(const plan *p, const real *a, ptrdiff_t mc, ptrdiff_t kc, real *packed) {
-    pack(1, MR, mc, kc, a, p->product.a.row, p->product.a.col, packed);
+static void pack_a(const PRODUCT *x, const real *a, ptrdiff_t mc, ptrdiff_t kc, real *packed) {
+    pack(1, MR, mc, kc, a, x->a.row, x->a.col, packed);
 }
 
 /* `rows` of C, from c on, times all panels of a block of B; a is in place or packed, and so is b. */
-static void row_of_tiles(const plan *p, ptrdiff_t rows, ptrdiff_t nc, ptrdiff_t kc, const real *a, ptrdiff_t a_step,
-                         const real *b, const real *packed_b, real beta, real *c) {
-    const PRODUCT *const x = &p->product;
+static void row_of_tiles(const PRODUCT *x, const plan *p, ptrdiff_t rows, ptrdiff_t nc, ptrdiff_t kc, const real *a,
+                         ptrdiff_t a_step, const real *b, const real *packed_b, real beta, real *c) {
     const int upright = p->pack_a || x->a.row == 1;
     for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
         width = panel_width(nc - jr);
@@ -90,23 +89,22 @@ static void row_of_tiles(const plan *p, ptrdiff_t rows, ptrdiff_t nc, ptrdiff_t 
 }
 
 /* C[:, jc : jc+nc] = alpha A[:, pc : pc+kc] B[pc : pc+kc, jc : jc+nc], added to what is there unless pc is 0. */
-static void multiply_block(const plan *p, const EPILOGUE *epilogue, ptrdiff_t jc, ptrdiff_t nc, ptrdiff_t pc, ptrdiff_t kc,
-                           real *packed_b, real *packed_a) {
-    const PRODUCT *const x = &p->product;
+static void multiply_block(const PRODUCT *x, const plan *p, const EPILOGUE *epilogue, ptrdiff_t jc, ptrdiff_t nc,
+                           ptrdiff_t pc, ptrdiff_t kc, real *packed_b, real *packed_a) {
     const real beta = pc == 0 ? x->beta : 1;
     const real *const b = x->b.at + pc * x->b.row + jc * x->b.col;
-    pack_b(p, b, nc, kc, packed_b);
+    pack_b(x, p, b, nc, kc, packed_b);
     for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
         mc = least(p->mc, x->m - ic);
         const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
-        if (p->pack_a) pack_a(p, a, mc, kc, packed_a);
+        if (p->pack_a) pack_a(x, a, mc, kc, packed_a);
         ptrdiff_t complete = 0; /* rows that wait to be finished, together if they are short */
         for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
             rows = step(mc - ir, MR);
             real *const c = x->c.at + (ic + ir) * x->c.row + jc * x->c.col;
             const real *const panel = p->pack_a ? packed_a + ir * kc : a + ir * x->a.row;
             const ptrdiff_t a_step = p->pack_a ? rows : x->a.row == 1 ? x->a.col : x->a.row;
-            row_of_tiles(p, rows, nc, kc, panel, a_step, b, packed_b, beta, c);
+            row_of_tiles(x, p, rows, nc, kc, panel, a_step, b, packed_b, beta, c);
             complete += rows;
             if (epilogue != NULL && pc + kc == x->k && (complete * nc >= FINISH_AT_ONCE || ir + rows == mc)) {
                 const ptrdiff_t first = ir + rows - complete;
@@ -117,16 +115,16 @@ static void multiply_block(const plan *p, const EPILOGUE *epilogue, ptrdiff_t jc
     }
 }
 
-static void multiply_in_tiles(const plan *p, const EPILOGUE *epilogue, real *packed_b, real *packed_a) {
-    for (ptrdiff_t jc = 0; jc < p->product.n; jc += p->nc)
-        for (ptrdiff_t pc = 0; pc < p->product.k; pc += p->kc)
-            multiply_block(p, epilogue, jc, least(p->nc, p->product.n - jc), pc, least(p->kc, p->product.k - pc), packed_b,
-                           packed_a);
+static void multiply_in_tiles(const PRODUCT *x, const plan *p, const EPILOGUE *epilogue, real *work) {
+    real *const packed_a = work + b_numbers(x, p);
+    for (ptrdiff_t jc = 0; jc < x->n; jc += p->nc)
+        for (ptrdiff_t pc = 0; pc < x->k; pc += p->kc)
+            multiply_block(x, p, epilogue, jc, least(p->nc, x->n - jc), pc, least(p->kc, x->k - pc), work, packed_a);
 }
 
-static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work) {
-    const plan p = choose(asked);
-    const PRODUCT *const x = &p.product;
+static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilogue, void *work) {
+    const PRODUCT chosen = p->transposed ? transposed(asked) : *asked;
+    const PRODUCT *const x = &chosen;
     int finished = 0;
     if (x->k == 0) {
         for (ptrdiff_t i = 0; i < asked->m; i++)
@@ -134,15 +132,15 @@ static void multiply(const PRODUCT *asked, const EPILOGUE *epilogue, void *work)
                 real *const at = asked->c.at + i * asked->c.row + j;
                 *at = asked->beta == 0 ? 0 : asked->beta * *at;
             }
-    } else if (p.method == ROW) {
+    } else if (p->method == ROW) {
         row(x);
-    } else if (p.method == DOTS) {
+    } else if (p->method == DOTS) {
         real *const columns = work;
-        if (p.pack_b) columns_of_b(x, columns);
-        dots(x, p.pack_b ? columns : x->b.at, p.pack_b ? x->k : x->b.col);
+        if (p->pack_b) columns_of_b(x, columns);
+        dots(x, p->pack_b ? columns : x->b.at, p->pack_b ? x->k : x->b.col);
     } else {
-        finished = !p.transposed; /* row by row; of a transposed product no row is complete before the last */
-        multiply_in_tiles(&p, finished ? epilogue : NULL, work, (real *)work + b_numbers(&p));
+        finished = !p->transposed; /* row by row; of a transposed product no row is complete before the last */
+        multiply_in_tiles(x, p, finished ? epilogue : NULL, work);
     }
     const ptrdiff_t together = asked->n < FINISH_AT_ONCE ? FINISH_AT_ONCE / most(asked->n, 1) : 1;
     for (ptrdiff_t i = 0; epilogue != NULL && !finished && i < asked->m; i += together)
@@ -174,7 +172,7 @@ const VARIANT_TYPE VARIANT = {
     .rows = MR,
     .columns = LANES,
     .estimate = estimate,
-    .workspace = workspace,
+    .choose = choose,
     .multiply = multiply,
     .tile_rows = MR,
     .tile_columns = NR,

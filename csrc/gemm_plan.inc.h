@@ -2,12 +2,7 @@
 
 typedef enum { TILES, DOTS, ROW } method;
 
-typedef struct {
-    PRODUCT product; /* as asked for, or transposed */
-    method method;
-    int transposed, pack_a, pack_b;
-    ptrdiff_t mc, nc, kc;
-} plan;
+typedef minidl_gemm_plan plan;
 
 /* Sizes of blocks, found by measurement on a processor with 1 MiB of L2 cache; a little less is lost to smaller ones. */
 enum {
@@ -50,53 +45,51 @@ static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit) {
 }
 
 /* The cheapest method, and whether for the transposed product; returns its cost. */
-static double cheapest(const PRODUCT *x, const PRODUCT *turned, method *by, int *turn) {
+static double cheapest(const PRODUCT *x, const PRODUCT *turned, int *by, int *turn) {
     double lowest = HUGE_COST;
     for (int candidate = TILES; candidate <= ROW; candidate++)
         for (int t = 0; t < 2; t++) {
             const double its = cost((method)candidate, t ? turned : x);
-            if (its < lowest) lowest = its, *by = (method)candidate, *turn = t;
+            if (its < lowest) lowest = its, *by = candidate, *turn = t;
         }
     return lowest;
 }
 
-static plan choose(const PRODUCT *asked) {
-    const PRODUCT turned = transposed(asked);
-    plan p = {.product = *asked};
-    cheapest(asked, &turned, &p.method, &p.transposed);
-    if (p.transposed) p.product = turned;
-    const PRODUCT *const x = &p.product;
-    if (p.method != TILES) {
-        p.pack_b = p.method == DOTS && x->b.row != 1;
-        p.kc = x->k;
-        p.nc = x->n;
-        return p;
-    }
-    const ptrdiff_t size = sizeof(real);
-    p.pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
-    p.pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
-    p.nc = least(x->n, NC_MOST);
-    p.kc = part(x->k, most(KC_LEAST, least(KC_MOST, B_BYTES / size / p.nc)));
-    p.mc = p.pack_a ? least(MC_MOST, x->m) : x->m;
-    return p;
-}
-
 /* The numbers that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
-static ptrdiff_t b_numbers(const plan *p) {
+static ptrdiff_t b_numbers(const PRODUCT *x, const plan *p) {
     if (p->method != TILES) return p->pack_b ? p->kc * p->nc : 0;
     if (p->pack_b) return p->kc * ((p->nc + LANES - 1) / LANES * LANES);
-    return p->product.n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
+    return x->n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
 }
 
-static size_t workspace(const PRODUCT *x) {
-    const plan p = choose(x);
-    return (size_t)(b_numbers(&p) + (p.pack_a ? p.kc * p.mc : 0)) * sizeof(real);
+/* The rest of the plan of a product by some method; as asked for, or transposed. */
+static void complete(const PRODUCT *x, plan *p) {
+    if (p->method != TILES) {
+        p->pack_b = p->method == DOTS && x->b.row != 1;
+        p->kc = x->k;
+        p->nc = x->n;
+    } else {
+        const ptrdiff_t size = sizeof(real);
+        p->pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
+        p->pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
+        p->nc = least(x->n, NC_MOST);
+        p->kc = part(x->k, most(KC_LEAST, least(KC_MOST, B_BYTES / size / p->nc)));
+        p->mc = p->pack_a ? least(MC_MOST, x->m) : x->m;
+    }
+    p->workspace = (size_t)(b_numbers(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
+}
+
+static plan choose(const PRODUCT *asked) {
+    const PRODUCT turned = transposed(asked);
+    plan p = {0};
+    cheapest(asked, &turned, &p.method, &p.transposed);
+    complete(p.transposed ? &turned : asked, &p);
+    return p;
 }
 
 /* What the product costs, with what it takes to read its operands: for comparing ways to share it out. */
 static double estimate(const PRODUCT *x) {
     const PRODUCT turned = transposed(x);
-    method by;
-    int turn;
+    int by, turn;
     return cheapest(x, &turned, &by, &turn) + 0.05 * (double)(x->m + x->n) * (double)x->k;
 }

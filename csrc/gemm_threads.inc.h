@@ -69,7 +69,8 @@ static void do_part(void *context, int part) {
     if (j->epilogue != NULL) after = *j->epilogue;
     if (j->sums != NULL) after.column_sums = (real *)(j->sums + (size_t)(part / j->grid.columns) * j->row_of_sums);
     const PRODUCT own = part_of(j->product, j->variant, j->grid, part, &after);
-    j->variant->multiply(&own, j->epilogue == NULL ? NULL : &after, j->work + (size_t)part * j->each);
+    const minidl_gemm_plan plan = j->variant->choose(&own);
+    j->variant->multiply(&own, &plan, j->epilogue == NULL ? NULL : &after, j->work + (size_t)part * j->each);
 }
 
 static size_t whole_lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
@@ -80,7 +81,7 @@ static int multiply_in_parts(const VARIANT_TYPE *variant, const PRODUCT *x, cons
     for (int part = 0; part < parts; part++) {
         EPILOGUE unused = {0};
         const PRODUCT own = part_of(x, variant, g, part, &unused);
-        const size_t bytes = whole_lines(variant->workspace(&own));
+        const size_t bytes = whole_lines(variant->choose(&own).workspace);
         if (bytes > j.each) j.each = bytes;
     }
     const int sums = epilogue != NULL && epilogue->column_sums != NULL && g.rows > 1;
@@ -113,7 +114,8 @@ typedef struct {
 /* Products [from, to) of the batch on this thread, and what follows them. */
 static int multiply_each(const batch *b, ptrdiff_t from, ptrdiff_t to, const EPILOGUE *epilogue) {
     real few[8192 / sizeof(real)];
-    const size_t bytes = b->variant->workspace(&b->first);
+    const minidl_gemm_plan plan = b->variant->choose(&b->first);
+    const size_t bytes = plan.workspace;
     void *const work = bytes <= sizeof(few) ? (void *)few : minidl_pool_malloc(NULL, bytes);
     if (work == NULL) return MINIDL_GEMM_NO_MEMORY;
     for (ptrdiff_t i = from; i < to; i++) {
@@ -121,7 +123,7 @@ static int multiply_each(const batch *b, ptrdiff_t from, ptrdiff_t to, const EPI
         x.a.at += i * b->a_batch;
         x.b.at += i * b->b_batch;
         x.c.at += i * b->c_batch;
-        b->variant->multiply(&x, epilogue, work);
+        b->variant->multiply(&x, &plan, epilogue, work);
     }
     if (work != few) minidl_pool_free(NULL, work, bytes);
     return MINIDL_GEMM_OK;

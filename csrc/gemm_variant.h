@@ -22,11 +22,19 @@
 typedef MINIDL_PRODUCT(float) minidl_product_f32;
 typedef MINIDL_PRODUCT(double) minidl_product_f64;
 
+/* How a product is best computed: by which method, of the product itself or of the transposed one, which operands are packed,
+ * in which sizes of blocks, and how many bytes it takes to scribble on, perhaps 0. */
+typedef struct {
+    int method, transposed, pack_a, pack_b;
+    ptrdiff_t mc, nc, kc;
+    size_t workspace;
+} minidl_gemm_plan;
+
 /* A variant computes one product on one thread.
  *
  * rows, columns   C is best cut into parts at multiples of these
  * estimate        what a product costs, in units of its own: to compare ways to share it out
- * workspace       the bytes that multiply needs to scribble on, perhaps 0
+ * choose          how to compute it, and others of the same shape that lie alike
  * multiply        the product and what follows it; adds to the sums over columns
  * tile            the kernel for tile_rows x tile_columns of C: C = alpha A B + beta C, where column p of A is contiguous at
  *                 a + p a_step and row p of B at b + p b_row
@@ -36,8 +44,8 @@ typedef MINIDL_PRODUCT(double) minidl_product_f64;
     struct {                                                                                                               \
         int rows, columns;                                                                                                 \
         double (*estimate)(const product *);                                                                               \
-        size_t (*workspace)(const product *);                                                                              \
-        void (*multiply)(const product *, const epilogue_ *, void *workspace);                                             \
+        minidl_gemm_plan (*choose)(const product *);                                                                       \
+        void (*multiply)(const product *, const minidl_gemm_plan *, const epilogue_ *, void *workspace);                   \
         int tile_rows, tile_columns;                                                                                       \
         void (*tile)(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row, real beta,  \
                      real *c, ptrdiff_t c_row);                                                                            \
