@@ -20,12 +20,12 @@ cdef cnp.ndarray forward(object x, int op, double first=0, double second=0):
     return y
 
 
-cdef cnp.ndarray backward(object dy, object saved, int op, double first=0, double second=0):
-    """Return dx, or None where the formula must do it."""
+cdef cnp.ndarray backward(object dy, object saved, int op, double first=0, double second=0, bint in_place=False):
+    """Return dx, or None where the formula must do it; ``in_place`` if dy is nobody else's and may become dx."""
     if not (taken(saved) and alike(<cnp.ndarray>saved, dy)):
         return None
     cdef cnp.ndarray upstream = dense(dy), kept = dense(saved)
-    cdef cnp.ndarray dx = fresh_like(kept)
+    cdef cnp.ndarray dx = upstream if in_place else fresh_like(kept)
     cdef double[2] settings
     settings[0], settings[1] = first, second
     cdef ptrdiff_t n = cnp.PyArray_SIZE(kept)
@@ -181,8 +181,7 @@ cdef dict _KEEPS_INPUT = {
 }
 
 
-def linear_activation(x, weight, bias, activation, settings=()):
-    """See ``minidl.engines.fused.linear_activation``: the activation is applied to each tile while it is in cache."""
+cdef tuple _linear_activation(object x, object weight, object bias, object activation, object settings):
     cdef cnp.ndarray y
     cdef list before = []
     cdef double[2] numbers
@@ -210,12 +209,53 @@ def linear_activation(x, weight, bias, activation, settings=()):
     return y_, (linear_cache, activation_cache)
 
 
-def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.linear_activation_backward_into``."""
+cdef object _linear_activation_backward_into(object dy, tuple cache, object activation, object dweight, object dbias,
+                                             bint accumulate, bint input_gradient, bint in_place):
     kept = _KEEPS_OUTPUT.get(activation)
     dhidden = None
     if kept is not None:
-        dhidden = backward(dy, cache[1][0], kept)
+        dhidden = backward(dy, cache[1][0], kept, 0, 0, in_place)
     if dhidden is None:
         dhidden = globals()[activation + "_backward"](dy, cache[1])
-    return linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+    return _linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+
+
+def linear_activation(x, weight, bias, activation, settings=()):
+    """See ``minidl.engines.fused.linear_activation``: the activation is applied to each tile while it is in cache."""
+    return _linear_activation(x, weight, bias, activation, settings)
+
+
+def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.linear_activation_backward_into``."""
+    return _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, input_gradient, False)
+
+
+def linear_stack(x, layers):
+    """See ``minidl.engines.fused.linear_stack``."""
+    cdef list caches = []
+    for weight, bias, activation, settings in layers:
+        if activation is None:
+            x, cache = linear(x, weight, bias)
+        else:
+            x, cache = _linear_activation(x, weight, bias, activation, settings)
+        caches.append(cache)
+    return x, caches
+
+
+def linear_stack_backward_into(dy, caches, layers, storage, input_gradient=True):
+    """See ``minidl.engines.fused.linear_stack_backward_into``.
+
+    A gradient between two layers is nobody else's, so the activation's derivative is multiplied into it in place.
+    """
+    cdef Py_ssize_t last = len(caches) - 1, position
+    cdef bint wanted, own
+    for position in range(last, -1, -1):
+        activation, cache = layers[position][2], caches[position]
+        dweight, dbias, accumulate = storage[position]
+        wanted = input_gradient or position > 0
+        if activation is None:
+            dy = _linear_backward_into(dy, cache, dweight, dbias, accumulate, wanted)
+        else:
+            own = position < last
+            dy = _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, wanted, own)
+    return dy

@@ -246,9 +246,14 @@ cdef bint _storage(object dweight, object dbias, cnp.ndarray weight):
     )
 
 
-def linear_backward_into(dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.linear_backward_into``."""
+cdef object _linear_backward_into(object dy, tuple cache, object dweight, object dbias, bint accumulate,
+                                  bint input_gradient):
     if not (_fits(dy, cache) and _storage(dweight, dbias, cache[1])):
         return _fused.linear_backward_into(_compiled, dy, cache, dweight, dbias, accumulate, input_gradient)
     _parameter_gradients(dy, cache[0], dweight, dbias, accumulate)
     return _input_gradient(dy, cache[0], cache[1]) if input_gradient else None
+
+
+def linear_backward_into(dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.linear_backward_into``."""
+    return _linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)

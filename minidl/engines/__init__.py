@@ -69,9 +69,6 @@ def get(name: str) -> Engine:
     return importlib.import_module(f"{__name__}.{name}").make()
 
 
-current = _dispatch.active  # called several times a step, so it is the function itself and not one that calls it
-
-
 class use:
     """Choose the engine for this context, or for a ``with`` block.
 
@@ -133,4 +130,4 @@ class _CallableModule(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallableModule
-_dispatch.default = get("native" if _status("native").available else "numpy")
+current = _dispatch.plug_in(get("native" if _status("native").available else "numpy"))

@@ -7,6 +7,7 @@ there is no such kernel. Each takes the engine as its first argument.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -23,6 +24,8 @@ __all__ = [
     "linear_activation",
     "linear_activation_backward_into",
     "linear_backward_into",
+    "linear_stack",
+    "linear_stack_backward_into",
     "norm",
     "rescale",
 ]
@@ -240,6 +243,67 @@ def linear_activation_backward_into(
     linear_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
     return engine.linear_backward_into(dhidden, linear_cache, dweight, dbias, accumulate, input_gradient)
+
+
+def linear_stack(
+    engine: Any, x: Array, layers: Sequence[tuple[Array, Array | None, str | None, tuple[Any, ...]]]
+) -> tuple[Array, list[Any]]:
+    """Compute linear layers, each perhaps with an activation, one after another.
+
+    Parameters
+    ----------
+    x : array, shape (..., in)
+    layers : sequence of (weight, bias, activation, settings)
+        As for ``linear`` where the activation is None, else as for :func:`linear_activation`.
+
+    Returns
+    -------
+    y : array, shape (..., out of the last)
+    caches : list
+        The cache of each.
+    """
+    caches = []
+    for weight, bias, activation, settings in layers:
+        if activation is None:
+            x, cache = engine.linear(x, weight, bias)
+        else:
+            x, cache = engine.linear_activation(x, weight, bias, activation, settings)
+        caches.append(cache)
+    return x, caches
+
+
+def linear_stack_backward_into(
+    engine: Any,
+    dy: Array,
+    caches: Sequence[Any],
+    layers: Sequence[tuple[Array, Array | None, str | None, tuple[Any, ...]]],
+    storage: Sequence[tuple[Array, Array | None, bool]],
+    input_gradient: bool = True,
+) -> Array | None:
+    """Go back through :func:`linear_stack`.
+
+    Parameters
+    ----------
+    dy, caches, layers
+        The upstream gradient, and what forward returned and was given.
+    storage : sequence of (dweight, dbias, accumulate)
+        For each layer as for :func:`linear_backward_into`.
+    input_gradient : bool
+        Whether the first layer's dx is wanted.
+
+    Returns
+    -------
+    dx : array or None
+    """
+    dx: Any = dy
+    for position in reversed(range(len(caches))):
+        wanted = input_gradient or position > 0
+        activation, cache = layers[position][2], caches[position]
+        if activation is None:
+            dx = engine.linear_backward_into(dx, cache, *storage[position], wanted)
+        else:
+            dx = engine.linear_activation_backward_into(dx, cache, activation, *storage[position], wanted)
+    return dx
 
 
 def norm(engine: Any, x: Array, p: float = 2.0) -> float:

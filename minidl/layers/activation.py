@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl import engines
+from minidl.engines import current
 from minidl.errors import ParameterError, UnknownNameError
 from minidl.layers.base import Layer, Shape
 from minidl.ops import Array
@@ -43,7 +43,7 @@ class Activation(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return op(x)."""
-        y, self._cache = getattr(engines.current(), self.op)(x, *self.settings)
+        y, self._cache = getattr(current(), self.op)(x, *self.settings)
         return y
 
     def backward(self, dy: Array) -> Array:
@@ -51,7 +51,7 @@ class Activation(Layer):
         cache = self._cache
         if cache is None:
             self._remembered()
-        return getattr(engines.current(), self._backward)(dy, cache)
+        return getattr(current(), self._backward)(dy, cache)
 
     def flops(self, input_shape: Shape) -> int:
         """Count one operation an element, by convention, however many the function takes."""

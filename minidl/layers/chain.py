@@ -12,6 +12,7 @@ from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape
 from minidl.layers.fused_conv import FusedConv, NormalizedConv
 from minidl.layers.linear import AffineOfDense, Dense, FusedLinear
+from minidl.layers.linear_stack import LinearStack
 from minidl.layers.parameter import flatten
 from minidl.ops import Array
 
@@ -60,6 +61,7 @@ class Chain(Layer):
         self._names: list[str] = []
         self._fuse = True
         self._plan: list[tuple[int, Any]] = []
+        self._calls: list[tuple[int, Any]] = []
         self._flat = False
         self._first: int | None = None
         for name, layer in named.items():
@@ -88,7 +90,7 @@ class Chain(Layer):
 
     def _settle(self) -> None:
         """Plan the work, and build what can be built, now that the layers are known."""
-        self._plan = self._planned()
+        self._make_plan()
         if self.input_shape is not None:
             self.build(self.input_shape)
         self._adopt_if_built()
@@ -112,7 +114,8 @@ class Chain(Layer):
     def fuse(self) -> bool:
         """Whether a Linear or a convolution runs as one with what follows it; True unless set otherwise.
 
-        The numbers agree to rounding either way. ``summary`` shows which layers are fused.
+        Linear layers one after another then also run in one call of the engine. The numbers agree to rounding either way.
+        ``summary`` shows which layers are fused.
         """
         return self._fuse
 
@@ -122,11 +125,15 @@ class Chain(Layer):
         for layer in self._layers:
             if hasattr(layer, "fuse"):  # layers inside layers have the switch too
                 layer.fuse = wanted
-        self._plan = self._planned()  # last, because it goes by what the layers inside do
+        self._make_plan()  # last, because it goes by what the layers inside do
+
+    def _make_plan(self) -> None:
+        """Find what runs as one, each with the position of its first layer, and what of it forward runs in one call."""
+        self._first = None
+        self._plan = self._planned()
+        self._calls = self._stacked() if self._fuse else self._plan
 
     def _planned(self) -> list[tuple[int, Any]]:
-        """Return what forward runs, each with the position of its first layer."""
-        self._first = None
         plan: list[tuple[int, Any]] = []
         for index, layer in enumerate(self._layers):
             start, before = plan[-1] if self._fuse and plan else (index, None)
@@ -136,6 +143,13 @@ class Chain(Layer):
             else:
                 plan[-1] = (start, join(before, layer))
         return plan
+
+    def _stacked(self) -> list[tuple[int, Any]]:
+        calls: list[tuple[int, Any]] = []
+        for fits, group in itertools.groupby(self._plan, lambda item: LinearStack.fits(item[1])):
+            run = list(group)
+            calls += [(run[0][0], LinearStack(run))] if fits and len(run) > 1 else run
+        return calls
 
     def without_last_activation(self) -> tuple[Chain, Any]:
         """Return the model up to its last activation, made of the same layers, and that activation.
@@ -162,16 +176,25 @@ class Chain(Layer):
         starts = [index for index, _ in self._plan] + [len(self._layers)]
         return {index: start for start, end in itertools.pairwise(starts) for index in range(start + 1, end)}
 
+    def stacks(self) -> list[range]:
+        """Return the positions of layers that the engine runs in one call, one after another: see :class:`LinearStack`."""
+        ends = [index for index, _ in self._calls[1:]] + [len(self._layers)]
+        return [
+            range(start, end)
+            for (start, step), end in zip(self._calls, ends, strict=True)
+            if isinstance(step, LinearStack)
+        ]
+
     # computing -------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Array) -> Array:
         """Return the last layer's output."""
-        index = 0
+        layer = None
         try:
-            for index, layer in self._plan:  # noqa: B007 - named in the error below
+            for index, layer in self._calls:  # noqa: B007 - named in the error below
                 x = layer.forward(x)
         except MinidlError as error:
-            raise error.at(self._place(index))  # noqa: B904 - the same error, with its place
+            raise error.at(self._place(index, layer))  # noqa: B904 - the same error, with its place
         if not self._flat:
             self._adopt_if_built()
         return x
@@ -191,10 +214,10 @@ class Chain(Layer):
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""
-        index = 0
+        layer = None
         stop = -1 if input_gradient else self._first_with_parameters()
         try:
-            for index, layer in reversed(self._plan):
+            for index, layer in reversed(self._calls):
                 if index <= stop:
                     if index == stop and getattr(layer, "input_gradient_optional", False):
                         layer.backward(dy, input_gradient=False)
@@ -203,17 +226,18 @@ class Chain(Layer):
                     return None
                 dy = layer.backward(dy)
         except MinidlError as error:
-            raise error.at(self._place(index))  # noqa: B904
+            raise error.at(self._place(index, layer))  # noqa: B904
         return dy
 
     def _first_with_parameters(self) -> int:
         """Return the position of the first step that has parameters; before it no gradient is of use."""
         if self._first is None:
-            found = (index for index, layer in self._plan if getattr(layer, "parameters", list)())
+            found = (index for index, layer in self._calls if getattr(layer, "parameters", list)())
             self._first = next(found, len(self._layers))
         return self._first
 
-    def _place(self, index: int) -> str:
+    def _place(self, index: int, step: Any = None) -> str:
+        index = step.position if isinstance(step, LinearStack) else index
         layer = repr(self._layers[index])
         layer = type(self._layers[index]).__name__ if "\n" in layer else layer
         return f"layer {self._names[index]} of {type(self).__name__}, {layer}"

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy
 
-from minidl import engines, init
+from minidl import init
+from minidl.engines import current
 from minidl.engines.fused import FUSIBLE
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
@@ -28,10 +29,10 @@ class _Affine(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return x W^T + b."""
-        weight, bias = self.weight.value, self.bias  # (out, in), (out,)
-        if type(x) is not type(weight) or x.dtype != weight.dtype:
+        weight, bias = self.weight._value, self.bias  # (out, in), (out,)
+        if type(x) is not type(weight) or x.dtype is not weight.dtype:
             x = admit(self, x, weight)
-        y, self._cache = engines.current().linear(x, weight, None if bias is None else bias.value)
+        y, self._cache = current().linear(x, weight, None if bias is None else bias._value)
         return y  # (..., out)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
@@ -40,7 +41,7 @@ class _Affine(Layer):
         if cache is None:
             self._remembered()
         dweight, dbias, accumulate = joint_storage(self.weight, self.bias)
-        return engines.current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
+        return current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
 
     def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
         if in_features < 1 or out_features < 1:
@@ -48,7 +49,7 @@ class _Affine(Layer):
                 f"{type(self).__name__}: in_features and out_features must be positive, got {in_features} and "
                 f"{out_features}"
             )
-        xp = engines.current().asarray
+        xp = current().asarray
         self.weight = Parameter(xp(weight_init((out_features, in_features), dtype=self.dtype)), name="weight")
         self.bias = Parameter(xp(bias_init((out_features,), dtype=self.dtype)), name="bias") if bias else None
 
@@ -189,6 +190,11 @@ class Dense(_Affine):
         return self._activation
 
     @property
+    def runs_as_one(self) -> bool:
+        """Whether the engine applies the activation, if there is one, while the product is at hand."""
+        return self._activation is None or self._fused
+
+    @property
     def built(self) -> bool:
         """Whether the input's size is known yet."""
         return self._input_shape is not None
@@ -264,11 +270,11 @@ class Dense(_Affine):
 
 def fused_forward(affine: _Affine, follower: Any, x: Array) -> Array:
     """Run an affine map and a fusible activation after it as one, leaving each with the cache it would have alone."""
-    weight, bias = affine.weight.value, affine.bias
-    if type(x) is not type(weight) or x.dtype != weight.dtype:
+    weight, bias = affine.weight._value, affine.bias
+    if type(x) is not type(weight) or x.dtype is not weight.dtype:
         x = admit(affine, x, weight)
-    y, (affine._cache, follower._cache) = engines.current().linear_activation(
-        x, weight, None if bias is None else bias.value, follower.op, follower.settings
+    y, (affine._cache, follower._cache) = current().linear_activation(
+        x, weight, None if bias is None else bias._value, follower.op, follower.settings
     )
     return y
 
@@ -279,9 +285,7 @@ def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bo
     if cache[0] is None or cache[1] is None:
         affine._remembered(), follower._remembered()
     dweight, dbias, accumulate = joint_storage(affine.weight, affine.bias)
-    return engines.current().linear_activation_backward_into(
-        dy, cache, follower.op, dweight, dbias, accumulate, input_gradient
-    )
+    return current().linear_activation_backward_into(dy, cache, follower.op, dweight, dbias, accumulate, input_gradient)
 
 
 class AffineOfDense(Layer):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from minidl import engines
+from minidl.engines import current
 from minidl.errors import OrderError, ParameterError, ShapeError
 from minidl.ops import Array
 
@@ -50,7 +50,7 @@ class Loss:
             Each example's loss is multiplied by its weight; the mean still divides by the number of elements, as in
             Keras.
         """
-        op = getattr(engines.current(), self.op)
+        op = getattr(current(), self.op)
         self._upstream = None
         if sample_weight is None:
             if self.settings:
@@ -88,7 +88,7 @@ class Loss:
             dloss = 1.0
         if self._upstream is not None:
             dloss = self._upstream * dloss
-        return getattr(engines.current(), self._backward)(dloss, self._cache)
+        return getattr(current(), self._backward)(dloss, self._cache)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call ``forward``."""

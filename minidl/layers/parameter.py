@@ -67,9 +67,8 @@ class Parameter:
     @property
     def grad(self) -> Array:
         """The gradient, a view into the buffer; assigning copies into it."""
-        if self._written_at != self.buffer.zeroed:
+        if not self._claim():
             self._grad[...] = 0
-            self._written_at = self.buffer.zeroed
         return self._grad
 
     @grad.setter
@@ -95,9 +94,15 @@ class Parameter:
 
         Calling this is a promise to write the whole gradient: it saves filling it with zeros first.
         """
-        accumulate = self._written_at == self.buffer.zeroed
-        self._written_at = self.buffer.zeroed
-        return self._grad, accumulate
+        return self._grad, self._claim()
+
+    def _claim(self) -> bool:
+        """Count the gradient as written from now on; return whether it was since ``zero_grad``."""
+        buffer = self.buffer
+        now = buffer.zeroed
+        written = self._written_at == now or buffer.complete_at == now
+        self._written_at = buffer.touched_at = now
+        return written
 
     @property
     def dtype(self) -> numpy.dtype[Any]:
@@ -129,6 +134,10 @@ class ParameterBuffer:
     zeroed : int
         How often the gradients were zeroed. ``zero_grad`` only counts: each gradient is overwritten by the next
         ``backward`` or filled with zeros when somebody reads it, whichever comes first.
+    touched_at : int
+        The count at which a gradient was last read or written.
+    complete_at : int
+        The count at which all of them had been.
     retired : bool
         True once any of the parameters has been moved to another buffer.
     """
@@ -141,6 +150,7 @@ class ParameterBuffer:
         self._gradients: Array = xp.empty_like(self.values)
         self.parameters = list(parameters)
         self.zeroed = 0
+        self.touched_at = self.complete_at = -1
         self.retired = False
         start = 0
         for parameter in parameters:
@@ -149,7 +159,7 @@ class ParameterBuffer:
     def _adopt(self, parameter: Parameter, start: int, xp: Any) -> int:
         """Move the parameter to ``start`` and return where the next one goes."""
         old = getattr(parameter, "buffer", None)
-        has_grad = old is not None and parameter._written_at == old.zeroed
+        has_grad = old is not None and old.zeroed in (parameter._written_at, old.complete_at)
         old_value, old_grad = parameter._value, getattr(parameter, "_grad", None)
         if old is not None:
             old.retired = True
@@ -160,16 +170,27 @@ class ParameterBuffer:
         if has_grad:
             parameter._grad[...] = brought(old_grad, xp)
         parameter._written_at = self.zeroed if has_grad else -1
+        if has_grad:
+            self.touched_at = self.zeroed
         parameter.buffer, parameter.start = self, start
         return stop
 
     def gradients(self) -> Array:
         """Return all gradients as one array of shape (P,), those not computed since ``zero_grad`` as zeros."""
-        for parameter in self.parameters:
-            if parameter._written_at != self.zeroed and parameter.buffer is self:
-                parameter._grad[...] = 0
-                parameter._written_at = self.zeroed
+        if self.complete_at != self.zeroed:
+            for parameter in self.parameters:
+                if parameter.buffer is self and not parameter._claim():
+                    parameter._grad[...] = 0
+            self.complete_at = self.touched_at = self.zeroed
         return self._gradients
+
+    def claim_untouched(self) -> bool:
+        """Promise to write every gradient, if nobody has read or written any since ``zero_grad``; return whether it is so."""
+        now = self.zeroed
+        if self.touched_at == now:
+            return False
+        self.touched_at = self.complete_at = now
+        return True
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in constant time."""
@@ -180,6 +201,7 @@ class ParameterBuffer:
         twin = memo[id(self)] = object.__new__(ParameterBuffer)
         twin.values, twin._gradients = self.values.copy(), self._gradients.copy()
         twin.zeroed, twin.retired, twin.parameters = self.zeroed, False, []
+        twin.touched_at, twin.complete_at = self.touched_at, self.complete_at
         for parameter in self.parameters:
             if parameter.buffer is not self:
                 continue
@@ -241,14 +263,16 @@ def joint_storage(weight: Parameter, bias: Parameter | None) -> tuple[Array, Arr
 
     Calling this is a promise to write both; see :meth:`Parameter.grad_storage`.
     """
-    now = weight.buffer.zeroed
-    accumulate = weight._written_at == now
-    weight._written_at = now
+    buffer = weight.buffer  # what follows is `_claim` for both, written out because every backward comes through here
+    now = buffer.zeroed
+    accumulate = weight._written_at == now or buffer.complete_at == now
+    weight._written_at = buffer.touched_at = now
     if bias is None:
         return weight._grad, None, accumulate
-    now = bias.buffer.zeroed
-    if (bias._written_at == now) != accumulate:  # somebody read or wrote one of the two since zero_grad
+    buffer = bias.buffer
+    now = buffer.zeroed
+    if (bias._written_at == now or buffer.complete_at == now) != accumulate:  # somebody read or wrote one of the two
         (bias._grad if accumulate else weight._grad)[...] = 0  # so the other starts at 0
         accumulate = True
-    bias._written_at = now
+    bias._written_at = buffer.touched_at = now
     return weight._grad, bias._grad, accumulate

@@ -50,6 +50,8 @@ class Summary:
     flops : int
         Floating-point operations of one example's forward (a multiplication and an addition are 2); training takes about
         three times as many.
+    stacks : list of (str, str)
+        First and last of the layers that the engine runs in one call.
     """
 
     title: str
@@ -59,6 +61,7 @@ class Summary:
     parameter_bytes: int = 0
     flops: int = 0
     output_bytes: int = 0
+    stacks: list[tuple[str, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
         head = ("layer", "output shape", "parameters", "FLOPs", "bytes out")
@@ -90,6 +93,8 @@ class Summary:
             lines.append("+ runs as one with the layer before it")
         if any(row.fused and len(row.sources) > 1 for row in self.rows):
             lines.append("+ a sum: in evaluation, as one with the first way's last layer")
+        if self.stacks:
+            lines.append(f"in one call of the engine: {', '.join(f'{first} to {last}' for first, last in self.stacks)}")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -120,7 +125,8 @@ def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
     """Walk through a model and add up what each layer costs for one example."""
     input_shape = model.input_shape if input_shape is None else tuple(input_shape)
     rows: list[Row] = []
-    _Walk(rows, _itemsize(model)).into(model, "", input_shape, ("input",))
+    stacks: list[tuple[str, str]] = []
+    _Walk(rows, stacks, _itemsize(model)).into(model, "", input_shape, ("input",))
     parameters = model.parameters() if model.built else []
     return Summary(
         title=type(model).__name__,
@@ -130,6 +136,7 @@ def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
         parameter_bytes=sum(parameter.size * parameter.dtype.itemsize for parameter in parameters),
         flops=sum(row.flops or 0 for row in rows),
         output_bytes=sum(row.output_bytes or 0 for row in rows),
+        stacks=stacks,
     )
 
 
@@ -138,6 +145,7 @@ class _Walk:
     """The way through a model, along which rows are written."""
 
     rows: list[Row]
+    stacks: list[tuple[str, str]]
     itemsize: int
 
     @property
@@ -149,6 +157,8 @@ class _Walk:
         """Write a layer's rows, given its input's shape and rows; return its output's shape and rows."""
         if isinstance(layer, Chain):
             fused = layer.fused_into() if self.has_kernels else {}
+            names = [_joined(path, name) for name in layer.children()]
+            self.stacks += [(names[run[0]], names[run[-1]]) for run in layer.stacks() if self.has_kernels]
             for index, (name, inner) in enumerate(layer.children().items()):
                 if isinstance(inner, (Chain, Branches)):
                     shape, sources = self.into(inner, _joined(path, name), shape, sources)

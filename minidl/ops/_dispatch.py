@@ -8,16 +8,25 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
-current: ContextVar[Any] = ContextVar("minidl_engine")
+nothing_plugged_in = SimpleNamespace()
+"""The formulas themselves, which are what there is until ``minidl.engines`` plugs in the machine's best engine."""
+
+current: ContextVar[Any] = ContextVar("minidl_engine", default=nothing_plugged_in)
 """The engine chosen in this context; ``minidl.use`` sets it."""
 
-default: Any = SimpleNamespace()
-"""The engine where none was chosen: the formulas themselves until ``minidl.engines`` puts the machine's best here."""
+active: Callable[[], Any] = current.get
+"""Return the engine of this context: the one set by ``minidl.use``, else native if it was built, else numpy.
+
+It is asked several times in a training step, so it is the slot's own method and no function around it.
+"""
 
 
-def active() -> Any:
-    """Return the engine of this context: the one set by ``minidl.use``, else native if it was built, else numpy."""
-    return current.get(default)
+def plug_in(default: Any) -> Callable[[], Any]:
+    """Make an engine the one of every context that has chosen none; return the new :data:`active`."""
+    global current, active
+    current = ContextVar("minidl_engine", default=default)
+    active = current.get
+    return active
 
 
 def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,5 +45,5 @@ def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 def register(formulas: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Make the formulas reachable without any engine; return the dispatching functions by name."""
-    vars(default).update(formulas)
+    vars(nothing_plugged_in).update(formulas)
     return {name: dispatching(formula) for name, formula in formulas.items()}

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy
 
-from minidl import engines, weights
+from minidl import weights
+from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array, namespace
@@ -133,12 +134,13 @@ class Optimizer:
         """Change every value by one step."""
         self._follow()
         self.step_count += 1
-        engine = engines.current()
+        engine = current()
         if self.grad_scale != 1.0 and not self.scales_gradients:
             rescale(self._segments, self.grad_scale)
         for group in self.param_groups:
             for segment in group.segments:
-                self.update(engine, segment.values, segment.gradients(), segment.state, group.settings)
+                values, gradients = segment.arrays()
+                self.update(engine, values, gradients, segment.state, group.settings)
         self.grad_scale = 1.0
 
     def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:

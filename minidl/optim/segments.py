@@ -40,6 +40,12 @@ class Segment:
         flat = self.buffer.values
         return flat if self.whole else flat[self.start : self.stop]
 
+    def arrays(self) -> tuple[Array, Array]:
+        """Return values and gradients."""
+        if self.whole:
+            return self.buffer.values, self.buffer.gradients()
+        return self.values, self.gradients()
+
     def gradients(self) -> Array:
         """Return the gradients, shape (P,), those not computed since ``zero_grad`` as zeros."""
         flat = self.buffer.gradients()

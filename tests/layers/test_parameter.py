@@ -121,3 +121,33 @@ def test_a_deep_copy_is_a_whole_of_its_own():
     assert numpy.shares_memory(twin[1].value, twin[0].buffer.values)
     assert model[0].value[0, 0] == 0
     numpy.testing.assert_array_equal(twin[0].grad, model[0].grad)
+
+
+def test_all_gradients_are_promised_at_once_only_while_nobody_has_touched_one():
+    weight, bias = two_parameters()
+    [buffer] = flatten([weight, bias])
+    buffer.zero_grad()
+    assert buffer.claim_untouched()
+    buffer.gradients()[...] = 7  # the promise kept
+    numpy.testing.assert_array_equal(weight.grad, numpy.full((2, 3), 7.0))
+    assert bias.grad_storage()[1]  # to be added to
+    assert not buffer.claim_untouched()
+    for touch in (lambda: weight.grad, lambda: weight.accumulate(1.0), lambda: bias.grad_storage(), buffer.gradients):
+        buffer.zero_grad()
+        touch()
+        assert not buffer.claim_untouched()
+    weight.grad = 1.0
+    [larger] = flatten([Parameter(numpy.ones(1)), weight, bias])
+    assert not larger.claim_untouched()  # it took over gradients that were written
+    numpy.testing.assert_array_equal(weight.grad, numpy.ones((2, 3)))
+
+
+def test_a_copied_buffer_keeps_what_was_promised():
+    weight, bias = two_parameters()
+    [buffer] = flatten([weight, bias])
+    buffer.zero_grad()
+    buffer.claim_untouched()
+    buffer.gradients()[...] = 7
+    twin = copy.deepcopy(buffer)
+    numpy.testing.assert_array_equal(twin.gradients(), buffer.gradients())
+    assert not twin.claim_untouched()

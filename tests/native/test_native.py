@@ -10,6 +10,7 @@ from fresh_python import run, run_on
 
 import minidl as dl
 from minidl import engines
+from minidl.engines.base import COMPOSITIONS
 
 if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
@@ -41,7 +42,7 @@ def test_every_hot_op_has_a_kernel():
         assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
     for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
         assert coverage[op] == "kernel"
-    for op in ("linear_backward_into", "linear_activation", "linear_activation_backward_into", "norm", "rescale"):
+    for op in COMPOSITIONS:
         assert coverage[op] == "kernel"
         assert formulas.coverage()[op] == "composed"
     assert set(formulas.coverage().values()) == {"formula", "composed"}
