@@ -31,12 +31,21 @@ static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
 #include "gemm_thin.inc.h"
 #include "gemm_plan.inc.h"
 
+/* A number added to each column; by vectors of columns, each of which is read once for all rows. */
+static void add_to_columns(const real *restrict bias, ptrdiff_t rows, ptrdiff_t n, real *restrict c, ptrdiff_t c_row) {
+    ptrdiff_t t = 0;
+    for (; t + LANES <= n; t += LANES) {
+        const vector b = LOAD(bias + t);
+        for (ptrdiff_t r = 0; r < rows; r++) STORE(c + r * c_row + t, LOAD(c + r * c_row + t) + b);
+    }
+    for (; t < n; t++)
+        for (ptrdiff_t r = 0; r < rows; r++) c[r * c_row + t] += bias[t];
+}
+
 /* Columns [j, j + n) of `rows` rows from row i on, when their sums are complete. Rows that follow each other without a gap
  * go through the functions as one: short rows would each wait for the whole length of a formula. */
 static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t n, real *c, ptrdiff_t c_row) {
-    if (e->bias != NULL)
-        for (ptrdiff_t r = 0; r < rows; r++)
-            for (ptrdiff_t t = 0; t < n; t++) c[r * c_row + t] += e->bias[j + t];
+    if (e->bias != NULL) add_to_columns(e->bias + j, rows, n, c, c_row);
     const int dense = c_row == n && (e->pre_activation == NULL || e->pre_activation_row == n) &&
                       (e->derivative == NULL || e->saved_row == n);
     const ptrdiff_t runs = dense ? 1 : rows, length = dense ? rows * n : n;
