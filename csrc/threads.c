@@ -20,6 +20,7 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <string.h>
 #include <time.h>
 
 static _Atomic int wanted = 1;
@@ -42,6 +43,11 @@ static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static _Atomic int sleepers;
 static int workers;
+static pthread_t threads[MOST_WORKERS];
+static uint32_t born[MOST_WORKERS]; /* the job under way when it was made */
+static int asleep[MOST_WORKERS], forbidden[MOST_WORKERS]; /* with sleep_lock held */
+
+static uint32_t current_job(void) { return (uint32_t)(atomic_load(&ticket) >> 32); }
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -71,12 +77,36 @@ static void work_on(uint32_t number) {
     }
 }
 
+/* A sleeping worker must not be woken on the caller's processor. That is where Linux puts it in a virtual machine, whose idle
+ * processors look as if they were taken away, and there it waits, next to an idle processor, until the caller's time is up. So that
+ * one processor is forbidden to it until it is awake. */
+#if defined(__linux__)
+static cpu_set_t its_own[MOST_WORKERS]; /* processors that a worker may use, while one of them is forbidden */
+static void forbid_this_processor(void) {
+    const int here = sched_getcpu();
+    for (int w = 0; w < workers && here >= 0; w++) {
+        if (!asleep[w] || forbidden[w]) continue;
+        if (pthread_getaffinity_np(threads[w], sizeof its_own[w], &its_own[w]) != 0) continue;
+        cpu_set_t others = its_own[w];
+        CPU_CLR(here, &others);
+        forbidden[w] = CPU_COUNT(&others) > 0 && pthread_setaffinity_np(threads[w], sizeof others, &others) == 0;
+    }
+}
+static void allow_it_again(int w) {
+    if (forbidden[w]) pthread_setaffinity_np(threads[w], sizeof its_own[w], &its_own[w]);
+    forbidden[w] = 0;
+}
+#else
+static void forbid_this_processor(void) {}
+static void allow_it_again(int w) { forbidden[w] = 0; }
+#endif
+
 /* Wait for a job with another number: first awake, because the next one mostly follows within microseconds, then asleep. */
-static uint32_t next_job(uint32_t last) {
+static uint32_t next_job(uint32_t last, int self) {
     const int64_t until = nanoseconds() + SPIN_NANOSECONDS;
     do {
         for (int i = 0; i < 64; i++) {
-            const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32);
+            const uint32_t number = current_job();
             if (number != last) return number;
             pause_briefly();
         }
@@ -84,16 +114,19 @@ static uint32_t next_job(uint32_t last) {
     pthread_mutex_lock(&sleep_lock);
     atomic_fetch_add(&sleepers, 1);
     uint32_t number;
-    while ((number = (uint32_t)(atomic_load(&ticket) >> 32)) == last) pthread_cond_wait(&wake, &sleep_lock);
+    asleep[self] = 1;
+    while ((number = current_job()) == last) pthread_cond_wait(&wake, &sleep_lock);
+    asleep[self] = 0;
     atomic_fetch_sub(&sleepers, 1);
+    allow_it_again(self);
     pthread_mutex_unlock(&sleep_lock);
     return number;
 }
 
-static void *worker(void *first) {
-    uint32_t number = (uint32_t)(uintptr_t)first;
-    for (;;) {
-        number = next_job(number);
+static void *worker(void *number_of_its_own) {
+    const int self = (int)(intptr_t)number_of_its_own;
+    for (uint32_t number = born[self];;) {
+        number = next_job(number, self);
         work_on(number);
     }
     return NULL;
@@ -102,6 +135,8 @@ static void *worker(void *first) {
 /* A child has none of its parent's threads: it begins with no workers, and makes its own when it needs them. */
 static void after_fork(void) {
     workers = 0;
+    memset(asleep, 0, sizeof asleep);
+    memset(forbidden, 0, sizeof forbidden);
     atomic_store(&sleepers, 0);
     pthread_mutex_init(&in_use, NULL);
     pthread_mutex_init(&sleep_lock, NULL);
@@ -115,33 +150,33 @@ static void have_workers(int count) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for Python's threads */
-    const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32);
     while (workers < count) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, (void *)(uintptr_t)number) != 0) break; /* the caller does the work then */
-        pthread_detach(thread);
+        born[workers] = current_job();
+        if (pthread_create(&threads[workers], NULL, worker, (void *)(intptr_t)workers) != 0) break; /* the caller does it all */
+        pthread_detach(threads[workers]);
         workers++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void minidl_in_parts(int parts, minidl_task task, void *context) {
-    const int threads = wanted;
-    if (parts == 1 || threads == 1 || pthread_mutex_trylock(&in_use) != 0) {
+    const int count = wanted;
+    if (parts == 1 || count == 1 || pthread_mutex_trylock(&in_use) != 0) {
         for (int part = 0; part < parts; part++) task(context, part);
         return;
     }
-    const int helpers = (parts < threads ? parts : threads) - 1;
+    const int helpers = (parts < count ? parts : count) - 1;
     have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
     atomic_store(&job_parts, 0); /* a worker that still looks at the last job finds nothing to take */
     atomic_store(&job_task, task);
     atomic_store(&job_context, context);
     atomic_store(&parts_done, 0);
-    const uint32_t number = (uint32_t)(atomic_load(&ticket) >> 32) + 1;
+    const uint32_t number = current_job() + 1;
     atomic_store(&ticket, (uint64_t)number << 32);
     atomic_store(&job_parts, parts);
     if (atomic_load(&sleepers) > 0) {
         pthread_mutex_lock(&sleep_lock);
+        forbid_this_processor();
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&sleep_lock);
     }

@@ -230,6 +230,32 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
         assert run(code) == "12"
 
+    @pytest.mark.skipif(
+        not hasattr(os, "sched_getaffinity"), reason="this system does not say which processors a thread may use"
+    )
+    @pytest.mark.parametrize("pinned", [False, True])
+    def test_a_worker_that_was_woken_may_use_all_processors(self, pinned):
+        code = f"""
+import os, pathlib, time, numpy, minidl as dl
+everywhere = os.sched_getaffinity(0)
+native = dl.engines.get("native")
+dl.set_num_threads(2)
+x = numpy.ones((300, 300), dtype="float32")
+native.linear(x, x)
+others = [int(thread) for thread in os.listdir("/proc/self/task") if int(thread) != os.getpid()]
+if {pinned}:
+    os.sched_setaffinity(0, [min(everywhere)])  # the caller alone
+for _ in range(30):
+    time.sleep(0.002)  # the worker goes to sleep
+    assert (native.linear(x, x)[0] == 300).all()
+for _ in range(500):
+    if all(os.sched_getaffinity(thread) == everywhere for thread in others):
+        break
+    time.sleep(0.01)
+print(len(others) > 0 and all(os.sched_getaffinity(thread) == everywhere for thread in others))
+"""
+        assert run(code) == "True"
+
     def test_without_the_interpreters_lock_the_formulas_compute(self):
         code = """
 import sys
