@@ -31,12 +31,22 @@ int minidl_get_threads(void) { return wanted; }
 
 enum { MOST_WORKERS = 255, SPIN_NANOSECONDS = 50000 };
 
-/* The job: its number in the high half of the ticket, the next part to be taken in the low half. A worker takes a part only
- * by exchanging a ticket that bears the number it read the job under, so one that comes late takes nothing. */
-static _Atomic uint64_t ticket;
-static _Atomic(minidl_task) job_task;
-static _Atomic(void *) job_context;
-static _Atomic int job_parts, parts_done;
+/* The ticket: in its high half the number of the job, then how many parts the job has, then which is to be taken next. A worker
+ * takes a part only by exchanging the ticket that it read, so one that comes late takes nothing, and what it read about the job
+ * before is about the same job: the next is written only when all parts of this one are done. What waiting workers look at, and what
+ * the caller looks at when it waits, lies in lines of the cache of their own: they would fetch the others away from who writes. */
+enum { LINE = 64 };
+static struct {
+    _Alignas(LINE) _Atomic uint64_t ticket;
+    _Alignas(LINE) _Atomic(minidl_task) task;
+    _Atomic(void *) context;
+    _Alignas(LINE) _Atomic int parts_done;
+} job;
+
+static uint64_t ticket_of(uint32_t number, int parts) { return (uint64_t)number << 32 | (uint64_t)parts << 16; }
+static uint32_t job_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
+static int parts_of(uint64_t ticket) { return (int)(ticket >> 16 & 0xffff); }
+static int next_of(uint64_t ticket) { return (int)(ticket & 0xffff); }
 
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job it is */
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -47,7 +57,7 @@ static pthread_t threads[MOST_WORKERS];
 static uint32_t born[MOST_WORKERS]; /* the job under way when it was made */
 static int asleep[MOST_WORKERS], forbidden[MOST_WORKERS]; /* with sleep_lock held */
 
-static uint32_t current_job(void) { return (uint32_t)(atomic_load(&ticket) >> 32); }
+static uint32_t current_job(void) { return job_of(atomic_load(&job.ticket)); }
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -66,14 +76,14 @@ static int64_t nanoseconds(void) {
 /* Take and do parts of job number `number` until none is left. */
 static void work_on(uint32_t number) {
     for (;;) {
-        uint64_t seen = atomic_load(&ticket);
-        const minidl_task task = atomic_load(&job_task);
-        void *const context = atomic_load(&job_context);
-        const uint32_t part = (uint32_t)seen;
-        if ((uint32_t)(seen >> 32) != number || part >= (uint32_t)atomic_load(&job_parts)) return;
-        if (!atomic_compare_exchange_weak(&ticket, &seen, seen + 1)) continue;
-        task(context, (int)part);
-        atomic_fetch_add(&parts_done, 1);
+        uint64_t seen = atomic_load(&job.ticket);
+        const minidl_task task = atomic_load_explicit(&job.task, memory_order_relaxed);
+        void *const context = atomic_load_explicit(&job.context, memory_order_relaxed);
+        if (job_of(seen) != number || next_of(seen) >= parts_of(seen)) return;
+        const int part = next_of(seen);
+        if (!atomic_compare_exchange_weak(&job.ticket, &seen, seen + 1)) continue;
+        task(context, part);
+        atomic_fetch_add(&job.parts_done, 1);
     }
 }
 
@@ -161,19 +171,17 @@ static void have_workers(int count) {
 
 void minidl_in_parts(int parts, minidl_task task, void *context) {
     const int count = wanted;
-    if (parts == 1 || count == 1 || pthread_mutex_trylock(&in_use) != 0) {
+    if (parts == 1 || parts > 0xffff || count == 1 || pthread_mutex_trylock(&in_use) != 0) {
         for (int part = 0; part < parts; part++) task(context, part);
         return;
     }
     const int helpers = (parts < count ? parts : count) - 1;
     have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
-    atomic_store(&job_parts, 0); /* a worker that still looks at the last job finds nothing to take */
-    atomic_store(&job_task, task);
-    atomic_store(&job_context, context);
-    atomic_store(&parts_done, 0);
+    atomic_store_explicit(&job.task, task, memory_order_relaxed);
+    atomic_store_explicit(&job.context, context, memory_order_relaxed);
+    atomic_store_explicit(&job.parts_done, 0, memory_order_relaxed);
     const uint32_t number = current_job() + 1;
-    atomic_store(&ticket, (uint64_t)number << 32);
-    atomic_store(&job_parts, parts);
+    atomic_store(&job.ticket, ticket_of(number, parts)); /* which makes what was written before it visible too */
     if (atomic_load(&sleepers) > 0) {
         pthread_mutex_lock(&sleep_lock);
         forbid_this_processor();
@@ -181,7 +189,7 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
         pthread_mutex_unlock(&sleep_lock);
     }
     work_on(number);
-    for (int spins = 0; atomic_load(&parts_done) < parts; spins++) {
+    for (int spins = 0; atomic_load(&job.parts_done) < parts; spins++) {
         if (spins < 4096) pause_briefly();
         else sched_yield(); /* whoever has the last part may be waiting for this processor */
     }
