@@ -63,7 +63,7 @@ class Chain(Layer):
         self._plan: list[tuple[int, Any]] = []
         self._calls: list[tuple[int, Any]] = []
         self._flat = False
-        self._first: int | None = None
+        self._first: tuple[int, bool] | None = None
         for name, layer in named.items():
             self._add(layer, name)
         self._settle()
@@ -215,11 +215,11 @@ class Chain(Layer):
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""
         layer = None
-        stop = -1 if input_gradient else self._first_with_parameters()
+        stop, spares_itself_dx = (-1, False) if input_gradient else self._first or self._first_with_parameters()
         try:
             for index, layer in reversed(self._calls):
                 if index <= stop:
-                    if index == stop and getattr(layer, "input_gradient_optional", False):
+                    if spares_itself_dx:
                         layer.backward(dy, input_gradient=False)
                     elif index == stop:
                         layer.backward(dy)
@@ -229,11 +229,13 @@ class Chain(Layer):
             raise error.at(self._place(index, layer))  # noqa: B904
         return dy
 
-    def _first_with_parameters(self) -> int:
-        """Return the position of the first step that has parameters; before it no gradient is of use."""
-        if self._first is None:
-            found = (index for index, layer in self._calls if getattr(layer, "parameters", list)())
-            self._first = next(found, len(self._layers))
+    def _first_with_parameters(self) -> tuple[int, bool]:
+        """Find the first step that has parameters, before which no gradient is of use, and whether it takes ``input_gradient``."""
+        for index, layer in self._calls:
+            if getattr(layer, "parameters", list)():
+                self._first = index, getattr(layer, "input_gradient_optional", False)
+                return self._first
+        self._first = len(self._layers), False
         return self._first
 
     def _place(self, index: int, step: Any = None) -> str:
