@@ -38,7 +38,7 @@ class LinearStack:
         self.steps = steps
         self.position = steps[0][0]
         self._buffer: ParameterBuffer | None = None  # that of all parameters, and what was found in it:
-        self._members: list[tuple[Any, Parameter, Parameter | None, Activation | None]] = []
+        self._members: list[tuple[Any, Parameter, Parameter | None, Activation | None, tuple[Any, ...]]] = []
         self._layers: tuple[tuple[Array, Array | None, str | None, tuple[Any, ...]], ...] = ()
         self._untouched: tuple[tuple[Array, Array | None, bool], ...] = ()
         self._whole = False
@@ -63,7 +63,7 @@ class LinearStack:
         except MinidlError:
             return self._one_by_one(x)  # which meets the error in the layer that it is about
         self._caches = caches
-        for (affine, _, _, follower), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
+        for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
             if follower is None:
                 affine._cache = cache
             else:
@@ -78,21 +78,25 @@ class LinearStack:
         if self._whole and self._buffer.claim_untouched():  # type: ignore[union-attr]
             storage: Any = self._untouched
         else:
-            backwards = [joint_storage(weight, bias) for _, weight, bias, _ in reversed(self._members)]
+            backwards = [joint_storage(weight, bias) for _, weight, bias, _, _ in reversed(self._members)]
             storage = backwards[::-1]  # asked for in the order of writing, for a parameter that two layers share
         try:
             return current().linear_stack_backward_into(dy, self._caches, self._layers, storage, input_gradient)
         except MinidlError:
             self.position = self.steps[-1][0]  # which takes dy
+            if storage is self._untouched:
+                self._buffer.take_back_claim()  # type: ignore[union-attr]
             raise
 
     def _is_current(self) -> bool:
-        """Whether the parameters are still those that were gathered, and where they were."""
+        """Whether parameters and settings are still those that were gathered, and where they were."""
         buffer = self._buffer
         if buffer is None or (buffer.retired and any(p.buffer is not buffer for p in self.parameters())):
             return False
-        for affine, weight, bias, _ in self._members:
+        for affine, weight, bias, follower, settings in self._members:
             if affine.weight is not weight or affine.bias is not bias:
+                return False
+            if follower is not None and follower.settings is not settings:
                 return False
         return True
 
@@ -102,17 +106,17 @@ class LinearStack:
         pairs = [_pair(step) for _, step in self.steps]
         if not all(affine.built for affine, _ in pairs):
             return False
-        self._members = [(affine, affine.weight, affine.bias, follower) for affine, follower in pairs]
+        self._members = [(a, a.weight, a.bias, f, () if f is None else f.settings) for a, f in pairs]
         parameters = self.parameters()
         if len({parameter.buffer for parameter in parameters}) != 1:
             return False
         self._buffer = parameters[0].buffer
         self._kind, self._dtype = type(self._buffer.values), self._buffer.values.dtype
         self._whole = len(set(parameters)) == len(parameters) == len(self._buffer.parameters)
-        self._untouched = tuple((w._grad, None if b is None else b._grad, False) for _, w, b, _ in self._members)
+        self._untouched = tuple((w._grad, None if b is None else b._grad, False) for _, w, b, _, _ in self._members)
         self._layers = tuple(
-            (w._value, None if b is None else b._value, *((None, ()) if f is None else (f.op, f.settings)))
-            for _, w, b, f in self._members
+            (w._value, None if b is None else b._value, None if f is None else f.op, settings)
+            for _, w, b, f, settings in self._members
         )
         return True
 

@@ -192,6 +192,10 @@ class ParameterBuffer:
         self.touched_at = self.complete_at = now
         return True
 
+    def take_back_claim(self) -> None:
+        """Say that after a promise to write every gradient not all were written."""
+        self.touched_at = self.complete_at = self.zeroed - 1
+
     def zero_grad(self) -> None:
         """Set all gradients to zero, in constant time."""
         self.zeroed += 1

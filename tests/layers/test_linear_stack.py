@@ -142,6 +142,27 @@ def test_a_parameter_put_in_anothers_place_is_the_one_that_counts(random):
     numpy.testing.assert_allclose(model.forward(x), numpy.tile(expected, (3, 1)), rtol=1e-5, atol=1e-6)
 
 
+def test_new_settings_of_an_activation_count(random):
+    model = dl.Sequential(dl.Linear(6, 5), dl.LeakyReLU(0.1), dl.Linear(5, 4))
+    x = random.normal(size=(3, 6)).astype("float32")
+    before = model.forward(x)
+    model[1].settings = (0.9,)
+    after = model.forward(x)
+    assert not numpy.allclose(before, after)
+    numpy.testing.assert_allclose(after, model[2].forward(model[1].forward(model[0].forward(x))), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_that_an_error_kept_from_being_written_do_not_count(random):
+    model = stack_of("tanh", None)
+    x, dy = random.normal(size=(3, 6)).astype("float32"), random.normal(size=(3, 4)).astype("float32")
+    once = step(model, x, dy)[2]
+    model.zero_grad()
+    with pytest.raises(ShapeError):
+        model.backward(dy[:, :2])
+    model.backward(dy)
+    numpy.testing.assert_array_equal(model.flat_buffers()[0].gradients(), once)
+
+
 def test_it_follows_its_parameters(random):
     model = stack_of("tanh", None)
     x, dy = random.normal(size=(3, 6)).astype("float32"), random.normal(size=(3, 4)).astype("float32")
