@@ -173,30 +173,70 @@ def nearly_single(f: Function, middle: mp.mpf) -> mp.mpf:
     return min((single(middle) + k * step for k in range(-600, 601)), key=lambda x: abs(f(x) - single(f(x))) / f(x))
 
 
-def tanh_pieces(degree: int, high: mp.mpf) -> tuple[list[list[mp.mpf]], mp.mpf]:
-    """Return tanh on [0, high] in 16 pieces, and the largest relative error.
+Piece = tuple[int, mp.mpf, mp.mpf]
+"""Its place in the table, and from where to where it reaches."""
 
-    The piece of x is told by four bits of 1 + x, two of the exponent and two of the mantissa. First of each is the number
-    around which it is a polynomial, then come the coefficients.
+
+def pieces(f: Function, where: list[Piece], degree: int, floor: mp.mpf) -> tuple[list[list[mp.mpf]], mp.mpf]:
+    """Return f in 16 pieces, and the largest error relative to f, or to ``floor`` where f is smaller.
+
+    First of each is the number around which it is a polynomial, then come the coefficients. A function that begins with
+    f(x) = x at 0 becomes x (1 + ...) there, which keeps every digit of small x.
     """
     table, largest = [[mp.mpf(0)] * (degree + 2) for _ in range(16)], mp.mpf(0)
+    for place, low, high in where:
+        middle, slope = mp.mpf(0), mp.mpf(1)
+        if low > 0 or f(low) != 0:
+            middle = nearly_single(f, (low + high) / 2)
+            slope = mp.mpf(0)
+        constant = f(middle)
+
+        def rest(t: mp.mpf, m: mp.mpf = middle, c: mp.mpf = constant, s: mp.mpf = slope) -> mp.mpf:
+            t = t if abs(t) > mp.mpf(10) ** -15 else mp.mpf(10) ** -15
+            return ((f(m + t) - c) / t - s) / (t if s else 1)
+
+        def weight(t: mp.mpf, m: mp.mpf = middle, s: mp.mpf = slope) -> mp.mpf:
+            return abs(t * t if s else t) / max(abs(f(m + t)), floor if not s else mp.mpf(10) ** -30)
+
+        first = [constant, slope] if slope else [constant]
+        found, worst = remez(rest, weight, low - middle, high - middle, degree - len(first))
+        table[place] = [middle, *first, *found]
+        largest = max(largest, worst)
+    return table, largest
+
+
+def pieces_of_one_more(high: mp.mpf) -> list[Piece]:
+    """Return the pieces told by four bits of 1 + x, two of the exponent and two of the mantissa, up to ``high``."""
+    found = []
     for exponent in range(4):
         for quarter in range(4):
             low, stop = (mp.ldexp(4 + q, exponent - 2) - 1 for q in (quarter, quarter + 1))
-            if low >= high:
-                continue
-            if low == 0:  # x (1 + ...), which keeps every digit of small x
-                middle, first = mp.mpf(0), [mp.mpf(0), mp.mpf(1)]
-                f, weight = limit(lambda x: (mp.tanh(x) / x - 1) / x, 0), limit(lambda x: x * x / mp.tanh(x), 0)
-            else:
-                middle = nearly_single(mp.tanh, (low + min(stop, high)) / 2)
-                first = [mp.tanh(middle)]
-                f = limit(lambda t, m=middle: (mp.tanh(m + t) - mp.tanh(m)) / t, 1 - first[0] ** 2)
-                weight = lambda t, m=middle: abs(t / mp.tanh(m + t))  # noqa: E731
-            rest, worst = remez(f, weight, low - middle, min(stop, high) - middle, degree - len(first))
-            table[(127 + exponent) % 4 * 4 + quarter] = [middle, *first, *rest]
-            largest = max(largest, worst)
-    return table, largest
+            if low < high:
+                found.append(((127 + exponent) % 4 * 4 + quarter, low, min(stop, high)))
+    return found
+
+
+def quarters() -> list[Piece]:
+    """Return the pieces told by the first four bits of the mantissa of 4 + x, for x from 0 to 4."""
+    return [(place, mp.mpf(place) / 4, mp.mpf(place + 1) / 4) for place in range(16)]
+
+
+def upper_tail(a: mp.mpf) -> mp.mpf:
+    """Return Q(a), the part of the normal distribution above a."""
+    return mp.erfc(a / mp.sqrt(2)) / 2
+
+
+def gelu_slope_below(a: mp.mpf) -> mp.mpf:
+    """Return the derivative of x Phi(x) at x = -a, which is Q(a) - a phi(a)."""
+    return upper_tail(a) - a * mp.npdf(a)
+
+
+def show_pieces(name: str, comment: str, table: list[list[mp.mpf]]) -> None:
+    """Print the definition of a table: the middles, then the coefficients, the constant first."""
+    rows = ["{" + ", ".join(mp.nstr(single(c), 10, min_fixed=0, max_fixed=0) + "f" for c in row) + "}"
+            for row in zip(*table, strict=True)]  # fmt: skip
+    print(f"/* {comment} */")
+    print(f"#define MINIDL_{name}_PIECES_F32 {{{', '.join(rows)}}}")
 
 
 def show(comment: str, precision: str, digits: int, **polynomials: list[mp.mpf]) -> None:
@@ -222,13 +262,15 @@ def main() -> None:
             show(comment, precision, digits, **{fit.name: coefficients})
         meaning, numerator, denominator = tail(*quotient)
         show(meaning, precision, digits, TAIL_ABOVE=numerator, TAIL_BELOW=denominator)
-    high = mp.mpf(10)
-    table, worst = tanh_pieces(6, high)
-    print(f"/* tanh x, |error| <= {float(worst):.1e} of it on [0, {float(high):.4g}] */")
-    print("#define MINIDL_TANH_PIECES_F32 {" + ", ".join(
-        "{" + ", ".join(mp.nstr(single(c), 10, min_fixed=0, max_fixed=0) + "f" for c in row) + "}"
-        for row in zip(*table, strict=True)
-    ) + "}")  # fmt: skip
+    for name, meaning, f, where, floor in (
+        ("TANH", "tanh x", mp.tanh, pieces_of_one_more(mp.mpf(10)), mp.mpf(0)),
+        ("TAIL", "Q(a)", upper_tail, quarters(), mp.mpf(0)),
+        ("SLOPE", "Q(a) - a phi(a)", gelu_slope_below, quarters(), mp.mpf(2) ** -8),
+    ):
+        table, worst = pieces(f, where, 6, floor)
+        high = max(stop for _, _, stop in where)
+        relative = "it" if floor == 0 else f"it, or of {float(floor):.4g} where it is smaller,"
+        show_pieces(name, f"{meaning}, |error| <= {float(worst):.1e} of {relative} on [0, {float(high):.4g}]", table)
 
 
 if __name__ == "__main__":

@@ -105,17 +105,27 @@ MINIDL_INLINE VEC REAL(sigmoid)(VEC x) {
 }
 
 #if PIECES
-/* A polynomial of t = |x| - middle, where the middle and the coefficients are those of the piece in which x is. */
-MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
-    static const real pieces[][16] = COEFFICIENTS(TANH_PIECES); /* the middles, then coefficients, the constant first */
-    const VEC size = REAL(least)(REAL(absolute)(x), SPLAT(FLAT));
-    const REAL(place) at = REAL(place_of)(size + SPLAT(1));
-    const VEC t = size - REAL(lookup)(pieces[0], at);
-    enum { LAST = (int)(sizeof pieces / sizeof *pieces) - 1 };
-    VEC sum = REAL(lookup)(pieces[LAST], at);
+/* A polynomial of t = x - middle, where the middle and the coefficients are those of a place in a table. */
+MINIDL_INLINE VEC REAL(at_place)(const real table[][16], int rows, REAL(place) at, VEC x) {
+    const VEC t = x - REAL(lookup)(table[0], at);
+    VEC sum = REAL(lookup)(table[rows - 1], at);
     MINIDL_UNROLL
-    for (int i = LAST - 1; i > 0; i--) sum = MADD(sum, t, REAL(lookup)(pieces[i], at));
-    return REAL(with_sign_of)(sum, x);
+    for (int i = rows - 2; i > 0; i--) sum = MADD(sum, t, REAL(lookup)(table[i], at));
+    return sum;
+}
+#define BY_PIECES(name, at, x) REAL(name##_by_pieces)(at, x)
+#define DEFINE_PIECES(name)                                                                                                \
+    MINIDL_INLINE VEC REAL(name##_by_pieces)(REAL(place) at, VEC x) {                                                      \
+        static const real table[][16] = COEFFICIENTS(name##_PIECES);                                                       \
+        return REAL(at_place)(table, (int)(sizeof table / sizeof *table), at, x);                                          \
+    }
+DEFINE_PIECES(TANH)
+DEFINE_PIECES(TAIL)
+DEFINE_PIECES(SLOPE)
+
+MINIDL_INLINE VEC REAL(hyperbolic_tangent)(VEC x) {
+    const VEC size = REAL(least)(REAL(absolute)(x), SPLAT(FLAT));
+    return REAL(with_sign_of)(BY_PIECES(TANH, REAL(place_of)(size + SPLAT(1)), size), x);
 }
 #else
 /* With m = exp(-2 |x|) - 1: tanh |x| = -m / (2 + m). */
@@ -153,7 +163,7 @@ MINIDL_INLINE VEC REAL(error_function)(VEC x) {
 }
 
 /* x Phi(x) = max(x, 0) - |x| Q(|x|). At -inf the product is 0 inf = nan, at inf it must be 0: what multiplies Q there is cut. */
-MINIDL_INLINE VEC REAL(gelu)(VEC x) {
+MINIDL_INLINE VEC REAL(gelu_anywhere)(VEC x) {
     const VEC a = REAL(least)(REAL(absolute)(x), SPLAT(FAR));
     VEC ratio;
     const VEC gauss = REAL(normal_tail)(a, &ratio);
@@ -161,13 +171,34 @@ MINIDL_INLINE VEC REAL(gelu)(VEC x) {
 }
 
 /* f'(x) = Phi(x) + x phi(x), and f'(-x) = 1 - f'(x) */
-MINIDL_INLINE VEC REAL(gelu_slope)(VEC x) {
+MINIDL_INLINE VEC REAL(gelu_slope_anywhere)(VEC x) {
     const VEC size = REAL(absolute)(x);
     VEC ratio;
     const VEC gauss = REAL(normal_tail)(REAL(least)(size, SPLAT(FAR)), &ratio);
     const VEC below = gauss * MADD(size, SPLAT(-0.39894228040143267794), ratio);
     return SELECT(LESS(x, SPLAT(0)), below, SPLAT(1) - below);
 }
+
+/* Both again. Near 0, where nearly all x are, Q(a) and Q(a) - a phi(a) come in pieces and cost no exponential. */
+#if PIECES
+MINIDL_INLINE VEC REAL(gelu)(VEC x) {
+    const VEC a = REAL(absolute)(x);
+    const MASK near = LESS(a, SPLAT(NEAR));
+    const VEC y = MADD(-a, BY_PIECES(TAIL, REAL(quarter_of)(a + SPLAT(4)), a), REAL(most)(x, SPLAT(0)));
+    return REAL(all)(near) ? y : SELECT(near, y, REAL(gelu_anywhere)(x));
+}
+
+MINIDL_INLINE VEC REAL(gelu_slope)(VEC x) {
+    const VEC a = REAL(absolute)(x);
+    const MASK near = LESS(a, SPLAT(NEAR));
+    const VEC below = BY_PIECES(SLOPE, REAL(quarter_of)(a + SPLAT(4)), a);
+    const VEC slope = SELECT(LESS(x, SPLAT(0)), below, SPLAT(1) - below);
+    return REAL(all)(near) ? slope : SELECT(near, slope, REAL(gelu_slope_anywhere)(x));
+}
+#else
+MINIDL_INLINE VEC REAL(gelu)(VEC x) { return REAL(gelu_anywhere)(x); }
+MINIDL_INLINE VEC REAL(gelu_slope)(VEC x) { return REAL(gelu_slope_anywhere)(x); }
+#endif
 
 /* The tanh approximation takes the gate s = sigmoid(2 u) = 1 / (1 + 2^t) for Phi, t = -2 log2(e) u a cubic in x. Beyond the cut,
  * 2^t is 0 or inf and the gate 0 or 1. */
@@ -230,6 +261,9 @@ MINIDL_INLINE VEC REAL(relu)(VEC x) { return REAL(most)(x, SPLAT(0)); }
 MINIDL_INLINE VEC REAL(leaky_relu)(VEC x, VEC slope) { return SELECT(LESS(SPLAT(0), x), x, x * slope); }
 
 #undef PIECES
+#undef NEAR
+#undef BY_PIECES
+#undef DEFINE_PIECES
 #undef VEC
 #undef MASK
 #undef SPLAT

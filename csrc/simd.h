@@ -26,12 +26,16 @@
  *     scale(x, n)                 x 2^n for 1/2 < x < 2 and any n in reach, also where the result is subnormal or overflows
  *     exponent_field(x)           the bits of a positive normal x above its mantissa, as a number
  *     mantissa(x)                 a positive normal x scaled to [1, 2)
- *     place_of(x)                 the last two bits of the exponent of a positive x with the first two of its mantissa: 0 to 15
- *     lookup(table, place)        the number at each lane's place in a table of 16; where MINIDL_LOOKUP_F32 (or _F64) is defined
  *     largest(v)                  over the lanes
  *     add_wide(sum, v)            v added to WIDE vectors of double
  *     add_wide_squares(sum, v)    the squares of v, as doubles, added to them
  *     total(sum)                  of WIDE vectors of double, always in the same order
+ *
+ * and where vectors are long enough for it (MINIDL_LOOKUP_F32 is defined then):
+ *     place_of(x)                 the last two bits of the exponent of a positive x with the first two of its mantissa: 0 to 15
+ *     quarter_of(x)               the first four bits of the mantissa: which quarter of [4, 8) x is in
+ *     lookup(table, place)        the number at each lane's place in a table of 16
+ *     all(mask)                   whether it holds in every lane
  */
 #ifndef MINIDL_SIMD_H
 #define MINIDL_SIMD_H

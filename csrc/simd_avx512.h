@@ -80,6 +80,8 @@ MINIDL_INLINE vec_f64 mantissa_f64(vec_f64 x) { return _mm512_getmant_pd(x, _MM_
 #define MINIDL_LOOKUP_F32 1
 typedef __m512i place_f32;
 MINIDL_INLINE place_f32 place_of_f32(vec_f32 x) { return _mm512_srli_epi32(_mm512_castps_si512(x), 21); }
+MINIDL_INLINE place_f32 quarter_of_f32(vec_f32 x) { return _mm512_srli_epi32(_mm512_castps_si512(x), 19); }
+MINIDL_INLINE int all_f32(mask_f32 m) { return m == 0xffff; }
 MINIDL_INLINE vec_f32 lookup_f32(const float *table, place_f32 at) {
     return _mm512_permutexvar_ps(at, _mm512_loadu_ps(table)); /* which goes by the last four bits */
 }

@@ -95,6 +95,23 @@ def test_results_below_the_normal_range_are_not_flushed():
     numpy.testing.assert_allclose(vector_function("log", smallest), numpy.log(smallest), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("op", ["tanh", "sigmoid", "gelu", "silu", "softplus", "elu"])
+def test_an_element_does_not_depend_on_its_neighbours(op, dtype):
+    engine = engines.get("native")
+    forward, backward = getattr(engine, op), getattr(engine, f"{op}_backward")
+    x = numpy.linspace(-6, 6, 997).astype(dtype)
+    far = numpy.array([0.0, 3.98, 3.99, 4.0, -5.0, 30.0, numpy.inf, -numpy.inf, numpy.nan], dtype=dtype)
+    y, cache = forward(x)
+    dx = backward(numpy.ones_like(x), cache)
+    for other in far:
+        mixed = numpy.insert(x, slice(0, None, 7), other)
+        own = numpy.arange(mixed.size) % 8 != 0
+        z, cache = forward(mixed)
+        numpy.testing.assert_array_equal(z[own], y)
+        numpy.testing.assert_array_equal(backward(numpy.ones_like(mixed), cache)[own], dx)
+
+
 def test_gelu_keeps_its_digits_in_the_negative_tail():
     x = numpy.concatenate([numpy.linspace(-13, 13, 20_001), numpy.geomspace(1e-20, 1, 99)]).astype(numpy.float32)
     wide = x.astype(numpy.float64)
