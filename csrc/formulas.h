@@ -1,9 +1,9 @@
 /* The formulas of every activation, in float and in double, for C and for CUDA.
  *
  * Each is straight-line code in the terms of simd.h: no branches (only choices between two values), no calls into a library,
- * no tables in memory. So the same text is compiled for vectors of every width, and, with vectors of one number, for a GPU; tanh and GELU
- * have a second text, for processors that look numbers up in a register. The
- * polynomials are minimax, printed by fit_polynomials.py; the errors of the results are in docs/vector_math.md.
+ * no tables in memory. So the same text is compiled for vectors of every width, and, with vectors of one number, for a GPU. Tanh
+ * and GELU have a second text, GELU's with a branch, for processors that look numbers up in a register. The polynomials are
+ * minimax, printed by fit_polynomials.py; the errors of the results are in docs/vector_math.md.
  */
 #ifndef MINIDL_FORMULAS_H
 #define MINIDL_FORMULAS_H
