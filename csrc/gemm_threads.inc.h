@@ -6,8 +6,6 @@
 #include "memory.h"
 #include "threads.h"
 
-enum { LINE = 64 };
-
 /* C is cut into rows x columns parts, one for each thread. They share nothing but what they read. */
 typedef struct {
     int rows, columns;
@@ -73,7 +71,7 @@ static void do_part(void *context, int part) {
     j->variant->multiply(&own, &plan, j->epilogue == NULL ? NULL : &after, j->work + (size_t)part * j->each);
 }
 
-static size_t whole_lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+static size_t whole_lines(size_t bytes) { return (bytes + MINIDL_LINE - 1) / MINIDL_LINE * MINIDL_LINE; }
 
 static int multiply_in_parts(const VARIANT_TYPE *variant, const PRODUCT *x, const EPILOGUE *epilogue, grid g) {
     job j = {.variant = variant, .product = x, .epilogue = epilogue, .grid = g};
@@ -86,7 +84,7 @@ static int multiply_in_parts(const VARIANT_TYPE *variant, const PRODUCT *x, cons
     }
     const int sums = epilogue != NULL && epilogue->column_sums != NULL && g.rows > 1;
     if (sums) j.row_of_sums = whole_lines((size_t)x->n * sizeof(real));
-    const size_t bytes = (size_t)parts * j.each + (size_t)g.rows * j.row_of_sums + LINE;
+    const size_t bytes = (size_t)parts * j.each + (size_t)g.rows * j.row_of_sums + MINIDL_LINE;
     j.work = minidl_pool_malloc(NULL, bytes);
     if (j.work == NULL) return MINIDL_GEMM_NO_MEMORY;
     if (sums) {

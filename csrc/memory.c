@@ -32,7 +32,7 @@ __attribute__((constructor)) static void be_safe_to_fork(void) { pthread_atfork(
  * begins LEAD bytes on. Blocks begin on a page or a line into it, and NumPy's large arrays 16 bytes into one. Where a result begins
  * some 50 to 100 bytes further into its page than what it is made of, the processor, which compares the lowest 12 bits of
  * addresses first, takes loads for loads of what was just stored, and waits; so LEAD puts ours a quarter of a page away. */
-enum { LINE = 64, LEAD = 1024 + LINE, CLASSES = 160, SYSTEM = CLASSES };
+enum { LEAD = 1024 + MINIDL_LINE, CLASSES = 160, SYSTEM = CLASSES };
 
 typedef struct header {
     struct header *next; /* while it waits */
@@ -59,7 +59,7 @@ enum { LARGE_PAGE = 1 << 21 };
 
 static void *aligned(size_t bytes) {
 #if defined(_WIN32)
-    return _aligned_malloc(bytes, LINE);
+    return _aligned_malloc(bytes, MINIDL_LINE);
 #else
     void *block = NULL;
 #if defined(MADV_HUGEPAGE)
@@ -69,7 +69,7 @@ static void *aligned(size_t bytes) {
         return block;
     }
 #endif
-    return posix_memalign(&block, LINE, bytes) == 0 ? block : NULL;
+    return posix_memalign(&block, MINIDL_LINE, bytes) == 0 ? block : NULL;
 #endif
 }
 

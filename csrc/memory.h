@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 enum { MINIDL_POOL_SMALLEST = 32768 }; /* bytes; smaller requests go to malloc */
+enum { MINIDL_LINE = 64 };             /* bytes of a line of the cache */
 
 void *minidl_pool_malloc(void *context, size_t size);
 void *minidl_pool_calloc(void *context, size_t count, size_t size);

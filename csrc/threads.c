@@ -15,6 +15,8 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
 
 #else
 
+#include "memory.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,12 +37,11 @@ enum { MOST_WORKERS = 255, SPIN_NANOSECONDS = 50000 };
  * takes a part only by exchanging the ticket that it read, so one that comes late takes nothing, and what it read about the job
  * before is about the same job: the next is written only when all parts of this one are done. What waiting workers look at, and what
  * the caller looks at when it waits, lies in lines of the cache of their own: they would fetch the others away from who writes. */
-enum { LINE = 64 };
 static struct {
-    _Alignas(LINE) _Atomic uint64_t ticket;
-    _Alignas(LINE) _Atomic(minidl_task) task;
+    _Alignas(MINIDL_LINE) _Atomic uint64_t ticket;
+    _Alignas(MINIDL_LINE) _Atomic(minidl_task) task;
     _Atomic(void *) context;
-    _Alignas(LINE) _Atomic int parts_done;
+    _Alignas(MINIDL_LINE) _Atomic int parts_done;
 } job;
 
 static uint64_t ticket_of(uint32_t number, int parts) { return (uint64_t)number << 32 | (uint64_t)parts << 16; }
