@@ -75,12 +75,13 @@ def products(op: str, args: tuple[Any, ...]) -> list[Product]:
         x, weight = args[:2]
         outputs, inputs = weight.shape
         return [(f"{x.size // inputs}x{inputs}x{outputs}", "NT")]  # x W^T
-    if op in ("linear_backward_into", "linear_activation_backward_into"):
-        dy, *_, input_gradient = args
-        outputs, inputs = next(a for a in args[2:] if isinstance(a, numpy.ndarray)).shape
+    if op in ("linear_backward", "linear_activation_backward"):
+        dy, cache, *_, wanted = args
+        weight = (cache if op == "linear_backward" else cache[0])[1]
+        outputs, inputs = weight.shape
         rows = dy.size // outputs
         dweight, dx = (f"{outputs}x{rows}x{inputs}", "TN"), (f"{rows}x{outputs}x{inputs}", "NN")  # dy^T x; dy W
-        return [dweight, dx] if input_gradient else [dweight]
+        return [product for product, asked in ((dweight, wanted[1]), (dx, wanted[0])) if asked]
     return []
 
 
@@ -91,7 +92,8 @@ class Watched(dl.engines.Engine):
         native = dl.engines.get("native")
         kernels = [name for name, how in native.coverage().items() if how == "kernel"]
         names = [name for name in kernels if not name.startswith("linear_stack")]  # which is taken apart into its ops
-        super().__init__("native", kernels={name: self._clocked(name, getattr(native, name)) for name in names})
+        clocked = {name: self._clocked(name, getattr(native, name)) for name in names}
+        super().__init__("native", kernels=clocked, activations=native.activations)
         self.calls: list[tuple[str, float, tuple[Any, ...], Any]] = []
 
     def _clocked(self, name: str, op: Callable[..., Any]) -> Callable[..., Any]:

@@ -44,8 +44,8 @@ def contenders(batch: int, out: int, hidden: int) -> dict[str, Callable[[], Any]
         "product": product,
         "derivative after": derivative,
         "derivative in it": in_product,
-        "both after": lambda: engine.linear_backward_into(
-            derivative(), (ones, dweight, True), dweight, sums, False, False
+        "both after": lambda: engine.linear_backward(
+            derivative(), (ones, dweight, True), (dweight, sums), False, (False, True, True)
         ),
         "both in it": lambda: in_product(column_sums=sums),
     }

@@ -189,8 +189,15 @@ def _minidl_training(layers: Layers, shape: Shape, optimizer: str, settings: dic
 
 
 def _minidl_inference(layers: Layers, shape: Shape) -> Step:
+    import minidl
+
     x, model = batch_of(shape)[0], _minidl_model(layers).eval()
-    return lambda: model.forward(x)
+
+    def step() -> Any:
+        with minidl.inference():
+            return model.forward(x)
+
+    return step
 
 
 def _torch_model(layers: Layers) -> Any:

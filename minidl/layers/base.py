@@ -10,10 +10,12 @@ import numpy
 
 from minidl import engines, weights
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter, ParameterBuffer, brought, flatten
+from minidl.layers.inference import is_evaluating, keeps_caches
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
+from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
 
-__all__ = ["Layer", "Shape"]
+__all__ = ["Layer", "OpLayer", "Shape"]
 
 Shape = tuple[int, ...]
 """The shape of one example, without the batch axis."""
@@ -22,9 +24,17 @@ Shape = tuple[int, ...]
 class Layer:
     """Who remembers: parameters, and the cache of the last forward.
 
-    A subclass defines ``forward(x)`` and ``backward(dy)``; attributes that are :class:`Parameter` or :class:`Layer` are
-    found by themselves, in the order in which they were assigned. ``backward`` adds to the parameters' gradients and
-    returns the gradient with respect to x; it may be called more than once after a forward, and never changes dy.
+    A subclass defines ``forward`` and ``backward``. Layers and :class:`Parameter` objects in its attributes are found by
+    themselves, in the order in which they were assigned, also in lists, tuples and dicts; ``state_dict`` names them by
+    their path, such as ``blocks.0.ln_1.weight``. ``backward`` adds to the parameters' gradients and returns the gradient
+    with respect to the input. It may be called more than once after a forward, and never changes dy.
+
+    One array in and one out is the common case. A layer of several inputs defines ``forward(x, mask, ...)`` and returns
+    from ``backward`` a tuple with an entry for each, None for one that has no gradient. A layer of several outputs returns
+    a tuple, and its ``backward`` takes a tuple of upstream gradients.
+
+    A layer with state, such as a recurrent one or one that keeps keys and values, defines ``forward_with_state`` and
+    ``backward_with_state`` as well. State goes in and comes out explicitly, and is no part of the cache.
 
     Examples
     --------
@@ -47,28 +57,66 @@ class Layer:
     array([3.])
     """
 
-    training: bool = True
     input_gradient_optional: bool = False
     """Whether ``backward`` takes ``input_gradient=False`` and then saves the work of computing dx."""
+    integer_inputs: bool = False
+    """Whether the input may hold integers, such as token ids, which ``fit`` and ``predict`` then leave as they are."""
     _cache: Any = None
+    _training: bool = True
+    _trainable: bool = True
     _buffer_names: tuple[str, ...] = ()
+    _not_parts: tuple[str, ...] = ()
+    """Attributes in which no parts are looked for, because ``children`` lists what they hold."""
 
     def __init__(self) -> None:
-        self.training = True
+        self._training = True
 
     # computing -------------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array) -> Any:
         """Return the output for a batch x and remember what backward needs."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array) -> Any:
         """Return dx for the upstream gradient dy and add to the parameters' gradients."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Array:
+    def forward_with_state(self, x: Array, state: Any = None) -> tuple[Any, Any]:
+        """Return the output, and the state after it.
+
+        Parameters
+        ----------
+        x : array
+        state : any, optional
+            What the last call returned; None begins anew.
+
+        Returns
+        -------
+        y : array
+        state : any
+            None for a layer without state.
+        """
+        return self.forward(x), None
+
+    def backward_with_state(self, dy: Array, dstate: Any = None) -> tuple[Any, Any]:
+        """Return dx, and the gradient of the state that went in, for the gradients of what ``forward_with_state`` returned.
+
+        Parameters
+        ----------
+        dy : array
+        dstate : any, optional
+            The gradient of the state that came out; None is zero.
+        """
+        return self.backward(dy), None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call ``forward``."""
         return self.forward(*args, **kwargs)
+
+    def _remember(self, cache: Any) -> None:
+        """Keep what backward needs, unless this is inference."""
+        if keeps_caches():
+            self._cache = cache
 
     def _remembered(self) -> Any:
         """Return the cache of the last forward.
@@ -79,8 +127,19 @@ class Layer:
             If there was none.
         """
         if self._cache is None:
-            raise OrderError(f"{self!r}: backward was called before forward; call forward(x) first")
+            raise OrderError(
+                f"{self!r}: backward was called before forward; call forward(x) first, outside dl.inference()"
+            )
         return self._cache
+
+    def _run_backward(
+        self, op: str, dy: Array, parameters: tuple[Parameter | None, ...], input_gradient: bool = True
+    ) -> Array | None:
+        """Run an op's backward on the current engine, with the gradients of the parameters written where they belong."""
+        cache = self._cache
+        if cache is None:
+            self._remembered()
+        return run_backward(getattr(engines.current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
@@ -108,14 +167,30 @@ class Layer:
     # parameters ------------------------------------------------------------------------------------------------------
 
     def children(self) -> dict[str, Any]:
-        """Return the layers directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+        """Return the layers directly inside this one by name, also those in lists, tuples and dicts.
+
+        Raises
+        ------
+        ParameterError
+            If layers are kept where they have no place or no name, such as in a set.
+        """
+        return {name: part for name, part in find_parts(self) if not isinstance(part, Parameter)}
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield each layer inside, however deep, with its path; the layer itself comes first, with the path of ``prefix``."""
+        yield prefix, self
+        for name, child in self.children().items():
+            path = f"{prefix}.{name}" if prefix else name
+            if isinstance(child, Layer):
+                yield from child.named_layers(path)
+            else:
+                yield path, child
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield each parameter with its path, as PyTorch names it: ``0.weight``."""
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                yield prefix + name, value
+        for name, part in find_parts(self):
+            if isinstance(part, Parameter):
+                yield prefix + name, part
         for name, child in self.children().items():
             if isinstance(child, Layer):
                 yield from child.named_parameters(f"{prefix}{name}.")
@@ -147,10 +222,40 @@ class Layer:
             if isinstance(child, Layer):
                 yield from child.named_buffers(f"{prefix}{name}.")
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any parameter inside is trained; setting it freezes or unfreezes all of them.
+
+        A frozen parameter gets no gradient, and no optimiser changes it. Parameters that a lazy layer has not made yet
+        follow as well.
+        """
+        return any(p.trainable for p in self._trained()) if self.built else self._trainable
+
+    @trainable.setter
+    def trainable(self, wanted: bool) -> None:
+        for _, layer in self.named_layers():
+            if isinstance(layer, Layer):
+                layer._trainable = bool(wanted)
+        if self.built:
+            for parameter in self._trained():
+                parameter.trainable = wanted
+
+    def _trained(self) -> list[Parameter]:
+        return [parameter for parameter in self.parameters() if isinstance(parameter, Parameter)]
+
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
         for buffer in dict.fromkeys(parameter.buffer for parameter in self.parameters()):
             buffer.zero_grad()
+
+    @property
+    def training(self) -> bool:
+        """Whether the layer behaves as in training; see ``train``, ``eval`` and ``minidl.inference``."""
+        return self._training and not is_evaluating()
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
 
     def train(self, mode: bool = True) -> Layer:
         """Switch to training behaviour (or back, with ``mode=False``), here and in all layers inside."""
@@ -195,7 +300,7 @@ class Layer:
         for name in self._buffer_names:
             array = getattr(self, name)
             if xp is not None and (array.dtype.kind == "f" or array.ndim):
-                array = brought(array, xp)
+                array = to_namespace(array, xp)
             setattr(self, name, array.astype(dtype) if dtype is not None and array.dtype.kind == "f" else array)
         for child in self.children().values():
             if isinstance(child, Layer):
@@ -257,7 +362,31 @@ class Layer:
         return ""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"
+        inside = [f"{name}={child!r}" for name, child in self.children().items() if not name.startswith("_")]
+        settings = self.extra_repr()
+        return format_layer(type(self).__name__, [settings, *inside] if settings else inside)
+
+
+class OpLayer(Layer):
+    """A layer that is one op with settings, and no parameters.
+
+    A subclass names the op and, where it has settings, returns them.
+    """
+
+    op: str
+    """The name of the op in ``minidl.ops``; its backward is ``op + "_backward"``."""
+    settings: Any = ()
+    """The op's arguments after x, in its order."""
+
+    def forward(self, x: Array) -> Array:
+        """Return op(x)."""
+        y, cache = getattr(engines.current(), self.op)(x, *self.settings)
+        self._remember(cache)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
 
 
 def admit(layer: Layer, x: Any, value: Array) -> Array:

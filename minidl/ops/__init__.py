@@ -45,4 +45,11 @@ for _room in ROOMS:
     FORMULAS.update({_name: getattr(_module, _name) for _name in _module.__all__})
 globals().update(register(FORMULAS))
 
-__all__ = ["FORMULAS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    name.removesuffix("_backward"): formula.parameters  # type: ignore[attr-defined]
+    for name, formula in FORMULAS.items()
+    if hasattr(formula, "parameters")
+}
+"""The parameters of every op that has some, in the order of their gradients; see ``minidl.ops._gradients``."""
+
+__all__ = ["FORMULAS", "PARAMETERS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]

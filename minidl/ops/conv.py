@@ -12,12 +12,14 @@ the other two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
 from minidl.errors import ShapeError
 from minidl.ops._checks import ieee, require_same_dtype, total, widened
+from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops._windows import Windows, require_images, windows, windows_of_transposed
 
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 Cache = tuple[Array, Array, bool, Windows]
+Gradients = tuple[Array | None, Array | None, Array | None]
 EVERY = slice(None)
 
 
@@ -105,8 +108,9 @@ def conv2d(
     return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     r"""Return the gradients of x, weight and bias.
 
     Write :math:`G = dL/dy`. From :math:`y_{nohw} = b_o + \sum_{cij} W_{ocij}\, x_{n,c,u,v}` with :math:`u = hs + id - p` and
@@ -136,7 +140,7 @@ def conv2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None
     ShapeError, DtypeError
         If dy does not have the shape or dtype of y.
     """
-    return _conv_backward("conv2d_backward", dy, cache)
+    return _conv_backward("conv2d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -166,10 +170,11 @@ def conv1d(
     return _conv("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; those of :func:`conv2d_backward` with one spatial axis."""
-    return _conv_backward("conv1d_backward", dy, cache)
+    return _conv_backward("conv1d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -228,8 +233,9 @@ def conv_transpose2d(
     return _conv_transpose("conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv_transpose2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     r"""Return the gradients of x, weight and bias.
 
     With A the convolution's map, y = A^T x + b, so :math:`dx = A\, dy`: the convolution of dy with the same weight. In the bilinear
@@ -252,7 +258,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
     ShapeError, DtypeError
         If dy does not have the shape or dtype of y.
     """
-    return _conv_transpose_backward("conv_transpose2d_backward", dy, cache)
+    return _conv_transpose_backward("conv_transpose2d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -279,10 +285,11 @@ def conv_transpose1d(
     return _conv_transpose("conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv_transpose1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv_transpose1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; those of :func:`conv_transpose2d_backward` with one spatial axis."""
-    return _conv_transpose_backward("conv_transpose1d_backward", dy, cache)
+    return _conv_transpose_backward("conv_transpose1d_backward", dy, cache, wanted)
 
 
 # What one and two axes share ----------------------------------------------------------------------------------------------
@@ -305,12 +312,12 @@ def _conv(
     return _plus_bias(op, y, bias, weight.shape[0]), (x, weight, bias is not None, w)
 
 
-def _conv_backward(op: str, dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def _conv_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
     x, weight, has_bias, w = cache
     _check_upstream(op, dy, x, (x.shape[0], weight.shape[0], *w.output))
-    dx = _spread(dy, weight, w)  # (N, C, *image)
-    dweight = _kernel_gradient(x, dy, weight, w)  # (O, C / groups, *kernel)
-    return dx, dweight, _bias_gradient(dy) if has_bias else None
+    dx = _spread(dy, weight, w) if wanted[0] else None  # (N, C, *image)
+    dweight = _kernel_gradient(x, dy, weight, w) if wanted[1] else None  # (O, C / groups, *kernel)
+    return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
 
 def _conv_transpose(
@@ -331,12 +338,12 @@ def _conv_transpose(
     return _plus_bias(op, y, bias, w.groups * weight.shape[1]), (x, weight, bias is not None, w)
 
 
-def _conv_transpose_backward(op: str, dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def _conv_transpose_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
     x, weight, has_bias, w = cache
     _check_upstream(op, dy, x, (x.shape[0], w.groups * weight.shape[1], *w.image))
-    dx = _slide(dy, weight, w)  # (N, C, *output)
-    dweight = _kernel_gradient(dy, x, weight, w)  # (C, O / groups, *kernel)
-    return dx, dweight, _bias_gradient(dy) if has_bias else None
+    dx = _slide(dy, weight, w) if wanted[0] else None  # (N, C, *output)
+    dweight = _kernel_gradient(dy, x, weight, w) if wanted[1] else None  # (C, O / groups, *kernel)
+    return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
 
 # The three maps -----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ import numpy
 
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_like, require_same_dtype, widened
+from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = [
@@ -125,6 +126,7 @@ def batch_norm(
     return y.astype(x.dtype, copy=False), cache
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     r"""Return the gradients of x, weight and bias.
@@ -224,6 +226,7 @@ def layer_norm(
     return y.reshape(x.shape).astype(x.dtype, copy=False), cache
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     r"""Return the gradients of x, weight and bias.
@@ -324,6 +327,7 @@ def group_norm(
     return y.astype(x.dtype, copy=False), cache
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     r"""Return the gradients of x, weight and bias.
@@ -419,6 +423,7 @@ def rms_norm(
     return y.astype(x.dtype, copy=False), (x, shape, weight, inverse.reshape(rows.shape[0]))
 
 
+@parameter_gradients("weight")
 @ieee
 def rms_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None]:
     r"""Return the gradients of x and weight.

@@ -47,6 +47,7 @@ class Trainable(_Base):
         Set by a callback to end ``fit`` early.
     """
 
+    _not_parts: tuple[str, ...] = ("optimizer", "loss", "metrics", "history", "_optimized")
     optimizer: Any = None
     loss: Any = None
     metrics: Sequence[Any] = ()
