@@ -255,6 +255,12 @@ class TestForeignNames:
         )
         assert [p.value[0] for p in model.parameters()] == [1, 2, 3]
 
+    def test_the_first_star_takes_as_little_as_fits(self, load):
+        model = Holder(x_bcbd=numpy.zeros(1))
+        load(model, {"x.b.c.b.d": numpy.ones(1)}, names={"*.*.c.*.d": "*_*c*d"})
+        load(model, {"xbbcbd": numpy.ones(1)}, names={"*b*d": "*_*d"})
+        assert model.x_bcbd.value[0] == 1
+
     def test_points_and_brackets_in_keys_are_themselves(self, load):
         model = Holder(a=numpy.zeros(1))
         with pytest.raises(ParameterError, match="unexpected: wxb"):
