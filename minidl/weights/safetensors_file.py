@@ -231,4 +231,4 @@ def write_tensors(
         with safetensors.safe_open(file.name, framework="numpy"):
             pass  # what was written is what others can read
     except Exception as error:
-        raise ParameterError(f"save: these names or shapes cannot be written: {error}") from error
+        raise ParameterError(f"save: these names, shapes or dtypes cannot be written: {error}") from error
