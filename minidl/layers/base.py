@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy
 
-from minidl import engines, weights
-from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
+from minidl import engines
+from minidl.errors import DtypeError, EngineError, OrderError
+from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
 from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
+from minidl.weights.matching import IncompatibleKeys, Names, Transpose
 
 __all__ = ["Layer", "OpLayer", "Shape"]
 
@@ -309,51 +311,118 @@ class Layer:
     # weights ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, numpy.ndarray]:
-        """Return copies of all parameters and buffers by path, with PyTorch's names and shapes."""
-        return {name: weights.to_host(array).copy() for name, array in self._named_state().items()}
+        """Return copies of all parameters and buffers by path, with PyTorch's names and shapes.
 
-    def _named_state(self) -> dict[str, Array]:
-        """Return what is saved: values of parameters, and buffers."""
-        return {name: parameter.value for name, parameter in self.named_parameters()} | dict(self.named_buffers())
+        A tied parameter is there under each of its names; these share one copy.
+        """
+        return state.state_dict(self)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        *,
+        names: Names | None = None,
+        transpose: Transpose | None = None,
+    ) -> IncompatibleKeys:
         """Copy values into the parameters and buffers.
 
-        Nothing is changed unless every name and shape fits.
+        Nothing is changed unless everything that is to be loaded fits. A tied parameter takes its value from any of its
+        names. A missing ``num_batches_tracked`` keeps its value.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            The values.
+        strict : bool, default True
+            Whether anything missing or unexpected is an error.
+        names : dict or callable, optional
+            The names that ``state_dict`` uses, and what they are called here. A function takes a name and returns ours, or
+            None to ignore the tensor. In a dict, the first key that fits decides. ``*`` in a key stands for any text, and
+            each ``*`` in its value for the text of the corresponding one; None ignores the tensor. A name that no key fits
+            stays as it is. ``{"transformer.*": "*"}`` removes a prefix.
+        transpose : str, iterable of str, or callable, optional
+            Own names, with ``*`` for any text, of what ``state_dict`` holds with its axes in reverse order, such as the
+            (in, out) matrices of GPT-2. Or a function that takes a name and says whether it is so.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``, both lists of str.
 
         Raises
         ------
         ParameterError
-            If something is missing, or a name is not one of this model's.
+            If ``strict`` and something is missing or unexpected; if two tensors are given for one name, or different ones
+            for tied parameters; if ``names`` or ``transpose`` cannot be used.
         ShapeError
-            If a shape differs.
+            If a shape differs, ``strict`` or not.
         DtypeError
             If there are no floating-point numbers where such are kept, or no integers where those are.
         """
-        own = self._named_state()
-        missing, unexpected = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
-        if missing or unexpected:
-            raise ParameterError(
-                f"load_state_dict: the weights are of another model; missing: {', '.join(missing) or 'none'}; "
-                f"unexpected: {', '.join(unexpected) or 'none'}"
-            )
-        new = {name: weights.to_host(value) for name, value in state_dict.items()}
-        for name, array in own.items():
-            if new[name].shape != array.shape:
-                raise ShapeError(f"load_state_dict: {name} has shape {array.shape}, got {new[name].shape}")
-            if (new[name].dtype.kind == "f") != (array.dtype.kind == "f") or new[name].dtype.kind not in "fiu":
-                wanted = "floating-point" if array.dtype.kind == "f" else "integer"
-                raise DtypeError(f"load_state_dict: {name} must be {wanted}, got dtype {new[name].dtype}")
-        for name, array in own.items():
-            array[...] = engines.namespace(array).asarray(new[name], dtype=array.dtype)
+        return state.load_state_dict(self, state_dict, strict, names, transpose)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights to a safetensors file, through a temporary name so that no half-written file is left."""
-        weights.save_file(self.state_dict(), path)
+    def save(
+        self, path: str | os.PathLike[str], *, dtype: str | None = None, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write the weights to a safetensors file, which appears whole or not at all.
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote."""
-        self.load_state_dict(weights.load_file(path))
+        A tied parameter is written once, under its first name.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        dtype : str, optional
+            ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``: what floating-point numbers are rounded to (to
+            nearest, ties to even).
+        max_shard_size : int or str, optional
+            Bytes, or text such as ``"2GB"``. Larger weights are written as several files
+            ``NAME-00001-of-00003.safetensors`` with an index, ``path`` followed by ``.index.json``; a file at ``path``
+            itself is removed.
+
+        Raises
+        ------
+        NonFiniteError
+            If a number is too large for ``dtype``.
+        """
+        state.save(self, path, dtype, max_shard_size)
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        strict: bool = True,
+        *,
+        names: Names | None = None,
+        transpose: Transpose | None = None,
+    ) -> IncompatibleKeys:
+        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote.
+
+        Tensors go straight into the parameters, so that no second copy of the weights is held. float16, bfloat16 and
+        float64 are converted to the precision of the parameters. Pickle (``.bin``, ``.pt``) is never read.
+
+        Parameters
+        ----------
+        path : path
+            A safetensors file; an index of shards, ``model.safetensors.index.json``; or a folder with
+            ``model.safetensors`` or such an index.
+        strict, names, transpose
+            As in :meth:`load_state_dict`.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``, both lists of str.
+
+        Raises
+        ------
+        ParameterError, ShapeError, DtypeError
+            As :meth:`load_state_dict`.
+        FileFormatError
+            If a file is no safetensors file, is cut short, or is damaged; if index and shards do not fit together; if a
+            tensor that is to be loaded has a dtype that NumPy has no equal for, such as float8.
+        """
+        return state.load(self, path, strict, names, transpose)
 
     # showing ---------------------------------------------------------------------------------------------------------
 
