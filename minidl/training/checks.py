@@ -89,11 +89,13 @@ def narrowed(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: st
     return result
 
 
-def as_inputs(x: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
+def as_inputs(
+    x: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str, keep_integers: bool = False
+) -> numpy.ndarray:
     """Return the examples in the model's dtype.
 
-    Integers and booleans are converted too, as in Keras; ``model.forward`` itself is strict. A dtype that fits costs one
-    look at the data and no copy.
+    Integers and booleans are converted too, as in Keras, unless they are to be kept; ``model.forward`` itself is strict. A
+    dtype that fits costs one look at the data and no copy.
 
     Raises
     ------
@@ -103,5 +105,7 @@ def as_inputs(x: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) 
         If there are no real numbers in it.
     """
     check_kind(x, where, name, f"convert it to {dtype}, for example with numpy.asarray({name}, dtype='{dtype}')")
+    if keep_integers and x.dtype.kind in "iub":
+        return numpy.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
     check_finite(x, where, name)
     return narrowed(x, dtype, where, name)

@@ -1,4 +1,4 @@
-"""Batches: the data in the order of an epoch, as arrays of the engine that computes."""
+"""Batches of data in memory, in the order of an epoch, as arrays of the engine that computes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy
 from minidl import engines
 from minidl.errors import DataError
 from minidl.ops import Array
+from minidl.training.several import Several, as_given, parts_of, placed
 
-__all__ = ["Feed"]
+__all__ = ["Batch", "Feed", "changed"]
 
-Batch = tuple[Array, Array, "Array | None"]
+Batch = tuple["Array | Several", "Array | Several", "Array | None"]
 
 REORDER_WHOLE = 1 << 27
 """Bytes of inputs up to which an epoch's order is made in one go, so that batches are views; beyond, batch by batch."""
@@ -26,24 +27,29 @@ class Feed:
 
     Parameters
     ----------
-    x, y : numpy.ndarray, shape (N, ...)
+    x, y : numpy.ndarray, shape (N, ...), or Several of them
     weights : numpy.ndarray, shape (N,), or None
     batch_size : int
     generator : numpy.random.Generator, optional
         Where the orders come from; without it the order is that of the data.
     change : callable, optional
-        Called with the inputs of each batch, an array on the host that cannot be written to; returns those to use instead.
+        Called with the inputs of each batch, arrays on the host that cannot be written to; returns those to use instead.
 
     Attributes
     ----------
     steps : int
         Batches in an epoch; the last may be smaller.
+    epoch : int or None
+        Which epoch it is, set by the loop; unlike a stream's, a feed's messages have no use for it.
     """
+
+    steps: int | None
+    epoch: int | None = None
 
     def __init__(
         self,
-        x: numpy.ndarray,
-        y: numpy.ndarray,
+        x: numpy.ndarray | Several,
+        y: numpy.ndarray | Several,
         weights: numpy.ndarray | None,
         batch_size: int,
         generator: numpy.random.Generator | None = None,
@@ -88,20 +94,40 @@ class Feed:
     def _ready(self, batch: Any) -> Batch:
         if self.change is not None:
             x, y, weights = batch
-            batch = self._changed(x, self.change), y, weights
+            batch = changed(x, self.change), y, weights
         return self._placed(batch) if self._elsewhere else batch
-
-    @staticmethod
-    def _changed(x: numpy.ndarray, change: Callable[[numpy.ndarray], Any]) -> numpy.ndarray:
-        """Return what the change makes of a batch of inputs, in their dtype."""
-        given = x.view()
-        given.flags.writeable = False  # it may be the user's own array
-        changed = numpy.ascontiguousarray(change(given), dtype=x.dtype)
-        if changed.ndim == 0 or len(changed) != len(x):
-            raise DataError(f"fit: augment must return as many examples as it got, {len(x)}, got shape {changed.shape}")
-        return changed
 
     def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
-        return place(x), place(y), None if weights is None else place(weights)
+        return placed(x, place), placed(y, place), None if weights is None else place(weights)
+
+
+def changed(x: Any, change: Callable[[Any], Any]) -> Any:
+    """Return what the change makes of a batch of inputs, in their dtypes: an array of an array, a tuple of a tuple.
+
+    Raises
+    ------
+    DataError
+        If other inputs come back than it got, or not as many examples.
+    """
+    if not isinstance(x, Several):
+        return _like(x, change(_read_only(x)))
+    result = change(as_given(x.map(_read_only)))
+    found = parts_of(result, "fit", "what augment returned")
+    if not isinstance(found, Several) or found.names != x.names or len(found.arrays) != len(x.arrays):
+        raise DataError(f"fit: augment must return the inputs that it got, {', '.join(x.labels('x'))}; got {result!r}")
+    return Several(map(_like, x.arrays, found.arrays), x.names)
+
+
+def _read_only(x: numpy.ndarray) -> numpy.ndarray:
+    view = x.view()
+    view.flags.writeable = False  # it may be the user's own array
+    return view
+
+
+def _like(x: numpy.ndarray, changed: Any) -> numpy.ndarray:
+    result = numpy.ascontiguousarray(changed, dtype=x.dtype)
+    if result.ndim == 0 or len(result) != len(x):
+        raise DataError(f"fit: augment must return as many examples as it got, {len(x)}, got shape {result.shape}")
+    return result

@@ -53,10 +53,11 @@ class Progress:
         0, 1 for the bar, 2 for the line.
     title : str
         What it is the progress of; may be empty for a line.
-    steps : int
+    steps : int or None
+        None if nobody knows yet; the loop says afterwards how many there were.
     """
 
-    def __init__(self, verbose: int, title: str, steps: int) -> None:
+    def __init__(self, verbose: int, title: str, steps: int | None) -> None:
         self.verbose, self.title, self.steps = verbose, title, steps
         self.started = time.perf_counter()
         self.stepped: float | None = None
@@ -71,10 +72,11 @@ class Progress:
             monitor_interval = 0  # no thread that watches the bar: we say ourselves when it is to be drawn
 
         known = _knows_its_size()
+        counted = "{n_fmt}/? {elapsed}" if self.steps is None else "{n_fmt}/{total_fmt} {bar:10} {remaining} left"
         return Bar(
             total=self.steps,
             desc=f"{self.title} - " if self.title else "",
-            bar_format="{desc}{n_fmt}/{total_fmt} {bar:10} {remaining} left{postfix}",
+            bar_format=f"{{desc}}{counted}{{postfix}}",
             file=sys.stderr,
             leave=False,
             mininterval=0,
@@ -94,9 +96,9 @@ class Progress:
             self.bar.update(step - self.bar.n)
             self.next_look = time.perf_counter() + INTERVAL
 
-    def all_steps_done(self) -> None:
-        """Stop the clock of the steps; validation is not to count as theirs."""
-        self.stepped = time.perf_counter()
+    def all_steps_done(self, steps: int | None = None) -> None:
+        """Stop the clock, so that validation does not count as part of the steps; say how many there were, if it was not known."""
+        self.stepped, self.steps = time.perf_counter(), self.steps if steps is None else steps
 
     def finish(self, logs: dict[str, float]) -> None:
         """Show the numbers of the whole."""
@@ -104,7 +106,7 @@ class Progress:
             self.bar.close()
         if self.verbose:
             seconds = time.perf_counter() - self.started
-            line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps)} - {shown(logs)}"
+            line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps or 0)} - {shown(logs)}"
             stream = sys.stderr if self.verbose == 1 else sys.stdout
             print(f"{self.title} - {line}" if self.title else line, file=stream, flush=True)
 

@@ -9,6 +9,7 @@ import numpy
 
 from minidl import engines, optim, random
 from minidl.data.augment import Mixup
+from minidl.data.passes import is_batches
 from minidl.errors import DataError, OrderError, ParameterError
 from minidl.layers import Layer, Parameter
 from minidl.training import checks, losses
@@ -17,12 +18,20 @@ from minidl.training.feed import Feed
 from minidl.training.history import History
 from minidl.training.loop import Hooks, Loop, evaluating
 from minidl.training.meter import metrics_named
-from minidl.training.preparation import examples, prepare, split_at
+from minidl.training.preparation import How, check_one_pass, inputs_of, joined, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
+from minidl.training.several import call_on
+from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
 
-EVALUATION_BATCH = 256
+
+class _Default(int):
+    """A default that can be told from the same number given: data in batches have a size of their own."""
+
+
+TRAINING_BATCH, EVALUATION_BATCH = _Default(32), _Default(256)
+Source = Feed | Stream
 
 if TYPE_CHECKING:
     _Base = Layer  # what it is mixed into
@@ -119,55 +128,74 @@ class Trainable(_Base):
     def fit(
         self,
         x: Any,
-        y: Any,
-        batch_size: int = 32,
+        y: Any = None,
+        batch_size: int = TRAINING_BATCH,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Callback | Sequence[Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         seed: random.Source = None,
-        augment: Callable[[numpy.ndarray, numpy.random.Generator], Any] | None = None,
+        augment: Callable[[Any, numpy.random.Generator], Any] | None = None,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
     ) -> History:
         """Train for a number of passes over the data.
 
-        Afterwards the model is in evaluation mode. The same seed, engine and number of threads give the same bits.
+        Afterwards the model is in evaluation mode. The same seed, engine and number of threads give the same bits. The
+        page docs/training_data.md shows each kind of data.
 
         Parameters
         ----------
-        x : array, shape (N, ...)
-            Examples. Converted once to the model's dtype; integers too.
+        x : array of shape (N, ...), tuple or dict of such arrays, or batches
+            Examples. A tuple is several inputs, for ``model.forward(*x)``; a dict names them, for ``model.forward(**x)``;
+            a list is one array. One array is converted once to the model's dtype, also if it holds integers, unless the
+            model says ``integer_inputs``; of several inputs only those of floating-point numbers are. Arrays on disk
+            (memory maps and views of them, HDF5, Zarr) are read batch by batch and never whole.
+
+            Batches are any iterable, or any object with ``len`` and ``[i]``, that gives (x, y) or (x, y, sample_weight),
+            where x is as above.
         y : array, shape (N, ...)
             Targets: class indices, or numbers of the outputs' shape. (N,) and (N, 1) are the same, nothing is
-            broadcast.
-        batch_size, epochs : int
-            The last batch of an epoch may be smaller.
-        verbose : int or str
+            broadcast. For a cross-entropy and outputs of shape (N, T, K) they are class indices of shape (N, T); see
+            ``CrossEntropyLoss`` for where the classes are, and for targets that it ignores. A loss of your own may take a
+            tuple or a dict. Not given with batches.
+        batch_size : int, default 32
+            The last batch of an epoch may be smaller. Not given with batches.
+        epochs : int, default 1
+        verbose : int or str, default "auto"
             0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else
             0.
         callbacks : list of Callback, optional
-        validation_split : float
-            The share of the data, taken from its end before any shuffling, that is validated on instead.
-        validation_data : (x, y) or (x, y, sample_weight), optional
+        validation_split : float, default 0.0
+            The share of the data, taken from its end before any shuffling, that is validated on instead. Not given with
+            batches.
+        validation_data : (x, y), (x, y, sample_weight) or batches, optional
             Evaluated after every epoch. Comes before ``validation_split``.
-        shuffle : bool
-            Take the examples in a new random order every epoch.
+        shuffle : bool, default True
+            Take the examples in a new random order every epoch. Of batches that are had by ``[i]`` the order is
+            shuffled; other iterables keep theirs.
         class_weight : dict of int to float, optional
             What the examples of each class count for; 1 unless named. For training only.
         sample_weight : array, shape (N,), optional
-            What each example counts for. Metrics do not heed weights.
-        initial_epoch : int
+            What each example counts for. Metrics do not heed weights. Not given with batches, which may hold it.
+        initial_epoch : int, default 0
             Where to begin counting, to go on with an earlier training.
         seed : int or numpy.random.Generator, optional
             Of the orders and of ``augment``; they come from ``minidl.seed``'s generator otherwise, as dropout masks
             always do.
         augment : callable, optional
             ``(x, generator) -> x``, such as those in ``minidl.data.augment``: changes the inputs of each batch that is
-            trained on, never of validation. It gets a host array that cannot be written to.
+            trained on, never of validation. It gets a host array that cannot be written to, or a tuple or dict of them.
+        steps_per_epoch : int, optional
+            Batches in an epoch; one pass over the data otherwise. The next epoch goes on where this one ended, and data
+            that can be gone through again begin again when they end.
+        validation_steps : int, optional
+            Batches of ``validation_data`` to evaluate, the same ones after each epoch; all of them otherwise.
 
         Returns
         -------
@@ -181,7 +209,11 @@ class Trainable(_Base):
             If the model is not compiled.
         DataError, DtypeError, ShapeError, TargetError
             If the data cannot be used: lengths differ, no examples, nan or inf, no real numbers, classes that the
-            model has no output for. Said before the first step.
+            model has no output for. Said before the first step for arrays in memory; for batches and arrays on disk
+            each batch is checked as it comes, and the message names its epoch and step, as it does if the iterable
+            itself raises an error, or ends too early.
+        ParameterError
+            If a setting is outside its range, does not go with batches, or leaves open where the classes are.
         NonFiniteError
             If the loss becomes nan or inf; names the epoch, the step and the first layer whose output did. The step is
             not taken, so the weights are those before it. Also if a parameter is nan or inf after an epoch.
@@ -195,6 +227,15 @@ class Trainable(_Base):
         >>> history = model.fit(x, 2 * x[:, 0] + 1, epochs=100)
         >>> history.history["loss"][-1] < 1e-3
         True
+
+        Batches without end, of which an epoch is five:
+
+        >>> def lines(generator=numpy.random.default_rng(0)):
+        ...     while True:
+        ...         x = generator.uniform(-1, 1, (16, 1))
+        ...         yield x, 2 * x + 1
+        >>> model.fit(lines(), epochs=2, steps_per_epoch=5).epoch
+        [0, 1]
         """
         self._check_compiled("fit")
         size = checks.whole_number(batch_size, "batch_size", "fit", 1)
@@ -202,28 +243,44 @@ class Trainable(_Base):
             checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
             checks.whole_number(epochs, "epochs", "fit", 0),
         )
+        steps = _steps(steps_per_epoch, "steps_per_epoch", "fit")
         level = resolve_verbose(verbose, "fit")
         generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
         change = _change(augment, generator)
-        data = prepare(self, self._loss_by_name, x, y, sample_weight, "fit")
-        at, validation = len(data.x), None
+        check_one_pass(x, span, steps, "x", "steps_per_epoch")
+        how = How(size, steps, False, span.start, generator if shuffle else None, change, class_weight)
+        only_arrays = [
+            *(["batch_size"] if batch_size is not TRAINING_BATCH else []),
+            *(["validation_split"] if validation_split and validation_data is None else []),
+        ]
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, how, "fit", only_arrays)
+        rows, validation = None, None
+        looking = How(size, _steps(validation_steps, "validation_steps", "fit"), True, span.start)
         if validation_data is not None:
-            validation = self._validation(validation_data, size)
+            validation = self._validation(validation_data, looking, span)
         elif validation_split:
-            at = split_at(len(data.x), validation_split)
-            validation = data.part(slice(at, None), data.weights, size)
-        weights = data.weights if class_weight is None else data.with_classes(class_weight, "fit")
-        feed = data.part(slice(0, at), weights, size, generator if shuffle else None, change)
+            assert data.count is not None
+            at = split_at(data.count, validation_split)
+            rows, validation = range(at), (data.loop, data.source(range(at, data.count), looking))
+        elif validation_steps is not None:
+            raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
+        feed = data.source(rows, how)
         self._ready_optimizer()
         hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
         return self._epochs(data.loop, feed, validation, hooks, level, span)
 
-    def _validation(self, given: Any, batch_size: int) -> Feed:
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise DataError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
-        weight = given[2] if len(given) == 3 else None
-        data = prepare(self, self._loss_by_name, given[0], given[1], weight, "fit, validation_data")
-        return data.part(slice(None), data.weights, batch_size)
+    def _validation(self, given: Any, how: How, epochs: range) -> tuple[Loop, Source]:
+        """Return what evaluates the data that were given for validation."""
+        where = "fit, validation_data"
+        check_one_pass(given, epochs, how.steps, "validation_data", "validation_steps")
+        if is_batches(given):
+            x, y, weight = given, None, None
+        elif isinstance(given, (tuple, list)) and len(given) in (2, 3):
+            x, y, weight = given if len(given) == 3 else (*given, None)
+        else:
+            raise DataError("fit: validation_data must be (x, y), (x, y, sample_weight) or batches")
+        data = prepare(self, self._loss_by_name, x, y, weight, how, where)
+        return data.loop, data.source(None, how)
 
     def _numbers(self, validated: bool) -> list[str]:
         """Return the names of the numbers of an epoch."""
@@ -246,7 +303,13 @@ class Trainable(_Base):
             )
 
     def _epochs(
-        self, loop: Loop, feed: Feed, validation: Feed | None, hooks: Hooks, verbose: int, epochs: range
+        self,
+        loop: Loop,
+        feed: Source,
+        validation: tuple[Loop, Source] | None,
+        hooks: Hooks,
+        verbose: int,
+        epochs: range,
     ) -> History:
         history = self.history = History()
         self.stop_training = False
@@ -258,7 +321,9 @@ class Trainable(_Base):
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
                     logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
                     if validation is not None:
-                        logs |= {f"val_{name}": value for name, value in loop.evaluate(validation).items()}
+                        judge, held_out = validation
+                        found = judge.evaluate(held_out, epoch=epoch)
+                        logs |= {f"val_{name}": value for name, value in found.items()}
                     progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
@@ -274,33 +339,40 @@ class Trainable(_Base):
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = EVALUATION_BATCH,
         verbose: int | str = "auto",
         sample_weight: Any = None,
         return_dict: bool = False,
+        steps: int | None = None,
     ) -> Any:
         """Return the loss, and the metrics if there are any, over the given data, in evaluation mode.
 
         Parameters
         ----------
-        x, y, batch_size, sample_weight
-            As for :meth:`fit`.
-        verbose : int or str
+        x, y, sample_weight
+            As for :meth:`fit`: arrays, several inputs, or batches.
+        batch_size : int, default 256
+            Not given with batches.
+        verbose : int or str, default "auto"
             0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
-        return_dict : bool
+        return_dict : bool, default False
             Return names and numbers; otherwise a float, or with metrics a list that begins with the loss.
+        steps : int, optional
+            How many batches to evaluate; all of them otherwise.
 
         Raises
         ------
-        OrderError, DataError, DtypeError, ShapeError, TargetError
+        OrderError, DataError, DtypeError, ParameterError, ShapeError, TargetError
             As for :meth:`fit`. A loss that is nan or inf is returned as it is.
         """
         self._check_compiled("evaluate")
         size = checks.whole_number(batch_size, "batch_size", "evaluate", 1)
         level = resolve_verbose(verbose, "evaluate")
-        data = prepare(self, self._loss_by_name, x, y, sample_weight, "evaluate")
-        feed = data.part(slice(None), data.weights, size)
+        how = How(size, _steps(steps, "steps", "evaluate"), anew=True)
+        only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, how, "evaluate", only_arrays)
+        feed = data.source(None, how)
         with Progress(level, "", feed.steps) as progress:
             logs = data.loop.evaluate(feed, progress)
             progress.finish(logs)
@@ -308,27 +380,42 @@ class Trainable(_Base):
             return logs
         return logs["loss"] if len(logs) == 1 else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH) -> numpy.ndarray:
+    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH, steps: int | None = None) -> Any:
         """Return the model's outputs for all examples, batch by batch, in evaluation mode, on the host.
 
         Parameters
         ----------
-        x : array, shape (N, ...)
-        batch_size : int
+        x : array of shape (N, ...), tuple or dict of such arrays, or batches
+            As for :meth:`fit`. Of batches that are (x, y) or (x, y, sample_weight) only x is used, so a batch of several
+            inputs without targets is a dict, or ``((ids, mask),)``.
+        batch_size : int, default 256
+            Not given with batches.
+        steps : int, optional
+            How many batches to go through; all of them otherwise.
 
         Returns
         -------
         y : numpy.ndarray, shape (N, ...)
+            Or a tuple or dict of them, if that is what the model returns.
         """
-        batch_size = checks.whole_number(batch_size, "batch_size", "predict", 1)
-        inputs = examples(self, x, "predict")
-        engine = engines.current()
+        size = checks.whole_number(batch_size, "batch_size", "predict", 1)
+        only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
+        to_host = engines.current().to_host
+        parts = []
         with evaluating(self):
-            parts = [
-                engine.to_host(self.forward(engine.asarray(inputs[at : at + batch_size])))
-                for at in range(0, len(inputs), batch_size)
-            ]
-        return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+            for inputs in inputs_of(self, x, size, _steps(steps, "steps", "predict"), "predict", only_arrays):
+                parts.append(_on_host(call_on(self.forward, inputs), to_host))
+        return joined(parts, "predict")
+
+
+def _steps(value: Any, name: str, where: str) -> int | None:
+    return None if value is None else checks.whole_number(value, name, where, 1)
+
+
+def _on_host(output: Any, to_host: Callable[[Any], numpy.ndarray]) -> Any:
+    if isinstance(output, dict):
+        return {name: to_host(part) for name, part in output.items()}
+    return tuple(map(to_host, output)) if isinstance(output, (tuple, list)) else to_host(output)
 
 
 def _change(augment: Any, generator: numpy.random.Generator | None) -> Callable[[numpy.ndarray], Any] | None:
