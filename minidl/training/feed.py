@@ -115,9 +115,14 @@ def changed(x: Any, change: Callable[[Any], Any]) -> Any:
         return _like(x, change(_read_only(x)))
     result = change(as_given(x.map(_read_only)))
     found = parts_of(result, "fit", "what augment returned")
-    if not isinstance(found, Several) or found.names != x.names or len(found.arrays) != len(x.arrays):
-        raise DataError(f"fit: augment must return the inputs that it got, {', '.join(x.labels('x'))}; got {result!r}")
-    return Several(map(_like, x.arrays, found.arrays), x.names)
+    same = isinstance(found, Several) and set(found.labels("x")) == set(x.labels("x"))
+    if not same:
+        got = (
+            f"{type(result).__name__} of {', '.join(found.labels('x')) if isinstance(found, Several) else 'one array'}"
+        )
+        raise DataError(f"fit: augment must return the inputs that it got, {', '.join(x.labels('x'))}; got a {got}")
+    new = dict(zip(found.labels("x"), found.arrays, strict=True))
+    return Several([_like(old, new[label]) for label, old in zip(x.labels("x"), x.arrays, strict=True)], x.names)
 
 
 def _read_only(x: numpy.ndarray) -> numpy.ndarray:

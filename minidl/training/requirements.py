@@ -35,6 +35,7 @@ class Requirements:
         self.activation: Activation | None = None
         self.trunk: Any = None
         self._outputs: dict[Any, tuple[int, ...] | None] = {}  # by the shape of one example
+        self._several: dict[str, bool] = {}
 
     def admit(self, x: Any, y: Any, sample_weight: Any, where: str) -> tuple[Any, Any, numpy.ndarray | None]:
         """Return examples, targets and weights as the loop takes them.
@@ -49,6 +50,10 @@ class Requirements:
             self.activation = losses.absorbed(self.model, self.model.loss, self.by_name)
             self.trunk = losses.trunk_of(self.model, self.activation)
         found = self._targets(y, inputs, where)
+        for name, data in (("x", inputs), ("y", found)):
+            if self._several.setdefault(name, isinstance(data, Several)) != isinstance(data, Several):
+                before, now = ("several arrays", "one array")[:: 1 if self._several[name] else -1]
+                raise DataError(f"{where}: {name} is {now} in this batch, but was {before} in the first")
         if len(inputs) != len(found):
             hint = ""
             if isinstance(x, list) and len(x) < 5 and all(getattr(part, "ndim", 0) for part in x):
@@ -83,8 +88,10 @@ class Requirements:
         One example is run through the model for every shape of example that comes: only that tells, for layers that
         somebody may have written.
         """
-        several = isinstance(inputs, Several)
-        key = tuple(array.shape[1:] for array in inputs.arrays) if several else inputs.shape[1:]
+        if isinstance(inputs, Several):
+            key = (inputs.names, tuple(array.shape[1:] for array in inputs.arrays))
+        else:
+            key = inputs.shape[1:]
         if key in self._outputs:
             return self._outputs[key]
         output = _one_example(self.model, self.trunk.forward, inputs)

@@ -97,7 +97,7 @@ class Stream:
 
     def _next(self, done: int) -> Any:
         """Return the next batch of this pass, of a new one if there is none, or the mark of its end."""
-        current = self._pass or self._guarded(lambda: iter(self.passes), done)
+        current = self._guarded(lambda: iter(self.passes), done) if self._pass is None else self._pass
         batch = self._guarded(lambda: next(current, _END), done)
         self._pass = None if batch is _END else current
         return batch
