@@ -40,8 +40,8 @@ def is_stored(data: Any) -> bool:
     """
     if isinstance(data, numpy.ndarray):
         owner: Any = data
-        while owner is not None and not isinstance(owner, (numpy.memmap, mmap.mmap)):
-            owner = getattr(owner, "base", None)
+        while owner is not None and not isinstance(owner, mmap.mmap):
+            owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
         return owner is not None
     in_memory = ("__array_interface__", "__dlpack__", "get", "to_numpy")
     return all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")) and not any(
