@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["ArrayPasses", "IterablePasses", "Passes", "SequencePasses", "is_batches", "is_stored", "passes_over"]
+__all__ = ["ArrayPasses", "IterablePasses", "Passes", "SequencePasses", "is_batches", "is_stored", "make_passes"]
 
 _ONE_ARRAY = (str, bytes, bytearray, memoryview, array.array, range, list, tuple, deque, Mapping, Set)
 
@@ -112,10 +112,10 @@ class SequencePasses(Passes):
         return len(self.data)
 
 
-def passes_over(data: Any, generator: numpy.random.Generator | None = None) -> Passes:
+def make_passes(data: Any, generator: numpy.random.Generator | None = None) -> Passes:
     """Return the passes over batches: by index, in a random order, where the data can be asked by index; else as they come.
 
-    >>> type(passes_over([1, 2])).__name__, type(passes_over(iter([1, 2]))).__name__
+    >>> type(make_passes([1, 2])).__name__, type(make_passes(iter([1, 2]))).__name__
     ('SequencePasses', 'IterablePasses')
     """
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):

@@ -1,4 +1,4 @@
-"""Why a loss is not finite: the first layer whose output is not, found by running the batch once more."""
+"""Why a loss is not finite: run the batch again and find the first layer whose output is not finite."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import numpy
 from minidl.layers import Chain, CrossEntropyLoss, Layer, Parameter
 from minidl.layers.branches import Branches
 from minidl.ops import Array, namespace
-from minidl.training.several import call_on, parts_of
+from minidl.training.several import call_with, group_arrays
 
 __all__ = ["all_finite", "first_not_finite", "named_not_finite"]
 
 
 def first_not_finite(model: Any, x: Any, loss: Any, y: Any = None) -> str:
-    """Return, for a message, where the first number that is not finite comes from.
+    """Say, for an error message, where the first number that is not finite comes from.
 
     Parameters
     ----------
     model : layer
-        Run layer by layer, in the mode that it is in (dropout draws a new mask).
-    x : array or Several
+        Run layer by layer in its current mode (dropout draws a new mask).
+    x : array or ArrayGroup
         The batch.
     loss : loss
-        What is to blame if all layers' outputs are finite.
-    y : array or Several, optional
-        Its targets: a cross-entropy that ignores them all has no mean.
+        Named if the outputs of all layers are finite.
+    y : array or ArrayGroup, optional
+        Its targets. If a cross-entropy ignores all of them, its mean is nan.
     """
     try:
         with numpy.errstate(all="ignore"):
             found, output = _walk(model, x, ())
-    except Exception as error:  # somebody's own layers may not run one by one; the loss is what must be told
-        return f"which layer it comes from is not known, since running them one by one failed ({error})"
+    except Exception as error:  # a user's layers may not run one by one; the loss must be reported all the same
+        return f"the layer that it comes from is unknown, because the layers could not be run one by one ({error})"
     if found:
         return found
     if isinstance(loss, CrossEntropyLoss) and y is not None and bool((y == loss.settings["ignore_index"]).all()):
-        return "the loss ignores every target of the batch, so there is nothing to take the mean of; leave such batches out"
+        return "the loss ignores every target of the batch, so its mean is undefined; leave such batches out"
     largest = max((float(namespace(part).abs(part).max()) for part in _arrays(output) if part.size), default=0.0)
     return f"the outputs of all layers are finite, the largest {largest:.3g}, so it is the loss {loss!r} itself"
 
 
 def _walk(layer: Any, x: Any, path: tuple[str, ...]) -> tuple[str, Any]:
-    """Return what to say about the first output that is not finite, or nothing, and the layer's output."""
+    """Return a sentence about the first output that is not finite, or "", and the output of the layer."""
     if isinstance(layer, Chain):
         for name, inner in layer.children().items():
             found, x = _walk(inner, x, (*path, name))
@@ -55,7 +55,7 @@ def _walk(layer: Any, x: Any, path: tuple[str, ...]) -> tuple[str, Any]:
             found = "" if way is None else _walk(way, x, (*path, *filter(None, [layer.inner(name)])))[0]
             if found:
                 return found, x
-    y = call_on(layer.forward, parts_of(x, "", ""))
+    y = call_with(layer.forward, group_arrays(x, "", ""))
     if _finite(y):
         return "", y
     guilty = _guilty_child(layer, x)
@@ -71,9 +71,9 @@ def _walk(layer: Any, x: Any, path: tuple[str, ...]) -> tuple[str, Any]:
 
 
 def _guilty_child(layer: Any, x: Any) -> tuple[str, Any, Any] | None:
-    """Return the name of the layer directly inside a layer whose output was the first not to be finite, it, and its input.
+    """Find the child of a layer whose output is the first that is not finite: its name, the child, and its input.
 
-    They are watched while the outer layer, whose forward only it knows, runs once more.
+    The children are watched while the layer's own forward, which may call them in any way, runs again.
     """
     found: list[tuple[str, Any, Any]] = []
     watched: list[Any] = []
@@ -95,7 +95,7 @@ def _guilty_child(layer: Any, x: Any) -> tuple[str, Any, Any] | None:
             if "forward" not in getattr(inner, "__dict__", {"forward": None}):
                 watch(name, inner)
         if watched:
-            call_on(layer.forward, parts_of(x, "", ""))
+            call_with(layer.forward, group_arrays(x, "", ""))
     finally:
         for inner in watched:
             del inner.forward

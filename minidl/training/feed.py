@@ -1,4 +1,4 @@
-"""Batches of data in memory, in the order of an epoch, as arrays of the engine that computes."""
+"""Batches of data in memory, in the order of an epoch, as arrays of the current engine."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import numpy
 from minidl import engines
 from minidl.errors import DataError
 from minidl.ops import Array
-from minidl.training.several import Several, as_given, parts_of, placed
+from minidl.training.several import ArrayGroup, group_arrays, move, ungroup
 
-__all__ = ["Batch", "Feed", "changed"]
+__all__ = ["Batch", "Feed", "augment_inputs"]
 
-Batch = tuple["Array | Several", "Array | Several", "Array | None"]
+Batch = tuple["Array | ArrayGroup", "Array | ArrayGroup", "Array | None"]
 
 REORDER_WHOLE = 1 << 27
-"""Bytes of inputs up to which an epoch's order is made in one go, so that batches are views; beyond, batch by batch."""
+"""Largest size of the inputs, in bytes, that is reordered at once at the start of an epoch, so that batches are views."""
 KEEP_ON_DEVICE = 1 << 30
-"""Bytes of data up to which they are moved to a GPU once and stay there; beyond, batch by batch."""
+"""Largest size of the data, in bytes, that is copied to a GPU once and stays there."""
 
 
 class Feed:
-    """Examples, targets and weights, batch by batch, in a new order every epoch if there is a generator.
+    """Iterate over examples, targets and weights in batches, in a new order every epoch if there is a generator.
 
     Parameters
     ----------
-    x, y : numpy.ndarray, shape (N, ...), or Several of them
+    x, y : numpy.ndarray, shape (N, ...), or an ArrayGroup
     weights : numpy.ndarray, shape (N,), or None
     batch_size : int
     generator : numpy.random.Generator, optional
-        Where the orders come from; without it the order is that of the data.
+        Source of the orders; without it the data keep theirs.
     change : callable, optional
-        Called with the inputs of each batch, arrays on the host that cannot be written to; returns those to use instead.
+        Augmentation: called with the inputs of each batch, as read-only arrays on the host; returns those to use instead.
 
     Attributes
     ----------
     steps : int
         Batches in an epoch; the last may be smaller.
     epoch : int or None
-        Which epoch it is, set by the loop; unlike a stream's, a feed's messages have no use for it.
+        The current epoch, set by the loop. Only the messages of a ``Stream`` use it.
     """
 
     steps: int | None
@@ -48,8 +48,8 @@ class Feed:
 
     def __init__(
         self,
-        x: numpy.ndarray | Several,
-        y: numpy.ndarray | Several,
+        x: numpy.ndarray | ArrayGroup,
+        y: numpy.ndarray | ArrayGroup,
         weights: numpy.ndarray | None,
         batch_size: int,
         generator: numpy.random.Generator | None = None,
@@ -94,35 +94,33 @@ class Feed:
     def _ready(self, batch: Any) -> Batch:
         if self.change is not None:
             x, y, weights = batch
-            batch = changed(x, self.change), y, weights
+            batch = augment_inputs(x, self.change), y, weights
         return self._placed(batch) if self._elsewhere else batch
 
     def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
-        return placed(x, place), placed(y, place), None if weights is None else place(weights)
+        return move(x, place), move(y, place), None if weights is None else place(weights)
 
 
-def changed(x: Any, change: Callable[[Any], Any]) -> Any:
-    """Return what the change makes of a batch of inputs, in their dtypes: an array of an array, a tuple of a tuple.
+def augment_inputs(x: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply an augmentation to a batch of inputs, keeping their dtypes.
 
     Raises
     ------
     DataError
-        If other inputs come back than it got, or not as many examples.
+        If the augmentation returns other inputs than it got, or another number of examples.
     """
-    if not isinstance(x, Several):
+    if not isinstance(x, ArrayGroup):
         return _like(x, change(_read_only(x)))
-    result = change(as_given(x.map(_read_only)))
-    found = parts_of(result, "fit", "what augment returned")
-    same = isinstance(found, Several) and set(found.labels("x")) == set(x.labels("x"))
+    result = change(ungroup(x.map(_read_only)))
+    found = group_arrays(result, "fit", "what augment returned")
+    same = isinstance(found, ArrayGroup) and set(found.labels("x")) == set(x.labels("x"))
     if not same:
-        got = (
-            f"{type(result).__name__} of {', '.join(found.labels('x')) if isinstance(found, Several) else 'one array'}"
-        )
+        got = f"{type(result).__name__} of {', '.join(found.labels('x')) if isinstance(found, ArrayGroup) else 'one array'}"
         raise DataError(f"fit: augment must return the inputs that it got, {', '.join(x.labels('x'))}; got a {got}")
     new = dict(zip(found.labels("x"), found.arrays, strict=True))
-    return Several([_like(old, new[label]) for label, old in zip(x.labels("x"), x.arrays, strict=True)], x.names)
+    return ArrayGroup([_like(old, new[label]) for label, old in zip(x.labels("x"), x.arrays, strict=True)], x.names)
 
 
 def _read_only(x: numpy.ndarray) -> numpy.ndarray:

@@ -1,4 +1,4 @@
-"""The loop: one epoch of steps, one pass of evaluation, as one would write them by hand."""
+"""The training loop: one epoch of steps, or one pass of evaluation, as you would write it by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from minidl.training.diagnosis import all_finite, first_not_finite, named_not_fi
 from minidl.training.feed import Feed
 from minidl.training.meter import Meter
 from minidl.training.progress import Progress
-from minidl.training.several import as_given, call_on
+from minidl.training.several import call_with, ungroup
 from minidl.training.stream import Stream
 
 __all__ = ["Hooks", "Loop", "evaluating"]
@@ -27,7 +27,7 @@ ADVICE = "Try a smaller learning rate, standardise the inputs, or clip the gradi
 
 
 class Hooks:
-    """The callbacks, with only those of their hooks that somebody wrote."""
+    """The callbacks' hooks, without those that nobody has overridden."""
 
     def __init__(self, callbacks: Sequence[Callback], model: Any, numbers: Sequence[str]) -> None:
         self._hooks: dict[str, list[Callable[..., None]]] = {}
@@ -53,7 +53,7 @@ class Hooks:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Switch to evaluation for a block, then back to what was."""
+    """Switch to evaluation mode for a block, then back to the mode before."""
     before = model.training
     model.eval()
     try:
@@ -63,22 +63,21 @@ def evaluating(model: Any) -> Iterator[None]:
 
 
 class Loop:
-    """A model with its loss and metrics, ready to run.
+    """A model with its loss and metrics, ready to train and to evaluate.
 
     Parameters
     ----------
     model : layer
-        What predicts.
     trunk : layer
-        What is trained: the model, or the model up to its last activation.
+        What is trained: the model, or the model without its last activation.
     activation : Activation or None
-        What turns the trunk's output into predictions.
+        That last activation, which turns the output of the trunk into predictions.
     loss : loss
     metrics : list of Metric
     several : bool, default False
-        Whether inputs or targets come as ``Several`` arrays.
+        Whether inputs or targets may be an ``ArrayGroup``.
     ignoring : bool, default False
-        Whether there may be targets that the loss ignores, so that a batch's mean is one of fewer.
+        Whether the loss may ignore some targets. The mean over an epoch then weights each batch by the targets that count.
     """
 
     def __init__(
@@ -98,8 +97,8 @@ class Loop:
         self.forward: Callable[[Any], Any] = trunk.forward
         self.measure: Callable[..., Any] = loss.forward
         if several:
-            self.forward = lambda x: call_on(trunk.forward, x)
-            self.measure = lambda output, y, *weights: loss.forward(output, as_given(y), *weights)
+            self.forward = lambda x: call_with(trunk.forward, x)
+            self.measure = lambda output, y, *weights: loss.forward(output, ungroup(y), *weights)
         self.count = self._count if ignoring and not self.is_sum else None
 
     def train_epoch(
@@ -107,8 +106,8 @@ class Loop:
     ) -> dict[str, float]:
         """Run one epoch of steps; return the loss and the metrics over it.
 
-        The host looks at each step's loss, to stop before a loss that is not finite spoils the weights. On a GPU that is
-        the one time in a step that it waits.
+        The host checks the loss of each step, so that a loss that is not finite cannot spoil the weights. On a GPU this is
+        the only time in a step that the host waits.
         """
         forward, backward, measure, loss, meter = self.forward, self.trunk.backward, self.measure, self.loss, self.meter
         skip = {"input_gradient": False} if getattr(self.trunk, "input_gradient_optional", False) else {}
@@ -178,7 +177,7 @@ class Loop:
     def _measured(self, values: list[Any], counts: list[int]) -> dict[str, float]:
         each = engines.current().to_host(namespace(values[0]).stack(values)).astype(numpy.float64)
         if self.count is not None:
-            each[numpy.equal(counts, 0)] = 0.0  # the mean of no targets is nan, and weighs nothing
+            each[numpy.equal(counts, 0)] = 0.0  # the mean of no targets is nan, and has no weight
         total = float(each.sum() if self.is_sum else each @ counts)
         return {"loss": self._over(total, sum(counts)), **self.meter.results()}
 
@@ -189,7 +188,7 @@ class Loop:
         return total if self.is_sum else total / seen
 
     def _count(self, y: Any, weights: Any) -> int:
-        """Return the number of targets that a batch's mean is over."""
+        """Return the number of targets that the loss of a batch is the mean of."""
         loss: CrossEntropyLoss = self.loss
         if y.dtype.kind == "f":  # probabilities
             return y.size // y.shape[loss.class_axis or 1]

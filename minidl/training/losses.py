@@ -21,7 +21,7 @@ from minidl.layers import (
     Softmax,
 )
 
-__all__ = ["absorbed", "class_shape", "loss_named", "settle_class_axis", "takes_logits", "trunk_of"]
+__all__ = ["absorbed_activation", "class_shape", "loss_named", "resolve_class_axis", "takes_logits", "trunk_of"]
 
 _NAMED: dict[str, Callable[[], Any]] = {
     "binary_crossentropy": BCEWithLogitsLoss,
@@ -58,7 +58,7 @@ def loss_named(loss: Any) -> Any:
             raise UnknownNameError.among("loss", loss, _NAMED)
         found = _NAMED[loss.lower()]()
         if isinstance(found, CrossEntropyLoss):
-            found.class_axis = None  # the data tell; see settle_class_axis
+            found.class_axis = None  # decided by the data; see resolve_class_axis
         return found
     if isinstance(loss, type):
         raise ParameterError(f"compile: loss is the class {loss.__name__}; create it with {loss.__name__}()")
@@ -74,7 +74,7 @@ def takes_logits(loss: Any) -> bool:
     return isinstance(loss, (CrossEntropyLoss, BCEWithLogitsLoss))
 
 
-def absorbed(model: Any, loss: Any, by_name: bool) -> Activation | None:
+def absorbed_activation(model: Any, loss: Any, by_name: bool) -> Activation | None:
     """Return the last activation of the model if the loss takes its place while training, else None.
 
     The cross-entropies work on logits, which is exact where probabilities have long rounded to 0 or 1. With Keras's names
@@ -131,19 +131,19 @@ def class_shape(loss: CrossEntropyLoss, outputs: tuple[int, ...]) -> tuple[int, 
     return outputs[0], outputs[1:]
 
 
-def settle_class_axis(
+def resolve_class_axis(
     loss: Any, by_name: bool, activation: Activation | None, y: numpy.ndarray, outputs: tuple[int, ...], where: str
 ) -> None:
-    """Find where the classes are, if the loss was given by name and the outputs leave a choice.
+    """Decide on which axis the classes are, for a cross-entropy given by name and outputs of three or more axes.
 
-    Keras has them on the last axis, PyTorch on axis 1. Class indices have the other axes, so their shape tells; for
-    probabilities it is the axis over which they sum to 1. Where both are possible, a softmax at the model's end tells, or
-    the data that came before. A loss *object* says it itself.
+    Keras puts them on the last axis, PyTorch on axis 1. The shape of class indices shows which, because they have all
+    other axes; probabilities sum to 1 over the class axis. If both axes are possible, the model's last softmax decides, or
+    else the axis that was found for earlier data. A loss *object* has its own ``class_axis``.
 
     Raises
     ------
     ParameterError
-        If nothing tells, or the model's last softmax is over another axis.
+        If both axes are possible and nothing decides, or if the model's last softmax is over the other axis.
     """
     if not isinstance(loss, CrossEntropyLoss) or len(outputs) < 2:
         return
@@ -156,14 +156,14 @@ def settle_class_axis(
             loss.class_axis = last
         elif possible and loss.class_axis is None:
             raise ParameterError(
-                f"{where}: for outputs of shape {_batch(outputs)} and y of shape {y.shape} the classes may be on axis 1 or "
-                "on the last; give the loss as an object, CrossEntropyLoss(class_axis=1) or CrossEntropyLoss(class_axis=-1)"
+                f"{where}: with outputs of shape {_batch(outputs)} and y of shape {y.shape} the classes may be on axis 1 or "
+                "on the last axis; give the loss as an object, CrossEntropyLoss(class_axis=1) or CrossEntropyLoss(class_axis=-1)"
             )
     if last is not None and last != (loss.class_axis or 1):
         wanted = "axis 1; use Softmax(1)" if last == -1 else "the last axis; use Softmax(-1)"
         raise ParameterError(
-            f"{where}: the model ends in {activation!r}, which is over another axis of outputs of shape "
-            f"{_batch(outputs)} than the classes'; for y of shape {y.shape} they are on {wanted}"
+            f"{where}: the model ends in {activation!r}, but for outputs of shape {_batch(outputs)} and y of shape "
+            f"{y.shape} the classes are on {wanted}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Metrics while training: fed with several small batches at a time, so that a step hardly notices them."""
+"""Metrics during training: fed several small batches at a time, to cost little per step."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from minidl.ops import Array, namespace
 __all__ = ["Meter", "metrics_named"]
 
 CHUNK = 1 << 18
-"""Bytes of outputs that are collected before the metrics see them."""
+"""How many bytes of outputs are collected before the metrics see them."""
 
 
 class Meter:
-    """What metrics say about the outputs of many steps.
+    """Compute metrics over the outputs of many steps.
 
-    A metric takes some ten microseconds a call, more than a step of a small model. So outputs and targets are copied (a
-    layer may use its output's memory again) until there are enough of them. On a GPU this also saves waiting for every
-    step's outputs.
+    A call of a metric takes about ten microseconds, which may be more than a step of a small model. So the outputs and
+    targets of several steps are collected first. They are copied, because a layer may reuse the memory of its output. On a
+    GPU this also avoids waiting for the outputs of every step.
 
-    Metrics count what the loss counts: targets that a cross-entropy ignores are left out. With classes on the last axis,
-    outputs (N, ..., K) and targets (N, ...) become rows, (M, K) and (M,); with classes on axis 1 they keep their shape
-    unless something is ignored.
+    Targets that a cross-entropy ignores are dropped, so that metrics count what the loss counts. With the classes on the
+    last axis, outputs (N, ..., K) and targets (N, ...) are flattened to rows, (M, K) and (M,). With the classes on axis 1
+    this happens only if something is ignored; otherwise metrics see the shapes as they are.
 
     Parameters
     ----------
     metrics : list of Metric
     activation : Activation, optional
-        What makes predictions of the outputs.
+        Turns outputs into predictions.
     loss : loss, optional
-        What tells where the classes are and which targets count.
+        Its class axis and ignored index, if it is a cross-entropy, are heeded.
     """
 
     def __init__(self, metrics: list[Any], activation: Activation | None = None, loss: Any = None) -> None:
@@ -47,16 +47,16 @@ class Meter:
         self._held = 0
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all steps."""
         self._clear()
         self._in_rows = self._loss is not None and self._loss.class_axis == -1
         for metric in self.metrics:
             metric.reset()
 
     def add(self, output: Array, target: Array) -> None:
-        """Take in the outputs of a step."""
+        """Add the outputs of a step."""
         if self._in_rows:
-            output, target = _rows(output, target)
+            output, target = _flatten(output, target)
         self._held += output.nbytes
         if self._held > CHUNK:  # this batch need not be copied any more
             self._outputs.append(output)
@@ -67,25 +67,25 @@ class Meter:
             self._targets.append(target.copy())
 
     def results(self) -> dict[str, float]:
-        """Return what the metrics say now, by name."""
+        """Return the current values of the metrics, by name."""
         if self._outputs:
             self._pass_on()
         return {metric.name: float(metric.result()) for metric in self.metrics}
 
     def _pass_on(self) -> None:
         engine = engines.current()
-        held = _joined(self._outputs, self._targets)
+        held = _concatenate(self._outputs, self._targets)
         self._clear()
         for output, target in held:
             if self.activation is not None:
                 output = getattr(engine, self.activation.op)(output, *self.activation.settings)[0]
-            prediction, target = self._counted(engine.to_host(output), engine.to_host(target))
+            prediction, target = self._drop_ignored(engine.to_host(output), engine.to_host(target))
             if len(prediction):
                 for metric in self.metrics:
                     metric.update(prediction, target)
 
-    def _counted(self, prediction: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Leave out what the loss ignores."""
+    def _drop_ignored(self, prediction: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Drop the targets that the loss ignores, and their predictions."""
         if self._loss is None or target.dtype.kind == "f":
             return prediction, target
         counts = target != self._loss.settings["ignore_index"]
@@ -97,16 +97,16 @@ class Meter:
         self._outputs, self._targets, self._held = [], [], 0
 
 
-def _rows(output: Array, target: Array) -> tuple[Array, Array]:
-    """Return outputs (N, ..., K) as (M, K), and targets likewise."""
+def _flatten(output: Array, target: Array) -> tuple[Array, Array]:
+    """Flatten outputs (N, ..., K) to (M, K), and targets likewise."""
     if output.ndim < 3:
         return output, target
     rows = output.reshape(-1, output.shape[-1])
     return rows, target.reshape(rows.shape if target.shape == output.shape else -1)
 
 
-def _joined(outputs: list[Array], targets: list[Array]) -> list[tuple[Array, Array]]:
-    """Return the batches as one, or as they are if their examples differ in shape."""
+def _concatenate(outputs: list[Array], targets: list[Array]) -> list[tuple[Array, Array]]:
+    """Concatenate the batches, or return them one by one if their examples differ in shape."""
     if (
         len(outputs) == 1
         or len({(o.shape[1:], t.shape[1:], t.dtype) for o, t in zip(outputs, targets, strict=True)}) > 1

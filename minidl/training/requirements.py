@@ -1,4 +1,4 @@
-"""What a model and its loss require of data; asked of whole arrays once, or of each batch as it comes."""
+"""What a model and its loss require of data: checks for whole arrays, or for each batch as it is read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from minidl.errors import DataError, ParameterError, ShapeError
 from minidl.layers import Activation, CrossEntropyLoss, Loss, Parameter
 from minidl.training import checks, losses, targets
 from minidl.training.loop import Loop, evaluating
-from minidl.training.several import Several, call_on, parts_of, placed
+from minidl.training.several import ArrayGroup, call_with, group_arrays, move
 
-__all__ = ["Requirements", "examples"]
+__all__ = ["Requirements", "prepare_inputs"]
 
 
 class Requirements:
-    """A compiled model with its loss, as far as data must fit them.
+    """Check data against a compiled model and its loss.
 
-    The first data that are admitted build the model if need be, and settle what depends on them: whether there are
-    several inputs, and where the classes are.
+    The first data build the model if necessary. They also decide whether there are several inputs, and on which axis the
+    classes are if the loss was given by name.
 
     Parameters
     ----------
@@ -37,21 +37,21 @@ class Requirements:
         self._outputs: dict[Any, tuple[int, ...] | None] = {}  # by the shape of one example
         self._several: dict[str, bool] = {}
 
-    def admit(self, x: Any, y: Any, sample_weight: Any, where: str) -> tuple[Any, Any, numpy.ndarray | None]:
-        """Return examples, targets and weights as the loop takes them.
+    def check(self, x: Any, y: Any, sample_weight: Any, where: str) -> tuple[Any, Any, numpy.ndarray | None]:
+        """Return examples, targets and weights, checked and converted for the loop.
 
         Raises
         ------
         DataError, DtypeError, ParameterError, ShapeError, TargetError
-            If they fit neither each other nor the model and its loss.
+            If they do not fit each other, the model or its loss.
         """
-        inputs = examples(self.model, x, where)
+        inputs = prepare_inputs(self.model, x, where)
         if self.trunk is None:
-            self.activation = losses.absorbed(self.model, self.model.loss, self.by_name)
+            self.activation = losses.absorbed_activation(self.model, self.model.loss, self.by_name)
             self.trunk = losses.trunk_of(self.model, self.activation)
         found = self._targets(y, inputs, where)
         for name, data in (("x", inputs), ("y", found)):
-            if self._several.setdefault(name, isinstance(data, Several)) != isinstance(data, Several):
+            if self._several.setdefault(name, isinstance(data, ArrayGroup)) != isinstance(data, ArrayGroup):
                 before, now = ("several arrays", "one array")[:: 1 if self._several[name] else -1]
                 raise DataError(f"{where}: {name} is {now} in this batch, but was {before} in the first")
         if len(inputs) != len(found):
@@ -67,28 +67,30 @@ class Requirements:
 
     def _targets(self, y: Any, inputs: Any, where: str) -> Any:
         loss, outputs, dtype = self.model.loss, self._outputs_of(inputs, where), _dtype(self.model)
-        given = parts_of(y, where, "y")
-        if isinstance(given, Several):
+        given = group_arrays(y, where, "y")
+        if isinstance(given, ArrayGroup):
             if isinstance(loss, Loss):
                 raise DataError(f"{where}: y is a {type(y).__name__} of arrays, but {loss!r} takes one array")
+            if self.model.metrics:
+                raise ParameterError(f"{where}: y is a {type(y).__name__} of arrays, but a metric takes one array")
             found = [
-                targets.for_own_loss(targets.as_numbers(part, where, name), dtype, where, name)
+                targets.convert_for_custom_loss(targets.check_numbers(part, where, name), dtype, where, name)
                 for name, part in zip(given.labels("y"), given.arrays, strict=True)
             ]
-            return _same_length(Several(found, given.names), "y", where)
-        array = targets.as_numbers(y, where, "y")
+            return _same_length(ArrayGroup(found, given.names), "y", where)
+        array = targets.check_numbers(y, where, "y")
         if outputs is None:
-            return targets.for_own_loss(array, dtype, where, "y")
-        losses.settle_class_axis(loss, self.by_name, self.activation, array, outputs, where)
-        return targets.fitted_to(array, loss, dtype, outputs, where)
+            return targets.convert_for_custom_loss(array, dtype, where, "y")
+        losses.resolve_class_axis(loss, self.by_name, self.activation, array, outputs, where)
+        return targets.convert_for_loss(array, loss, dtype, outputs, where)
 
     def _outputs_of(self, inputs: Any, where: str) -> tuple[int, ...] | None:
         """Return the shape of the output for one example, or None if there are several outputs.
 
-        One example is run through the model for every shape of example that comes: only that tells, for layers that
-        somebody may have written.
+        For each new shape of example, one example is run through the model: a user's own layers do not tell their output
+        shape in any other way.
         """
-        if isinstance(inputs, Several):
+        if isinstance(inputs, ArrayGroup):
             key = (inputs.names, tuple(array.shape[1:] for array in inputs.arrays))
         else:
             key = inputs.shape[1:]
@@ -99,8 +101,8 @@ class Requirements:
             if isinstance(self.model.loss, Loss) or self.model.metrics:
                 what = repr(self.model.loss) if isinstance(self.model.loss, Loss) else "a metric"
                 raise ParameterError(
-                    f"{where}: the model returns {len(output)} outputs, but {what} takes one; give a loss of your own, whose "
-                    "forward takes them all, and no metrics"
+                    f"{where}: the model returns {len(output)} outputs, but {what} takes one; write a loss whose forward "
+                    "takes them all, and leave out the metrics"
                 )
             self._outputs[key] = None
         else:
@@ -110,11 +112,11 @@ class Requirements:
     def with_classes(
         self, class_weight: Any, x: Any, y: Any, weights: Any, where: str, all_seen: bool = True
     ) -> numpy.ndarray:
-        """Return the examples' weights times those of their classes."""
+        """Multiply the weights of the examples by those of their classes."""
         loss = self.model.loss
         targets.check_takes_weights(loss, where)
         outputs = self._outputs_of(x, where)
-        if outputs is None or isinstance(y, Several):
+        if outputs is None or isinstance(y, ArrayGroup):
             raise DataError(
                 f"{where}: class_weight needs one output and one class for each example; give sample_weight"
             )
@@ -122,7 +124,7 @@ class Requirements:
         return found if weights is None else weights * found
 
     def may_ignore(self, y: Any) -> bool:
-        """Whether targets are class indices, of which the loss ignores some."""
+        """Whether the targets are class indices, which the loss may ignore."""
         return isinstance(self.model.loss, CrossEntropyLoss) and y.dtype.kind != "f"
 
     def ignores(self, y: Any) -> bool:
@@ -130,17 +132,17 @@ class Requirements:
         return self.may_ignore(y) and bool((y == self.model.loss.settings["ignore_index"]).any())
 
     def loop(self, inputs: Any, found: Any, ignoring: bool) -> Loop:
-        """Return the loop that runs on data such as these."""
+        """Return the loop that runs on data of this kind."""
         model = self.model
-        several = isinstance(inputs, Several) or isinstance(found, Several)
+        several = isinstance(inputs, ArrayGroup) or isinstance(found, ArrayGroup)
         return Loop(model, self.trunk, self.activation, model.loss, list(model.metrics), several, ignoring)
 
 
-def examples(model: Any, x: Any, where: str) -> Any:
-    """Return the examples as the model takes them; build it for their shape if it has none yet.
+def prepare_inputs(model: Any, x: Any, where: str) -> Any:
+    """Return the examples, checked and converted for the model; build the model for their shape if necessary.
 
-    One array is brought to the model's dtype, also if it holds integers, unless the model wants integers
-    (``model.integer_inputs``). Of several inputs integers and booleans stay what they are.
+    A single array is converted to the model's dtype, even if it holds integers, unless the model takes integers
+    (``model.integer_inputs``). If there are several inputs, integers and booleans keep their dtype.
 
     Raises
     ------
@@ -149,8 +151,8 @@ def examples(model: Any, x: Any, where: str) -> Any:
     ShapeError
         If they do not fit the model.
     """
-    given = parts_of(x, where, "x")
-    if isinstance(given, Several):
+    given = group_arrays(x, where, "x")
+    if isinstance(given, ArrayGroup):
         return _several_examples(model, given, where)
     array = checks.as_host(x, where, "x")
     if array.ndim == 1 and model.input_shape:
@@ -163,21 +165,21 @@ def examples(model: Any, x: Any, where: str) -> Any:
     keep = bool(getattr(model, "integer_inputs", False))
     dtype = _dtype(model)
     inputs = checks.as_inputs(array, dtype, where, "x", keep)
-    if not model.built:  # somebody's own layer hides the shapes: they show when an example passes through
+    if not model.built:  # a user's own layer hides the shapes: they show when an example passes through
         _one_example(model, model.forward, inputs)
         if _dtype(model) != dtype:
             inputs = checks.as_inputs(array, _dtype(model), where, "x", keep)
     return inputs
 
 
-def _several_examples(model: Any, given: Several, where: str) -> Several:
+def _several_examples(model: Any, given: ArrayGroup, where: str) -> ArrayGroup:
     try:
         signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):  # a forward that does not tell what it takes
+    except (TypeError, ValueError):  # its arguments cannot be inspected
         signature = None
     if signature is not None:
         try:
-            call_on(signature.bind, given)
+            call_with(signature.bind, given)
         except TypeError as error:
             raise DataError(
                 f"{where}: x holds the inputs {', '.join(given.labels('x'))}, but {type(model).__name__}.forward takes "
@@ -186,20 +188,20 @@ def _several_examples(model: Any, given: Several, where: str) -> Several:
     labels = given.labels("x")
     arrays = [checks.as_host(array, where, name) for name, array in zip(labels, given.arrays, strict=True)]
 
-    def brought() -> Several:
+    def convert() -> ArrayGroup:
         dtype = _dtype(model)
         found = [checks.as_inputs(a, dtype, where, name, True) for name, a in zip(labels, arrays, strict=True)]
-        return _same_length(Several(found, given.names), "x", where)
+        return _same_length(ArrayGroup(found, given.names), "x", where)
 
-    dtype, inputs = _dtype(model), brought()
+    dtype, inputs = _dtype(model), convert()
     if not model.built:
         _one_example(model, model.forward, inputs)
-        inputs = inputs if _dtype(model) == dtype else brought()
+        inputs = inputs if _dtype(model) == dtype else convert()
     return inputs
 
 
-def _same_length(data: Several, name: str, where: str) -> Several:
-    """Return the arrays if they hold as many examples each."""
+def _same_length(data: ArrayGroup, name: str, where: str) -> ArrayGroup:
+    """Return the group; raise DataError if its arrays differ in their number of examples."""
     labels, first = data.labels(name), len(data)
     for label, array in zip(labels, data.arrays, strict=True):
         if len(array) != first:
@@ -210,10 +212,10 @@ def _same_length(data: Several, name: str, where: str) -> Several:
 def _one_example(model: Any, forward: Any, inputs: Any) -> Any:
     """Return the output for the first example, in evaluation mode."""
     with evaluating(model), numpy.errstate(all="ignore"):
-        return call_on(forward, placed(inputs[:1], engines.current().asarray))
+        return call_with(forward, move(inputs[:1], engines.current().asarray))
 
 
 def _dtype(model: Any) -> numpy.dtype[Any]:
-    """Return the precision of the model's parameters, float32 as long as it has none."""
+    """Return the dtype of the model's parameters, or float32 if it has none."""
     parameters = model.parameters() if model.built else []
     return next((p.dtype for p in parameters if isinstance(p, Parameter)), numpy.dtype("float32"))

@@ -1,4 +1,4 @@
-"""Several arrays side by side, which a model takes at once: ids and a mask, say."""
+"""Several arrays that a model takes together, such as token ids and a mask."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from typing import Any
 
 from minidl.errors import DataError
 
-__all__ = ["Several", "as_given", "call_on", "parts_of", "placed"]
+__all__ = ["ArrayGroup", "call_with", "group_arrays", "move", "ungroup"]
 
 
-class Several:
-    """Arrays that are cut, moved and handed to a model together; what a tuple or a dict of inputs becomes.
+class ArrayGroup:
+    """A tuple or dict of arrays, sliced and moved as one.
+
+    Tuples and dicts of inputs, and of targets, become such groups.
 
     Parameters
     ----------
     arrays : sequence of array
         All with the same number of examples.
     names : sequence of str, optional
-        What a dict called them: the names of the model's arguments.
+        The keys of the dict: the names of the model's arguments. None for a tuple.
 
     Examples
     --------
     >>> import numpy
-    >>> inputs = Several([numpy.arange(6).reshape(3, 2), numpy.ones(3)], ["ids", "mask"])
-    >>> len(inputs), inputs[:1].as_given()
+    >>> inputs = ArrayGroup([numpy.arange(6).reshape(3, 2), numpy.ones(3)], ["ids", "mask"])
+    >>> len(inputs), inputs[:1].ungroup()
     (3, {'ids': array([[0, 1]]), 'mask': array([1.])})
     """
 
@@ -36,36 +38,36 @@ class Several:
     def __len__(self) -> int:
         return len(self.arrays[0])
 
-    def __getitem__(self, rows: Any) -> Several:
-        return Several([array[rows] for array in self.arrays], self.names)
+    def __getitem__(self, rows: Any) -> ArrayGroup:
+        return ArrayGroup([array[rows] for array in self.arrays], self.names)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all of them."""
+        """The size of all arrays in bytes."""
         return sum(array.nbytes for array in self.arrays)
 
-    def map(self, function: Callable[[Any], Any]) -> Several:
-        """Return what a function makes of each of them."""
-        return Several(map(function, self.arrays), self.names)
+    def map(self, function: Callable[[Any], Any]) -> ArrayGroup:
+        """Apply a function to each array."""
+        return ArrayGroup(map(function, self.arrays), self.names)
 
     def labels(self, name: str) -> list[str]:
-        """Return what messages call them: ``x[0]`` or ``x['mask']``."""
+        """Return the names of the arrays for messages: ``x[0]`` or ``x['mask']``."""
         return [f"{name}[{key!r}]" for key in self.names or range(len(self.arrays))]
 
-    def as_given(self) -> tuple[Any, ...] | dict[str, Any]:
-        """Return the tuple or dict that they came as."""
+    def ungroup(self) -> tuple[Any, ...] | dict[str, Any]:
+        """Return the original tuple or dict."""
         return self.arrays if self.names is None else dict(zip(self.names, self.arrays, strict=True))
 
 
-def parts_of(given: Any, where: str, name: str) -> Any:
-    """Return a tuple or dict of arrays as :class:`Several`, and anything else, which is one array, as it is.
+def group_arrays(given: Any, where: str, name: str) -> Any:
+    """Turn a tuple or dict of arrays into an :class:`ArrayGroup`; return anything else unchanged.
 
-    A tuple of single numbers is one array, too.
+    A tuple of plain numbers counts as one array.
 
     Raises
     ------
     DataError
-        If there is nothing in it, or a dict has keys that are no names.
+        If the tuple or dict is empty, or a key is not a string.
     """
     if isinstance(given, Mapping):
         named = dict(given)
@@ -78,27 +80,29 @@ def parts_of(given: Any, where: str, name: str) -> Any:
         return given
     if not given:
         raise DataError(f"{where}: {name} is an empty {type(given).__name__}; give at least one array")
-    return Several(given) if named is None else Several(named.values(), named)
+    return ArrayGroup(given) if named is None else ArrayGroup(named.values(), named)
 
 
-def as_given(data: Any) -> Any:
-    """Return one array as it is, several as the tuple or dict that they came as."""
-    return data.as_given() if isinstance(data, Several) else data
+def ungroup(data: Any) -> Any:
+    """Return the original tuple or dict of a group; return a single array unchanged."""
+    return data.ungroup() if isinstance(data, ArrayGroup) else data
 
 
-def call_on(function: Callable[..., Any], data: Any) -> Any:
-    """Call a function, such as a model's forward, on one array, on each of a tuple's, or on a dict's by name.
+def call_with(function: Callable[..., Any], data: Any) -> Any:
+    """Call a function, such as a model's forward, with one array or with those of a group.
 
-    >>> call_on(lambda a, b: a - b, Several([3, 1])), call_on(lambda a, b: a - b, Several([3, 1], ["b", "a"]))
+    The arrays of a tuple are passed by position, those of a dict by name.
+
+    >>> call_with(lambda a, b: a - b, ArrayGroup([3, 1])), call_with(lambda a, b: a - b, ArrayGroup([3, 1], ["b", "a"]))
     (2, -2)
     """
-    if not isinstance(data, Several):
+    if not isinstance(data, ArrayGroup):
         return function(data)
     if data.names is None:
         return function(*data.arrays)
     return function(**dict(zip(data.names, data.arrays, strict=True)))
 
 
-def placed(data: Any, place: Callable[[Any], Any]) -> Any:
-    """Return the data, one array or several, where an engine computes."""
-    return data.map(place) if isinstance(data, Several) else place(data)
+def move(data: Any, place: Callable[[Any], Any]) -> Any:
+    """Move one array or a group to an engine's device."""
+    return data.map(place) if isinstance(data, ArrayGroup) else place(data)

@@ -1,4 +1,4 @@
-"""Batches that come one after another from outside, each checked as it comes."""
+"""Batches that are read one at a time and checked as they arrive."""
 
 from __future__ import annotations
 
@@ -12,29 +12,31 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """The batches of an epoch, or of an evaluation, out of data that are read batch by batch.
+    """Iterate over the batches of an epoch, read from a source that may be large, slow or endless.
 
-    Without ``steps`` an epoch is one pass over the data. With it, an epoch is so many batches: the next one goes on where
-    it ended, and data that can be gone through again begin again when they end.
+    Without ``steps`` an epoch is one pass over the data. With ``steps`` each epoch takes that many batches and the next
+    one continues from there; a source that can be iterated again starts over when it ends.
 
     Parameters
     ----------
     passes : Passes
     admit : callable
-        Called with each batch and where it is, for messages; returns what the loop takes.
+        Called with each batch and its place (epoch and step) for messages; returns x, y and weights for the loop.
     where : str
-        Whose data they are, for messages.
+        The beginning of that place, such as ``"fit"``.
     steps : int, optional
-        Batches in an epoch.
-    anew : bool, default False
-        Begin every epoch with the first batch, if the data can be gone through again: for validation.
+        Batches per epoch.
+    restart : bool, default False
+        Start every epoch with the first batch, if the source can be iterated again. For validation.
+    epoch : int, optional
+        The epoch before the loop sets it, for messages.
 
     Attributes
     ----------
     steps : int or None
-        Batches in an epoch, as far as is known beforehand.
+        Batches per epoch, if known.
     epoch : int or None
-        Which epoch it is, counted from 0; set by the loop, for messages.
+        The current epoch, counted from 0; set by the loop, for messages.
     """
 
     def __init__(
@@ -43,27 +45,27 @@ class Stream:
         admit: Callable[[Any, str], Any],
         where: str,
         steps: int | None = None,
-        anew: bool = False,
+        restart: bool = False,
         epoch: int | None = None,
     ) -> None:
         self.passes, self.admit, self.where = passes, admit, where
-        self.limit, self.anew = steps, (anew or steps is None) and not passes.once
+        self.limit, self.restart = steps, (restart or steps is None) and not passes.once
         self.epoch = epoch
         self._pass: Iterator[Any] | None = None
-        self._ahead: list[Any] = []  # a batch that was looked at before its epoch
+        self._ahead: list[Any] = []  # the first batch, if it was read before its epoch
         self.steps = steps if steps is not None else self._guarded(passes.length, 0)
 
     def first(self) -> tuple[Any, str]:
-        """Return the first batch as it comes, and its place for messages; the next epoch begins with it all the same."""
+        """Read the first batch and return it, unchecked, with its place; the next epoch still starts with it."""
         if not self._ahead:
             batch = self._next(0)
             if batch is _END:
-                raise DataError(f"{self._place(0)}: the data hold no batches")
+                raise DataError(f"{self._place(0)}: the data contain no batches")
             self._ahead.append(batch)
         return self._ahead[0], self._place(0)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.anew and not self._ahead:
+        if self.restart and not self._ahead:
             self._pass = None
         done = 0
         while done != self.limit:
@@ -76,27 +78,25 @@ class Stream:
             else:
                 self._ahead.append(self._of_another_pass(done))
         if self.limit is None:
-            self.steps = done  # the best guess for the next epoch
+            self.steps = done  # the best estimate for the next epoch
 
     def _of_another_pass(self, done: int) -> Any:
-        """Return the first batch of another pass, or say why there is none."""
+        """Start another pass and return its first batch, or raise an error that says why that is impossible."""
         place = self._place(done)
         if self.passes.once:
             raise DataError(
-                f"{place}: the data have run dry. They are an iterator, which can be gone through once: give one that "
-                "yields enough batches for all steps of all epochs, or an object that can be iterated over again"
+                f"{place}: the data ran out. They are an iterator, which can be used only once: give one that yields "
+                "enough batches for every step of every epoch, or an object that can be iterated again"
             )
-        if self.anew and done:
-            raise DataError(
-                f"{place}: the data have run dry after {done} batches, but {self.limit} steps were asked for"
-            )
+        if self.restart and done:
+            raise DataError(f"{place}: the data ran out after {done} batches, but {self.limit} steps were requested")
         batch = _END if self.limit is None else self._next(done)
         if batch is _END:
-            raise DataError(f"{place}: the data hold no batches")
+            raise DataError(f"{place}: the data contain no batches")
         return batch
 
     def _next(self, done: int) -> Any:
-        """Return the next batch of this pass, of a new one if there is none, or the mark of its end."""
+        """Return the next batch of the current pass, starting one if necessary; ``_END`` at its end."""
         current = self._guarded(lambda: iter(self.passes), done) if self._pass is None else self._pass
         batch = self._guarded(lambda: next(current, _END), done)
         self._pass = None if batch is _END else current

@@ -1,4 +1,4 @@
-"""Targets and weights, checked against the loss and the model's outputs before the first step."""
+"""Targets and weights: checks against the loss and the model's outputs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
 from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
-from minidl.training.checks import as_host, check_finite, check_kind, narrowed
+from minidl.training.checks import as_host, cast_to, check_finite, check_kind
 from minidl.training.losses import class_shape
 
 __all__ = [
     "as_class_weights",
-    "as_numbers",
     "as_sample_weights",
     "as_targets",
+    "check_numbers",
     "check_takes_weights",
-    "fitted_to",
-    "for_own_loss",
+    "convert_for_custom_loss",
+    "convert_for_loss",
 ]
 
 Shape = tuple[int, ...]
@@ -53,25 +53,27 @@ def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where
     DataError, DtypeError
         If they are no real finite numbers.
     """
-    return fitted_to(as_numbers(y, where, "y"), loss, dtype, outputs, where)
+    return convert_for_loss(check_numbers(y, where, "y"), loss, dtype, outputs, where)
 
 
-def as_numbers(y: Any, where: str, name: str) -> numpy.ndarray:
-    """Return targets as a host array of finite numbers."""
+def check_numbers(y: Any, where: str, name: str) -> numpy.ndarray:
+    """Convert targets to a host array; raise an error unless they are finite numbers."""
     array = as_host(y, where, name)
     check_kind(array, where, name, f"turn labels into class indices with numpy.unique({name}, return_inverse=True)")
     check_finite(array, where, name)
     return array
 
 
-def fitted_to(array: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str) -> numpy.ndarray:
-    """Return finite numbers as the loss takes them; see :func:`as_targets`."""
+def convert_for_loss(
+    array: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str
+) -> numpy.ndarray:
+    """Convert finite numbers to what the loss takes; see :func:`as_targets`."""
     if isinstance(loss, CrossEntropyLoss):
         return _classes_or_probabilities(array, loss, dtype, outputs, where)
     if array.shape[1:] in ((), (1,)) and outputs in ((), (1,)):
         array = array.reshape(len(array), *outputs)
     if not isinstance(loss, Loss):
-        return for_own_loss(array, dtype, where, "y")
+        return convert_for_custom_loss(array, dtype, where, "y")
     if array.shape[1:] != outputs:
         raise ShapeError(
             f"{where}: for {loss!r} y must have the shape of the model's outputs, ({len(array)}, "
@@ -80,12 +82,12 @@ def fitted_to(array: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs:
         )
     if isinstance(loss, BCEWithLogitsLoss):
         _check_probabilities(array, where, "classes are 0 and 1, or a probability in between")
-    return narrowed(array, dtype, where, "y")
+    return cast_to(array, dtype, where, "y")
 
 
-def for_own_loss(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
-    """Return targets for somebody's own loss, which alone knows what it takes: integers stay, floats are the model's."""
-    return narrowed(array, dtype, where, name) if array.dtype.kind == "f" else numpy.ascontiguousarray(array)
+def convert_for_custom_loss(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
+    """Convert targets for a user's own loss: floats to the model's dtype, everything else keeps its dtype."""
+    return cast_to(array, dtype, where, name) if array.dtype.kind == "f" else numpy.ascontiguousarray(array)
 
 
 def _classes_or_probabilities(
@@ -99,7 +101,7 @@ def _classes_or_probabilities(
         )
     if array.shape[1:] == outputs:
         _check_probabilities(array, where, "give probabilities, or class indices of shape (N,)")
-        return narrowed(array, dtype, where, "y")
+        return cast_to(array, dtype, where, "y")
     if array.shape[1:] == (*others, 1):
         array = array[..., 0]
     if array.shape[1:] != others:
@@ -112,7 +114,7 @@ def _classes_or_probabilities(
 
 
 def _other_axis(array: numpy.ndarray, loss: CrossEntropyLoss, outputs: Shape) -> str:
-    """Return what to do if the targets fit classes on the other axis."""
+    """Return advice for targets that would fit if the classes were on the other axis."""
     axis, others = (1, outputs[1:]) if loss.class_axis == -1 else (-1, outputs[:-1])
     if len(outputs) < 2:
         return ""
@@ -178,7 +180,7 @@ def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: 
     if bad.any():
         first = int(bad.argmax())
         raise DataError(f"{where}: sample_weight[{first}] = {array[first]}; weights must be finite and not negative")
-    return narrowed(array, dtype, where, "sample_weight")
+    return cast_to(array, dtype, where, "sample_weight")
 
 
 def as_class_weights(
@@ -197,7 +199,7 @@ def as_class_weights(
     y : array
         As :func:`as_targets` returns it: class indices, one-hot classes, or zeros and ones.
     all_seen : bool, default True
-        Whether y holds all targets, so that a class that neither it nor the loss knows is a mistake.
+        Whether y holds all targets rather than those of one batch. If so, a class that occurs nowhere is an error.
 
     Raises
     ------
@@ -237,7 +239,7 @@ def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
             return labels.astype(numpy.int64)
     raise DataError(
         f"{where}: class_weight needs one class for each example, but y holds something else (shape {y.shape}, "
-        f"dtype {y.dtype}); give sample_weight instead"
+        f"dtype {y.dtype}); give sample_weight, or weight=... of the loss, instead"
     )
 
 

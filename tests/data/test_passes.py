@@ -8,7 +8,7 @@ import numpy
 import pytest
 from array_double import DoubleEngine
 
-from minidl.data.passes import ArrayPasses, IterablePasses, SequencePasses, is_batches, is_stored, passes_over
+from minidl.data.passes import ArrayPasses, IterablePasses, SequencePasses, is_batches, is_stored, make_passes
 
 
 class Sequence:
@@ -97,19 +97,19 @@ class TestStored:
 
 class TestPasses:
     def test_an_iterable(self):
-        passes = passes_over({1: "a"}.values())
+        passes = make_passes({1: "a"}.values())
         assert isinstance(passes, IterablePasses)
         assert (list(passes), list(passes), passes.once, passes.length()) == (["a"], ["a"], False, 1)
 
     def test_an_iterator(self):
-        passes = passes_over(iter([1, 2]))
+        passes = make_passes(iter([1, 2]))
         assert (next(iter(passes)), list(passes), list(passes)) == (1, [2], [])
         assert passes.once
         assert passes.length() is None
 
     def test_a_sequence_that_changes_at_the_end_of_a_pass(self):
         data = Sequence(["a", "b"])
-        passes = passes_over(data)
+        passes = make_passes(data)
         assert isinstance(passes, SequencePasses)
         assert [list(passes), passes.length(), list(passes), data.ends] == [["a", "b"], 1, ["a"], 2]
 

@@ -167,7 +167,9 @@ class TestTheyTrainAsArraysDo:
         rows, kept = numpy.concatenate(rows), numpy.concatenate(kept)
         assert loss == pytest.approx(float(dl.CrossEntropyLoss().forward(rows, kept)), rel=1e-5)
         assert accuracy == pytest.approx(dl.metrics.accuracy(kept, rows))
-        with pytest.raises(DataError, match=r"different shapes, \(2, 5\) and \(3, 5\).*one at a time"):
+        with pytest.raises(
+            DataError, match=r"different shapes in different batches, \(2, 5\) and \(3, 5\).*one at a time"
+        ):
             model.predict(Padded())
 
     def test_on_a_device(self, line):
@@ -377,7 +379,7 @@ class TestTheDataThemselvesFail:
 class TestTooFew:
     @pytest.mark.parametrize("data", [list, lambda: iter([]), lambda: Batches([], []), lambda: Sequence([], [])])
     def test_none_at_all(self, data, neuron):
-        with pytest.raises(DataError, match=r"fit: epoch 1, step 1: the data h(old no batches|ave run dry)"):
+        with pytest.raises(DataError, match=r"fit: epoch 1, step 1: the data (contain no batches|ran out)"):
             neuron().fit(data())
         with pytest.raises(DataError, match="fit: epoch 1, step 1"):
             neuron().fit(data(), steps_per_epoch=2)
@@ -391,21 +393,21 @@ class TestTooFew:
 
     def test_an_iterator_that_runs_dry(self, line, neuron):
         model = neuron()
-        with pytest.raises(DataError, match=r"fit: epoch 2, step 2: the data have run dry.*an iterator"):
+        with pytest.raises(DataError, match=r"fit: epoch 2, step 2: the data ran out.*an iterator"):
             model.fit(iter(Batches(*line)), epochs=2, steps_per_epoch=3)
         assert model.optimizer.step_count == 4
         assert model.history.epoch == [0]
-        with pytest.raises(DataError, match=r"fit, validation_data: epoch 2, step 1: the data have run dry"):
+        with pytest.raises(DataError, match=r"fit, validation_data: epoch 2, step 1: the data ran out"):
             neuron().fit(*line, epochs=2, validation_data=iter(Batches(*line)), validation_steps=4)
 
     @pytest.mark.parametrize("kind", [Batches, Sequence])
     def test_an_evaluation_of_more_steps_than_there_are(self, kind, line, neuron):
         for call in ("evaluate", "predict"):
             with pytest.raises(
-                DataError, match=f"{call}: step 5: the data have run dry after 4 batches, but 6 steps were asked for"
+                DataError, match=f"{call}: step 5: the data ran out after 4 batches, but 6 steps were requested"
             ):
                 getattr(neuron(), call)(kind(*line), steps=6)
-        with pytest.raises(DataError, match="evaluate: step 3: the data have run dry after 2 batches"):
+        with pytest.raises(DataError, match="evaluate: step 3: the data ran out after 2 batches"):
             neuron().evaluate(*line, batch_size=32, steps=3)
 
     def test_data_that_shrink_to_nothing(self, line, neuron):
@@ -413,9 +415,9 @@ class TestTooFew:
             def __iter__(self):
                 return super().__iter__() if self.begun == 0 else iter([])
 
-        with pytest.raises(DataError, match=r"fit: epoch 2, step 1: the data hold no batches"):
+        with pytest.raises(DataError, match=r"fit: epoch 2, step 1: the data contain no batches"):
             neuron().fit(Once(*line), epochs=2)
-        with pytest.raises(DataError, match=r"fit: epoch 1, step 5: the data hold no batches"):
+        with pytest.raises(DataError, match=r"fit: epoch 1, step 5: the data contain no batches"):
             neuron().fit(Once(*line), steps_per_epoch=6)
 
 
@@ -432,15 +434,15 @@ class TestWhatDoesNotGoTogether:
     )
     @pytest.mark.parametrize("data", [Batches, Sequence, lambda *given: iter(Batches(*given))])
     def test_batches_hold_it_all(self, settings, name, data, line, neuron):
-        with pytest.raises(ParameterError, match=f"fit: {name} cannot be given beside x in batches"):
+        with pytest.raises(ParameterError, match=f"fit: {name} cannot be combined with x in batches"):
             neuron().fit(data(*line), **settings)
 
     def test_nor_evaluating(self, line, neuron):
-        with pytest.raises(ParameterError, match="evaluate: batch_size cannot be given"):
+        with pytest.raises(ParameterError, match="evaluate: batch_size cannot be combined"):
             neuron().evaluate(Batches(*line), batch_size=256)
-        with pytest.raises(ParameterError, match="predict: batch_size cannot be given"):
+        with pytest.raises(ParameterError, match="predict: batch_size cannot be combined"):
             neuron().predict(Batches(*line), batch_size=256)
-        with pytest.raises(ParameterError, match="evaluate: y cannot be given"):
+        with pytest.raises(ParameterError, match="evaluate: y cannot be combined"):
             neuron().evaluate(Batches(*line), line[1])
 
     @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "3"])

@@ -233,6 +233,23 @@ class TestSeveralOutputs:
         with pytest.raises(DataError, match="y is a tuple of arrays, but MSELoss.*takes one array"):
             neuron().fit(line[0], (line[1], line[1]))
 
+    def test_a_metric_takes_one_target(self, line, neuron):
+        class First:
+            def __init__(self):
+                self.loss = dl.MSELoss()
+
+            def forward(self, output, y):
+                return self.loss.forward(output, y[0])
+
+            def backward(self):
+                return self.loss.backward()
+
+        model = neuron(loss=First())
+        model.fit(line[0], (line[1], line[1]))
+        model.compile("sgd", First(), metrics=["mae"])
+        with pytest.raises(ParameterError, match="y is a tuple of arrays, but a metric takes one array"):
+            model.fit(line[0], (line[1], line[1]))
+
     def test_their_lengths(self, line):
         model = self.Two(False)
         model.compile("sgd", self.Both())
