@@ -1,4 +1,4 @@
-"""Passes over data that are read batch by batch: iterables, objects with ``len`` and ``[i]``, arrays on disk."""
+"""Passes over data that are read in batches: iterables, objects with ``len`` and ``[i]``, arrays on disk."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ONE_ARRAY = (str, bytes, bytearray, memoryview, array.array, range, list, tuple
 
 
 def is_batches(data: Any) -> bool:
-    """Whether an object is data in batches, rather than an array or something that becomes one.
+    """Whether an object yields batches, rather than being an array or array-like.
 
-    Lists, tuples, dicts and whatever knows its shape or how to become an array are not.
+    Lists, tuples and dicts do not count, nor does anything that has a shape or can be converted to an array.
 
     Examples
     --------
@@ -33,10 +33,10 @@ def is_batches(data: Any) -> bool:
 
 
 def is_stored(data: Any) -> bool:
-    """Whether an array is on disk, to be read a batch at a time: a memory map, a view of one, or an HDF5 or Zarr array.
+    """Whether an array is on disk: a memory map, a view of one, or something like an HDF5 or Zarr array.
 
-    Anything with ``shape``, ``dtype`` and ``[rows]`` counts, unless it offers its memory to other packages or is a column
-    of a table: then it is in memory already.
+    Anything with ``shape``, ``dtype`` and ``[rows]`` counts, unless it exposes its memory to other packages or is a column
+    of a table: those are in memory already.
     """
     if isinstance(data, numpy.ndarray):
         owner: Any = data
@@ -50,12 +50,12 @@ def is_stored(data: Any) -> bool:
 
 
 class Passes:
-    """Data that are gone through again and again; ``iter`` begins a pass and yields batches as they come.
+    """Base: ``iter`` starts a pass over the data and yields its batches.
 
     Attributes
     ----------
     once : bool
-        Whether a second pass gives nothing, because the data are an iterator.
+        Whether there is only one pass, because the data are an iterator.
     """
 
     once = False
@@ -64,12 +64,12 @@ class Passes:
         raise NotImplementedError(f"{type(self).__name__} defines no __iter__")
 
     def length(self) -> int | None:
-        """Return the number of batches in a pass, or None if it is not known."""
+        """Return the number of batches per pass, or None if it is unknown."""
         return None
 
 
 class IterablePasses(Passes):
-    """An iterable of batches, in the order in which it gives them.
+    """An iterable of batches, in its own order.
 
     >>> list(IterablePasses([3, 1, 2]))
     [3, 1, 2]
@@ -84,14 +84,14 @@ class IterablePasses(Passes):
     def length(self) -> int | None:
         try:
             return len(self.data)
-        except TypeError:  # it has no len, or cannot tell
+        except TypeError:  # it has no len, or one that raises, as for streams in PyTorch
             return None
 
 
 class SequencePasses(Passes):
-    """An object with ``len`` and ``[i]``, in a new order for each pass if there is a generator.
+    """An object with ``len`` and ``[i]``; with a generator, in a new random order for each pass.
 
-    Its ``on_epoch_end``, if it has one, is called at the end of each pass.
+    Its ``on_epoch_end``, if there is one, is called at the end of each pass.
 
     >>> list(SequencePasses("abcd", numpy.random.default_rng(0)))
     ['c', 'a', 'b', 'd']
@@ -113,7 +113,7 @@ class SequencePasses(Passes):
 
 
 def make_passes(data: Any, generator: numpy.random.Generator | None = None) -> Passes:
-    """Return the passes over batches: by index, in a random order, where the data can be asked by index; else as they come.
+    """Return the passes over batches: by index if the data have ``len`` and ``[i]``, otherwise by iteration.
 
     >>> type(make_passes([1, 2])).__name__, type(make_passes(iter([1, 2]))).__name__
     ('SequencePasses', 'IterablePasses')
@@ -124,18 +124,18 @@ def make_passes(data: Any, generator: numpy.random.Generator | None = None) -> P
 
 
 class ArrayPasses(Passes):
-    """Rows of arrays, of which some may be on disk: tuples of one batch's rows of each.
+    """Arrays, some of them perhaps on disk, cut into batches: tuples of the same rows of each.
 
     Parameters
     ----------
     arrays : tuple of array, tuple or dict of arrays, or None
         All with the same number of examples.
     rows : range
-        Which examples, step 1.
+        Which examples; its step must be 1.
     batch_size : int
         The last batch of a pass may be smaller.
     generator : numpy.random.Generator, optional
-        Where the order of each pass comes from; without it the order is that of the data.
+        Source of a random order for each pass; without it the data keep theirs.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def _rows_of(data: Any, rows: Any) -> Any:
 
 
 def _read(stored: Any, rows: Any) -> Any:
-    """Return the rows in memory; HDF5 reads only rows that are asked for in ascending order."""
+    """Read rows; HDF5 takes row numbers only in ascending order."""
     if isinstance(stored, numpy.ndarray) or isinstance(rows, slice):
         return stored[rows]
     ascending = numpy.argsort(rows)

@@ -10,7 +10,7 @@ import numpy
 from minidl.layers import Chain, CrossEntropyLoss, Layer, Parameter
 from minidl.layers.branches import Branches
 from minidl.ops import Array, namespace
-from minidl.training.several import call_with, group_arrays
+from minidl.training.array_group import call_with, group_arrays
 
 __all__ = ["all_finite", "first_not_finite", "named_not_finite"]
 

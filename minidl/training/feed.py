@@ -10,7 +10,7 @@ import numpy
 from minidl import engines
 from minidl.errors import DataError
 from minidl.ops import Array
-from minidl.training.several import ArrayGroup, group_arrays, move, ungroup
+from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
 
 __all__ = ["Batch", "Feed", "augment_inputs"]
 

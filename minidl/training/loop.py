@@ -13,12 +13,12 @@ from minidl import engines
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.layers import Activation, CrossEntropyLoss
 from minidl.ops import namespace
+from minidl.training.array_group import call_with, ungroup
 from minidl.training.callbacks import Callback
 from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
 from minidl.training.feed import Feed
 from minidl.training.meter import Meter
 from minidl.training.progress import Progress
-from minidl.training.several import call_with, ungroup
 from minidl.training.stream import Stream
 
 __all__ = ["Hooks", "Loop", "evaluating"]

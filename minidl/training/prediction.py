@@ -10,9 +10,9 @@ import numpy
 from minidl import engines
 from minidl.data.passes import ArrayPasses, Passes, is_batches, make_passes
 from minidl.errors import DataError, ParameterError
+from minidl.training.array_group import group_arrays, move
 from minidl.training.preparation import any_stored, collect_arrays
 from minidl.training.requirements import prepare_inputs
-from minidl.training.several import group_arrays, move
 from minidl.training.stream import Stream
 
 __all__ = ["iterate_inputs", "join_outputs", "output_to_host"]

@@ -13,10 +13,10 @@ from minidl import engines
 from minidl.data.passes import ArrayPasses, Passes, is_batches, is_stored, make_passes
 from minidl.errors import DataError, ParameterError
 from minidl.training import checks
+from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
 from minidl.training.feed import Feed, augment_inputs
 from minidl.training.loop import Loop
 from minidl.training.requirements import Requirements
-from minidl.training.several import ArrayGroup, group_arrays, move, ungroup
 from minidl.training.stream import Stream
 
 __all__ = ["Prepared", "Schedule", "any_stored", "check_repeatable", "collect_arrays", "prepare", "split_at"]

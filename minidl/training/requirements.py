@@ -11,8 +11,8 @@ from minidl import engines
 from minidl.errors import DataError, ParameterError, ShapeError
 from minidl.layers import Activation, CrossEntropyLoss, Loss, Parameter
 from minidl.training import checks, losses, targets
+from minidl.training.array_group import ArrayGroup, call_with, group_arrays, move
 from minidl.training.loop import Loop, evaluating
-from minidl.training.several import ArrayGroup, call_with, group_arrays, move
 
 __all__ = ["Requirements", "prepare_inputs"]
 

@@ -13,6 +13,7 @@ from minidl.data.passes import is_batches
 from minidl.errors import DataError, OrderError, ParameterError
 from minidl.layers import Layer, Parameter
 from minidl.training import checks, losses
+from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
 from minidl.training.feed import Feed
 from minidl.training.history import History
@@ -21,7 +22,6 @@ from minidl.training.meter import metrics_named
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
-from minidl.training.several import call_with
 from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
