@@ -3,8 +3,8 @@
     python docs/draw_digits.py                    # writes docs/pictures/digits.png; needs matplotlib
     python docs/draw_digits.py --output FILE
 
-The network passes each image through two numbers before it names the digit, so what it has learnt can be drawn on a plane.
-All images shown were held out of training.
+The network passes each image through two numbers before it names the digit, so what it has learnt can be drawn on a
+plane. All images shown were held out of training.
 """
 
 from __future__ import annotations

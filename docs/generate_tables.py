@@ -1,11 +1,11 @@
 """Write the generated parts of the docs, or check that those there are current.
 
     python docs/generate_tables.py            # write
-    python docs/generate_tables.py --check    # fail if an op is missing, an error is larger than stated, or a formula changed
+    python docs/generate_tables.py --check    # fail if they are not
 
-Each part stands between two marks: the table of ops in ops.md, the derivatives in derivatives.md, and the diagram of a model
-in index.md. The README states the number of ops and a bound on their gradient errors; that line is generated too. Errors
-are rounded up to a power of ten, so that the tables do not change with the last bit of every processor.
+Each part stands between two marks: the table of ops in ops.md, the derivatives in derivatives.md, and the diagram of
+a model in index.md. The README states the number of ops and a bound on their gradient errors; that line is generated
+too. Errors are rounded up to a power of ten, so that the tables do not change with the last bit of every processor.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def claim(table: list[str]) -> str:
 
 
 def table_problem(old: list[str], new: list[str]) -> str:
-    """Say in what the table in the page is wrong; an error may be up to ten times the stated one, on another processor."""
+    """Say what is wrong with the page's table; on another processor an error may be up to ten times the stated one."""
     if len(old) != len(new):
         return f"the table has {len(old) - 2} ops, the catalogue {len(new) - 2}"
     for before, now in zip(old, new, strict=True):
@@ -107,8 +107,8 @@ def table_problem(old: list[str], new: list[str]) -> str:
 def derivatives(name: str) -> list[str]:
     """Return the lines of an op's backward docstring that define its gradients, such as ``dx = dy y (1 - y)``.
 
-    They are indented, in plain text. The first has dx, or the gradient of whatever the op's first argument is called, on its left side,
-    with or without indices; the lines below it in the same block belong to it.
+    They are indented, in plain text. The first has dx, or the gradient of whatever the op's first argument is called,
+    on its left side, with or without indices; the lines below it in the same block belong to it.
     """
     first = next(iter(inspect.signature(FORMULAS[name]).parameters))
     text = inspect.cleandoc(FORMULAS[f"{name}_backward"].__doc__ or "")
