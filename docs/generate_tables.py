@@ -107,13 +107,13 @@ def table_problem(old: list[str], new: list[str]) -> str:
 def derivatives(name: str) -> list[str]:
     """Return the lines of an op's backward docstring that define its gradients, such as ``dx = dy y (1 - y)``.
 
-    They are indented, in plain text. The first has dx, or the gradient of whatever the op's first argument is called,
-    on its left side, with or without indices; the lines below it in the same block belong to it.
+    They are a literal block, after two colons. Its first line has dx, or the gradient of whatever the op's first argument
+    is called, on its left side, with or without indices.
     """
     first = next(iter(inspect.signature(FORMULAS[name]).parameters))
     text = inspect.cleandoc(FORMULAS[f"{name}_backward"].__doc__ or "")
-    block = re.search(rf"^    d(?:x|{first})(?:_\w+)?(?:, d\w+)* = .*(?:\n    .*)*", text, re.MULTILINE)
-    return [line.strip() for line in block[0].splitlines()] if block else []
+    block = re.search(rf"::\n\n( *d(?:x|{first})(?:_\w+)?(?:, d\w+)* = .*(?:\n *\S.*)*)", text)
+    return [line.strip() for line in block[1].splitlines()] if block else []
 
 
 def all_derivatives() -> tuple[list[str], list[str]]:
@@ -195,7 +195,7 @@ def main() -> None:
     formulas, missing = all_derivatives()
     if missing:
         names = ", ".join(f"{name}_backward" for name in missing)
-        sys.exit(f"docs/derivatives.md: no indented line such as 'dx = dy y (1 - y)' in the docstrings of {names}")
+        sys.exit(f"docs/derivatives.md: no block such as 'dx = dy y (1 - y)' after '::' in the docstrings of {names}")
     if "--check" in sys.argv:
         if found := list(problems(table, formulas)):
             sys.exit("\n".join([*found, f"run python docs/{Path(__file__).name}"]))
