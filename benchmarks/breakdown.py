@@ -1,13 +1,13 @@
-"""Where the time of a training step goes: each op of the native engine, beside the least that its arithmetic and its memory cost.
+"""Where the time of a training step goes: each op of the native engine beside the least that it could take.
 
     python benchmarks/breakdown.py                               # the 784-512-256-10 perceptron, batch 32, 128 and 512
     python benchmarks/breakdown.py --only "batch 128, SGD"       # any training step of the board
     python benchmarks/breakdown.py --markdown                    # into docs/board.md
 
-The engine's ops are wrapped in a clock; the least of many steps is shown, for each op and for the whole. Beside each op stand the
-same matrix products timed alone ("products alone"; what is more than that are epilogues and operands that are not in
-cache), the operations at the rate of multiply-adds in registers on all threads ("at the limit"), and the bytes of all arrays that
-the op must read or write, at the rate of copying as much ("copying").
+Every op of the engine is timed; the least over many steps is shown, for each op and for the whole. Three columns
+stand beside it. "Products alone" is the same matrix products by themselves; an op takes longer because of epilogues
+and of operands that are not in cache. "At the limit" is the operations at the rate of multiply-adds in registers on
+all threads. "Copying" is the bytes of all arrays that the op must read or write, at the rate of copying.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Watched(dl.engines.Engine):
     def __init__(self) -> None:
         native = dl.engines.get("native")
         kernels = [name for name, how in native.coverage().items() if how == "kernel"]
-        names = [name for name in kernels if not name.startswith("linear_stack")]  # which is taken apart into its ops
+        names = [name for name in kernels if not name.startswith("linear_stack")]  # which is split into its ops
         clocked = {name: self._clocked(name, getattr(native, name)) for name in names}
         super().__init__("native", kernels=clocked, activations=native.activations)
         self.calls: list[tuple[str, float, tuple[Any, ...], Any]] = []
@@ -107,7 +107,7 @@ class Watched(dl.engines.Engine):
 
 
 def fastest(workload: workloads.Workload, seconds: float) -> tuple[float, float, list[Call]]:
-    """Return the least time of a step, of the Python between its ops, and of each op, over all steps in these seconds."""
+    """Return the least time of a step, of the Python between its ops, and of each op, over so many seconds."""
     watched = Watched()
     with dl.use(watched):
         step = workload.makers["minidl"]()
@@ -139,7 +139,7 @@ def alone(call: Call, seconds: float = 0.8) -> float:
 
 
 def hand_over() -> float:
-    """Return the seconds that giving a half of the work to a second thread costs."""
+    """Return the seconds that it costs to hand half of the work to a second thread."""
     x, threads, best = numpy.ones(1 << 17, numpy.float32), dl.get_num_threads(), {}
     for n in (1, 2):
         dl.set_num_threads(n)

@@ -1,8 +1,8 @@
 """What a call of a native op costs beyond its arithmetic: microseconds on arrays of 4 x 4, where there is next to none.
 
-And a training step of a small perceptron, as it is and with every layer by itself.
+    python benchmarks/overhead.py
 
-python benchmarks/overhead.py
+It also times a training step of a small perceptron, with its layers in one call and one by one.
 """
 
 from __future__ import annotations
