@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -253,7 +254,9 @@ class Chain(Layer):
         try:
             if more or named:
                 (index, step), *steps = steps
-                x = step.forward(*(() if x is None else (x, *more)), **named)
+                inputs = () if x is None else (x, *more)
+                _check_takes(step, inputs, named)
+                x = step.forward(*inputs, **named)
             for index, step in steps:  # noqa: B007 - named in the error below
                 x = step.forward(*x) if type(x) is tuple else step.forward(x)
         except MinidlError as error:
@@ -429,6 +432,17 @@ class Chain(Layer):
         numbered = self._names == [str(index) for index in range(len(self._names))]
         parts = [f"{'' if numbered else name + '='}{layer!r}" for name, layer in self.children().items()]
         return format_layer(type(self).__name__, parts)
+
+
+def _check_takes(layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Raise ParameterError unless a layer's forward takes these inputs."""
+    try:
+        inspect.signature(layer.forward).bind(*inputs, **named)
+    except TypeError as error:
+        given = [f"{len(inputs)} by position"] + [f"{name!r} by name" for name in named]
+        raise ParameterError(
+            f"forward takes {inspect.signature(layer.forward)}, got inputs {', '.join(given)}: {error}"
+        ) from error
 
 
 def check_layer_object(layer: Any, what: str) -> None:

@@ -239,9 +239,8 @@ class ParameterBuffer:
 
     def __init__(self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None) -> None:
         first = parameters[0]._value
-        self._xp = xp or namespace(first)
         total = sum(parameter.size for parameter in parameters)
-        self.values: Array = self._xp.empty(total, dtype=dtype or first.dtype)
+        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype)
         self._gradients: Array | None = None
         self.parameters = list(parameters)
         self.zeroed = 0
@@ -259,20 +258,21 @@ class ParameterBuffer:
             old.retired = True
         stop = start + parameter.size
         value = self.values[start:stop].reshape(parameter.shape)
-        value[...] = to_namespace(parameter._value, self._xp)
+        value[...] = to_namespace(parameter._value, namespace(value))
         parameter.buffer, parameter.start, parameter._value = self, start, value
         parameter._grad, parameter._written_at = None, -1
         if self._gradients is not None:
             parameter._grad = self._gradients[start:stop].reshape(parameter.shape)
         if old_grad is not None:
-            parameter.grad_storage()[0][...] = to_namespace(old_grad, self._xp)
+            parameter.grad_storage()[0][...] = to_namespace(old_grad, namespace(value))
         return stop
 
     def make_gradients(self) -> None:
         """Allocate the gradients, if they do not exist yet."""
         if self._gradients is not None:
             return
-        make = self._xp.zeros if any(p.starts_at_zero for p in self.parameters) else self._xp.empty
+        xp = namespace(self.values)
+        make = xp.zeros if any(p.starts_at_zero for p in self.parameters) else xp.empty
         self._gradients = make(self.values.shape, dtype=self.values.dtype)
         for parameter in self.parameters:
             if parameter.buffer is self:

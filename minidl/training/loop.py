@@ -11,7 +11,7 @@ import numpy
 
 from minidl import engines
 from minidl.errors import NonFiniteError, ParameterError
-from minidl.layers import Activation, CrossEntropyLoss
+from minidl.layers import Activation, CrossEntropyLoss, Layer, inference
 from minidl.ops import namespace
 from minidl.training.array_group import call_with, ungroup
 from minidl.training.callbacks import Callback
@@ -53,13 +53,20 @@ class Hooks:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Switch to evaluation mode for a block, then back to the mode before."""
-    before = model.training
-    model.eval()
+    """Run a block in evaluation, with no caches kept and no layer's mode changed; several threads may do so at once.
+
+    Only somebody's own layers that are no ``minidl.Layer``, but have a mode, are switched and switched back.
+    """
+    strange = [layer for _, layer in model.named_layers() if not isinstance(layer, Layer) and hasattr(layer, "train")]
+    modes = [getattr(layer, "training", True) for layer in strange]
+    for layer in strange:
+        layer.train(False)
     try:
-        yield
+        with inference(evaluate=True):
+            yield
     finally:
-        model.train(before)
+        for layer, mode in zip(strange, modes, strict=True):
+            layer.train(mode)
 
 
 class Loop:

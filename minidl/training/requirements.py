@@ -9,7 +9,7 @@ import numpy
 
 from minidl import engines
 from minidl.errors import DataError, ParameterError, ShapeError
-from minidl.layers import Activation, CrossEntropyLoss, Loss, Parameter
+from minidl.layers import Activation, Chain, CrossEntropyLoss, Loss, Parameter
 from minidl.training import checks, losses, targets
 from minidl.training.array_group import ArrayGroup, call_with, group_arrays, move
 from minidl.training.loop import Loop, evaluating
@@ -172,9 +172,16 @@ def prepare_inputs(model: Any, x: Any, where: str) -> Any:
     return inputs
 
 
+def _first_layer(model: Any) -> Any:
+    """Return the layer that gets the inputs: in a chain the first one."""
+    while isinstance(model, Chain) and len(model):
+        model = model[0]
+    return model
+
+
 def _several_examples(model: Any, given: ArrayGroup, where: str) -> ArrayGroup:
     try:
-        signature = inspect.signature(model.forward)
+        signature = inspect.signature(_first_layer(model).forward)
     except (TypeError, ValueError):  # its arguments cannot be inspected
         signature = None
     if signature is not None:
@@ -182,7 +189,7 @@ def _several_examples(model: Any, given: ArrayGroup, where: str) -> ArrayGroup:
             call_with(signature.bind, given)
         except TypeError as error:
             raise DataError(
-                f"{where}: x holds the inputs {', '.join(given.labels('x'))}, but {type(model).__name__}.forward takes "
+                f"{where}: x holds the inputs {', '.join(given.labels('x'))}, but {type(_first_layer(model)).__name__}.forward takes "
                 f"{signature}: {error}"
             ) from error
     labels = given.labels("x")

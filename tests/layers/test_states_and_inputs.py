@@ -5,7 +5,7 @@ import pytest
 from blocks import Embedding, Recurrent
 
 import minidl as dl
-from minidl.errors import ShapeError
+from minidl.errors import ParameterError, ShapeError
 
 
 class Masked(dl.Layer):
@@ -189,3 +189,14 @@ def test_each_engine_has_its_own_plan():
     with dl.use("numpy"):
         model.forward(x)
     numpy.testing.assert_allclose(model.backward(dy), results[0][1], rtol=1e-5)  # the engine changed in between
+
+
+def test_inputs_that_the_first_layer_does_not_take_are_named():
+    model = dl.Sequential(dl.Linear(3, 2))
+    x = numpy.ones((4, 3), "float32")
+    with pytest.raises(
+        ParameterError, match=r"layer 0 of Sequential, Linear\(3, 2\): forward takes \(x.*got inputs 2 by"
+    ):
+        model.forward(x, x)
+    with pytest.raises(ParameterError, match="'mask' by name"):
+        model.forward(x, mask=x)

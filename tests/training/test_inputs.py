@@ -342,7 +342,6 @@ class TestSequencesOfClasses:
         if class_axis == 1:
             model = dl.Sequential({"lm": model, "turn": Turn()})
         model.compile("sgd", dl.CrossEntropyLoss(class_axis=class_axis))
-        model.integer_inputs = True
         whole = float(model.loss.forward(model.forward(self.TOKENS), targets))
         assert model.evaluate(self.TOKENS, targets, batch_size=batch_size) == pytest.approx(whole, rel=1e-5)
 
