@@ -1,8 +1,11 @@
 """minidl: a deep-learning engine from scratch.
 
-Every operation is a pair of formulas, forward and backward (``minidl.ops``); the same pairs exist as compiled kernels
-and on a GPU (``minidl.engines``); a catalogue of checks proves that they agree and that every gradient is right
+Every operation is a pair of formulas, forward and backward (``minidl.ops``). The same pairs exist as compiled kernels and
+on a GPU (``minidl.engines``). A test catalogue checks that they agree and that every gradient is right
 (``minidl.testing``).
+
+Every layer, loss, optimiser and ``Sequential`` is reachable as ``minidl.NAME``. Importing minidl loads none of them; each
+room is loaded when something of it is first asked for.
 
 >>> import numpy, minidl as dl
 >>> dl.gradcheck("sigmoid", numpy.array([-1.0, 0.5])).ok
@@ -14,130 +17,37 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from minidl import data, engines, errors, init, inspection, layers, metrics, models, ops, optim, training
-from minidl.engines import get_num_threads, set_num_threads, use
-from minidl.errors import GradcheckError, MinidlError
-from minidl.layers import (
-    ELU,
-    GELU,
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    BCEWithLogitsLoss,
-    Conv1d,
-    Conv2d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    CrossEntropyLoss,
-    Dense,
-    Dropout,
-    Dropout2d,
-    Flatten,
-    GlobalAvgPool2d,
-    GroupNorm,
-    HuberLoss,
-    Identity,
-    L1Loss,
-    Layer,
-    LayerNorm,
-    LeakyReLU,
-    Linear,
-    LogSoftmax,
-    MaxPool1d,
-    MaxPool2d,
-    MSELoss,
-    Parallel,
-    Parameter,
-    ReflectionPad2d,
-    ReLU,
-    ReLU6,
-    ReplicationPad2d,
-    Residual,
-    RMSNorm,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-    Upsample,
-    ZeroPad2d,
-    inference,
-)
-from minidl.models import Sequential
-from minidl.optim import SGD, Adagrad, Adam, AdamW, RMSprop
-from minidl.random import seed
-
 if TYPE_CHECKING:
-    from minidl import testing
+    from minidl import (
+        data,
+        engines,
+        errors,
+        init,
+        inspection,
+        layers,
+        metrics,
+        models,
+        ops,
+        optim,
+        testing,
+        training,
+        weights,
+    )
+    from minidl.engines import get_num_threads, set_num_threads, use
+    from minidl.errors import GradcheckError, MinidlError
+    from minidl.layers import *
+    from minidl.models import Sequential
+    from minidl.optim import *
+    from minidl.random import seed
     from minidl.testing import gradcheck
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "SGD",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Conv1d",
-    "Conv2d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "CrossEntropyLoss",
-    "Dense",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "GradcheckError",
-    "GroupNorm",
-    "HuberLoss",
-    "Identity",
-    "L1Loss",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "MSELoss",
-    "MaxPool1d",
-    "MaxPool2d",
-    "MinidlError",
-    "Parallel",
-    "Parameter",
-    "RMSNorm",
-    "RMSprop",
-    "ReLU",
-    "ReLU6",
-    "ReflectionPad2d",
-    "ReplicationPad2d",
-    "Residual",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "Tanh",
-    "Upsample",
-    "ZeroPad2d",
-    "__version__",
+_ROOMS = (
+    "cli",
     "data",
     "engines",
     "errors",
-    "get_num_threads",
-    "gradcheck",
-    "inference",
     "init",
     "inspection",
     "layers",
@@ -145,18 +55,45 @@ __all__ = [
     "models",
     "ops",
     "optim",
-    "seed",
-    "set_num_threads",
+    "random",
     "testing",
     "training",
-    "use",
-]
+    "weights",
+)
+_FUNCTIONS = {
+    "GradcheckError": "errors",
+    "MinidlError": "errors",
+    "Sequential": "models",
+    "get_num_threads": "engines",
+    "gradcheck": "testing",
+    "inference": "layers",
+    "seed": "random",
+    "set_num_threads": "engines",
+    "use": "engines",
+}
+_OPTIMIZERS = ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop")
 
 
 def __getattr__(name: str) -> Any:
-    """Import the checks when they are first asked for: programs that only train need not wait for them."""
-    if name in ("testing", "gradcheck"):
-        testing_module = importlib.import_module("minidl.testing")
-        globals().update(testing=testing_module, gradcheck=testing_module.gradcheck)
-        return globals()[name]
+    """Load the room that a name is in when it is first asked for."""
+    if name == "__all__":
+        return sorted(_public_names())
+    if name in _ROOMS:
+        return importlib.import_module(f"minidl.{name}")
+    if name in _OPTIMIZERS or name in _FUNCTIONS or name[:1].isupper():
+        room = "optim" if name in _OPTIMIZERS else _FUNCTIONS.get(name, "layers")
+        module = importlib.import_module(f"minidl.{room}")
+        if room != "layers" or name in module.__all__:
+            globals()[name] = found = getattr(module, name)
+            return found
     raise AttributeError(f"module 'minidl' has no attribute {name!r}")
+
+
+def _public_names() -> set[str]:
+    layers_module = importlib.import_module("minidl.layers")
+    classes = {name for name in layers_module.__all__ if name[0].isupper()}
+    return {*classes, *_OPTIMIZERS, *_FUNCTIONS, *_ROOMS, "__version__"} - {"cli", "random", "weights"}
+
+
+def __dir__() -> list[str]:
+    return sorted(_public_names() | set(globals()))

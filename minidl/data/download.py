@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from minidl.errors import DataError, FileFormatError, ParameterError
 
 __all__ = ["RemoteFile", "find_or_fetch"]
@@ -124,6 +122,8 @@ def fetch(file: RemoteFile, folder: Path, schemes: tuple[str, ...] = ("https",))
 
 def _complete(url: str, partial: Path) -> None:
     """Append to the partial file what is missing of it."""
+    from tqdm import tqdm  # here, because importing it takes as long as all of minidl.data
+
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

@@ -1,0 +1,49 @@
+"""What `import minidl` loads, and what it offers."""
+
+import inspect
+
+from fresh_python import run
+
+import minidl as dl
+from minidl import layers, optim
+
+
+def test_importing_loads_no_room_and_no_library():
+    code = "import sys; before = set(sys.modules); import minidl; print(*sorted(set(sys.modules) - before))"
+    loaded = run(code).split()
+    assert [name for name in loaded if name.startswith("minidl")] == ["minidl"]
+    assert not {"numpy", "tqdm", "urllib", "cupy", "safetensors"} & set(loaded)
+
+
+def test_a_layer_needs_neither_data_nor_training_nor_a_progress_bar():
+    code = "import sys, minidl; minidl.Linear(2, 1); minidl.SGD; print(*sorted(sys.modules))"
+    loaded = set(run(code).split())
+    assert "minidl.layers.linear" in loaded
+    assert not {"minidl.data", "minidl.training", "minidl.testing", "minidl.cli", "tqdm", "urllib.request"} & loaded
+
+
+def test_every_layer_loss_and_optimiser_is_reachable_by_name():
+    for name in layers.__all__:
+        if name[0].isupper():
+            assert getattr(dl, name) is getattr(layers, name)
+    for name in ("SGD", "Adam", "AdamW", "Adagrad", "RMSprop"):
+        assert getattr(dl, name) is getattr(optim, name)
+    assert {"Linear", "CrossEntropyLoss", "Adam", "Sequential", "gradcheck", "inference", "ops", "use"} <= set(dir(dl))
+    assert set(dl.__all__) <= set(dir(dl))
+    assert all(hasattr(dl, name) for name in dl.__all__)
+
+
+def test_every_layer_class_is_exported():
+    """A layer that is written and not exported would be found by nobody."""
+    found = set()
+    for module in vars(layers).values():
+        if inspect.ismodule(module) and module.__name__.startswith("minidl.layers."):
+            found |= {name for name in getattr(module, "__all__", ()) if name[0].isupper()}
+    internal = {"Affine", "AffineOfDense", "Branches", "OpLayer", "Shape", "Steps", "Storage", "Trainability"}
+    fusion = set(layers.fusion.__all__)
+    assert found - internal - fusion <= set(layers.__all__)
+
+
+def test_what_does_not_exist_is_an_attribute_error():
+    for name in ("Linaer", "linear", "flatten", "Steps"):
+        assert not hasattr(dl, name)
