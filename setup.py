@@ -20,8 +20,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = [
-    "csrc/native.pyx",
-    *sorted(str(p.as_posix()) for p in Path("csrc").glob("*.c") if p.name != "native.c"),
+    "csrc/bridge/native.pyx",
+    *sorted(path.as_posix() for path in Path("csrc").rglob("*.c") if path.name != "native.c"),
 ]
 REASON_FILE = "native_missing.txt"
 
@@ -110,7 +110,7 @@ def extensions() -> list[Extension]:
             "minidl._native",
             SOURCES,
             include_dirs=["csrc", numpy.get_include()],
-            depends=[str(p) for pattern in ("*.h", "*.pxi") for p in Path("csrc").glob(pattern)],
+            depends=sorted(path.as_posix() for pattern in ("*.h", "*.pxi") for path in Path("csrc").rglob(pattern)),
             define_macros=[
                 ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # the oldest NumPy that the package takes
