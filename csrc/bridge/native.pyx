@@ -53,10 +53,11 @@ include "image/pool.pxi"
 include "image/resample.pxi"
 include "norm/norm.pxi"
 include "elementwise/activations.pxi"
+include "product/linear_stack.pxi"
 include "elementwise/dropout.pxi"
 include "loss/losses.pxi"
 include "update/updates.pxi"
-include "product/gemm.pxi"
+include "product/gemm_raw.pxi"
 
 
 def set_num_threads(int n):

@@ -1,5 +1,58 @@
 # Matrix products and the affine map.
 
+# How a product goes on: bias and activation. Everything here belongs to arrays that the caller keeps alive.
+cdef struct After:
+    const void *bias
+    int op  # an activation, or -1
+    const double *settings
+    void *before  # where what goes into the activation is kept, or NULL
+
+
+cdef enum:
+    SHORT_PRODUCT = 65536  # multiply-adds: some microseconds
+
+
+cdef int _multiplied(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row,
+                     const minidl_sgemm_epilogue *s, const minidl_dgemm_epilogue *d) noexcept nogil:
+    cdef int threads = minidl_get_threads()
+    if double_:
+        return minidl_dgemm(a.rows, b.columns, a.columns, 1.0, <double *>a.data, a.row, a.column, <double *>b.data, b.row,
+                            b.column, beta, <double *>c, c_row, d, threads)
+    return minidl_sgemm(a.rows, b.columns, a.columns, 1.0, <float *>a.data, a.row, a.column, <float *>b.data, b.row,
+                        b.column, <float>beta, <float *>c, c_row, s, threads)
+
+
+cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row, After *after) except -1:
+    """c = a b + beta c, then what comes after."""
+    cdef int status
+    cdef minidl_sgemm_epilogue s
+    cdef minidl_dgemm_epilogue d
+    cdef float[2] s_settings
+    cdef const minidl_kernels *kernels = minidl_kernels_in_use()
+    if a.rows == 0 or b.columns == 0:
+        return 0
+    if after != NULL:
+        memset(&s, 0, sizeof(s))
+        memset(&d, 0, sizeof(d))
+        s.bias, d.bias = <const float *>after.bias, <const double *>after.bias
+        s.pre_activation, d.pre_activation = <float *>after.before, <double *>after.before
+        s.pre_activation_row = d.pre_activation_row = c_row
+        if after.op >= 0:
+            s_settings[0], s_settings[1] = <float>after.settings[0], <float>after.settings[1]
+            s.arguments, d.arguments = <const void *>s_settings, <const void *>after.settings
+            s.activation, d.activation = kernels.f32.forward[after.op], kernels.f64.forward[after.op]
+    cdef const minidl_sgemm_epilogue *with_s = &s if after != NULL else NULL
+    cdef const minidl_dgemm_epilogue *with_d = &d if after != NULL else NULL
+    if <double>a.rows * b.columns * a.columns < SHORT_PRODUCT:
+        status = _multiplied(double_, a, b, beta, c, c_row, with_s, with_d)
+    else:
+        with nogil:
+            status = _multiplied(double_, a, b, beta, c, c_row, with_s, with_d)
+    if status != 0:
+        raise MemoryError("the native engine could not allocate its packing buffers")
+    return 0
+
+
 def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=False):
     """See ``minidl.ops.linear.matmul``. Products of two matrices, and of two equally long dense stacks of them."""
     cdef Matrix left, right

@@ -1,0 +1,80 @@
+# Affine maps with an activation, alone and one after another.
+
+cdef tuple _linear_activation(object x, object weight, object bias, object activation, object settings):
+    cdef cnp.ndarray y
+    cdef list before = []
+    cdef double[2] numbers
+    cdef int op
+    numbers[0] = numbers[1] = 0
+    kept = _KEEPS_OUTPUT.get(activation)
+    if kept is not None:
+        y = _affine(x, weight, bias, kept, numbers, None)
+        if y is not None:
+            return y, ((x, weight, bias is not None), (y,))
+    elif activation in _KEEPS_INPUT:
+        op, defaults = _KEEPS_INPUT[activation]
+        full = tuple(settings) + defaults[len(settings):]
+        if activation == "gelu":
+            op = _gelu(full[0])
+        else:
+            for position in range(len(full)):
+                numbers[position] = full[position]
+        if op >= 0 and not (op == MINIDL_SOFTPLUS and not numbers[0] > 0):
+            y = _affine(x, weight, bias, op, numbers, before)
+            if y is not None:
+                return y, ((x, weight, bias is not None), (before[0], *full))
+    hidden, linear_cache = linear(x, weight, bias)
+    y_, activation_cache = globals()[activation](hidden, *settings)
+    return y_, (linear_cache, activation_cache)
+
+
+cdef object _linear_activation_backward_into(object dy, tuple cache, object activation, object dweight, object dbias,
+                                             bint accumulate, bint input_gradient, bint in_place):
+    kept = _KEEPS_OUTPUT.get(activation)
+    dhidden = None
+    if kept is not None:
+        dhidden = backward(dy, cache[1][0], kept, 0, 0, in_place)
+    if dhidden is None:
+        dhidden = globals()[activation + "_backward"](dy, cache[1])
+    return _linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+
+
+def linear_activation(x, weight, bias, activation, settings=()):
+    """See ``minidl.engines.fused.linear_activation``: the activation is applied to each tile while it is in cache."""
+    return _linear_activation(x, weight, bias, activation, settings)
+
+
+def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
+    """See ``minidl.engines.fused.linear_activation_backward_into``."""
+    return _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, input_gradient, False)
+
+
+def linear_stack(x, layers):
+    """See ``minidl.engines.fused.linear_stack``."""
+    cdef list caches = []
+    for weight, bias, activation, settings in layers:
+        if activation is None:
+            x, cache = linear(x, weight, bias)
+        else:
+            x, cache = _linear_activation(x, weight, bias, activation, settings)
+        caches.append(cache)
+    return x, caches
+
+
+def linear_stack_backward_into(dy, caches, layers, storage, input_gradient=True):
+    """See ``minidl.engines.fused.linear_stack_backward_into``.
+
+    A gradient between two layers is nobody else's, so the activation's derivative is multiplied into it in place.
+    """
+    cdef Py_ssize_t last = len(caches) - 1, position
+    cdef bint wanted, own
+    for position in range(last, -1, -1):
+        activation, cache = layers[position][2], caches[position]
+        dweight, dbias, accumulate = storage[position]
+        wanted = input_gradient or position > 0
+        if activation is None:
+            dy = _linear_backward_into(dy, cache, dweight, dbias, accumulate, wanted)
+        else:
+            own = position < last
+            dy = _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, wanted, own)
+    return dy
