@@ -1,18 +1,18 @@
 # Which arrays the kernels take, and where their results live.
 
-cdef PyDataMem_Handler _pool
-strcpy(_pool.name, b"minidl_pool")
-_pool.version = 1
-_pool.allocator.ctx = NULL
-_pool.allocator.malloc = minidl_pool_malloc
-_pool.allocator.calloc = minidl_pool_calloc
-_pool.allocator.realloc = minidl_pool_realloc
-_pool.allocator.free = minidl_pool_free
-cdef object _pool_handler = PyCapsule_New(&_pool, "mem_handler", NULL)
+cdef PyDataMem_Handler _memory
+strcpy(_memory.name, b"minidl_pool")
+_memory.version = 1
+_memory.allocator.ctx = NULL
+_memory.allocator.malloc = minidl_malloc
+_memory.allocator.calloc = minidl_calloc
+_memory.allocator.realloc = minidl_realloc
+_memory.allocator.free = minidl_free
+cdef object _memory_handler = PyCapsule_New(&_memory, "mem_handler", NULL)
 
 
 cdef enum:
-    SHORT = 4096  # elements, below which letting go of the interpreter's lock and taking it again costs as much as the work
+    SHORT = 4096  # elements, below which releasing the GIL and taking it again costs more than it saves
 
 
 cdef inline bint taken(object x) noexcept:
@@ -36,20 +36,39 @@ cdef inline bint alike(cnp.ndarray a, object b) noexcept:
     )
 
 
+cdef bint writable(object out, cnp.ndarray like) noexcept:
+    """Whether out is an array as ``like`` is, without gaps, that may be written."""
+    return alike(like, out) and PyArray_ISBEHAVED(<cnp.ndarray>out) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>out)
+
+
+cdef bint gradients_fit(object dweight, object dbias, cnp.ndarray weight, ptrdiff_t outputs) noexcept:
+    """Whether the gradients of this weight, and of a bias for each output unless dbias is None, may be written to these arrays."""
+    if not writable(dweight, weight):
+        return False
+    return dbias is None or (
+        taken(dbias)
+        and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
+        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
+        and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(weight)
+        and cnp.PyArray_NDIM(<cnp.ndarray>dbias) == 1
+        and cnp.PyArray_DIMS(<cnp.ndarray>dbias)[0] == outputs
+    )
+
+
 cdef inline cnp.ndarray dense(cnp.ndarray x):
     """Return x, or a copy of it, in C order without gaps."""
     return x if cnp.PyArray_IS_C_CONTIGUOUS(x) else PyArray_GETCONTIGUOUS(x)
 
 
 cdef cnp.ndarray fresh(int ndim, cnp.npy_intp *shape, int kind):
-    """Return an array with arbitrary content, from the pool if it is large."""
+    """Return an array with arbitrary content, in recycled memory if it is large."""
     cdef size_t size = 8 if kind == cnp.NPY_DOUBLE else 1 if kind == cnp.NPY_UINT8 else 4
     cdef int axis
     for axis in range(ndim):
         size *= <size_t>shape[axis]
-    if size < MINIDL_POOL_SMALLEST:
+    if size < MINIDL_SMALLEST_KEPT:
         return PyArray_EMPTY(ndim, shape, kind, 0)
-    before = PyDataMem_SetHandler(_pool_handler)
+    before = PyDataMem_SetHandler(_memory_handler)
     try:
         return PyArray_EMPTY(ndim, shape, kind, 0)
     finally:

@@ -33,7 +33,7 @@ cnp.import_array()
 
 include "bridge/declarations.pxi"
 
-if minidl_start() != 0 or minidl_gemm_isa() == NULL:
+if minidl_isa() < 0:
     raise ImportError("MINIDL_ISA names an instruction set that this machine does not have")
 
 
@@ -47,17 +47,21 @@ class _Compiled:
 cdef object _compiled = _Compiled()
 
 include "bridge/arrays.pxi"
+# The families; a new one adds its line.
+include "elementwise/activations.pxi"
+include "elementwise/scale.pxi"
+include "elementwise/dropout.pxi"
+include "reduce/sums.pxi"
 include "product/products.pxi"
+include "product/linear_stack.pxi"
+include "product/gemm_raw.pxi"
 include "conv/conv.pxi"
 include "image/pool.pxi"
 include "image/resample.pxi"
 include "norm/norm.pxi"
-include "elementwise/activations.pxi"
-include "product/linear_stack.pxi"
-include "elementwise/dropout.pxi"
+include "loss/softmax.pxi"
 include "loss/losses.pxi"
 include "update/updates.pxi"
-include "product/gemm_raw.pxi"
 
 
 def set_num_threads(int n):
@@ -74,16 +78,16 @@ def build_info():
     """Return what the extension was built with and which instruction sets it chose."""
     return {
         "threaded": bool(minidl_has_threads()),
-        "matrix products": minidl_gemm_isa().decode(),
-        "kernels": minidl_kernels_isa().decode(),
+        "matrix products": minidl_isa_name().decode(),
+        "kernels": minidl_isa_name().decode(),
     }
 
 
 def memory_info():
     """Return the bytes that wait in the pool, and how many large blocks were ever asked of the system."""
-    return {"waiting": minidl_pool_waiting(), "from_system": minidl_pool_from_system()}
+    return {"waiting": minidl_memory_waiting(), "from_system": minidl_memory_from_system()}
 
 
 def set_memory_limit(size_t limit):
     """Set how many bytes may wait in the pool; what is over goes back to the system now."""
-    minidl_pool_set_limit(limit)
+    minidl_set_memory_limit(limit)

@@ -6,10 +6,12 @@
 
 #include "conv/conv_costs.h"
 #include "conv/conv_variant.h"
+#include "elementwise/activations.h"
 #include "product/gemm.h"
 #include "product/gemm_variant.h"
+#include "runtime/integers.h"
 #include "runtime/memory.h"
-#include "runtime/parallel.h"
+#include "runtime/threads.h"
 
 enum {
     SLIDE_BYTES = 256 * 1024,   /* of a strip's source: a part of the L2 cache */
@@ -17,8 +19,6 @@ enum {
     DEEP_POSITIONS = 256,       /* of a block */
     GRADIENT_BYTES = 48 * 1024, /* of up to 48 channels of a strip, read for one tap after another */
 };
-
-static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 static int worth(double multiply_adds) { return minidl_parts_worth(multiply_adds, minidl_get_threads()); }
 
@@ -149,7 +149,7 @@ static winograd_job winograd_plan(minidl_winograd *w, ptrdiff_t least_tiles) {
     w->strip = (w->tiles[0] + strips - 1) / strips;
     j.items = (w->images + w->together - 1) / w->together * ((w->tiles[0] + w->strip - 1) / w->strip);
     j.parts = j.items < threads ? (int)j.items : threads;
-    j.space = (j.variant->space(w) + 63) / 64 * 64;
+    j.space = minidl_whole_lines(j.variant->space(w));
     return j;
 }
 
@@ -163,13 +163,13 @@ static int any_failed(const winograd_job *j) {
 static int winograd_slide(minidl_winograd *w) {
     winograd_job j = winograd_plan(w, 8);
     const size_t kernels = (j.variant->kernels(w) * sizeof(float) + 63) / 64 * 64, bytes = kernels + (size_t)j.parts * j.space;
-    char *const block = minidl_pool_malloc(NULL, bytes);
+    char *const block = minidl_malloc(NULL, bytes);
     if (block == NULL) return -1;
     w->kernels = j.kernels = (float *)block;
     j.work = block + kernels;
     minidl_in_parts(j.parts, transform_part, &j);
     minidl_in_parts(j.parts, winograd_slide_part, &j);
-    minidl_pool_free(NULL, block, bytes);
+    minidl_free(NULL, block, bytes);
     return any_failed(&j);
 }
 
@@ -178,51 +178,40 @@ static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight)
     j.accumulate = accumulate, j.dweight = dweight;
     j.apart = (j.variant->kernels(w) + 15) / 16 * 16;
     const size_t sums = (size_t)j.parts * j.apart * sizeof(float), bytes = sums + (size_t)j.parts * j.space;
-    char *const block = minidl_pool_malloc(NULL, bytes);
+    char *const block = minidl_malloc(NULL, bytes);
     if (block == NULL) return -1;
     j.sums = (float *)block;
     j.work = block + sums;
     minidl_in_parts(j.parts, winograd_gradient_part, &j);
     const int failed = any_failed(&j);
     if (!failed) minidl_in_parts(j.parts, winograd_collect_part, &j);
-    minidl_pool_free(NULL, block, bytes);
+    minidl_free(NULL, block, bytes);
     return failed;
 }
 
+/* The other ways, in both precisions ------------------------------------------------------------------------------------ */
+
 #define real float
-#define PICTURES minidl_pictures_f32
-#define CONV_TYPE minidl_conv_f32
-#define IN_USE minidl_conv_f32_in_use
-#define KERNELS (&minidl_kernels_in_use()->f32)
-#define NAME(name) name##_f32
-#define SLIDE slide_f32
-#define SPREAD spread_f32
-#define GRADIENT gradient_f32
+#define REAL(name) name##_f32
+#define IN_USE(family) family##_f32_in_use()
 #define PRODUCT_OF minidl_sgemm
 #include "conv/conv_deep.inc.h"
 #include "conv/conv_threads.inc.h"
-#undef PRODUCT_OF
 #undef real
-#undef PICTURES
-#undef CONV_TYPE
+#undef REAL
 #undef IN_USE
-#undef KERNELS
-#undef NAME
-#undef SLIDE
-#undef SPREAD
-#undef GRADIENT
+#undef PRODUCT_OF
+
 #define real double
-#define PICTURES minidl_pictures_f64
-#define CONV_TYPE minidl_conv_f64
-#define IN_USE minidl_conv_f64_in_use
-#define KERNELS (&minidl_kernels_in_use()->f64)
-#define NAME(name) name##_f64
-#define SLIDE slide_f64
-#define SPREAD spread_f64
-#define GRADIENT gradient_f64
+#define REAL(name) name##_f64
+#define IN_USE(family) family##_f64_in_use()
 #define PRODUCT_OF minidl_dgemm
 #include "conv/conv_deep.inc.h"
 #include "conv/conv_threads.inc.h"
+#undef real
+#undef REAL
+#undef IN_USE
+#undef PRODUCT_OF
 
 /* The functions of conv.h ---------------------------------------------------------------------------------------------- */
 
@@ -236,7 +225,7 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
                               .weight_in = 9, .weight_out = 9 * w->in,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
                               .pad = {w->padding[0], w->padding[1]}};
-        if (after->activation >= 0) of.activation = minidl_kernels_in_use()->f32.forward[after->activation];
+        if (after->activation >= 0) of.activation = minidl_activations_f32_in_use()->forward[after->activation];
         const int status = winograd_slide(&of);
         if (status <= 0) return status;
     }

@@ -252,12 +252,8 @@ def conv_backward_into(op, dy, cache, dweight, dbias, accumulate=False, input_gr
     """See ``minidl.engines.fused.conv_backward_into``."""
     cdef bint transposed = "transpose" in op
     cdef cnp.ndarray g = dy if cnp.PyArray_Check(dy) else None
-    if not (g is not None and _upstream_fits(dy, cache, transposed) and alike(cache[1], dweight)
-            and PyArray_ISBEHAVED(<cnp.ndarray>dweight) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dweight)
-            and (dbias is None or (taken(dbias) and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
-                                   and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(g)
-                                   and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
-                                   and cnp.PyArray_SIZE(dbias) == cnp.PyArray_DIMS(g)[1]))):
+    if not (g is not None and _upstream_fits(dy, cache, transposed)
+            and gradients_fit(dweight, dbias, cache[1], cnp.PyArray_DIMS(g)[1])):
         return _fused.conv_backward_into(_compiled, op, dy, cache, dweight, dbias, accumulate, input_gradient)
     return _backward_into(transposed, dy, cache, dweight, dbias, accumulate, input_gradient)
 

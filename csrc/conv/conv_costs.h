@@ -1,4 +1,4 @@
-/* Which way to make a convolution or a gradient is faster: the pictures of conv_core.inc.h or the blocks of conv_deep.inc.h. Costs
+/* Which way to make a convolution or a gradient is faster: the pictures of conv.inc.h or the blocks of conv_deep.inc.h. Costs
  * are counted in multiply-adds of one vector; measured, and rough. */
 #ifndef MINIDL_CONV_COSTS_H
 #define MINIDL_CONV_COSTS_H
@@ -19,7 +19,7 @@ static double multiply_adds(const minidl_windows *w) { return taps_of(w) * (doub
 /* To copy so many short rows. */
 static double copying(double rows, double columns) { return rows * (6 + 0.35 * columns); }
 
-/* Pictures as conv_core.inc.h makes them, of the results or of the source: vectors that are not full, weights that are packed by one
+/* Pictures as conv.inc.h makes them, of the results or of the source: vectors that are not full, weights that are packed by one
  * thread, and the source that is framed. */
 static double cost_of_sliding(const minidl_windows *w, int adjoint, ptrdiff_t lanes) {
     ptrdiff_t size[2], reach[2];
@@ -45,7 +45,7 @@ static double cost_of_blocks(const minidl_windows *w, ptrdiff_t lanes) {
            0.2 * results * (double)(w->groups * w->out);
 }
 
-/* The kernel's gradient as conv_core.inc.h makes it: channels that do not fill vectors, and sums that are collected in the end. */
+/* The kernel's gradient as conv.inc.h makes it: channels that do not fill vectors, and sums that are collected in the end. */
 static double cost_of_gradient(const minidl_windows *w, ptrdiff_t lanes) {
     return taps_of(w) * ((double)((w->out + lanes - 1) / lanes) * results_of(w) + 8.0 * (double)w->out);
 }

@@ -7,17 +7,17 @@ typedef struct {
     ptrdiff_t height, width, channel; /* numbers of one channel: all its classes */
 } frame;
 
-static ptrdiff_t strip_rows(const PICTURES *p, ptrdiff_t from) {
+static ptrdiff_t strip_rows(const MAPS *p, ptrdiff_t from) {
     const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
-    return least(p->strip, all - from);
+    return minidl_min(p->strip, all - from);
 }
 
-static ptrdiff_t strips(const PICTURES *p) {
+static ptrdiff_t strips(const MAPS *p) {
     const ptrdiff_t all = (p->rows.result + p->rows.every - 1) / p->rows.every;
     return (all + p->strip - 1) / p->strip;
 }
 
-static frame frame_of(const PICTURES *p, ptrdiff_t rows) {
+static frame frame_of(const MAPS *p, ptrdiff_t rows) {
     frame f;
     f.height = rows + p->rows.reach;
     f.width = (p->columns.result + p->columns.every - 1) / p->columns.every + p->columns.reach;
@@ -43,7 +43,7 @@ static void prepare_row(window w, const real *source, ptrdiff_t width, int frame
         for (; t + LANES <= w.end; t += LANES) STORE(to + t, LOAD(source + w.from + t));
         if (w.end - w.first >= SHORT) /* the last few end where the row does, and overlap those before */
             for (; t < w.end; t += SHORT) {
-                const ptrdiff_t x = least(t, w.end - SHORT);
+                const ptrdiff_t x = minidl_min(t, w.end - SHORT);
                 *(short_vector *)(to + x) = *(const short_vector *)(source + w.from + x);
             }
     }
@@ -55,7 +55,7 @@ static void prepare_row(window w, const real *source, ptrdiff_t width, int frame
 
 /* The source of the results of rows [q, q + rows), for the channels of one group of one image; `framed` where there was another image
  * of the same frame, which has left its zeros. */
-static void prepare(const PICTURES *p, const real *source, ptrdiff_t q, frame f, int framed, real *to) {
+static void prepare(const MAPS *p, const real *source, ptrdiff_t q, frame f, int framed, real *to) {
     const minidl_axis *const rows = &p->rows, *const columns = &p->columns;
     real *const start = to;
     for (ptrdiff_t c = 0; c < p->in; c++, source += rows->source * columns->source)
@@ -72,13 +72,13 @@ static void prepare(const PICTURES *p, const real *source, ptrdiff_t q, frame f,
 }
 
 /* Where tap (channel, i, j) of results of class (a, b) finds its numbers, counted from the channel's. */
-static ptrdiff_t offset_of(const PICTURES *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t i, ptrdiff_t j) {
+static ptrdiff_t offset_of(const MAPS *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t i, ptrdiff_t j) {
     const minidl_tap row = p->rows.taps[a * p->rows.kernel + i], column = p->columns.taps[b * p->columns.kernel + j];
     return ((row.sort * p->columns.classes + column.sort) * f.height + row.shift) * f.width + column.shift;
 }
 
 /* For all taps of all classes, in the order of the weights' panels: row by row of the kernel, so that rows can be left out. */
-static void offsets_by_rows(const PICTURES *p, frame f, ptrdiff_t *offset) {
+static void offsets_by_rows(const MAPS *p, frame f, ptrdiff_t *offset) {
     for (ptrdiff_t a = 0; a < p->rows.every; a++)
         for (ptrdiff_t b = 0; b < p->columns.every; b++)
             for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
@@ -88,7 +88,7 @@ static void offsets_by_rows(const PICTURES *p, frame f, ptrdiff_t *offset) {
 }
 
 /* For all taps of a convolution, in the order of the kernels themselves. */
-static void offsets_by_channels(const PICTURES *p, frame f, ptrdiff_t *offset) {
+static void offsets_by_channels(const MAPS *p, frame f, ptrdiff_t *offset) {
     for (ptrdiff_t c = 0; c < p->in; c++)
         for (ptrdiff_t i = 0; i < p->rows.kernel; i++)
             for (ptrdiff_t j = 0; j < p->columns.kernel; j++) *offset++ = c * f.channel + offset_of(p, f, 0, 0, i, j);

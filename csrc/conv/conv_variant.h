@@ -16,6 +16,7 @@
 
 #include "conv/conv.h"
 #include "conv/winograd.h"
+#include "runtime/isa.h"
 
 /* One position of the kernel along one axis, for results of one class. */
 typedef struct {
@@ -46,7 +47,7 @@ static inline void minidl_within(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t at
 
 /* Pictures from channels to channels: rows first, then columns. Weight (o, c, i, j) is at
  * o weight_out + c weight_in + i kernel width + j. */
-#define MINIDL_PICTURES(real)                                                                                              \
+#define MINIDL_MAPS(real)                                                                                              \
     struct {                                                                                                               \
         minidl_axis rows, columns;                                                                                         \
         ptrdiff_t images, groups, in, out; /* channels of the source and of the result in each group */                    \
@@ -63,8 +64,8 @@ static inline void minidl_within(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t at
         real *panels;    /* the weights in the order of the tiles */                                                       \
     }
 
-typedef MINIDL_PICTURES(float) minidl_pictures_f32;
-typedef MINIDL_PICTURES(double) minidl_pictures_f64;
+typedef MINIDL_MAPS(float) minidl_maps_f32;
+typedef MINIDL_MAPS(double) minidl_maps_f64;
 
 /* Work is counted in items: a strip of rows of one image.
  *
@@ -90,14 +91,9 @@ typedef MINIDL_PICTURES(double) minidl_pictures_f64;
         const minidl_winograd_variant *winograd;                                                                           \
     }
 
-typedef MINIDL_CONV_VARIANT(float, minidl_pictures_f32) minidl_conv_f32;
-typedef MINIDL_CONV_VARIANT(double, minidl_pictures_f64) minidl_conv_f64;
-
-extern const minidl_conv_f32 minidl_conv_f32_baseline, minidl_conv_f32_avx2, minidl_conv_f32_avx512, minidl_conv_f32_neon;
-extern const minidl_conv_f64 minidl_conv_f64_baseline, minidl_conv_f64_avx2, minidl_conv_f64_avx512, minidl_conv_f64_neon;
-
-/* The variants in use, those of the matrix product (gemm_variant.h). */
-const minidl_conv_f32 *minidl_conv_f32_in_use(void);
-const minidl_conv_f64 *minidl_conv_f64_in_use(void);
+typedef MINIDL_CONV_VARIANT(float, minidl_maps_f32) minidl_conv_f32;
+typedef MINIDL_CONV_VARIANT(double, minidl_maps_f64) minidl_conv_f64;
+MINIDL_VARIANTS(minidl_conv_f32)
+MINIDL_VARIANTS(minidl_conv_f64)
 
 #endif

@@ -16,9 +16,9 @@ typedef struct {
 static batch_of_tiles batch_at(const minidl_winograd *w, ptrdiff_t item) {
     batch_of_tiles b;
     b.n = item / strips_of_tiles(w) * w->together;
-    b.images = least(w->together, w->images - b.n);
+    b.images = minidl_min(w->together, w->images - b.n);
     b.row = item % strips_of_tiles(w) * w->strip;
-    b.rows = least(w->strip, w->tiles[0] - b.row);
+    b.rows = minidl_min(w->strip, w->tiles[0] - b.row);
     b.tiles = b.images * b.rows * w->tiles[1];
     return b;
 }
@@ -149,7 +149,7 @@ static void scatter(const real *from, ptrdiff_t width, ptrdiff_t channels, ptrdi
 static void frame_pictures(const real *pictures, ptrdiff_t channels, const ptrdiff_t size[2], batch_of_tiles b, ptrdiff_t first,
                            ptrdiff_t pad, ptrdiff_t height, ptrdiff_t columns, real *to) {
     const ptrdiff_t width = padded(channels), plane = size[0] * size[1];
-    const ptrdiff_t valid = least(size[1], columns - pad);
+    const ptrdiff_t valid = minidl_min(size[1], columns - pad);
     memset(to, 0, (size_t)(b.images * height * columns * width) * sizeof(real));
     for (ptrdiff_t n = 0; n < b.images; n++)
         for (ptrdiff_t r = 0; r < height; r++) {
@@ -218,7 +218,7 @@ static int write_results(const minidl_winograd *w, batch_of_tiles b, const real 
                 }
             }
     for (ptrdiff_t n = 0; n < b.images; n++)
-        for (ptrdiff_t r = 0; r < least(4 * b.rows, w->result_size[0] - 4 * b.row); r++)
+        for (ptrdiff_t r = 0; r < minidl_min(4 * b.rows, w->result_size[0] - 4 * b.row); r++)
             scatter(frame + (n * 4 * b.rows + r) * row, out, w->out, w->result_size[1], plane,
                     w->result + (b.n + n) * w->out * plane + (4 * b.row + r) * w->result_size[1]);
     int finite = 1;
@@ -230,13 +230,13 @@ static int write_results(const minidl_winograd *w, batch_of_tiles b, const real 
 
 static void finish_batch(const minidl_winograd *w, batch_of_tiles b) {
     const ptrdiff_t plane = w->result_size[0] * w->result_size[1], from = 4 * b.row * w->result_size[1];
-    const ptrdiff_t length = least(4 * b.rows * w->result_size[1], plane - from);
+    const ptrdiff_t length = minidl_min(4 * b.rows * w->result_size[1], plane - from);
     for (ptrdiff_t channel = b.n * w->out; channel < (b.n + b.images) * w->out; channel++)
         finish_results(w->residual, w->activation, w->settings, w->result, channel * plane + from, length);
 }
 
 static ptrdiff_t frame_numbers(const minidl_winograd *w) {
-    const ptrdiff_t channels = padded(most(w->in, w->out));
+    const ptrdiff_t channels = padded(minidl_max(w->in, w->out));
     return w->together * (4 * w->strip + 2) * (4 * w->tiles[1] + 2) * channels;
 }
 
@@ -319,7 +319,7 @@ static void winograd_collect(const minidl_winograd *w, const real *sums, int par
             }
             real g[9][LANES];
             IN_TWO_DIMENSIONS(transform_kernel_gradient, 6, 3, u[6 * i + j], STORE(g[3 * i + j], done[j]));
-            for (ptrdiff_t l = 0; l < least(LANES, w->out - o); l++) {
+            for (ptrdiff_t l = 0; l < minidl_min(LANES, w->out - o); l++) {
                 real *const to_kernel = dweight + ((o + l) * w->in + c) * 9;
                 for (int t = 0; t < 9; t++) to_kernel[t] = accumulate ? to_kernel[t] + g[t][l] : g[t][l];
             }

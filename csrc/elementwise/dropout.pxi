@@ -1,5 +1,18 @@
 # Dropout, its mask from the generator's own sequence, made on all threads.
 
+cdef extern from "runtime/pcg64.h" nogil:
+    ctypedef struct minidl_pcg64:
+        uint64_t state[2]
+        uint64_t increment[2]
+        uint32_t half
+        int waiting
+    bint minidl_pcg64_known()
+    void minidl_pcg64_skip(minidl_pcg64 *random, uint64_t n)
+
+cdef extern from "elementwise/dropout.h" nogil:
+    void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, const float *uniform, const void *mask,
+                        double p, void *scale, void *y, ptrdiff_t n)
+
 cdef enum: FEW_NUMBERS = 4096  # sooner made by NumPy than its generator's state is read and written
 
 
@@ -62,5 +75,5 @@ cdef tuple _dropped(cnp.ndarray source, const minidl_pcg64 *random, const float 
 
 def dropout_backward(dy, cache):
     """See ``minidl.ops.dropout.dropout_backward``."""
-    dx = backward(dy, cache[0], MINIDL_DROPOUT)
-    return dx if dx is not None else _dropout.dropout_backward(dy, cache)
+    scale = cache[0]
+    return multiplied(dy, scale) if taken(scale) and alike(scale, dy) else _dropout.dropout_backward(dy, cache)

@@ -1,8 +1,9 @@
-/* Poolings, an image at a time; part of kernels.inc.h. Outputs whose window lies inside the image to the left and right are computed
- * a vector at a time where windows are one or two pixels apart; the others one by one. */
+/* The loops of pool.h, an image at a time, in the terms of vector/loops.inc.h, and their table. Outputs whose window lies inside the image
+ * to the left and right are computed a vector at a time where windows are one or two pixels apart; the others one by one. */
+#include "image/pool.h"
 
 /* Which kernel positions of a window meet pixels along an axis: from *first to before *last. */
-static void REAL(inside)(const minidl_pool_axis *a, ptrdiff_t position, ptrdiff_t *first, ptrdiff_t *last) {
+static void REAL(inside)(const minidl_window_axis *a, ptrdiff_t position, ptrdiff_t *first, ptrdiff_t *last) {
     const ptrdiff_t start = position * a->stride - a->padding, room = a->size - start;
     *first = start < 0 ? (-start + a->dilation - 1) / a->dilation : 0;
     *last = room <= 0 ? 0 : (room + a->dilation - 1) / a->dilation;
@@ -11,7 +12,7 @@ static void REAL(inside)(const minidl_pool_axis *a, ptrdiff_t position, ptrdiff_
 
 /* The outputs of a row that are computed as vectors: from *first to before *last. A vector of every second pixel is cut out of two
  * that also hold the pixels between, so a window of a single column could look beyond the image. */
-static void REAL(inner)(const minidl_pool_axis *a, ptrdiff_t *first, ptrdiff_t *last) {
+static void REAL(inner)(const minidl_window_axis *a, ptrdiff_t *first, ptrdiff_t *last) {
     const ptrdiff_t span = (a->kernel - 1) * a->dilation, room = a->size - 1 - span + a->padding;
     *first = *last = 0;
     if (room < 0 || a->stride > 2 || (a->stride == 2 && span == 0)) return;
@@ -38,8 +39,8 @@ MINIDL_INLINE VEC REAL(seen)(const real *p, ptrdiff_t j, ptrdiff_t stride, ptrdi
 
 /* Largest -------------------------------------------------------------------------------------------------------------- */
 
-static void REAL(max_one)(const real *x, const minidl_pool *w, ptrdiff_t row, ptrdiff_t column, real *y, unsigned char *won) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(max_one)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, ptrdiff_t column, real *y, unsigned char *won) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     ptrdiff_t top, bottom, left, right, winner = v->kernel * h->kernel;
     real best = -(real)MINIDL_INFINITY;
     REAL(inside)(v, row, &top, &bottom);
@@ -88,8 +89,8 @@ MINIDL_INLINE void REAL(max_inner)(const real *x, ptrdiff_t width, ptrdiff_t top
         REAL(max_vector)(x + q * stride, width, top, bottom, columns, below, beside, stride, last - q, y + q, won + q);
 }
 
-static void REAL(max_row)(const real *x, const minidl_pool *w, ptrdiff_t row, real *y, unsigned char *won) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(max_row)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, real *y, unsigned char *won) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     ptrdiff_t top, bottom, first, last;
     REAL(inside)(v, row, &top, &bottom);
     REAL(inner)(h, &first, &last);
@@ -111,15 +112,15 @@ static void REAL(max_row)(const real *x, const minidl_pool *w, ptrdiff_t row, re
         REAL(max_inner)(corner, n, top, bottom, h->kernel, v->dilation, h->dilation, 2, first, last, y, won);
 }
 
-static void REAL(max_pool)(const real *x, unsigned char *won, real *y, ptrdiff_t images, const minidl_pool *w) {
+static void REAL(max_pool)(const real *x, unsigned char *won, real *y, ptrdiff_t images, const minidl_pool_windows *w) {
     const ptrdiff_t in = w->rows.size * w->columns.size, n = w->columns.outputs;
     for (ptrdiff_t image = 0; image < images; image++, x += in)
         for (ptrdiff_t row = 0; row < w->rows.outputs; row++, y += n, won += n) REAL(max_row)(x, w, row, y, won);
 }
 
 /* Whether windows of 2 x 2 lie side by side, inside the image. */
-static int REAL(tiled)(const minidl_pool *w) {
-    const minidl_pool_axis *const axes[2] = {&w->rows, &w->columns};
+static int REAL(tiled)(const minidl_pool_windows *w) {
+    const minidl_window_axis *const axes[2] = {&w->rows, &w->columns};
     for (int i = 0; i < 2; i++)
         if (axes[i]->kernel != 2 || axes[i]->stride != 2 || axes[i]->padding != 0 || axes[i]->dilation != 1 ||
             2 * axes[i]->outputs > axes[i]->size)
@@ -134,7 +135,7 @@ MINIDL_INLINE void REAL(put_pairs)(real *dx, VEC a, VEC b, ptrdiff_t left) {
 }
 
 /* The last column and row of an image that no 2 x 2 window reaches. */
-static void REAL(zero_rest)(const minidl_pool *w, real *dx) {
+static void REAL(zero_rest)(const minidl_pool_windows *w, real *dx) {
     const ptrdiff_t rows = 2 * w->rows.outputs, columns = 2 * w->columns.outputs, width = w->columns.size;
     for (ptrdiff_t row = 0; row < rows; row++)
         for (ptrdiff_t q = columns; q < width; q++) dx[row * width + q] = 0;
@@ -153,7 +154,7 @@ MINIDL_INLINE void REAL(spread_winners)(const real *dy, const unsigned char *won
     REAL(put_pairs)(lower, REAL(if_number)(winner, 2, g), REAL(if_number)(winner, 3, g), left);
 }
 
-static void REAL(max_tiled_backward)(const real *dy, const unsigned char *won, real *dx, const minidl_pool *w) {
+static void REAL(max_tiled_backward)(const real *dy, const unsigned char *won, real *dx, const minidl_pool_windows *w) {
     const ptrdiff_t n = w->columns.outputs, width = w->columns.size;
     for (ptrdiff_t row = 0; row < w->rows.outputs; row++, dy += n, won += n) {
         real *const upper = dx + 2 * row * width, *const lower = upper + width;
@@ -168,8 +169,8 @@ static void REAL(zero)(real *x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) x[i] = 0;
 }
 
-static void REAL(max_pool_backward)(const real *dy, unsigned char *won, real *dx, ptrdiff_t images, const minidl_pool *w) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(max_pool_backward)(const real *dy, unsigned char *won, real *dx, ptrdiff_t images, const minidl_pool_windows *w) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     const ptrdiff_t positions = v->kernel * h->kernel, out = v->outputs * h->outputs;
     const int tiled = REAL(tiled)(w);
     ptrdiff_t shift[256];
@@ -193,14 +194,14 @@ static void REAL(max_pool_backward)(const real *dy, unsigned char *won, real *dx
 /* Mean ----------------------------------------------------------------------------------------------------------------- */
 
 /* The length of a window along an axis: of what of it is in the padded image, or in the image. */
-static ptrdiff_t REAL(window_length)(const minidl_pool_axis *a, ptrdiff_t position, int padding_counts) {
+static ptrdiff_t REAL(window_length)(const minidl_window_axis *a, ptrdiff_t position, int padding_counts) {
     ptrdiff_t start = position * a->stride, stop = start + a->kernel, low = a->padding, high = a->padding + a->size;
     if (padding_counts) low = 0, high += a->padding;
     return (stop < high ? stop : high) - (start > low ? start : low);
 }
 
-static real REAL(mean_one)(const real *x, const minidl_pool *w, ptrdiff_t row, ptrdiff_t column, ptrdiff_t height) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static real REAL(mean_one)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, ptrdiff_t column, ptrdiff_t height) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     ptrdiff_t top, bottom, left, right;
     real sum = 0;
     REAL(inside)(v, row, &top, &bottom);
@@ -227,8 +228,8 @@ MINIDL_INLINE void REAL(mean_inner)(const real *x, ptrdiff_t width, ptrdiff_t to
     if (q < last) REAL(mean_vector)(x + q * stride, width, top, bottom, columns, stride, last - q, area, y + q);
 }
 
-static void REAL(mean_row)(const real *x, const minidl_pool *w, ptrdiff_t row, real *y) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(mean_row)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, real *y) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     ptrdiff_t top, bottom, first, last;
     REAL(inside)(v, row, &top, &bottom);
     REAL(inner)(h, &first, &last);
@@ -246,13 +247,13 @@ static void REAL(mean_row)(const real *x, const minidl_pool *w, ptrdiff_t row, r
     else REAL(mean_inner)(corner, n, top, bottom, h->kernel, 2, first, last, area, y);
 }
 
-static void REAL(avg_pool)(const real *x, unsigned char *none, real *y, ptrdiff_t images, const minidl_pool *w) {
+static void REAL(avg_pool)(const real *x, unsigned char *none, real *y, ptrdiff_t images, const minidl_pool_windows *w) {
     (void)none;
     for (ptrdiff_t image = 0; image < images; image++, x += w->rows.size * w->columns.size)
         for (ptrdiff_t row = 0; row < w->rows.outputs; row++, y += w->columns.outputs) REAL(mean_row)(x, w, row, y);
 }
 
-static void REAL(avg_tiled_backward)(const real *dy, real *dx, const minidl_pool *w) {
+static void REAL(avg_tiled_backward)(const real *dy, real *dx, const minidl_pool_windows *w) {
     const ptrdiff_t n = w->columns.outputs, width = w->columns.size;
     for (ptrdiff_t row = 0; row < w->rows.outputs; row++, dy += n)
         for (ptrdiff_t q = 0; q < n; q += LANES) {
@@ -265,8 +266,8 @@ static void REAL(avg_tiled_backward)(const real *dy, real *dx, const minidl_pool
 }
 
 /* Add the shares of a row of windows to one row of pixels. */
-static void REAL(share_row)(const real *dy, const minidl_pool *w, ptrdiff_t height, real *dx) {
-    const minidl_pool_axis *const h = &w->columns;
+static void REAL(share_row)(const real *dy, const minidl_pool_windows *w, ptrdiff_t height, real *dx) {
+    const minidl_window_axis *const h = &w->columns;
     ptrdiff_t first, last, left, right;
     REAL(inner)(h, &first, &last);
     if (h->stride != 1) first = last = 0;
@@ -285,8 +286,8 @@ static void REAL(share_row)(const real *dy, const minidl_pool *w, ptrdiff_t heig
     }
 }
 
-static void REAL(avg_pool_backward)(const real *dy, unsigned char *none, real *dx, ptrdiff_t images, const minidl_pool *w) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(avg_pool_backward)(const real *dy, unsigned char *none, real *dx, ptrdiff_t images, const minidl_pool_windows *w) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     const int tiled = REAL(tiled)(w);
     ptrdiff_t top, bottom;
     (void)none;
@@ -304,8 +305,8 @@ static void REAL(avg_pool_backward)(const real *dy, unsigned char *none, real *d
 
 /* Mean over a given number of windows: number i of m on n pixels goes from floor(i n / m) to before ceil((i + 1) n / m). */
 
-static ptrdiff_t REAL(start_of)(const minidl_pool_axis *a, ptrdiff_t i) { return i * a->size / a->outputs; }
-static ptrdiff_t REAL(stop_of)(const minidl_pool_axis *a, ptrdiff_t i) { return ((i + 1) * a->size + a->outputs - 1) / a->outputs; }
+static ptrdiff_t REAL(start_of)(const minidl_window_axis *a, ptrdiff_t i) { return i * a->size / a->outputs; }
+static ptrdiff_t REAL(stop_of)(const minidl_window_axis *a, ptrdiff_t i) { return ((i + 1) * a->size + a->outputs - 1) / a->outputs; }
 
 /* Sums of 16 numbers are kept in the precision of the numbers, the sum of those in double. */
 static double REAL(plane_sum)(const real *x, ptrdiff_t n) {
@@ -322,8 +323,8 @@ static double REAL(plane_sum)(const real *x, ptrdiff_t n) {
     return REAL(total)(sum);
 }
 
-static void REAL(adaptive)(const real *x, unsigned char *none, real *y, ptrdiff_t images, const minidl_pool *w) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(adaptive)(const real *x, unsigned char *none, real *y, ptrdiff_t images, const minidl_pool_windows *w) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     (void)none;
     for (; images > 0; images--, x += v->size * h->size)
         for (ptrdiff_t row = 0; row < v->outputs; row++)
@@ -339,8 +340,8 @@ static void REAL(adaptive)(const real *x, unsigned char *none, real *y, ptrdiff_
             }
 }
 
-static void REAL(adaptive_backward)(const real *dy, unsigned char *none, real *dx, ptrdiff_t images, const minidl_pool *w) {
-    const minidl_pool_axis *const v = &w->rows, *const h = &w->columns;
+static void REAL(adaptive_backward)(const real *dy, unsigned char *none, real *dx, ptrdiff_t images, const minidl_pool_windows *w) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     const ptrdiff_t n = v->size * h->size;
     (void)none;
     for (; images > 0; images--, dx += n) {
@@ -361,3 +362,12 @@ static void REAL(adaptive_backward)(const real *dy, unsigned char *none, real *d
             }
     }
 }
+
+const REAL(minidl_pools) TABLE(minidl_pools) = {
+    .pool = {[MINIDL_MAX_POOL] = REAL(max_pool),
+             [MINIDL_AVG_POOL] = REAL(avg_pool),
+             [MINIDL_ADAPTIVE_POOL] = REAL(adaptive),
+             [MINIDL_MAX_POOL_BACKWARD] = REAL(max_pool_backward),
+             [MINIDL_AVG_POOL_BACKWARD] = REAL(avg_pool_backward),
+             [MINIDL_ADAPTIVE_POOL_BACKWARD] = REAL(adaptive_backward)},
+};

@@ -1,16 +1,16 @@
 # Poolings. Images are (N, C, H, W), or (N, C, L) as images of one row.
 
-cdef extern from "runtime/parallel.h" nogil:
+cdef extern from "image/pool.h" nogil:
     enum:
         MINIDL_MAX_POOL, MINIDL_AVG_POOL, MINIDL_ADAPTIVE_POOL, MINIDL_MAX_POOL_BACKWARD, MINIDL_AVG_POOL_BACKWARD
         MINIDL_ADAPTIVE_POOL_BACKWARD
-    ctypedef struct minidl_pool_axis:
+    ctypedef struct minidl_window_axis:
         ptrdiff_t size, outputs, kernel, stride, padding, dilation
-    ctypedef struct minidl_pool:
-        minidl_pool_axis rows, columns
+    ctypedef struct minidl_pool_windows:
+        minidl_window_axis rows, columns
         int padding_counts
     void minidl_pooling(int is_double, int op, const void *source, void *won, void *to, ptrdiff_t images, ptrdiff_t inside,
-                        ptrdiff_t out, const minidl_pool *windows)
+                        ptrdiff_t out, const minidl_pool_windows *windows)
 
 # The module of formulas, and where windows lie.
 cdef object _pools = import_module("minidl.ops.pool")
@@ -28,18 +28,18 @@ cdef bint _poolable(object x, int axes):
     return True
 
 
-cdef int _blank(minidl_pool_axis *a) noexcept:
+cdef int _blank(minidl_window_axis *a) noexcept:
     """Describe an axis of one pixel with one window."""
     a.size = a.outputs = a.kernel = a.stride = a.dilation = 1
     a.padding = 0
     return 0
 
 
-cdef int _sliding(object w, bint padding_counts, minidl_pool *p) except -1:
+cdef int _sliding(object w, bint padding_counts, minidl_pool_windows *p) except -1:
     """Write down the windows of a ``minidl.ops._pooling.Pooling`` for C."""
     kernel, stride, padding, dilation, image, output = w
     cdef int axis, axes = len(kernel)
-    cdef minidl_pool_axis *a
+    cdef minidl_window_axis *a
     _blank(&p.rows)
     p.padding_counts = padding_counts
     for axis in range(axes):
@@ -53,7 +53,7 @@ cdef class _Known:
     """Windows that were checked once: as the cache holds them, and as C reads them."""
 
     cdef object windows
-    cdef minidl_pool described
+    cdef minidl_pool_windows described
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -75,7 +75,7 @@ cdef _Known _find(str op, object x, object kernel_size, object stride, object pa
                   ceil_mode, padding_counts)
 
 
-cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_pool_axis *rows, minidl_pool_axis *columns, bint results, int kind):
+cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_window_axis *rows, minidl_window_axis *columns, bint results, int kind):
     """Return an array for the images of a batch, or for the results of their windows."""
     cdef cnp.npy_intp shape[4]
     cdef int ndim = cnp.PyArray_NDIM(x)
@@ -85,7 +85,7 @@ cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_pool_axis *rows, minidl_pool_
     return fresh(ndim, shape, kind)
 
 
-cdef cnp.ndarray _run_pool(int op, cnp.ndarray x, cnp.ndarray won, minidl_pool *w, bint forward):
+cdef cnp.ndarray _run_pool(int op, cnp.ndarray x, cnp.ndarray won, minidl_pool_windows *w, bint forward):
     """Pool, or go back; ``won`` is what the maximum keeps, or None."""
     x = dense(x)
     cdef cnp.ndarray y = _like_batch(x, &w.rows, &w.columns, forward, cnp.PyArray_TYPE(x))
@@ -105,7 +105,7 @@ cdef cnp.ndarray _run_pool(int op, cnp.ndarray x, cnp.ndarray won, minidl_pool *
     return y
 
 
-cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool *w):
+cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool_windows *w):
     """Whether dy is an upstream gradient that the kernels take: N and C of ``shape``, and an element for each window."""
     if not _poolable(dy, axes) or (<cnp.ndarray>dy).dtype != dtype:
         return False
@@ -120,7 +120,7 @@ cdef object _max_pool(object x, int axes, str op, object kernel_size, object str
     if not _poolable(x, axes):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)
-    cdef minidl_pool *p = &known.described
+    cdef minidl_pool_windows *p = &known.described
     if p.rows.kernel * p.columns.kernel > 255:
         return None
     cdef cnp.ndarray won = _like_batch(x, &p.rows, &p.columns, True, cnp.NPY_UINT8)
@@ -129,7 +129,7 @@ cdef object _max_pool(object x, int axes, str op, object kernel_size, object str
 
 
 cdef object _max_pool_back(object dy, tuple cache, int axes):
-    cdef minidl_pool p
+    cdef minidl_pool_windows p
     won, dtype, w = cache
     if not (cnp.PyArray_CheckExact(won) and cnp.PyArray_TYPE(<cnp.ndarray>won) == cnp.NPY_UINT8):
         return None
@@ -149,7 +149,7 @@ cdef object _avg_pool(object x, int axes, str op, object kernel_size, object str
 
 
 cdef object _avg_pool_back(object dy, tuple cache, int axes):
-    cdef minidl_pool p
+    cdef minidl_pool_windows p
     shape, dtype, w, count_include_pad = cache
     _sliding(w, count_include_pad, &p)
     if not _upstream(dy, dtype, axes, shape, &p):
@@ -157,11 +157,11 @@ cdef object _avg_pool_back(object dy, tuple cache, int axes):
     return _run_pool(MINIDL_AVG_POOL_BACKWARD, dy, None, &p, False)
 
 
-cdef int _windows_of(object image, object output, minidl_pool *p) except -1:
+cdef int _windows_of(object image, object output, minidl_pool_windows *p) except -1:
     """Write down the windows of an adaptive pooling; where they lie side by side, as those of an ordinary one."""
     cdef int axis, axes = len(image)
     cdef bint even = True
-    cdef minidl_pool_axis *a
+    cdef minidl_window_axis *a
     _blank(&p.rows)
     p.padding_counts = False
     for axis in range(axes):
@@ -174,7 +174,7 @@ cdef int _windows_of(object image, object output, minidl_pool *p) except -1:
 
 
 cdef object _adaptive(object x, int axes, str op, object output_size):
-    cdef minidl_pool p
+    cdef minidl_pool_windows p
     if not _poolable(x, axes):
         return None
     image = x.shape[2:]
@@ -184,7 +184,7 @@ cdef object _adaptive(object x, int axes, str op, object output_size):
 
 
 cdef object _adaptive_back(object dy, tuple cache, int axes):
-    cdef minidl_pool p
+    cdef minidl_pool_windows p
     shape, dtype, output = cache
     cdef int which = MINIDL_AVG_POOL_BACKWARD if _windows_of(shape[2:], output, &p) else MINIDL_ADAPTIVE_POOL_BACKWARD
     if not _upstream(dy, dtype, axes, shape, &p):

@@ -1,5 +1,5 @@
-/* Padding and upsampling, image after image; part of kernels.inc.h. */
-#include <string.h>
+/* The loops of resample.h, image after image, in the terms of vector/loops.inc.h, and their table. */
+#include "image/resample.h"
 
 /* What a padded row borrows from a row of x at its two ends, or the constant. */
 static void REAL(pad_row)(const real *restrict row, const minidl_padded *columns, real value, real *restrict to) {
@@ -129,3 +129,10 @@ static void REAL(upsample_backward)(const real *dy, real *dx, ptrdiff_t images, 
             if (has[i] >= 0) REAL(unstretch)(work + i * width, columns, s->linear, dx + has[i] * columns->before);
     }
 }
+
+const REAL(minidl_resamplers) TABLE(minidl_resamplers) = {
+    .pad = REAL(pad),
+    .pad_backward = REAL(pad_backward),
+    .upsample = REAL(upsample),
+    .upsample_backward = REAL(upsample_backward),
+};

@@ -1,6 +1,6 @@
 # Padding and upsampling. Images are (N, C, H, W), or (N, C, L) as images of one row.
 
-cdef extern from "runtime/parallel.h" nogil:
+cdef extern from "image/resample.h" nogil:
     ctypedef struct minidl_padded:
         ptrdiff_t size, before, after
         const int *source "from"

@@ -1,65 +1,18 @@
-# Softmax and the losses.
+# Losses.
 
-cdef object _softmax_forward(object x, object axis, bint logarithm):
-    if not taken(x):
-        return None
-    cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
-    if ndim == 0 or not (axis == -1 or axis == ndim - 1) or cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] == 0:
-        return None
-    cdef Matrix rows
-    cdef cnp.ndarray source = dense(x)
-    cdef cnp.ndarray y = fresh_like(source)
-    cdef bint double_ = is_double(source)
-    cdef void *to = cnp.PyArray_DATA(y)
-    rows_of(source, &rows)
-    with nogil:
-        minidl_softmax(double_, logarithm, rows.data, to, rows.rows, rows.columns)
-    return y
+cdef extern from "loss/losses.h" nogil:
+    enum:
+        MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY
+    ctypedef struct minidl_targets:
+        const int64_t *labels
+        int64_t ignore_index
+        const void *weight
+        double smoothing
+    double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each,
+                       ptrdiff_t n, double delta)
+    double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+                                ptrdiff_t rows, ptrdiff_t classes, double *divisor)
 
-
-cdef object _softmax_back(object dy, object y, object axis, bint logarithm):
-    if not (taken(y) and alike(<cnp.ndarray>y, dy)):
-        return None
-    cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>y)
-    if ndim == 0 or not (axis == -1 or axis == ndim - 1):
-        return None
-    cdef Matrix rows
-    cdef cnp.ndarray upstream = dense(dy), kept = dense(y)
-    cdef cnp.ndarray dx = fresh_like(kept)
-    cdef bint double_ = is_double(kept)
-    cdef const void *g = cnp.PyArray_DATA(upstream)
-    cdef void *to = cnp.PyArray_DATA(dx)
-    rows_of(kept, &rows)
-    with nogil:
-        minidl_softmax_backward(double_, logarithm, g, rows.data, to, rows.rows, rows.columns)
-    return dx
-
-
-def softmax(x, axis=-1):
-    """See ``minidl.ops.softmax.softmax``. Along the last axis; others go to the formula."""
-    y = _softmax_forward(x, axis, False)
-    return (y, (y, axis)) if y is not None else _softmax.softmax(x, axis)
-
-
-def softmax_backward(dy, cache):
-    """See ``minidl.ops.softmax.softmax_backward``."""
-    dx = _softmax_back(dy, cache[0], cache[1], False)
-    return dx if dx is not None else _softmax.softmax_backward(dy, cache)
-
-
-def log_softmax(x, axis=-1):
-    """See ``minidl.ops.softmax.log_softmax``. Along the last axis; others go to the formula."""
-    y = _softmax_forward(x, axis, True)
-    return (y, (y, axis)) if y is not None else _softmax.log_softmax(x, axis)
-
-
-def log_softmax_backward(dy, cache):
-    """See ``minidl.ops.softmax.log_softmax_backward``."""
-    dx = _softmax_back(dy, cache[0], cache[1], True)
-    return dx if dx is not None else _softmax.log_softmax_backward(dy, cache)
-
-
-# Losses ---------------------------------------------------------------------------------------------------------------
 
 cdef object _scalar(double value, cnp.ndarray like):
     return minidl_scalar_f64(value) if is_double(like) else minidl_scalar_f32(<float>value)
@@ -142,17 +95,8 @@ cdef object _scaled(object dloss, object cache):
     if not (type(dloss) is float and taken(cache[0])):
         return None
     cdef cnp.ndarray slope = dense(cache[0])
-    cdef double factor = dloss * cache[1]
     cdef cnp.ndarray dx = fresh_like(slope)
-    cdef const void *from_ = cnp.PyArray_DATA(slope)
-    cdef void *to = cnp.PyArray_DATA(dx)
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(slope)
-    cdef bint double_ = is_double(slope)
-    if n < SHORT:
-        minidl_scale(double_, from_, factor, to, n)
-    else:
-        with nogil:
-            minidl_scale(double_, from_, factor, to, n)
+    scale_into(slope, dloss * cache[1], dx)
     return dx
 
 

@@ -1,5 +1,5 @@
-/* Softmax and the losses on it; part of kernels.inc.h. The largest score is taken out of every row first. A nan anywhere makes
- * its row nan, through the sum. */
+/* The loops of softmax.h, in the terms of vector/loops.inc.h, and their table. */
+#include "loss/softmax.h"
 
 static real REAL(largest_of)(const real *x, ptrdiff_t n) {
     VEC most = SPLAT(-MINIDL_INFINITY);
@@ -60,58 +60,9 @@ static void REAL(log_softmax_backward)(const real *dy, const real *y, real *dx, 
     }
 }
 
-/* One row of cross-entropy with class index `label`, class weights w (all 1 if NULL) and label smoothing e:
- *
- *     q_k = w_k ((1 - e) [k = label] + e / K),   loss = -sum q_k log p_k,   slope_k = p_k sum(q) - q_k
- *
- * where log p_k = x_k - largest - log(sum of exp(x - largest)). `mass` is the sum of w. */
-static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real *weight, double mass, double smoothing,
-                                      real *slope, ptrdiff_t classes) {
-    const real largest = REAL(largest_of)(x, classes);
-    const double own = (1.0 - smoothing) * (weight == NULL ? 1.0 : (double)weight[label]), share = smoothing / (double)classes;
-    const double sum = REAL(exponentials)(x, largest, slope, classes), logarithm = log(sum);
-    double loss = own == 0.0 ? 0.0 : own * (logarithm - ((double)x[label] - (double)largest));
-    const VEC scale = SPLAT((own + share * mass) / sum);
-    if (share == 0.0) {
-        EACH_VECTOR(classes, PUT(slope, GET(slope) * scale););
-    } else {
-        const VEC shift = SPLAT(largest), part = SPLAT(share), zero = SPLAT(0);
-        vec_f64 weighted[REAL(WIDE)] = {splat_f64(0)};
-        EACH_VECTOR(classes, {
-            VEC w = SPLAT(1);
-            if (weight != NULL) w = GET(weight);
-            const VEC term = w * (GET_OR(x, largest) - shift);
-            REAL(add_wide)(weighted, REAL(select)(REAL(less)(zero, REAL(absolute)(w)), term, zero)); /* 0 times -inf is 0 */
-            PUT(slope, GET(slope) * scale - part * w);
-        });
-        loss += share * (mass * logarithm - REAL(total)(weighted));
-    }
-    slope[label] -= (real)own;
-    return loss;
-}
-
-/* All rows; those of ignore_index count for nothing. Returns the sum of the losses, and in *divisor the sum of the weights of
- * the classes met. `each`, if not NULL, takes the loss of every row. */
-static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdiff_t first, real *slope, real *each,
-                                  ptrdiff_t rows, ptrdiff_t classes, double *divisor) {
-    const real *const weight = t->weight;
-    double total = 0, mass = (double)classes, met = 0;
-    if (weight != NULL) {
-        mass = 0;
-        for (ptrdiff_t i = 0; i < classes; i++) mass += (double)weight[i];
-    }
-    for (ptrdiff_t row = 0; row < rows; row++, x += classes, slope += classes) {
-        const int64_t label = t->labels[first + row];
-        double loss = 0;
-        if (label == t->ignore_index) {
-            for (ptrdiff_t i = 0; i < classes; i++) slope[i] = 0;
-        } else {
-            loss = REAL(cross_entropy_row)(x, (ptrdiff_t)label, weight, mass, t->smoothing, slope, classes);
-            met += weight == NULL ? 1.0 : (double)weight[label];
-        }
-        if (each != NULL) each[row] = (real)loss;
-        total += loss;
-    }
-    *divisor = met;
-    return total;
-}
+const REAL(minidl_softmaxes) TABLE(minidl_softmaxes) = {
+    .softmax = REAL(softmax),
+    .log_softmax = REAL(log_softmax),
+    .softmax_backward = REAL(softmax_backward),
+    .log_softmax_backward = REAL(log_softmax_backward),
+};

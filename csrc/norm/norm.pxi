@@ -1,26 +1,52 @@
 # Normalisation.
 
-cdef extern from "isa/kernels.h" nogil:
-    ctypedef struct minidl_norm:
+cdef extern from "norm/norm.h" nogil:
+    ctypedef struct minidl_batch_normalization:
         const void *x
         const void *dy
         const void *weight
         const void *bias
         void *y
-        void *mean
-        void *variance
+        void *dx
         void *dweight
         void *dbias
+        void *mean
+        void *variance
+        ptrdiff_t images, channels, positions
+        double eps
+        int own_statistics
+    ctypedef struct minidl_row_normalization:
+        const void *x
+        const void *dy
+        const void *weight
+        const void *bias
+        void *y
+        void *dx
+        void *dweight
+        void *dbias
+        void *mean
+        void *inverse
+        ptrdiff_t rows, length
+        double eps
+    ctypedef struct minidl_group_normalization:
+        const void *x
+        const void *dy
+        const void *weight
+        const void *bias
+        void *y
+        void *dx
+        void *dweight
+        void *dbias
+        void *mean
         void *inverse
         ptrdiff_t images, channels, positions, groups
         double eps
-        int own_statistics
-
-cdef extern from "runtime/parallel.h" nogil:
-    void minidl_batch_norm(int is_double, int backward, const minidl_norm *s)
-    void minidl_norm_rows(int is_double, const minidl_norm *s)
-    int minidl_norm_rows_backward(int is_double, const minidl_norm *s)
-    int minidl_group_norm(int is_double, int backward, minidl_norm *s)
+    void minidl_batch_norm(int is_double, const minidl_batch_normalization *s)
+    void minidl_batch_norm_backward(int is_double, const minidl_batch_normalization *s)
+    void minidl_row_norm(int is_double, const minidl_row_normalization *s)
+    int minidl_row_norm_backward(int is_double, const minidl_row_normalization *s)
+    void minidl_group_norm(int is_double, const minidl_group_normalization *s)
+    int minidl_group_norm_backward(int is_double, const minidl_group_normalization *s)
 
 
 cdef bint _per_channel(object values, cnp.ndarray x):
@@ -32,8 +58,13 @@ cdef bint _per_channel(object values, cnp.ndarray x):
         and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>values))
 
 
-cdef int _normalization(cnp.ndarray x, minidl_norm *s) noexcept:
-    memset(s, 0, sizeof(minidl_norm))
+ctypedef fused _ChannelNormalization:
+    minidl_batch_normalization
+    minidl_group_normalization
+
+
+cdef int _normalization(cnp.ndarray x, _ChannelNormalization *s) noexcept:
+    memset(s, 0, sizeof(s[0]))
     s.x = cnp.PyArray_DATA(x)
     s.images, s.channels = cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(x)[1]
     s.positions = cnp.PyArray_SIZE(x) // (s.images * s.channels)
@@ -46,7 +77,7 @@ cdef void *_data(object values) noexcept:
 
 def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, training=True, double eps=1e-5):
     """See ``minidl.ops.norm.batch_norm``. Statistics in one pass over memory, and another that writes."""
-    cdef minidl_norm s
+    cdef minidl_batch_normalization s
     cdef cnp.ndarray source, y, mean, variance
     cdef bint double_, own = training
     if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
@@ -65,13 +96,13 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, t
     s.weight, s.bias, s.y, s.mean, s.variance = _data(weight), _data(bias), _data(y), _data(mean), _data(variance)
     s.eps, s.own_statistics = eps, own
     with nogil:
-        minidl_batch_norm(double_, 0, &s)
+        minidl_batch_norm(double_, &s)
     return y, (x, weight, bias is not None, mean, variance, training, eps)
 
 
 def batch_norm_backward(dy, cache):
     """See ``minidl.ops.norm.batch_norm_backward``."""
-    cdef minidl_norm s
+    cdef minidl_batch_normalization s
     cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
     cdef bint double_
     x, weight, has_bias, mean, variance, training, eps = cache
@@ -85,10 +116,10 @@ def batch_norm_backward(dy, cache):
     if has_bias:
         dbias = fresh(1, &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))
     _normalization(source, &s)
-    s.dy, s.weight, s.y, s.mean, s.variance = _data(upstream), _data(weight), _data(dx), _data(mean), _data(variance)
+    s.dy, s.weight, s.dx, s.mean, s.variance = _data(upstream), _data(weight), _data(dx), _data(mean), _data(variance)
     s.dweight, s.dbias, s.eps, s.own_statistics = _data(dweight), _data(dbias), eps, training
     with nogil:
-        minidl_batch_norm(double_, 1, &s)
+        minidl_batch_norm_backward(double_, &s)
     return dx, dweight, dbias
 
 
@@ -116,36 +147,36 @@ cdef bint _one_each(object values, cnp.ndarray x, ptrdiff_t count):
             and cnp.PyArray_SIZE(<cnp.ndarray>values) == count and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>values))
 
 
-cdef int _rows(cnp.ndarray x, tuple shape, minidl_norm *s) except -1:
+cdef int _rows(cnp.ndarray x, tuple shape, minidl_row_normalization *s) except -1:
     cdef ptrdiff_t length = 1
     for size in shape:
         length *= size
-    memset(s, 0, sizeof(minidl_norm))
-    s.x, s.positions, s.images = cnp.PyArray_DATA(x), length, cnp.PyArray_SIZE(x) // length
+    memset(s, 0, sizeof(minidl_row_normalization))
+    s.x, s.length, s.rows = cnp.PyArray_DATA(x), length, cnp.PyArray_SIZE(x) // length
     return 0
 
 
 cdef tuple _rows_normalized(object x, tuple shape, object weight, object bias, double eps, bint about_mean):
     """Return y, the means (or None) and 1 / sqrt(... + eps)."""
-    cdef minidl_norm s
+    cdef minidl_row_normalization s
     cdef cnp.ndarray source = dense(x), y = fresh_like(source), mean = None, inverse
     cdef bint double_ = is_double(source)
     cdef cnp.npy_intp count
     _rows(source, shape, &s)
-    count = s.images
+    count = s.rows
     inverse = fresh(1, &count, cnp.PyArray_TYPE(source))
     if about_mean:
         mean = fresh(1, &count, cnp.PyArray_TYPE(source))
     s.weight, s.bias, s.y, s.mean, s.inverse = _data(weight), _data(bias), _data(y), _data(mean), _data(inverse)
-    s.eps, s.own_statistics = eps, about_mean
+    s.eps = eps
     with nogil:
-        minidl_norm_rows(double_, &s)
+        minidl_row_norm(double_, &s)
     return y, mean, inverse
 
 
 cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint has_bias, object mean, object inverse):
     """Return dx, dweight and dbias; None where the formula has to."""
-    cdef minidl_norm s
+    cdef minidl_row_normalization s
     cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
     cdef bint double_
     cdef int status
@@ -153,17 +184,17 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
         return None
     source, upstream = dense(x), dense(dy)
     _rows(source, shape, &s)
-    if not (mean is None or _one_each(mean, source, s.images)) or not _one_each(inverse, source, s.images):
+    if not (mean is None or _one_each(mean, source, s.rows)) or not _one_each(inverse, source, s.rows):
         return None
     dx, double_ = fresh_like(source), is_double(source)
     if weight is not None:
         dweight = fresh_like(weight)
     if has_bias:
         dbias = numpy.empty(shape, source.dtype)
-    s.dy, s.weight, s.y, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias, s.own_statistics = _data(dweight), _data(dbias), mean is not None
+    s.dy, s.weight, s.dx, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
+    s.dweight, s.dbias = _data(dweight), _data(dbias)
     with nogil:
-        status = minidl_norm_rows_backward(double_, &s)
+        status = minidl_row_norm_backward(double_, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its threads")
     return dx, dweight, dbias
@@ -207,7 +238,7 @@ def rms_norm_backward(dy, cache):
 
 def group_norm(x, num_groups, weight=None, bias=None, double eps=1e-5):
     """See ``minidl.ops.norm.group_norm``. A group is read from memory once."""
-    cdef minidl_norm s
+    cdef minidl_group_normalization s
     cdef cnp.ndarray source, y, mean, inverse
     cdef cnp.npy_intp count
     cdef bint double_
@@ -223,15 +254,15 @@ def group_norm(x, num_groups, weight=None, bias=None, double eps=1e-5):
     mean = fresh(1, &count, cnp.PyArray_TYPE(source))
     inverse = fresh(1, &count, cnp.PyArray_TYPE(source))
     s.weight, s.bias, s.y, s.mean, s.inverse = _data(weight), _data(bias), _data(y), _data(mean), _data(inverse)
-    s.eps, s.own_statistics = eps, True
+    s.eps = eps
     with nogil:
-        minidl_group_norm(double_, 0, &s)
+        minidl_group_norm(double_, &s)
     return y, (x, num_groups, weight, bias is not None, mean, inverse)
 
 
 def group_norm_backward(dy, cache):
     """See ``minidl.ops.norm.group_norm_backward``."""
-    cdef minidl_norm s
+    cdef minidl_group_normalization s
     cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
     cdef bint double_
     cdef int status
@@ -248,10 +279,10 @@ def group_norm_backward(dy, cache):
         dweight = fresh_like(weight)
     if has_bias:
         dbias = fresh(1, &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))
-    s.dy, s.weight, s.y, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias, s.own_statistics = _data(dweight), _data(dbias), True
+    s.dy, s.weight, s.dx, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
+    s.dweight, s.dbias = _data(dweight), _data(dbias)
     with nogil:
-        status = minidl_group_norm(double_, 1, &s)
+        status = minidl_group_norm_backward(double_, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its channels")
     return dx, dweight, dbias

@@ -17,7 +17,7 @@
 enum {
     MINIDL_GEMM_OK = 0,
     MINIDL_GEMM_NO_MEMORY = 1, /* the buffers for packed panels could not be allocated; C is untouched */
-    MINIDL_GEMM_BAD_ISA = 2    /* MINIDL_ISA names an instruction set that is unknown or that this machine lacks */
+    MINIDL_GEMM_BAD_ISA = 2    /* there is no instruction set to use: runtime/isa.h */
 };
 
 /* What happens to a row segment of C when its sums are complete, while it is still in cache; NULL members are skipped.
@@ -43,16 +43,16 @@ enum {
         real *column_sums; /* (n,), overwritten */                                                                     \
     }
 
-typedef MINIDL_GEMM_EPILOGUE(float) minidl_sgemm_epilogue;
-typedef MINIDL_GEMM_EPILOGUE(double) minidl_dgemm_epilogue;
+typedef MINIDL_GEMM_EPILOGUE(float) minidl_epilogue_f32;
+typedef MINIDL_GEMM_EPILOGUE(double) minidl_epilogue_f64;
 
 int minidl_sgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
                  const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float beta, float *c, ptrdiff_t c_row,
-                 const minidl_sgemm_epilogue *epilogue, int threads);
+                 const minidl_epilogue_f32 *epilogue, int threads);
 
 int minidl_dgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const double *a, ptrdiff_t a_row,
                  ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col, double beta, double *c,
-                 ptrdiff_t c_row, const minidl_dgemm_epilogue *epilogue, int threads);
+                 ptrdiff_t c_row, const minidl_epilogue_f64 *epilogue, int threads);
 
 /* count products; the operands of product number i start i * a_batch, i * b_batch, i * c_batch elements further on.
  * A batch stride of 0 for A or B uses the same matrix each time. */
@@ -70,9 +70,5 @@ int minidl_dgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
  * Returns the number of floating-point operations; 0 if MINIDL_ISA is wrong. */
 double minidl_sgemm_limit(ptrdiff_t steps);
 double minidl_dgemm_limit(ptrdiff_t steps);
-
-/* The instruction set in use: "baseline", "avx2", "avx512" or "neon". Chosen once, the widest that the machine has, or
- * the one that the environment variable MINIDL_ISA names. NULL if MINIDL_ISA names one that cannot be used here. */
-const char *minidl_gemm_isa(void);
 
 #endif

@@ -35,13 +35,13 @@ INLINE void pack(int unit, int limit, ptrdiff_t count, ptrdiff_t k, const real *
     enum { LINE = 64 / sizeof(real), TOGETHER = 8 };
     if (across == 1) {
         for (ptrdiff_t p0 = 0, rows; p0 < k; p0 += rows) {
-            rows = least(TOGETHER, k - p0);
+            rows = minidl_min(TOGETHER, k - p0);
             for (ptrdiff_t i = 0, width; i < count; i += width) {
                 width = panel(count - i, unit, limit);
                 for (ptrdiff_t p = p0; p < p0 + rows; p++) {
                     const real *const ahead = from + (p + TOGETHER) * along + i;
                     for (ptrdiff_t j = 0; p + TOGETHER < k && j < width; j += LINE) PREFETCH(ahead + j);
-                    copy_or_zero(from + p * along + i, least(width, count - i), width, to + i * k + p * width);
+                    copy_or_zero(from + p * along + i, minidl_min(width, count - i), width, to + i * k + p * width);
                 }
             }
         }
@@ -50,9 +50,9 @@ INLINE void pack(int unit, int limit, ptrdiff_t count, ptrdiff_t k, const real *
     for (ptrdiff_t i = 0, width; i < count; i += width, to += k * width) {
         width = panel(count - i, unit, limit);
         ptrdiff_t j = 0;
-        for (; along == 1 && j + LINE <= least(width, count - i); j += LINE)
+        for (; along == 1 && j + LINE <= minidl_min(width, count - i); j += LINE)
             turn_over(LINE, k, from + (i + j) * across, across, width, to + j);
-        for (; along == 1 && j + SHORT <= least(width, count - i); j += SHORT)
+        for (; along == 1 && j + SHORT <= minidl_min(width, count - i); j += SHORT)
             turn_over(SHORT, k, from + (i + j) * across, across, width, to + j);
         for (; j < width; j++)
             for (ptrdiff_t p = 0; p < k; p++) to[p * width + j] = i + j < count ? from[(i + j) * across + p * along] : 0;

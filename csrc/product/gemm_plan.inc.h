@@ -33,7 +33,7 @@ static double cost(method by, const PRODUCT *x) {
         if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
         return 1.2 * m * n * k / LANES + 6 * m * n + (x->b.row == 1 ? 0 : 0.5 * n * k);
     }
-    const double at_once = (double)(least(x->m, MR) * least((x->n + LANES - 1) / LANES, NV));
+    const double at_once = (double)(minidl_min(x->m, MR) * minidl_min((x->n + LANES - 1) / LANES, NV));
     const double waiting = at_once < 4 ? 4 / at_once : 1; /* a sum takes four cycles, in which others can be under way */
     return waiting * m * vectors * k + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : 0.25 * m * n);
 }
@@ -72,9 +72,9 @@ static void complete(const PRODUCT *x, plan *p) {
         const ptrdiff_t size = sizeof(real);
         p->pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
         p->pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
-        p->nc = least(x->n, NC_MOST);
-        p->kc = part(x->k, most(KC_LEAST, least(KC_MOST, B_BYTES / size / p->nc)));
-        p->mc = p->pack_a ? least(MC_MOST, x->m) : x->m;
+        p->nc = minidl_min(x->n, NC_MOST);
+        p->kc = part(x->k, minidl_max(KC_LEAST, minidl_min(KC_MOST, B_BYTES / size / p->nc)));
+        p->mc = p->pack_a ? minidl_min(MC_MOST, x->m) : x->m;
     }
     p->workspace = (size_t)(b_numbers(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
 }

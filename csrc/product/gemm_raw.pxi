@@ -1,7 +1,7 @@
 # The matrix product of gemm.h with all its arguments, and the rungs of ladder.h: for tests, benchmarks and docs/gemm.md.
 
 cdef extern from "product/gemm.h" nogil:
-    ctypedef struct _single_epilogue "minidl_sgemm_epilogue":
+    ctypedef struct _single_epilogue "minidl_epilogue_f32":
         const float *bias
         float *pre_activation
         ptrdiff_t pre_activation_row
@@ -11,7 +11,7 @@ cdef extern from "product/gemm.h" nogil:
         ptrdiff_t saved_row
         const void *arguments
         float *column_sums
-    ctypedef struct _double_epilogue "minidl_dgemm_epilogue":
+    ctypedef struct _double_epilogue "minidl_epilogue_f64":
         const double *bias
         double *pre_activation
         ptrdiff_t pre_activation_row
@@ -24,17 +24,6 @@ cdef extern from "product/gemm.h" nogil:
 
     double minidl_sgemm_limit(ptrdiff_t steps)
     double minidl_dgemm_limit(ptrdiff_t steps)
-
-cdef extern from "isa/kernels.h" nogil:
-    ctypedef struct _single_table "minidl_table_f32":
-        void (*forward[MINIDL_ACTIVATIONS])(const float *, float *, ptrdiff_t, const void *)
-        void (*backward[MINIDL_ACTIVATIONS])(const float *, const float *, float *, ptrdiff_t, const void *)
-    ctypedef struct _double_table "minidl_table_f64":
-        void (*forward[MINIDL_ACTIVATIONS])(const double *, double *, ptrdiff_t, const void *)
-        void (*backward[MINIDL_ACTIVATIONS])(const double *, const double *, double *, ptrdiff_t, const void *)
-    ctypedef struct _tables "minidl_kernels":
-        _single_table f32
-        _double_table f64
 
 cdef extern from "product/ladder.h" nogil:
     int minidl_ladder_naive(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
@@ -80,7 +69,7 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
     """Compute c = alpha a b + beta c in place and then what gemm.h calls the epilogue.
 
     c has shape (M, N), or (B, M, N) for a stack of products (which takes no epilogue); its rows have no gaps. activation and
-    derivative are numbers of activations in kernels.h, with all settings 0.
+    derivative are numbers of activations in elementwise/activations.h, with all settings 0.
     """
     cdef Matrix left, right, result
     cdef ptrdiff_t a_batch, b_batch, c_batch, count = 1
@@ -89,7 +78,6 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
     cdef double[2] settings
     cdef _single_epilogue s
     cdef _double_epilogue d
-    cdef const _tables *kernels = <const _tables *>minidl_kernels_in_use()
     if not taken(c):
         raise ValueError("gemm writes into an aligned array of float32 or float64")
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>c), ndim = cnp.PyArray_NDIM(<cnp.ndarray>c)
@@ -115,9 +103,11 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
     if column_sums is not None:
         s.column_sums = <float *>_extra(column_sums, kind, 1, 1, n, NULL)
     if activation is not None:
-        s.activation, d.activation = kernels.f32.forward[<int>activation], kernels.f64.forward[<int>activation]
+        s.activation = minidl_activations_f32_in_use().forward[<int>activation]
+        d.activation = minidl_activations_f64_in_use().forward[<int>activation]
     if derivative is not None:
-        s.derivative, d.derivative = kernels.f32.backward[<int>derivative], kernels.f64.backward[<int>derivative]
+        s.derivative = minidl_activations_f32_in_use().backward[<int>derivative]
+        d.derivative = minidl_activations_f64_in_use().backward[<int>derivative]
     d.bias, d.pre_activation, d.pre_activation_row = <double *>s.bias, <double *>s.pre_activation, s.pre_activation_row
     d.saved, d.saved_row, d.column_sums = <double *>s.saved, s.saved_row, <double *>s.column_sums
     if ndim == 3:
@@ -136,11 +126,11 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
         elif kind == cnp.NPY_DOUBLE:
             status = minidl_dgemm(m, n, left.columns, scale, <double *>left.data, left.row, left.column, <double *>right.data,
                                   right.row, right.column, keep, <double *>result.data, result.row,
-                                  <const minidl_dgemm_epilogue *>&d, team)
+                                  <const minidl_epilogue_f64 *>&d, team)
         else:
             status = minidl_sgemm(m, n, left.columns, <float>scale, <float *>left.data, left.row, left.column,
                                   <float *>right.data, right.row, right.column, <float>keep, <float *>result.data, result.row,
-                                  <const minidl_sgemm_epilogue *>&s, team)
+                                  <const minidl_epilogue_f32 *>&s, team)
     if status != 0:
         raise MemoryError("the native engine could not allocate its packing buffers")
 

@@ -81,7 +81,7 @@ static void row(const PRODUCT *x) {
     enum { BLOCK = 4096 / sizeof(real), ROWS = 4 };
     real sums[BLOCK];
     for (ptrdiff_t jc = 0; jc < x->n; jc += BLOCK) {
-        const ptrdiff_t nc = least(BLOCK, x->n - jc);
+        const ptrdiff_t nc = minidl_min(BLOCK, x->n - jc);
         for (ptrdiff_t j = 0; j < nc; j++) sums[j] = 0;
         ptrdiff_t p = 0;
         for (; p + ROWS <= x->k; p += ROWS) {

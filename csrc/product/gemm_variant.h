@@ -3,6 +3,7 @@
 #define MINIDL_GEMM_VARIANT_H
 
 #include "product/gemm.h"
+#include "runtime/isa.h"
 
 /* C = alpha A B + beta C, where entry (i, j) of each matrix is at[i * row + j * col]. */
 #define MINIDL_PRODUCT(real)                                                                                               \
@@ -52,20 +53,10 @@ typedef struct {
         double (*registers_only)(ptrdiff_t steps);                                                                         \
     }
 
-typedef MINIDL_GEMM_VARIANT(float, minidl_product_f32, minidl_sgemm_epilogue) minidl_gemm_f32;
-typedef MINIDL_GEMM_VARIANT(double, minidl_product_f64, minidl_dgemm_epilogue) minidl_gemm_f64;
+typedef MINIDL_GEMM_VARIANT(float, minidl_product_f32, minidl_epilogue_f32) minidl_gemm_f32;
+typedef MINIDL_GEMM_VARIANT(double, minidl_product_f64, minidl_epilogue_f64) minidl_gemm_f64;
 
-extern const minidl_gemm_f32 minidl_gemm_f32_baseline, minidl_gemm_f32_avx2, minidl_gemm_f32_avx512, minidl_gemm_f32_neon;
-extern const minidl_gemm_f64 minidl_gemm_f64_baseline, minidl_gemm_f64_avx2, minidl_gemm_f64_avx512, minidl_gemm_f64_neon;
-
-/* The variants in use; NULL if MINIDL_ISA names an instruction set that cannot be used here. */
-const minidl_gemm_f32 *minidl_gemm_f32_in_use(void);
-const minidl_gemm_f64 *minidl_gemm_f64_in_use(void);
-
-#if defined(__GNUC__) && defined(__x86_64__)
-#define MINIDL_GEMM_X86 1
-#elif defined(__GNUC__) && defined(__aarch64__)
-#define MINIDL_GEMM_NEON 1
-#endif
+MINIDL_VARIANTS(minidl_gemm_f32)
+MINIDL_VARIANTS(minidl_gemm_f64)
 
 #endif

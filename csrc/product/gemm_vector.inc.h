@@ -1,10 +1,58 @@
-/* The vectors that the kernels are written in. The including file has defined
+/* The vectors that the products and convolutions are written in, and the terms that their files share. isa/families.inc.h has defined
+ * real and SINGLE (1 for float), and which instruction set it is. From there on
  *
- *     real, SINGLE            float and 1, or double and 0
- *     VECTOR_BYTES            how long a vector is; or SCALAR, for compilers without vectors: one number
- *     MR, NV                  the largest tile: rows (4 or 8), and vectors in a row (2 or 3)
+ *     vector, LANES             a vector and how many elements it has; one element for compilers without vectors
+ *     MR, NV, NR                the largest tile: rows (4 or 8), vectors in a row (2 or 3), elements in a row. Its sums fill the registers
  *     SPLAT(x), FMADD(a, b, c)  x in every lane; a b + c
+ *     LOAD(from), STORE(to, v)  memory aligned as its elements are
+ *     INLINE, UNROLL, PREFETCH  what compilers call these
  */
+
+#if defined(ISA_AVX512) /* 32 registers of 64 bytes, 24 of them sums */
+#define VECTOR_BYTES 64
+#define MR 8
+#define NV 3
+#if SINGLE
+#define SPLAT(x) ((vector)_mm512_set1_ps(x))
+#define FMADD(a, b, c) ((vector)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#else
+#define SPLAT(x) ((vector)_mm512_set1_pd(x))
+#define FMADD(a, b, c) ((vector)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#endif
+#elif defined(ISA_AVX2) /* 16 registers of 32 bytes, 12 of them sums */
+#define VECTOR_BYTES 32
+#define MR 4
+#define NV 3
+#if SINGLE
+#define SPLAT(x) ((vector)_mm256_set1_ps(x))
+#define FMADD(a, b, c) ((vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#else
+#define SPLAT(x) ((vector)_mm256_set1_pd(x))
+#define FMADD(a, b, c) ((vector)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#endif
+#elif defined(ISA_NEON) /* 32 registers of 16 bytes, 16 of them sums, 8 for A */
+#define VECTOR_BYTES 16
+#define MR 8
+#define NV 2
+#if SINGLE
+#define SPLAT(x) ((vector)vdupq_n_f32(x))
+#define FMADD(a, b, c) ((vector)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#else
+#define SPLAT(x) ((vector)vdupq_n_f64(x))
+#define FMADD(a, b, c) ((vector)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
+#endif
+#else /* any processor: vectors of 16 bytes, if the compiler has vectors */
+#define MR 4
+#define NV 3
+#if defined(__GNUC__)
+#define VECTOR_BYTES 16
+#define SPLAT(x) ((x) - (vector){0}) /* compilers know that this is x in every lane, and no subtraction */
+#else
+#define SCALAR 1
+#define SPLAT(x) (x)
+#endif
+#define FMADD(a, b, c) ((a) * (b) + (c))
+#endif
 
 #if defined(_MSC_VER) && !defined(__clang__)
 #define INLINE static __forceinline

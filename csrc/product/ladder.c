@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "product/gemm_variant.h"
+#include "runtime/integers.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
 /* A loop of eight instructions runs at half its speed if it happens to lie across two cache lines. The rungs are to show
@@ -15,8 +16,6 @@
 static inline void add_multiple(ptrdiff_t n, float factor, const float *restrict b, float *restrict c) {
     for (ptrdiff_t j = 0; j < n; j++) c[j] += factor * b[j];
 }
-
-static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
 /* Rung 1: the definition. The inner loop walks down a column of B, from one cache line to another at each step. */
 int minidl_ladder_naive(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
@@ -45,7 +44,7 @@ int minidl_ladder_blocked(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a,
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t p0 = 0; p0 < k; p0 += ROWS)
         for (ptrdiff_t j0 = 0; j0 < n; j0 += COLUMNS) {
-            const ptrdiff_t rows = least(ROWS, k - p0), columns = least(COLUMNS, n - j0);
+            const ptrdiff_t rows = minidl_min(ROWS, k - p0), columns = minidl_min(COLUMNS, n - j0);
             for (ptrdiff_t i = 0; i < m; i++)
                 for (ptrdiff_t p = p0; p < p0 + rows; p++)
                     add_multiple(columns, a[i * k + p], b + p * n + j0, c + i * n + j0);
@@ -90,10 +89,10 @@ static inline void tile(ptrdiff_t k, const float *a, ptrdiff_t a_row, ptrdiff_t 
 int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t p = 0; p < k; p += KC) {
-        const ptrdiff_t kc = least(KC, k - p);
+        const ptrdiff_t kc = minidl_min(KC, k - p);
         for (ptrdiff_t j = 0; j < n; j += TILE_COLUMNS)
             for (ptrdiff_t i = 0; i < m; i += TILE_ROWS) {
-                const ptrdiff_t rows = least(TILE_ROWS, m - i), columns = least(TILE_COLUMNS, n - j);
+                const ptrdiff_t rows = minidl_min(TILE_ROWS, m - i), columns = minidl_min(TILE_COLUMNS, n - j);
                 if (rows == TILE_ROWS && columns == TILE_COLUMNS)
                     tile(kc, a + i * k + p, k, 1, b + p * n + j, n, c + i * n + j, n);
                 else
@@ -135,23 +134,23 @@ static void multiply_packed(const kernel *by, ptrdiff_t mc, ptrdiff_t nc, ptrdif
             }
             memset(copy, 0, sizeof(copy)); /* a tile that reaches beyond C */
             by->add(kc, a + i * kc, b + j * kc, copy, by->columns);
-            for (ptrdiff_t r = 0; r < least(by->rows, mc - i); r++)
-                for (ptrdiff_t s = 0; s < least(by->columns, nc - j); s++) at[r * c_row + s] += copy[r * by->columns + s];
+            for (ptrdiff_t r = 0; r < minidl_min(by->rows, mc - i); r++)
+                for (ptrdiff_t s = 0; s < minidl_min(by->columns, nc - j); s++) at[r * c_row + s] += copy[r * by->columns + s];
         }
 }
 
 static int multiply_with(const kernel *by, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
-    const ptrdiff_t a_most = rounded_up(least(m, MC), by->rows) * least(k, KC);
-    const ptrdiff_t b_most = rounded_up(least(n, NC), by->columns) * least(k, KC);
+    const ptrdiff_t a_most = rounded_up(minidl_min(m, MC), by->rows) * minidl_min(k, KC);
+    const ptrdiff_t b_most = rounded_up(minidl_min(n, NC), by->columns) * minidl_min(k, KC);
     float *const packed = malloc((size_t)(a_most + b_most + 1) * sizeof(float));
     if (packed == NULL) return -1;
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t j = 0; j < n; j += NC)
         for (ptrdiff_t p = 0; p < k; p += KC) {
-            const ptrdiff_t nc = least(NC, n - j), kc = least(KC, k - p);
+            const ptrdiff_t nc = minidl_min(NC, n - j), kc = minidl_min(KC, k - p);
             pack(nc, kc, b + p * n + j, 1, n, by->columns, packed);
             for (ptrdiff_t i = 0; i < m; i += MC) {
-                const ptrdiff_t mc = least(MC, m - i);
+                const ptrdiff_t mc = minidl_min(MC, m - i);
                 pack(mc, kc, a + i * k + p, k, 1, by->rows, packed + b_most);
                 multiply_packed(by, mc, nc, kc, packed + b_most, packed, c + i * n + j, n);
             }

@@ -3,12 +3,11 @@
 cdef tuple _linear_activation(object x, object weight, object bias, object activation, object settings):
     cdef cnp.ndarray y
     cdef list before = []
-    cdef double[2] numbers
+    cdef double[MOST_SETTINGS] numbers
     cdef int op
-    numbers[0] = numbers[1] = 0
     kept = _KEEPS_OUTPUT.get(activation)
     if kept is not None:
-        y = _affine(x, weight, bias, kept, numbers, None)
+        y = _affine(x, weight, bias, kept, NO_SETTINGS, None)
         if y is not None:
             return y, ((x, weight, bias is not None), (y,))
     elif activation in _KEEPS_INPUT:
@@ -16,10 +15,7 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
         full = tuple(settings) + defaults[len(settings):]
         if activation == "gelu":
             op = _gelu(full[0])
-        else:
-            for position in range(len(full)):
-                numbers[position] = full[position]
-        if op >= 0 and not (op == MINIDL_SOFTPLUS and not numbers[0] > 0):
+        if op >= 0 and read_settings(op, () if activation == "gelu" else full, 0, numbers):
             y = _affine(x, weight, bias, op, numbers, before)
             if y is not None:
                 return y, ((x, weight, bias is not None), (before[0], *full))
@@ -33,7 +29,7 @@ cdef object _linear_activation_backward_into(object dy, tuple cache, object acti
     kept = _KEEPS_OUTPUT.get(activation)
     dhidden = None
     if kept is not None:
-        dhidden = backward(dy, cache[1][0], kept, 0, 0, in_place)
+        dhidden = activate_backward(dy, cache[1][0], kept, NO_SETTINGS, in_place)
     if dhidden is None:
         dhidden = globals()[activation + "_backward"](dy, cache[1])
     return _linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)

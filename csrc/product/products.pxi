@@ -1,5 +1,33 @@
 # Matrix products and the affine map.
 
+cdef extern from "product/gemm.h" nogil:
+    ctypedef struct minidl_epilogue_f32:
+        const float *bias
+        float *pre_activation
+        ptrdiff_t pre_activation_row
+        void (*activation)(const float *, float *, ptrdiff_t, const void *)
+        const void *arguments
+    ctypedef struct minidl_epilogue_f64:
+        const double *bias
+        double *pre_activation
+        ptrdiff_t pre_activation_row
+        void (*activation)(const double *, double *, ptrdiff_t, const void *)
+        const void *arguments
+    int minidl_sgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                     const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float beta, float *c, ptrdiff_t c_row,
+                     const minidl_epilogue_f32 *epilogue, int threads)
+    int minidl_dgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const double *a, ptrdiff_t a_row,
+                     ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col, double beta, double *c,
+                     ptrdiff_t c_row, const minidl_epilogue_f64 *epilogue, int threads)
+    int minidl_sgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
+                             ptrdiff_t a_row, ptrdiff_t a_col, const float *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                             float beta, float *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
+                             ptrdiff_t c_batch, int threads)
+    int minidl_dgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const double *a,
+                             ptrdiff_t a_row, ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col,
+                             double beta, double *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
+                             ptrdiff_t c_batch, int threads)
+
 # How a product goes on: bias and activation. Everything here belongs to arrays that the caller keeps alive.
 cdef struct After:
     const void *bias
@@ -13,7 +41,7 @@ cdef enum:
 
 
 cdef int _multiplied(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row,
-                     const minidl_sgemm_epilogue *s, const minidl_dgemm_epilogue *d) noexcept nogil:
+                     const minidl_epilogue_f32 *s, const minidl_epilogue_f64 *d) noexcept nogil:
     cdef int threads = minidl_get_threads()
     if double_:
         return minidl_dgemm(a.rows, b.columns, a.columns, 1.0, <double *>a.data, a.row, a.column, <double *>b.data, b.row,
@@ -25,10 +53,9 @@ cdef int _multiplied(bint double_, Matrix *a, Matrix *b, double beta, char *c, p
 cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row, After *after) except -1:
     """c = a b + beta c, then what comes after."""
     cdef int status
-    cdef minidl_sgemm_epilogue s
-    cdef minidl_dgemm_epilogue d
+    cdef minidl_epilogue_f32 s
+    cdef minidl_epilogue_f64 d
     cdef float[2] s_settings
-    cdef const minidl_kernels *kernels = minidl_kernels_in_use()
     if a.rows == 0 or b.columns == 0:
         return 0
     if after != NULL:
@@ -40,9 +67,10 @@ cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdi
         if after.op >= 0:
             s_settings[0], s_settings[1] = <float>after.settings[0], <float>after.settings[1]
             s.arguments, d.arguments = <const void *>s_settings, <const void *>after.settings
-            s.activation, d.activation = kernels.f32.forward[after.op], kernels.f64.forward[after.op]
-    cdef const minidl_sgemm_epilogue *with_s = &s if after != NULL else NULL
-    cdef const minidl_dgemm_epilogue *with_d = &d if after != NULL else NULL
+            s.activation = minidl_activations_f32_in_use().forward[after.op]
+            d.activation = minidl_activations_f64_in_use().forward[after.op]
+    cdef const minidl_epilogue_f32 *with_s = &s if after != NULL else NULL
+    cdef const minidl_epilogue_f64 *with_d = &d if after != NULL else NULL
     if <double>a.rows * b.columns * a.columns < SHORT_PRODUCT:
         status = _multiplied(double_, a, b, beta, c, c_row, with_s, with_d)
     else:
@@ -217,9 +245,7 @@ cdef bint _fits(object dy, tuple cache):
         return False
     cdef cnp.ndarray g = dy, x = cache[0], weight = cache[1]
     cdef int ndim = cnp.PyArray_NDIM(x), axis
-    if cnp.PyArray_NDIM(g) != ndim or cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(weight):
-        return False
-    if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(weight):
+    if cnp.PyArray_NDIM(g) != ndim or not (cnp.PyArray_TYPE(g) == cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(weight)):
         return False
     for axis in range(ndim - 1):
         if cnp.PyArray_DIMS(g)[axis] != cnp.PyArray_DIMS(x)[axis]:
@@ -284,24 +310,9 @@ def linear_backward(dy, cache):
     return _input_gradient(dy, x, weight), dweight, dbias
 
 
-cdef bint _storage(object dweight, object dbias, cnp.ndarray weight):
-    """Whether the arrays for the gradients can be written in place."""
-    if not (alike(weight, dweight) and PyArray_ISBEHAVED(<cnp.ndarray>dweight)
-            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dweight)):
-        return False
-    return dbias is None or (
-        taken(dbias)
-        and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
-        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
-        and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(weight)
-        and cnp.PyArray_NDIM(<cnp.ndarray>dbias) == 1
-        and cnp.PyArray_DIMS(<cnp.ndarray>dbias)[0] == cnp.PyArray_DIMS(weight)[0]
-    )
-
-
 cdef object _linear_backward_into(object dy, tuple cache, object dweight, object dbias, bint accumulate,
                                   bint input_gradient):
-    if not (_fits(dy, cache) and _storage(dweight, dbias, cache[1])):
+    if not (_fits(dy, cache) and gradients_fit(dweight, dbias, cache[1], cache[1].shape[0])):
         return _fused.linear_backward_into(_compiled, dy, cache, dweight, dbias, accumulate, input_gradient)
     _parameter_gradients(dy, cache[0], dweight, dbias, accumulate)
     return _input_gradient(dy, cache[0], cache[1]) if input_gradient else None

@@ -46,8 +46,8 @@ static size_t waiting_bytes, limit = (size_t)1 << 30, from_system;
 /* The class of a size, and the size of the class: 4 steps to each power of two. */
 static int class_of(size_t size, size_t *rounded) {
     int power = 0;
-    while (((size_t)MINIDL_POOL_SMALLEST << (power + 1)) <= size) power++;
-    const size_t base = (size_t)MINIDL_POOL_SMALLEST << power, step = base / 4;
+    while (((size_t)MINIDL_SMALLEST_KEPT << (power + 1)) <= size) power++;
+    const size_t base = (size_t)MINIDL_SMALLEST_KEPT << power, step = base / 4;
     const size_t steps = (size - base + step - 1) / step; /* 0 to 4 */
     *rounded = base + steps * step;
     return power * 4 + (int)steps;
@@ -81,12 +81,12 @@ static void give_back(void *block) {
 #endif
 }
 
-void *minidl_pool_malloc(void *context, size_t size) {
+void *minidl_malloc(void *context, size_t size) {
     (void)context;
     size_t bytes = size;
     int class = SYSTEM;
     header *block = NULL;
-    if (size >= MINIDL_POOL_SMALLEST && size < (size_t)1 << 46) {
+    if (size >= MINIDL_SMALLEST_KEPT && size < (size_t)1 << 46) {
         class = class_of(size, &bytes);
         LOCK();
         block = waiting[class];
@@ -108,14 +108,14 @@ void *minidl_pool_malloc(void *context, size_t size) {
     return (char *)block + LEAD;
 }
 
-void *minidl_pool_calloc(void *context, size_t count, size_t size) {
+void *minidl_calloc(void *context, size_t count, size_t size) {
     if (size != 0 && count > SIZE_MAX / size) return NULL;
-    void *const block = minidl_pool_malloc(context, count * size);
+    void *const block = minidl_malloc(context, count * size);
     if (block != NULL) memset(block, 0, count * size);
     return block;
 }
 
-void minidl_pool_free(void *context, void *pointer, size_t size) {
+void minidl_free(void *context, void *pointer, size_t size) {
     (void)context;
     (void)size;
     if (pointer == NULL) return;
@@ -134,32 +134,32 @@ void minidl_pool_free(void *context, void *pointer, size_t size) {
     give_back(block);
 }
 
-void *minidl_pool_realloc(void *context, void *pointer, size_t size) {
-    if (pointer == NULL) return minidl_pool_malloc(context, size);
+void *minidl_realloc(void *context, void *pointer, size_t size) {
+    if (pointer == NULL) return minidl_malloc(context, size);
     const header *const block = (const header *)((const char *)pointer - LEAD);
     if (size <= block->bytes && block->class != SYSTEM) return pointer;
-    void *const new = minidl_pool_malloc(context, size);
+    void *const new = minidl_malloc(context, size);
     if (new == NULL) return NULL;
     memcpy(new, pointer, block->bytes < size ? block->bytes : size);
-    minidl_pool_free(context, pointer, block->bytes);
+    minidl_free(context, pointer, block->bytes);
     return new;
 }
 
-size_t minidl_pool_waiting(void) {
+size_t minidl_memory_waiting(void) {
     LOCK();
     const size_t bytes = waiting_bytes;
     UNLOCK();
     return bytes;
 }
 
-size_t minidl_pool_from_system(void) {
+size_t minidl_memory_from_system(void) {
     LOCK();
     const size_t count = from_system;
     UNLOCK();
     return count;
 }
 
-void minidl_pool_set_limit(size_t bytes) {
+void minidl_set_memory_limit(size_t bytes) {
     LOCK();
     limit = bytes;
     header *gone = NULL;

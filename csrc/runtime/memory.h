@@ -8,16 +8,17 @@
 
 #include <stddef.h>
 
-enum { MINIDL_POOL_SMALLEST = 32768 }; /* bytes; smaller requests go to malloc */
-enum { MINIDL_LINE = 64 };             /* bytes of a line of the cache */
+#include "runtime/integers.h"
 
-void *minidl_pool_malloc(void *context, size_t size);
-void *minidl_pool_calloc(void *context, size_t count, size_t size);
-void *minidl_pool_realloc(void *context, void *block, size_t size);
-void minidl_pool_free(void *context, void *block, size_t size);
+enum { MINIDL_SMALLEST_KEPT = 32768 }; /* bytes; smaller requests go to malloc */
 
-size_t minidl_pool_waiting(void);   /* bytes that wait to be used again */
-size_t minidl_pool_from_system(void); /* how often a large block had to be asked of the system */
-void minidl_pool_set_limit(size_t bytes); /* of what may wait; 0 gives everything back now */
+void *minidl_malloc(void *context, size_t size);
+void *minidl_calloc(void *context, size_t count, size_t size);
+void *minidl_realloc(void *context, void *block, size_t size);
+void minidl_free(void *context, void *block, size_t size);
+
+size_t minidl_memory_waiting(void);   /* bytes that wait to be used again */
+size_t minidl_memory_from_system(void); /* how often a large block had to be asked of the system */
+void minidl_set_memory_limit(size_t bytes); /* of what may wait; 0 gives everything back now */
 
 #endif

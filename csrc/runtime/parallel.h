@@ -1,60 +1,70 @@
-/* The kernels spread over threads. `is_double` says which precision the pointers have. */
+/* Work over many items, split into ranges for the threads. It is split statically, so that the same number of threads gives the
+ * same bits, and only where it is worth the microseconds that waking a thread costs.
+ *
+ * A family's driver describes its work in a struct of its own and writes what one range does, in both precisions:
+ *
+ *     typedef struct { const void *x; void *y; } negation;
+ *     MINIDL_TASK(negate, negation, minidl_negations, {
+ *         kernels->negate((const real *)work->x + from, (real *)work->y + from, to - from);
+ *     })
+ *     void minidl_negate(int is_double, const void *x, void *y, ptrdiff_t n) {
+ *         negation work = {.x = x, .y = y};
+ *         minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(negate, is_double), &work);
+ *     }
+ */
 #ifndef MINIDL_PARALLEL_H
 #define MINIDL_PARALLEL_H
 
 #include <stddef.h>
-#include <stdint.h>
 
-#include "isa/kernels.h"
-#include "runtime/pcg64.h"
 #include "runtime/threads.h"
 
-/* Choose the kernels. Returns 0, or -1 if MINIDL_ISA names what cannot run here. */
-int minidl_start(void);
+enum { MINIDL_CHEAP = 65536, MINIDL_DEAR = 16384 }; /* elements that are worth a thread: of plain arithmetic, of exponentials */
+enum { MINIDL_CHUNK = 64 }; /* elements: ranges of contiguous arrays begin at multiples, so that threads share no cache line */
 
-/* What the epilogues of the matrix products call. */
-const minidl_kernels *minidl_kernels_in_use(void);
+/* Items [from, to) of the work, which is range number `part`. */
+typedef void minidl_range_task(void *work, int part, ptrdiff_t from, ptrdiff_t to);
 
-void minidl_activation(int is_double, int op, const void *x, void *y, ptrdiff_t n, const double settings[2]);
-void minidl_activation_backward(int is_double, int op, const void *dy, const void *saved, void *dx, ptrdiff_t n,
-                                const double settings[2]);
-void minidl_softmax(int is_double, int logarithm, const void *x, void *y, ptrdiff_t rows, ptrdiff_t length);
-void minidl_softmax_backward(int is_double, int logarithm, const void *dy, const void *y, void *dx, ptrdiff_t rows,
-                             ptrdiff_t length);
-/* Sums of losses; `each`, if not NULL, takes every row's or element's. */
-double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
-                            ptrdiff_t rows, ptrdiff_t classes, double *divisor);
-double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
-                   double delta);
-/* One of `random`, from which the numbers are made, `uniform`, numbers made already, and `mask` is not NULL. */
-void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, const float *uniform, const void *mask, double p,
-                    void *scale, void *y, ptrdiff_t n);
-void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n);
-void minidl_column_sums(int is_double, const void *x, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t row_stride,
-                        int accumulate, void *out);
-/* out[c] = (accumulate ? out[c] : 0) + sum over images and positions of x[image, c, position] */
-void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
-                         void *out);
-void minidl_batch_norm(int is_double, int backward, const minidl_norm *s);
-/* Layer and root-mean-square normalisation, with rows in place of images. What returns int returns -1 where memory is short. */
-void minidl_norm_rows(int is_double, const minidl_norm *s);
-int minidl_norm_rows_backward(int is_double, const minidl_norm *s);
-int minidl_group_norm(int is_double, int backward, minidl_norm *s);
-/* Whether there is no inf or nan in x, and no sum of its numbers leaves the range. */
-int minidl_finite(int is_double, const void *x, ptrdiff_t n);
-double minidl_sum_of_squares(int is_double, const void *x, ptrdiff_t n);
+/* Run the task over all items, in as many ranges as they are worth if `grain` items are worth a thread. Ranges begin at multiples
+ * of `unit`. Returns how many there were, at most MINIDL_MOST_PARTS. */
+int minidl_in_ranges(ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit, minidl_range_task *task, void *work);
 
-/* A pooling (MINIDL_MAX_POOL ...) of images of `in` numbers to images of `out`; `won` is NULL but for the maximum. */
-void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
-                    const minidl_pool *windows);
+/* How many rows of so many elements are worth a thread, exponentials among what is done with them. */
+static inline ptrdiff_t minidl_rows_worth(ptrdiff_t length) {
+    return length > MINIDL_DEAR ? 1 : MINIDL_DEAR / (length > 0 ? length : 1) + 1;
+}
 
-/* Padding of images, or back. */
-void minidl_pad(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_padding *s);
-/* Upsampling of images, or back. -1 where memory is missing. */
-int minidl_upsample(int is_double, int backward, const void *from, void *to, ptrdiff_t images, const minidl_resampling *s);
+/* Where range number `part` of `parts` begins. */
+static inline ptrdiff_t minidl_range_begin(ptrdiff_t items, int part, int parts, ptrdiff_t unit) {
+    if (part >= parts) return items;
+    const ptrdiff_t at = (items + unit - 1) / unit * part / parts * unit;
+    return at < items ? at : items;
+}
 
-/* The optimisers: arrays in the order of the formula's arguments, NULL where there is none. */
-enum { MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM };
-void minidl_update(int is_double, int optimizer, void *const arrays[5], ptrdiff_t n, const minidl_settings *settings);
+/* What the ranges left, added in their order. */
+static inline double minidl_sum_of_parts(const double *sums, int parts) {
+    double total = 0;
+    for (int part = 0; part < parts; part++) total += sums[part];
+    return total;
+}
+
+/* Define a task in both precisions, name_f32 and name_f64: in it `real` is the type, `kernels` the family's table in use, and
+ * `work` points to the struct. */
+#define MINIDL_TASK(name, work_type, family, ...)                                                                          \
+    static void name##_f32(void *context, int part, ptrdiff_t from, ptrdiff_t to) {                                        \
+        typedef float real;                                                                                                \
+        const family##_f32 *const kernels = family##_f32_in_use();                                                         \
+        work_type *const work = context;                                                                                   \
+        (void)part, (void)sizeof(real);                                                                                    \
+        __VA_ARGS__                                                                                                        \
+    }                                                                                                                      \
+    static void name##_f64(void *context, int part, ptrdiff_t from, ptrdiff_t to) {                                        \
+        typedef double real;                                                                                               \
+        const family##_f64 *const kernels = family##_f64_in_use();                                                         \
+        work_type *const work = context;                                                                                   \
+        (void)part, (void)sizeof(real);                                                                                    \
+        __VA_ARGS__                                                                                                        \
+    }
+#define MINIDL_TASK_OF(name, is_double) ((is_double) ? name##_f64 : name##_f32)
 
 #endif

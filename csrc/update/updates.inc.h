@@ -1,5 +1,5 @@
-/* The optimisers; part of kernels.inc.h: one pass, every array read and written once, with the operations of
- * minidl/ops/update.py in their order. */
+/* The loops of updates.h, in the terms of vector/loops.inc.h, and their table. */
+#include "update/updates.h"
 
 /* The gradient, scaled, with the weight decay in it. Without decay, values do not enter: 0 times inf would be nan. */
 MINIDL_INLINE VEC REAL(decayed)(VEC g, real scale, VEC value, real decay) {
@@ -89,3 +89,10 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
         PUT(value, old - rate * first / (REAL(square_root)(second) * inverse_root + eps));
     });
 }
+
+const REAL(minidl_updates) TABLE(minidl_updates) = {
+    .sgd = REAL(sgd),
+    .adagrad = REAL(adagrad),
+    .rmsprop = REAL(rmsprop),
+    .adam = REAL(adam),
+};

@@ -1,27 +1,27 @@
-# The optimisers' updates, and the norm of their gradients.
+# The optimisers' updates.
 
-from libc.math cimport sqrt
-
-cdef bint _flat(object array, cnp.ndarray value) noexcept:
-    return (
-        alike(value, array)
-        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array)
-        and PyArray_ISBEHAVED(<cnp.ndarray>array)
-    )
+cdef extern from "update/updates.h" nogil:
+    enum:
+        MINIDL_SGD, MINIDL_ADAGRAD, MINIDL_RMSPROP, MINIDL_ADAM, MINIDL_UPDATE_ARRAYS
+    ctypedef struct minidl_settings:
+        double lr, momentum, dampening, weight_decay, alpha, eps, beta1, beta2, lr_decay, grad_scale
+        int64_t step
+        int nesterov, first_step, decoupled
+    void minidl_update(int is_double, int optimizer, void *const *arrays, ptrdiff_t n, const minidl_settings *settings)
 
 
 cdef bint _updated(int optimizer, tuple arrays, minidl_settings *settings):
     """Run an update over arrays that are all alike (None for those left out); False where the formula must do it."""
-    cdef void *pointers[5]
+    cdef void *pointers[MINIDL_UPDATE_ARRAYS]
     cdef int position
     cdef ptrdiff_t n
-    if not (taken(arrays[0]) and _flat(arrays[0], arrays[0]) and _flat(arrays[1], arrays[0])):
+    if not (taken(arrays[0]) and writable(arrays[0], arrays[0]) and writable(arrays[1], arrays[0])):
         return False
-    for position in range(5):
+    for position in range(MINIDL_UPDATE_ARRAYS):
         pointers[position] = NULL
     for position in range(len(arrays)):
         if arrays[position] is not None:
-            if not _flat(arrays[position], arrays[0]):
+            if not writable(arrays[position], arrays[0]):
                 return False
             pointers[position] = cnp.PyArray_DATA(<cnp.ndarray>arrays[position])
     n = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
@@ -75,33 +75,3 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
     if not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)
-
-
-def norm(x, double p=2.0):
-    """See ``minidl.engines.fused.norm``. The Euclidean norm of contiguous arrays, its squares added in double precision."""
-    cdef double total
-    cdef bint double_
-    cdef const void *data
-    cdef ptrdiff_t n
-    if p == 2 and taken(x) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x):
-        double_, data, n = is_double(x), cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_SIZE(<cnp.ndarray>x)
-        with nogil:
-            total = minidl_sum_of_squares(double_, data, n)
-        if 1e-250 < total < 1e300:  # else squares may have left the range
-            return sqrt(total)
-    return _fused.norm(_compiled, x, p)
-
-
-def rescale(x, double factor):
-    """See ``minidl.engines.fused.rescale``."""
-    if not (taken(x) and _flat(x, x)):
-        _fused.rescale(_compiled, x, factor)
-        return
-    cdef bint double_ = is_double(x)
-    cdef void *data = cnp.PyArray_DATA(<cnp.ndarray>x)
-    cdef ptrdiff_t n = cnp.PyArray_SIZE(<cnp.ndarray>x)
-    if n < SHORT:
-        minidl_scale(double_, data, factor, data, n)
-    else:
-        with nogil:
-            minidl_scale(double_, data, factor, data, n)

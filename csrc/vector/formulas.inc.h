@@ -223,43 +223,76 @@ MINIDL_INLINE VEC REAL(gelu_tanh_slope)(VEC x) {
     return s * MADD(x * (SPLAT(1) - s), slope, SPLAT(1));
 }
 
-MINIDL_INLINE VEC REAL(silu)(VEC x) { return x * REAL(sigmoid)(x); }
-
-/* f' = s (1 + x (1 - s)), s = sigmoid(x) */
-MINIDL_INLINE VEC REAL(silu_slope)(VEC x) {
-    const VEC s = REAL(sigmoid)(x);
-    return s * MADD(x, SPLAT(1) - s, SPLAT(1));
-}
-
 /* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) */
 MINIDL_INLINE VEC REAL(log_one_plus_exponential)(VEC x) {
     const VEC e = REAL(decay)(-REAL(absolute)(x));
     return REAL(most)(x, SPLAT(0)) + REAL(log_of_one_plus)(e);
 }
 
-MINIDL_INLINE VEC REAL(softplus)(VEC x, VEC beta, VEC threshold) {
-    const VEC scaled = x * beta;
-    return SELECT(LESS(threshold, scaled), x, REAL(log_one_plus_exponential)(scaled) / beta);
+/* The activations of elementwise/activation_list.h, and the functions.
+ *
+ *     FORWARD(name)    y = f(x)
+ *     BACKWARD(name)   dx = g f'(x), from the upstream gradient g and from x or y, whichever the list says is kept
+ *
+ * `first` and `second` are the settings, as vectors. */
+#define FORWARD(name) MINIDL_INLINE VEC REAL(name##_forward)(VEC x, MINIDL_UNUSED VEC first, MINIDL_UNUSED VEC second)
+#define BACKWARD_FROM(kept, name)                                                                                          \
+    MINIDL_INLINE VEC REAL(name##_backward)(VEC g, VEC kept, MINIDL_UNUSED VEC first, MINIDL_UNUSED VEC second)
+#define BACKWARD_FROM_X(name) BACKWARD_FROM(x, name)
+#define BACKWARD_FROM_Y(name) BACKWARD_FROM(y, name)
+
+FORWARD(relu) { return REAL(most)(x, SPLAT(0)); }
+BACKWARD_FROM_Y(relu) { return SELECT(LESS(SPLAT(0), y), g, SPLAT(0)); }
+
+FORWARD(relu6) { return REAL(least)(REAL(most)(x, SPLAT(0)), SPLAT(6)); }
+BACKWARD_FROM_Y(relu6) { return SELECT(LESS(SPLAT(0), y), SELECT(LESS(y, SPLAT(6)), g, SPLAT(0)), SPLAT(0)); }
+
+FORWARD(leaky_relu) { return SELECT(LESS(SPLAT(0), x), x, x * first); } /* first: the slope below 0 */
+BACKWARD_FROM_X(leaky_relu) { return SELECT(LESS(SPLAT(0), x), g, g * first); }
+
+FORWARD(sigmoid) { return REAL(sigmoid)(x); }
+BACKWARD_FROM_Y(sigmoid) { return g * (y * (SPLAT(1) - y)); }
+
+FORWARD(tanh) { return REAL(hyperbolic_tangent)(x); }
+BACKWARD_FROM_Y(tanh) { return g * (SPLAT(1) - y * y); }
+
+FORWARD(softplus) { /* first: beta, second: the threshold */
+    const VEC scaled = x * first;
+    return SELECT(LESS(second, scaled), x, REAL(log_one_plus_exponential)(scaled) / first);
+}
+BACKWARD_FROM_X(softplus) {
+    const VEC scaled = x * first;
+    return g * SELECT(LESS(second, scaled), SPLAT(1), REAL(sigmoid)(scaled));
 }
 
-MINIDL_INLINE VEC REAL(softplus_slope)(VEC x, VEC beta, VEC threshold) {
-    const VEC scaled = x * beta;
-    return SELECT(LESS(threshold, scaled), SPLAT(1), REAL(sigmoid)(scaled));
-}
-
-MINIDL_INLINE VEC REAL(elu)(VEC x, VEC alpha) {
+FORWARD(elu) { /* first: alpha */
     const VEC below = REAL(least)(REAL(most)(x, SPLAT(TINY)), SPLAT(0));
-    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * alpha);
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * first);
+}
+BACKWARD_FROM_X(elu) {
+    return g * SELECT(LESS(SPLAT(0), x), SPLAT(1), REAL(decay)(REAL(least)(x, SPLAT(0))) * first);
 }
 
-MINIDL_INLINE VEC REAL(elu_slope)(VEC x, VEC alpha) {
-    return SELECT(LESS(SPLAT(0), x), SPLAT(1), REAL(decay)(REAL(least)(x, SPLAT(0))) * alpha);
+FORWARD(gelu) { return REAL(gelu)(x); }
+BACKWARD_FROM_X(gelu) { return g * REAL(gelu_slope)(x); }
+
+FORWARD(gelu_tanh) { return REAL(gelu_tanh)(x); }
+BACKWARD_FROM_X(gelu_tanh) { return g * REAL(gelu_tanh_slope)(x); }
+
+FORWARD(silu) { return x * REAL(sigmoid)(x); }
+BACKWARD_FROM_X(silu) { /* f' = s (1 + x (1 - s)), s = sigmoid(x) */
+    const VEC s = REAL(sigmoid)(x);
+    return g * (s * MADD(x, SPLAT(1) - s, SPLAT(1)));
 }
 
-MINIDL_INLINE VEC REAL(relu)(VEC x) { return REAL(most)(x, SPLAT(0)); }
+FORWARD(exp) { return REAL(exponential)(x); }
+FORWARD(log) { return REAL(logarithm)(x); }
+FORWARD(erf) { return REAL(error_function)(x); }
 
-MINIDL_INLINE VEC REAL(leaky_relu)(VEC x, VEC slope) { return SELECT(LESS(SPLAT(0), x), x, x * slope); }
-
+#undef FORWARD
+#undef BACKWARD_FROM
+#undef BACKWARD_FROM_X
+#undef BACKWARD_FROM_Y
 #undef PIECES
 #undef NEAR
 #undef BY_PIECES

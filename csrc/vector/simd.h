@@ -1,11 +1,11 @@
 /* Vectors of float and double, one set of names for every instruction set.
  *
- * formulas.h and the kernels are written once, in these terms; a kernels_*.c file chooses the instruction set by defining one
- * of the MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one number. Arithmetic is written with
+ * formulas.h and the kernels are written once, in these terms; isa/families.inc.h chooses the instruction set by defining one of the
+ * MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one number. Arithmetic is written with
  * the ordinary operators, which compilers of the GCC family have for vectors.
  *
  * Each name ends in _f32 or _f64:
- *     vec, mask                   a vector and the result of comparing two; LANES numbers in each
+ *     vec, mask                   a vector and the result of comparing two; LANES elements in each
  *     splat(c)                    c in every lane
  *     load(p), store(p, v)        from and to memory, aligned as its numbers are
  *     load_part(p, n, fill)       n < LANES numbers, the other lanes set to fill; touches nothing beyond them
@@ -42,10 +42,13 @@
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define MINIDL_INLINE static __device__ __forceinline__
+#define MINIDL_UNUSED
 #elif defined(_MSC_VER)
 #define MINIDL_INLINE static __forceinline
+#define MINIDL_UNUSED
 #else
 #define MINIDL_INLINE static inline __attribute__((always_inline, unused))
+#define MINIDL_UNUSED __attribute__((unused)) /* a parameter that not every function of a kind reads */
 #endif
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -67,6 +70,17 @@
 #include "vector/simd_neon.h"
 #else
 #include "vector/simd_scalar.h"
+#endif
+
+#ifndef MINIDL_HAS_SCALE /* in two steps, because 2^n may leave the range where x 2^n does not */
+MINIDL_INLINE vec_f32 scale_f32(vec_f32 x, vec_f32 n) {
+    const vec_f32 half = nearest_f32(n * 0.5f);
+    return x * power_of_two_f32(half) * power_of_two_f32(n - half);
+}
+MINIDL_INLINE vec_f64 scale_f64(vec_f64 x, vec_f64 n) {
+    const vec_f64 half = nearest_f64(n * 0.5);
+    return x * power_of_two_f64(half) * power_of_two_f64(n - half);
+}
 #endif
 
 #endif

@@ -68,6 +68,7 @@ MINIDL_INLINE vec_f32 nearest_f32(vec_f32 x) {
 MINIDL_INLINE vec_f64 nearest_f64(vec_f64 x) {
     return _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#define MINIDL_HAS_SCALE 1
 MINIDL_INLINE vec_f32 scale_f32(vec_f32 x, vec_f32 n) { return _mm512_scalef_ps(x, n); }
 MINIDL_INLINE vec_f64 scale_f64(vec_f64 x, vec_f64 n) { return _mm512_scalef_pd(x, n); }
 MINIDL_INLINE vec_f32 power_of_two_f32(vec_f32 n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }

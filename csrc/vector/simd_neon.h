@@ -66,14 +66,6 @@ MINIDL_INLINE vec_f32 power_of_two_f32(vec_f32 n) {
 MINIDL_INLINE vec_f64 power_of_two_f64(vec_f64 n) {
     return vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(vcvtq_s64_f64(n), vdupq_n_s64(1023)), 52));
 }
-MINIDL_INLINE vec_f32 scale_f32(vec_f32 x, vec_f32 n) {
-    const vec_f32 half = nearest_f32(n * 0.5f);
-    return x * power_of_two_f32(half) * power_of_two_f32(n - half);
-}
-MINIDL_INLINE vec_f64 scale_f64(vec_f64 x, vec_f64 n) {
-    const vec_f64 half = nearest_f64(n * 0.5);
-    return x * power_of_two_f64(half) * power_of_two_f64(n - half);
-}
 MINIDL_INLINE vec_f32 exponent_field_f32(vec_f32 x) { return vcvtq_f32_u32(vshrq_n_u32(vreinterpretq_u32_f32(x), 23)); }
 MINIDL_INLINE vec_f64 exponent_field_f64(vec_f64 x) { return vcvtq_f64_u64(vshrq_n_u64(vreinterpretq_u64_f64(x), 52)); }
 MINIDL_INLINE vec_f32 mantissa_f32(vec_f32 x) { return vbslq_f32(vdupq_n_u32(0x007fffffu), x, vdupq_n_f32(1.0f)); }

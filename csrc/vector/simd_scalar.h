@@ -55,10 +55,6 @@ typedef int mask_f64;
     MINIDL_INLINE real power_of_two##suffix(real n) {                                                                      \
         return from_bits##suffix(to_bits##suffix(n + (magic + (real)bias)) << mantissa_bits);                              \
     }                                                                                                                      \
-    MINIDL_INLINE real scale##suffix(real x, real n) {                                                                     \
-        const real half = nearest##suffix(n * (real)0.5);                                                                  \
-        return x * power_of_two##suffix(half) * power_of_two##suffix(n - half);                                            \
-    }                                                                                                                      \
     MINIDL_INLINE real exponent_field##suffix(real x) { return (real)(int)(to_bits##suffix(x) >> mantissa_bits); }         \
     MINIDL_INLINE real mantissa##suffix(real x) {                                                                          \
         const bits_t low = ((bits_t)1 << mantissa_bits) - 1;                                                               \

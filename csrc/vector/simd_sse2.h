@@ -91,14 +91,6 @@ MINIDL_INLINE vec_f32 power_of_two_f32(vec_f32 n) {
 MINIDL_INLINE vec_f64 power_of_two_f64(vec_f64 n) {
     return _mm_castsi128_pd(_mm_slli_epi64(_mm_castpd_si128(n + (6755399441055744.0 + 1023.0)), 52));
 }
-MINIDL_INLINE vec_f32 scale_f32(vec_f32 x, vec_f32 n) {
-    const vec_f32 half = nearest_f32(n * 0.5f);
-    return x * power_of_two_f32(half) * power_of_two_f32(n - half);
-}
-MINIDL_INLINE vec_f64 scale_f64(vec_f64 x, vec_f64 n) {
-    const vec_f64 half = nearest_f64(n * 0.5);
-    return x * power_of_two_f64(half) * power_of_two_f64(n - half);
-}
 MINIDL_INLINE vec_f32 exponent_field_f32(vec_f32 x) { return _mm_cvtepi32_ps(_mm_srli_epi32(_mm_castps_si128(x), 23)); }
 MINIDL_INLINE vec_f64 exponent_field_f64(vec_f64 x) {
     const vec_f64 magic = _mm_set1_pd(4503599627370496.0); /* 2^52: what is put into its low bits it counts */

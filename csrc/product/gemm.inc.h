@@ -11,13 +11,14 @@
  * unless its columns are a page apart; B must have contiguous rows, and is packed if it has not. C^T = B^T A^T is the same
  * product, so either operand can play B's part: `choose` takes what costs least.
  *
- * The including file has defined what gemm_vector.inc.h asks for, and
- *     PRODUCT, EPILOGUE, VARIANT_TYPE, VARIANT   the types and the variant's name, from gemm_variant.h
+ * The files that make it up share these types and `step`; they are included in an order in which each builds on those before, and
+ * the convolutions (conv/conv.inc.h) build on all of them.
  */
-#include <string.h>
+#include "product/gemm_variant.h"
+#include "runtime/integers.h"
 
-static inline ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-static inline ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+#define PRODUCT REAL(minidl_product)
+#define EPILOGUE REAL(minidl_epilogue)
 
 /* The next step through `left` things, `limit` at a time: what is too much for one step is done in two equal ones. */
 static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
@@ -25,7 +26,6 @@ static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
 }
 
 #include "product/gemm_vector.inc.h"
-/* in this order: each builds on those before */
 #include "product/gemm_tile.inc.h"
 #include "product/gemm_pack.inc.h"
 #include "product/gemm_thin.inc.h"
@@ -84,7 +84,7 @@ static void row_of_tiles(const PRODUCT *x, const plan *p, ptrdiff_t rows, ptrdif
     const int upright = p->pack_a || x->a.row == 1;
     for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
         width = panel_width(nc - jr);
-        const ptrdiff_t columns = least(width, nc - jr);
+        const ptrdiff_t columns = minidl_min(width, nc - jr);
         const int packed = p->pack_b || columns < width;
         const real *const panel = p->pack_b ? packed_b + jr * kc : packed ? packed_b : b + jr;
         const ptrdiff_t b_row = packed ? width : x->b.row;
@@ -104,7 +104,7 @@ static void multiply_block(const PRODUCT *x, const plan *p, const EPILOGUE *epil
     const real *const b = x->b.at + pc * x->b.row + jc * x->b.col;
     pack_b(x, p, b, nc, kc, packed_b);
     for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
-        mc = least(p->mc, x->m - ic);
+        mc = minidl_min(p->mc, x->m - ic);
         const real *const a = x->a.at + ic * x->a.row + pc * x->a.col;
         if (p->pack_a) pack_a(x, a, mc, kc, packed_a);
         ptrdiff_t complete = 0; /* rows that wait to be finished, together if they are short */
@@ -128,7 +128,7 @@ static void multiply_in_tiles(const PRODUCT *x, const plan *p, const EPILOGUE *e
     real *const packed_a = work + b_numbers(x, p);
     for (ptrdiff_t jc = 0; jc < x->n; jc += p->nc)
         for (ptrdiff_t pc = 0; pc < x->k; pc += p->kc)
-            multiply_block(x, p, epilogue, jc, least(p->nc, x->n - jc), pc, least(p->kc, x->k - pc), work, packed_a);
+            multiply_block(x, p, epilogue, jc, minidl_min(p->nc, x->n - jc), pc, minidl_min(p->kc, x->k - pc), work, packed_a);
 }
 
 static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilogue, void *work) {
@@ -151,9 +151,9 @@ static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilog
         finished = !p->transposed; /* row by row; of a transposed product no row is complete before the last */
         multiply_in_tiles(x, p, finished ? epilogue : NULL, work);
     }
-    const ptrdiff_t together = asked->n < FINISH_AT_ONCE ? FINISH_AT_ONCE / most(asked->n, 1) : 1;
+    const ptrdiff_t together = asked->n < FINISH_AT_ONCE ? FINISH_AT_ONCE / minidl_max(asked->n, 1) : 1;
     for (ptrdiff_t i = 0; epilogue != NULL && !finished && i < asked->m; i += together)
-        finish(epilogue, i, least(together, asked->m - i), 0, asked->n, asked->c.at + i * asked->c.row, asked->c.row);
+        finish(epilogue, i, minidl_min(together, asked->m - i), 0, asked->n, asked->c.at + i * asked->c.row, asked->c.row);
 }
 
 /* Multiply-adds as in the largest tile, but of numbers in registers: what no product can be faster than. */
@@ -177,7 +177,7 @@ static double registers_only(ptrdiff_t steps) {
 #define LARGEST_TILE_(rows, vectors) tile_##rows##_##vectors##_1
 #define LARGEST_TILE(rows, vectors) LARGEST_TILE_(rows, vectors)
 
-const VARIANT_TYPE VARIANT = {
+const REAL(minidl_gemm) TABLE(minidl_gemm) = {
     .rows = MR,
     .columns = LANES,
     .estimate = estimate,

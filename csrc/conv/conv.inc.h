@@ -6,7 +6,11 @@
  * What is written down is the source of one strip of results, sorted by its classes and framed with zeros (conv_variant.h): a copy
  * about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
  *
- * The including file has included gemm_core.inc.h and defined PICTURES, CONV_TYPE and CONV_VARIANT. */
+ * Built on the product's files (product/gemm.inc.h): its vectors, its tiles, `step`, `panel`, `pack`, `turn_over`. */
+#include "conv/conv_variant.h"
+
+#define MAPS REAL(minidl_maps)
+
 #include "conv/conv_frame.inc.h"
 #include "conv/conv_tile.inc.h"
 
@@ -16,13 +20,13 @@ typedef struct {
 } piece;
 enum { MOST_PIECES = NR + NV };
 
-static ptrdiff_t taps_of(const PICTURES *p, ptrdiff_t a, ptrdiff_t b) {
+static ptrdiff_t taps_of(const MAPS *p, ptrdiff_t a, ptrdiff_t b) {
     return p->in * p->rows.counts[a] * p->columns.counts[b];
 }
 
 /* Weights ------------------------------------------------------------------------------------------------------------ */
 
-static size_t panels(const PICTURES *p) {
+static size_t panels(const MAPS *p) {
     size_t count = 0;
     for (ptrdiff_t a = 0; a < p->rows.every; a++)
         for (ptrdiff_t b = 0; b < p->columns.every; b++) count += (size_t)(taps_of(p, a, b) * p->out * p->groups);
@@ -30,7 +34,7 @@ static size_t panels(const PICTURES *p) {
 }
 
 /* For each class of results and group, panels of a few channels; in each, those channels' weights for one tap after another. */
-static void pack_weights(const PICTURES *p, real *to) {
+static void pack_weights(const MAPS *p, real *to) {
     for (ptrdiff_t a = 0; a < p->rows.every; a++)
         for (ptrdiff_t b = 0; b < p->columns.every; b++)
             for (ptrdiff_t g = 0; g < p->groups; g++)
@@ -74,14 +78,14 @@ static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdi
     int found = 0;
     if (w->by_rows) {
         for (int j = 0; j < count; j++, v++) {
-            const ptrdiff_t q = v / w->each, x = most(0, least(v % w->each * LANES, w->columns - LANES));
+            const ptrdiff_t q = v / w->each, x = minidl_max(0, minidl_min(v % w->each * LANES, w->columns - LANES));
             at[j] = q * w->width + x;
-            pieces[found++] = (piece){j * LANES, q * row_step + x * column_step, least(LANES, w->columns)};
+            pieces[found++] = (piece){j * LANES, q * row_step + x * column_step, minidl_min(LANES, w->columns)};
         }
         return found;
     }
     for (int j = 0; j < count; j++) at[j] = (v + j) * LANES;
-    const ptrdiff_t end = least((v + count) * LANES, (w->rows - 1) * w->width + w->columns);
+    const ptrdiff_t end = minidl_min((v + count) * LANES, (w->rows - 1) * w->width + w->columns);
     for (ptrdiff_t from = v * LANES; from < end;) {
         const ptrdiff_t q = from / w->width, x = from % w->width;
         if (w->width == w->columns && column_step == 1 && row_step == w->columns) { /* no gaps on either side */
@@ -89,7 +93,7 @@ static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdi
             break;
         }
         if (x < w->columns) {
-            const ptrdiff_t length = least(w->columns - x, end - from);
+            const ptrdiff_t length = minidl_min(w->columns - x, end - from);
             pieces[found++] = (piece){from - v * LANES, q * row_step + x * column_step, length};
         }
         from = (q + 1) * w->width;
@@ -112,7 +116,7 @@ static void put(const real *tile, const piece *pieces, int count, ptrdiff_t colu
         for (; t + LANES <= length; t += LANES) STORE(to + t, FMADD(times, LOAD(from + t), plus));
         if (t < length && length >= SHORT) { /* the last few end where the piece does, and overlap those before */
             for (; t < length; t += SHORT) {
-                const ptrdiff_t x = least(t, length - SHORT);
+                const ptrdiff_t x = minidl_min(t, length - SHORT);
                 real four[SHORT];
                 UNROLL for (int l = 0; l < SHORT; l++) four[l] = scale * from[x + l] + bias;
                 *(short_vector *)(to + x) = *(const short_vector *)four;
@@ -136,32 +140,32 @@ static void finish_results(const real *residual, void (*activation)(const real *
 
 #include "conv/depthwise.inc.h"
 
-static real scale_of(const PICTURES *p, ptrdiff_t channel) { return p->scale == NULL ? 1 : p->scale[channel]; }
-static real bias_of(const PICTURES *p, ptrdiff_t channel) { return p->bias == NULL ? 0 : p->bias[channel]; }
+static real scale_of(const MAPS *p, ptrdiff_t channel) { return p->scale == NULL ? 1 : p->scale[channel]; }
+static real bias_of(const MAPS *p, ptrdiff_t channel) { return p->bias == NULL ? 0 : p->bias[channel]; }
 
-static int depthwise(const PICTURES *p) { return p->in == 1 && p->out == 1; }
-static int narrow(const PICTURES *p) { return p->out < LANES; }
+static int depthwise(const MAPS *p) { return p->in == 1 && p->out == 1; }
+static int narrow(const MAPS *p) { return p->out < LANES; }
 
 /* Which rows of the kernel, from `first` to before `end`, meet the source and not only the zeros around it, for results that are made
  * of `count` vectors from number v on. Asked of the adjoint only: the convolution multiplies those zeros too, and infinite weights
  * make nan of them. */
-static void rows_met(const PICTURES *p, const walk *w, ptrdiff_t a, ptrdiff_t q, ptrdiff_t v, ptrdiff_t count, ptrdiff_t *first,
+static void rows_met(const MAPS *p, const walk *w, ptrdiff_t a, ptrdiff_t q, ptrdiff_t v, ptrdiff_t count, ptrdiff_t *first,
                      ptrdiff_t *end) {
     *first = 0, *end = p->rows.counts[a];
     if (!p->skips) return;
     const minidl_tap *const taps = p->rows.taps + a * p->rows.kernel;
     const ptrdiff_t each = w->by_rows ? w->each : w->width, unit = w->by_rows ? 1 : LANES;
     const ptrdiff_t top = q + v * unit / each - p->rows.pad;
-    const ptrdiff_t bottom = q + least(((v + count) * unit - 1) / each, w->rows - 1) - p->rows.pad;
+    const ptrdiff_t bottom = q + minidl_min(((v + count) * unit - 1) / each, w->rows - 1) - p->rows.pad;
     while (*first < *end && (bottom + taps[*first].shift < 0 || top + taps[*first].shift >= p->rows.source)) ++*first;
     while (*first < *end && (bottom + taps[*end - 1].shift < 0 || top + taps[*end - 1].shift >= p->rows.source)) --*end;
 }
 
 /* The results of class (a, b) in a strip that begins at row q, for one group; returns where the next class's panels are. */
-static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
+static const real *slide_class(const MAPS *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_t q, ptrdiff_t rows, frame f,
                                const real *prepared, const real *panel, ptrdiff_t g, const ptrdiff_t *offset, real *result) {
     const ptrdiff_t taps = taps_of(p, a, b), each = p->in * p->columns.counts[b], plane = p->rows.result * p->columns.result;
-    const ptrdiff_t height = least(rows, (p->rows.result - a + p->rows.every - 1) / p->rows.every - q);
+    const ptrdiff_t height = minidl_min(rows, (p->rows.result - a + p->rows.every - 1) / p->rows.every - q);
     const ptrdiff_t width = (p->columns.result - b + p->columns.every - 1) / p->columns.every;
     const real *const next = panel + taps * p->out;
     if (height <= 0 || width <= 0) return next;
@@ -194,15 +198,15 @@ static const real *slide_class(const PICTURES *p, ptrdiff_t a, ptrdiff_t b, ptrd
     return next;
 }
 
-static size_t whole_numbers(ptrdiff_t numbers) { return ((size_t)numbers * sizeof(real) + 63) / 64 * 64; }
+static size_t whole_numbers(ptrdiff_t numbers) { return minidl_whole_lines((size_t)numbers * sizeof(real)); }
 
-static ptrdiff_t most_taps(const PICTURES *p) { return p->in * p->rows.kernel * p->columns.kernel; }
+static ptrdiff_t most_taps(const MAPS *p) { return p->in * p->rows.kernel * p->columns.kernel; }
 
-static size_t slide_space(const PICTURES *p) {
+static size_t slide_space(const MAPS *p) {
     return whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME) + (size_t)most_taps(p) * sizeof(ptrdiff_t);
 }
 
-static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspace) {
+static void slide(const MAPS *p, ptrdiff_t from, ptrdiff_t to, void *workspace) {
     const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
     real *const prepared = workspace;
     ptrdiff_t *const offsets = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
@@ -232,20 +236,20 @@ static void slide(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, void *workspa
 
 /* The kernel's gradient ---------------------------------------------------------------------------------------------- */
 
-static ptrdiff_t padded_out(const PICTURES *p) { return (p->out + LANES - 1) / LANES * LANES; }
+static ptrdiff_t padded_out(const MAPS *p) { return (p->out + LANES - 1) / LANES * LANES; }
 
-static size_t gradient_space(const PICTURES *p) {
+static size_t gradient_space(const MAPS *p) {
     const ptrdiff_t upstream = narrow(p) ? p->out * narrow_apart(p->strip, frame_of(p, p->strip).width)
                                          : p->strip * p->columns.result * padded_out(p);
     return slide_space(p) + whole_numbers(upstream);
 }
 
 /* Of one kernel element of all result channels of a group. */
-static ptrdiff_t sums_of_tap(const PICTURES *p) { return narrow(p) ? p->out * LANES : padded_out(p); }
+static ptrdiff_t sums_of_tap(const MAPS *p) { return narrow(p) ? p->out * LANES : padded_out(p); }
 
-static size_t gradient_sums(const PICTURES *p) { return (size_t)(p->groups * most_taps(p) * sums_of_tap(p)); }
+static size_t gradient_sums(const MAPS *p) { return (size_t)(p->groups * most_taps(p) * sums_of_tap(p)); }
 
-static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
+static void gradient(const MAPS *p, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
     const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
     real *const prepared = workspace;
     ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
@@ -279,7 +283,7 @@ static void gradient(const PICTURES *p, ptrdiff_t from, ptrdiff_t to, real *sums
 }
 
 /* Number (t, o) of the sums of a group, over all parts. */
-static real collected(const PICTURES *p, const real *its, int parts, size_t apart, ptrdiff_t t, ptrdiff_t o, ptrdiff_t first,
+static real collected(const MAPS *p, const real *its, int parts, size_t apart, ptrdiff_t t, ptrdiff_t o, ptrdiff_t first,
                       ptrdiff_t width) {
     const ptrdiff_t taps = most_taps(p);
     real sum = 0;
@@ -291,7 +295,7 @@ static real collected(const PICTURES *p, const real *its, int parts, size_t apar
     return sum;
 }
 
-static void collect(const PICTURES *p, const real *sums, int parts, size_t apart, ptrdiff_t from, ptrdiff_t to, int accumulate,
+static void collect(const MAPS *p, const real *sums, int parts, size_t apart, ptrdiff_t from, ptrdiff_t to, int accumulate,
                     real *dweight) {
     enum { BLOCK = 32 };
     const ptrdiff_t taps = most_taps(p);
@@ -300,10 +304,10 @@ static void collect(const PICTURES *p, const real *sums, int parts, size_t apart
             width = panel(p->out - first, LANES, NR);
             const real *const its = sums + g * taps * sums_of_tap(p);
             const ptrdiff_t before = g * p->out + first;
-            const ptrdiff_t begin = most(0, from - before), end = least(least(width, p->out - first), to - before);
+            const ptrdiff_t begin = minidl_max(0, from - before), end = minidl_min(minidl_min(width, p->out - first), to - before);
             for (ptrdiff_t block = 0; block < taps; block += BLOCK)
                 for (ptrdiff_t o = begin; o < end; o++)
-                    for (ptrdiff_t t = block; t < least(block + BLOCK, taps); t++) {
+                    for (ptrdiff_t t = block; t < minidl_min(block + BLOCK, taps); t++) {
                         const real sum = collected(p, its, parts, apart, t, o, first, width);
                         real *const at = dweight + (before + o) * taps + t;
                         *at = accumulate ? *at + sum : sum;
@@ -315,7 +319,7 @@ static void collect(const PICTURES *p, const real *sums, int parts, size_t apart
 #include "conv/winograd.inc.h"
 #endif
 
-const CONV_TYPE CONV_VARIANT = {
+const REAL(minidl_conv) TABLE(minidl_conv) = {
 #if SINGLE && !defined(SCALAR)
     .winograd = &winograd,
 #endif
