@@ -5,7 +5,7 @@
 Every function has the signature and the cache of the formula of the same name. It computes itself if every array is a plain
 ``numpy.ndarray`` of float32 or of float64 (all of one) whose shapes fit; anything else (other dtypes, other kinds of
 arrays, broadcasting, wrong arguments) goes to the formula, which computes it or says what is wrong. Strided arrays are read
-in place where the kernel can, else through one contiguous copy. The interpreter's lock is released while C computes.
+in place where the kernel can, else through one contiguous copy. The GIL is released while C computes.
 """
 
 from functools import lru_cache
@@ -70,7 +70,7 @@ def set_num_threads(int n):
 
 
 def get_num_threads():
-    """Return how many threads the kernels use at most: 1 where the thread pool could not be compiled."""
+    """Return how many threads the kernels use at most: 1 where threads could not be compiled."""
     return minidl_get_threads()
 
 
@@ -84,10 +84,10 @@ def build_info():
 
 
 def memory_info():
-    """Return the bytes that wait in the pool, and how many large blocks were ever asked of the system."""
+    """Return the bytes kept for reuse, and how many large blocks were ever requested from the system."""
     return {"waiting": minidl_memory_waiting(), "from_system": minidl_memory_from_system()}
 
 
 def set_memory_limit(size_t limit):
-    """Set how many bytes may wait in the pool; what is over goes back to the system now."""
+    """Set how many bytes may be kept for reuse; what is over goes back to the system now."""
     minidl_set_memory_limit(limit)

@@ -35,7 +35,7 @@ static void forget(minidl_axis *a) {
     free(a->taps);
 }
 
-/* The convolution: tap i meets number q s + i d - p, which is number q + i d / s of class i d % s. */
+/* The convolution: tap i meets element q s + i d - p, which is element q + i d / s of class i d % s. */
 static int sliding_axis(minidl_axis *a, const minidl_windows *w, int axis) {
     const ptrdiff_t s = w->stride[axis], d = w->dilation[axis];
     *a = (minidl_axis){.source = w->image[axis], .stride = s, .pad = w->padding[axis], .result = w->output[axis], .every = 1,
@@ -51,7 +51,7 @@ static int sliding_axis(minidl_axis *a, const minidl_windows *w, int axis) {
     return 0;
 }
 
-/* The adjoint: result q s + a meets number q + (a + p - i d) / s, for those i for which this is whole. */
+/* The adjoint: result q s + a meets element q + (a + p - i d) / s, for those i for which this is whole. */
 static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number) {
     const ptrdiff_t s = w->stride[number], d = w->dilation[number], p = w->padding[number];
     *axis = (minidl_axis){.source = w->output[number], .stride = 1, .classes = 1, .result = w->image[number], .every = s,
@@ -76,7 +76,7 @@ static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number
     return 0;
 }
 
-/* Winograd's way for kernels of 3 x 3 -------------------------------------------------------------------------------- */
+/* Winograd's method for kernels of 3 x 3 -------------------------------------------------------------------------------- */
 
 enum {
     WINOGRAD_CHANNELS = 16,        /* on both sides, to be worth the transformations */
@@ -159,7 +159,7 @@ static int any_failed(const winograd_job *j) {
     return failed;
 }
 
-/* 0, -1 where memory was missing, 1 where a number was not finite. */
+/* 0, -1 where memory was missing, 1 where an element was not finite. */
 static int winograd_slide(minidl_winograd *w) {
     winograd_job j = winograd_plan(w, 8);
     const size_t kernels = (j.variant->kernels(w) * sizeof(float) + 63) / 64 * 64, bytes = kernels + (size_t)j.parts * j.space;
@@ -189,7 +189,7 @@ static int winograd_gradient(minidl_winograd *w, int accumulate, float *dweight)
     return failed;
 }
 
-/* The other ways, in both precisions ------------------------------------------------------------------------------------ */
+/* The other methods, in both precisions ------------------------------------------------------------------------------------ */
 
 #define real float
 #define REAL(name) name##_f32

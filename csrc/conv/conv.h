@@ -1,8 +1,15 @@
-/* Convolutions over pictures (N, C, H, W), their adjoints in the image and in the kernel; docs/convolution.md tells how.
+/* Convolutions of feature maps (N, C, H, W), and their adjoints in the input and in the kernel; docs/convolution.md tells how.
  *
- *     slide     y[n, o, h, w] = sum of W[o, c, i, j] x[n, c, h s + i d - p, w s + j d - p], and what comes after
- *     spread    the adjoint in x:  takes g like y to dx like x, and adds b[c] if there is one
- *     gradient  the adjoint in W:  dW[o, c, i, j] = sum of g[n, o, h, w] x[n, c, h s + i d - p, w s + j d - p]
+ *     slide: the convolution. spread: its adjoint in the input, which takes g like y to dx like x. gradient: its adjoint in the kernel.
+ *
+ *     for (n = 0; n < images; n++)
+ *         for (o = 0; o < out; o++)   for (h = 0; h < output[0]; h++)   for (w = 0; w < output[1]; w++)
+ *             for (c = 0; c < in; c++)   for (i = 0; i < kernel[0]; i++)   for (j = 0; j < kernel[1]; j++) {
+ *                 u = h * stride + i * dilation - padding;   v = w * stride + j * dilation - padding;       if inside x:
+ *                 y[n][o][h][w] += W[o][c][i][j] * x[n][c][u][v];            slide, and what comes after
+ *                 dx[n][c][u][v] += W[o][c][i][j] * g[n][o][h][w];           spread, which begins at b[c] if there is a bias
+ *                 dW[o][c][i][j] += g[n][o][h][w] * x[n][c][u][v];           gradient
+ *             }
  *
  * Arrays are dense, in C order. The same inputs with the same number of threads give the same bits. */
 #ifndef MINIDL_CONV_H
@@ -20,7 +27,7 @@ typedef struct {
 typedef struct {
     const void *scale, *bias; /* (O,) */
     const void *residual;     /* like y */
-    int activation;           /* one of kernels.h, or -1 */
+    int activation;           /* one of elementwise/activations.h, or -1 */
     double settings[2];
 } minidl_conv_after;
 

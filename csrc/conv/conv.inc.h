@@ -1,7 +1,7 @@
 /* Convolutions on one thread, for one precision and one instruction set, as implicit matrix products: for the results, the weights
  * (channels x taps) times the source (taps x positions), of which the tile reads each row where it lies; for the kernel's gradient,
  * the source (taps x positions) times the upstream gradient (positions x channels). The matrix of all taps by all positions, which is
- * as many times larger than the image as the kernel has numbers, is never written down.
+ * as many times larger than the image as the kernel has elements, is never written down.
  *
  * What is written down is the source of one strip of results, sorted by its classes and framed with zeros (conv_variant.h): a copy
  * about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
@@ -14,7 +14,7 @@
 #include "conv/conv_frame.inc.h"
 #include "conv/conv_tile.inc.h"
 
-/* A piece of a tile that lies together in the result: numbers from `at` on go to `to` in the plane. */
+/* A piece of a tile that lies together in the result: elements from `at` on go to `to` in the plane. */
 typedef struct {
     ptrdiff_t at, to, count;
 } piece;
@@ -73,7 +73,7 @@ static walk walk_of(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t width) {
 }
 
 /* Where `count` vectors, from number v on, begin in the frame, and the pieces of the result that they make up. Row q and column x of
- * the class are at number (q * row_step + x * column_step) of the plane. */
+ * the class are at element (q * row_step + x * column_step) of the plane. */
 static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdiff_t column_step, ptrdiff_t *at, piece *pieces) {
     int found = 0;
     if (w->by_rows) {
@@ -126,7 +126,7 @@ static void put(const real *tile, const piece *pieces, int count, ptrdiff_t colu
     }
 }
 
-/* What comes after the sums of `length` numbers from number `at` of the results on, scale and bias excepted. */
+/* What comes after the sums, for `length` results from `at` on, scale and bias excepted. */
 static void finish_results(const real *residual, void (*activation)(const real *, real *, ptrdiff_t, const void *),
                            const void *settings, real *result, ptrdiff_t at, ptrdiff_t length) {
     real *const y = result + at;
@@ -198,25 +198,25 @@ static const real *slide_class(const MAPS *p, ptrdiff_t a, ptrdiff_t b, ptrdiff_
     return next;
 }
 
-static size_t whole_numbers(ptrdiff_t numbers) { return minidl_whole_lines((size_t)numbers * sizeof(real)); }
+static size_t element_bytes(ptrdiff_t count) { return minidl_whole_lines((size_t)count * sizeof(real)); }
 
 static ptrdiff_t most_taps(const MAPS *p) { return p->in * p->rows.kernel * p->columns.kernel; }
 
 static size_t slide_space(const MAPS *p) {
-    return whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME) + (size_t)most_taps(p) * sizeof(ptrdiff_t);
+    return element_bytes(p->in * frame_of(p, p->strip).channel + FRAME) + (size_t)most_taps(p) * sizeof(ptrdiff_t);
 }
 
 static void slide(const MAPS *p, ptrdiff_t from, ptrdiff_t to, void *workspace) {
-    const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
+    const ptrdiff_t source = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
     real *const prepared = workspace;
-    ptrdiff_t *const offsets = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
+    ptrdiff_t *const offsets = (ptrdiff_t *)((char *)workspace + element_bytes(p->in * frame_of(p, p->strip).channel + FRAME));
     for (ptrdiff_t item = from; item < to; item++) {
         const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
         const frame f = frame_of(p, rows);
         const int framed = item > from && strips(p) == 1;
         if (!framed) offsets_by_rows(p, f, offsets);
         for (ptrdiff_t g = 0; g < p->groups; g++) {
-            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, framed || g > 0, prepared);
+            prepare(p, p->source + (n * p->groups + g) * p->in * source, q, f, framed || g > 0, prepared);
             real *const result = p->result + (n * p->groups + g) * p->out * plane;
             const real *panel = p->panels;
             const ptrdiff_t *offset = offsets;
@@ -241,7 +241,7 @@ static ptrdiff_t padded_out(const MAPS *p) { return (p->out + LANES - 1) / LANES
 static size_t gradient_space(const MAPS *p) {
     const ptrdiff_t upstream = narrow(p) ? p->out * narrow_apart(p->strip, frame_of(p, p->strip).width)
                                          : p->strip * p->columns.result * padded_out(p);
-    return slide_space(p) + whole_numbers(upstream);
+    return slide_space(p) + element_bytes(upstream);
 }
 
 /* Of one kernel element of all result channels of a group. */
@@ -250,9 +250,9 @@ static ptrdiff_t sums_of_tap(const MAPS *p) { return narrow(p) ? p->out * LANES 
 static size_t gradient_sums(const MAPS *p) { return (size_t)(p->groups * most_taps(p) * sums_of_tap(p)); }
 
 static void gradient(const MAPS *p, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
-    const ptrdiff_t picture = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
+    const ptrdiff_t source = p->rows.source * p->columns.source, plane = p->rows.result * p->columns.result;
     real *const prepared = workspace;
-    ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + whole_numbers(p->in * frame_of(p, p->strip).channel + FRAME));
+    ptrdiff_t *const offset = (ptrdiff_t *)((char *)workspace + element_bytes(p->in * frame_of(p, p->strip).channel + FRAME));
     real *const upstream = (real *)((char *)workspace + slide_space(p));
     for (ptrdiff_t item = from; item < to; item++) {
         const ptrdiff_t n = item / strips(p), q = item % strips(p) * p->strip, rows = strip_rows(p, q);
@@ -262,7 +262,7 @@ static void gradient(const MAPS *p, ptrdiff_t from, ptrdiff_t to, real *sums, vo
         const int framed = item > from && strips(p) == 1;
         if (!framed) offsets_by_channels(p, f, offset);
         for (ptrdiff_t g = 0; g < p->groups; g++) {
-            prepare(p, p->source + (n * p->groups + g) * p->in * picture, q, f, framed || g > 0, prepared);
+            prepare(p, p->source + (n * p->groups + g) * p->in * source, q, f, framed || g > 0, prepared);
             const real *const arriving = p->upstream + (n * p->groups + g) * p->out * plane + q * p->columns.result;
             real *const its = sums + g * taps * sums_of_tap(p);
             if (narrow(p)) {

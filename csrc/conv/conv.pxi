@@ -26,7 +26,7 @@ cdef object _windows = import_module("minidl.ops._windows")
 
 
 cdef int _describe(object found, cnp.ndarray weight, ptrdiff_t images, minidl_windows *w) except -1:
-    """Write down windows for C; the one-dimensional ones as pictures of one row."""
+    """Write down windows for C; the one-dimensional ones as images of one row."""
     cdef int axis, axes = cnp.PyArray_NDIM(weight) - 2, first = 2 - axes
     stride, padding, dilation, groups, image, kernel, output = found
     w.images, w.groups = images, groups
@@ -74,7 +74,7 @@ cdef cnp.ndarray _slid(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, obje
     x, weight = dense(x), dense(weight)
     cdef cnp.ndarray y = _batch(cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(weight)[0], found.output, cnp.PyArray_TYPE(x))
     cdef const void *from_ = cnp.PyArray_DATA(x)
-    cdef const void *numbers = cnp.PyArray_DATA(weight)
+    cdef const void *kernel = cnp.PyArray_DATA(weight)
     cdef void *to = cnp.PyArray_DATA(y)
     cdef bint double_ = is_double(x)
     cdef int status
@@ -91,7 +91,7 @@ cdef cnp.ndarray _slid(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, obje
         after.residual = cnp.PyArray_DATA(residual)
     _describe(found, weight, cnp.PyArray_DIMS(x)[0], &w)
     with nogil:
-        status = minidl_conv_slide(double_, &w, from_, numbers, &after, to)
+        status = minidl_conv_slide(double_, &w, from_, kernel, &after, to)
     _done(status)
     return y
 
@@ -108,7 +108,7 @@ cdef cnp.ndarray _spread(cnp.ndarray g, cnp.ndarray weight, cnp.ndarray bias, ob
     cdef cnp.ndarray dx = _batch(
         cnp.PyArray_DIMS(g)[0], cnp.PyArray_DIMS(weight)[1] * groups, found.image, cnp.PyArray_TYPE(g))
     cdef const void *from_ = cnp.PyArray_DATA(g)
-    cdef const void *numbers = cnp.PyArray_DATA(weight)
+    cdef const void *kernel = cnp.PyArray_DATA(weight)
     cdef const void *more = NULL
     cdef void *to = cnp.PyArray_DATA(dx)
     cdef bint double_ = is_double(g)
@@ -118,7 +118,7 @@ cdef cnp.ndarray _spread(cnp.ndarray g, cnp.ndarray weight, cnp.ndarray bias, ob
         more = cnp.PyArray_DATA(bias)
     _describe(found, weight, cnp.PyArray_DIMS(g)[0], &w)
     with nogil:
-        status = minidl_conv_spread(double_, &w, from_, numbers, more, to)
+        status = minidl_conv_spread(double_, &w, from_, kernel, more, to)
     _done(status)
     return dx
 

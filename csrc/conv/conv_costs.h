@@ -1,4 +1,4 @@
-/* Which way to make a convolution or a gradient is faster: the pictures of conv.inc.h or the blocks of conv_deep.inc.h. Costs
+/* Which way to make a convolution or a gradient is faster: the feature maps of conv.inc.h or the blocks of conv_deep.inc.h. Costs
  * are counted in multiply-adds of one vector; measured, and rough. */
 #ifndef MINIDL_CONV_COSTS_H
 #define MINIDL_CONV_COSTS_H
@@ -19,7 +19,7 @@ static double multiply_adds(const minidl_windows *w) { return taps_of(w) * (doub
 /* To copy so many short rows. */
 static double copying(double rows, double columns) { return rows * (6 + 0.35 * columns); }
 
-/* Pictures as conv.inc.h makes them, of the results or of the source: vectors that are not full, weights that are packed by one
+/* Feature maps as conv.inc.h computes them, results or sources: vectors that are not full, weights that are packed by one
  * thread, and the source that is framed. */
 static double cost_of_sliding(const minidl_windows *w, int adjoint, ptrdiff_t lanes) {
     ptrdiff_t size[2], reach[2];
@@ -39,7 +39,7 @@ static double cost_of_sliding(const minidl_windows *w, int adjoint, ptrdiff_t la
 /* The same, or the kernel's gradient, from blocks of the matrix of taps by positions. */
 static double cost_of_blocks(const minidl_windows *w, ptrdiff_t lanes) {
     const double taps = taps_of(w), results = results_of(w), images = (double)w->images;
-    const int whole = w->kernel[0] * w->kernel[1] * w->stride[0] * w->stride[1] == 1; /* pictures are copied as they are */
+    const int whole = w->kernel[0] * w->kernel[1] * w->stride[0] * w->stride[1] == 1; /* planes are copied as they are */
     const double rows = whole ? 1 : (double)w->output[0];
     return 1.05 * multiply_adds(w) / (double)lanes + copying(taps * images * rows, results / images / rows) +
            0.2 * results * (double)(w->groups * w->out);

@@ -20,7 +20,7 @@ typedef struct REAL(deep) {
     const minidl_conv_after *after;
     real *result;
     ptrdiff_t together, rows, strips, chunk, blocks, splits;
-    ptrdiff_t area, plane, picture; /* numbers of a kernel, a result and a source of one channel */
+    ptrdiff_t area, plane, source; /* elements of a kernel, a result and a source of one channel */
     ptrdiff_t longest;              /* positions of the largest block */
     int parts, accumulate;
     size_t space;
@@ -62,7 +62,7 @@ static inline void REAL(add_row)(const real *restrict from, ptrdiff_t step, ptrd
     else for (ptrdiff_t t = 0; t < count; t++) to[t * step] += from[t];
 }
 
-/* Where the numbers of tap (i, j) of a block are not padding: rows and columns of results, and where in the source the first is. */
+/* Where tap (i, j) of a block does not meet padding: rows and columns of results, and where in the source the first is. */
 typedef struct {
     ptrdiff_t row, rows, column, columns, at; /* rows, counted from the block's first, that follow one another are one long row */
 } REAL(overlap);
@@ -91,7 +91,7 @@ static void REAL(columns)(const REAL(deep) *d, const REAL(block) *b, ptrdiff_t c
                 const REAL(overlap) o = REAL(overlap_of)(w, b, i, j);
                 const int padded = o.rows * o.columns < whole;
                 for (ptrdiff_t n = b->image; n < b->image + b->images; n++, to += whole) {
-                    const real *from = d->x + (n * w->groups * w->in + c) * d->picture + o.at;
+                    const real *from = d->x + (n * w->groups * w->in + c) * d->source + o.at;
                     real *row = to + o.row * width + o.column;
                     if (padded) memset(to, 0, (size_t)whole * sizeof(real));
                     for (ptrdiff_t q = 0; q < o.rows; q++, from += down, row += width)
@@ -100,7 +100,7 @@ static void REAL(columns)(const REAL(deep) *d, const REAL(block) *b, ptrdiff_t c
             }
 }
 
-/* The opposite: the numbers of each tap are added where it read, to images that hold the bias. */
+/* The opposite: each tap is added where it read, to images that hold the bias. */
 static void REAL(add_columns)(const REAL(deep) *d, const REAL(block) *b, ptrdiff_t channel, ptrdiff_t channels,
                               const real *from) {
     const minidl_windows *const w = d->w;
@@ -108,15 +108,15 @@ static void REAL(add_columns)(const REAL(deep) *d, const REAL(block) *b, ptrdiff
     for (ptrdiff_t c = channel; c < channel + channels; c++) {
         const real bias = d->bias == NULL ? 0 : d->bias[c];
         for (ptrdiff_t n = b->image; n < b->image + b->images; n++) {
-            real *const image = d->result + (n * w->groups * w->in + c) * d->picture;
-            for (ptrdiff_t t = 0; t < d->picture; t++) image[t] = bias;
+            real *const image = d->result + (n * w->groups * w->in + c) * d->source;
+            for (ptrdiff_t t = 0; t < d->source; t++) image[t] = bias;
         }
         for (ptrdiff_t i = 0; i < w->kernel[0]; i++)
             for (ptrdiff_t j = 0; j < w->kernel[1]; j++) {
                 const REAL(overlap) o = REAL(overlap_of)(w, b, i, j);
                 for (ptrdiff_t n = b->image; n < b->image + b->images; n++, from += whole) {
                     const real *row = from + o.row * width + o.column;
-                    real *to = d->result + (n * w->groups * w->in + c) * d->picture + o.at;
+                    real *to = d->result + (n * w->groups * w->in + c) * d->source + o.at;
                     for (ptrdiff_t q = 0; q < o.rows; q++, to += down, row += width)
                         REAL(add_row)(row, w->stride[1], o.columns, to);
                 }
@@ -229,7 +229,7 @@ static void REAL(kernels_part)(void *context, int part) {
 /* How the work is cut: blocks of about `positions` results, and chunks whose taps stay in the cache. */
 static REAL(deep) REAL(deep_plan)(const minidl_windows *w, ptrdiff_t positions, int strips) {
     REAL(deep) d = {.w = w, .area = w->kernel[0] * w->kernel[1], .plane = w->output[0] * w->output[1],
-                    .picture = w->image[0] * w->image[1], .parts = worth(multiply_adds(w))};
+                    .source = w->image[0] * w->image[1], .parts = worth(multiply_adds(w))};
     d.together = minidl_min(w->images, d.plane >= positions ? 1 : positions / d.plane);
     if (w->images >= d.parts) d.together = minidl_min(d.together, w->images / d.parts);
     d.rows = w->output[0];

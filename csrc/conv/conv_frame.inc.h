@@ -1,10 +1,10 @@
 /* The source of a strip of results as the tiles read it (conv_variant.h): sorted by its classes and framed with zeros. */
 
-enum { FRAME = LANES }; /* numbers behind the prepared source that the last vector may reach */
+enum { FRAME = LANES }; /* elements behind the prepared source that the last vector may reach */
 
 /* A strip of an image as the tiles read it: class by class of rows and columns, `height` rows of `width`. */
 typedef struct {
-    ptrdiff_t height, width, channel; /* numbers of one channel: all its classes */
+    ptrdiff_t height, width, channel; /* elements of one channel: all its classes */
 } frame;
 
 static ptrdiff_t strip_rows(const MAPS *p, ptrdiff_t from) {
@@ -25,7 +25,7 @@ static frame frame_of(const MAPS *p, ptrdiff_t rows) {
     return f;
 }
 
-/* The part of each row of a frame that shows the source, numbers [first, end): number t shows number t * stride + from. */
+/* The part of each row of a frame that shows the source, elements [first, end): element t shows t * stride + from. */
 typedef struct {
     ptrdiff_t first, end, from, stride;
 } window;
@@ -71,7 +71,7 @@ static void prepare(const MAPS *p, const real *source, ptrdiff_t q, frame f, int
     if (!framed) memset(start + p->in * f.channel, 0, FRAME * sizeof(real));
 }
 
-/* Where tap (channel, i, j) of results of class (a, b) finds its numbers, counted from the channel's. */
+/* Where tap (channel, i, j) of results of class (a, b) finds its elements, counted from the channel's. */
 static ptrdiff_t offset_of(const MAPS *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t i, ptrdiff_t j) {
     const minidl_tap row = p->rows.taps[a * p->rows.kernel + i], column = p->columns.taps[b * p->columns.kernel + j];
     return ((row.sort * p->columns.classes + column.sort) * f.height + row.shift) * f.width + column.shift;

@@ -5,7 +5,7 @@ typedef struct {
     const REAL(minidl_maps) *maps;
     ptrdiff_t items;
     int parts;
-    size_t space, apart; /* of each part: bytes of workspace, numbers of sums */
+    size_t space, apart; /* of each part: bytes of workspace, elements of sums */
     char *work;
     real *sums, *dweight;
     int accumulate;
@@ -32,10 +32,10 @@ static void REAL(collect_part)(void *context, int part) {
                         j->accumulate, j->dweight);
 }
 
-/* Rows of results in a strip: few enough that its source, `numbers` for each row and `more` besides, stays in the cache, and
+/* Rows of results in a strip: few enough that its source, `each` elements for each row and `more` besides, stays in the cache, and
  * that there are strips for all threads. */
-static ptrdiff_t REAL(strip)(ptrdiff_t rows, ptrdiff_t images, ptrdiff_t numbers, ptrdiff_t more, ptrdiff_t bytes, int threads) {
-    ptrdiff_t fit = (bytes / (ptrdiff_t)sizeof(real) - more) / (numbers > 0 ? numbers : 1);
+static ptrdiff_t REAL(strip)(ptrdiff_t rows, ptrdiff_t images, ptrdiff_t each, ptrdiff_t more, ptrdiff_t bytes, int threads) {
+    ptrdiff_t fit = (bytes / (ptrdiff_t)sizeof(real) - more) / (each > 0 ? each : 1);
     if (images < threads && fit > (rows * images + threads - 1) / threads) fit = (rows * images + threads - 1) / threads;
     if (fit < 1) fit = 1;
     if (fit >= rows) return rows;
@@ -43,10 +43,10 @@ static ptrdiff_t REAL(strip)(ptrdiff_t rows, ptrdiff_t images, ptrdiff_t numbers
     return (rows + strips - 1) / strips;
 }
 
-static int REAL(run)(REAL(minidl_maps) *p, ptrdiff_t row_numbers, double multiply_adds) {
+static int REAL(run)(REAL(minidl_maps) *p, ptrdiff_t row_elements, double multiply_adds) {
     const int threads = worth(multiply_adds);
     const ptrdiff_t rows = (p->rows.result + p->rows.every - 1) / p->rows.every;
-    p->strip = REAL(strip)(rows, p->images, row_numbers, row_numbers * p->rows.reach, SLIDE_BYTES, threads);
+    p->strip = REAL(strip)(rows, p->images, row_elements, row_elements * p->rows.reach, SLIDE_BYTES, threads);
     REAL(sliding) j = {.variant = IN_USE(minidl_conv), .maps = p};
     j.items = p->images * ((rows + p->strip - 1) / p->strip);
     j.parts = j.items < threads ? (int)j.items : threads;

@@ -1,7 +1,7 @@
 /* Convolutions with 3 x 3 kernels in single precision by S. Winograd's minimal filtering; docs/convolution.md derives it. A tile of
  * 4 x 4 results takes 36 multiplications for each pair of channels, where the sum as it stands takes 144.
  *
- *     Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A        d: 6 x 6 of the source, g: the kernel, *: number by number
+ *     Y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A        d: 6 x 6 of the source, g: the kernel, *: element by element
  *
  * (S. Winograd, "Arithmetic complexity of computations", 1980; A. Lavin, S. Gray, "Fast algorithms for convolutional neural
  * networks", CVPR 2016.) The polynomials behind it are interpolated at 0, +-sqrt(1/2), +-sqrt(2) and infinity, which keeps the
@@ -26,10 +26,10 @@ typedef struct {
     const float *kernels;      /* transformed */
 } minidl_winograd;
 
-/* An item is counted as in `items`; slide and gradient return 1 if a number was not finite, and then their results are of no use:
+/* An item is counted as in `items`; slide and gradient return 1 if an element was not finite, and then their results are of no use:
  * transformed tiles spread an inf or nan further than the convolution does. */
 typedef struct {
-    size_t (*kernels)(const minidl_winograd *); /* numbers */
+    size_t (*kernels)(const minidl_winograd *); /* elements */
     void (*transform)(const minidl_winograd *, ptrdiff_t from, ptrdiff_t to, float *kernels); /* source channels [from, to) */
     size_t (*space)(const minidl_winograd *); /* bytes of workspace for slide, or for gradient */
     int (*slide)(const minidl_winograd *, ptrdiff_t from, ptrdiff_t to, void *workspace);

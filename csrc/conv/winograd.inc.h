@@ -124,7 +124,7 @@ static void winograd_transform(const minidl_winograd *w, ptrdiff_t from, ptrdiff
 
 /* Planes to vectors along channels, and back ------------------------------------------------------------------------------- */
 
-/* `columns` numbers of `channels` planes become columns of vectors: to[x * width + c] = from[c * plane + x]. */
+/* `columns` elements of `channels` planes become columns of vectors: to[x * width + c] = from[c * plane + x]. */
 static void gather(const real *from, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t columns, ptrdiff_t width, real *to) {
     enum { LINE = 64 / sizeof(real) };
     ptrdiff_t c = 0;
@@ -144,9 +144,9 @@ static void scatter(const real *from, ptrdiff_t width, ptrdiff_t channels, ptrdi
         for (ptrdiff_t c = 0; c < channels; c++) to[c * plane + x] = from[x * width + c];
 }
 
-/* Rows of a batch's pictures as columns of vectors, framed with zeros: `height` rows of `columns` for each image, the first of them
- * being row `first` of the picture, and the first column being column -pad. */
-static void frame_pictures(const real *pictures, ptrdiff_t channels, const ptrdiff_t size[2], batch_of_tiles b, ptrdiff_t first,
+/* Rows of a batch's feature maps as columns of vectors, framed with zeros: `height` rows of `columns` for each image, the first of them
+ * being row `first` of the map, and the first column being column -pad. */
+static void frame_maps(const real *maps, ptrdiff_t channels, const ptrdiff_t size[2], batch_of_tiles b, ptrdiff_t first,
                            ptrdiff_t pad, ptrdiff_t height, ptrdiff_t columns, real *to) {
     const ptrdiff_t width = padded(channels), plane = size[0] * size[1];
     const ptrdiff_t valid = minidl_min(size[1], columns - pad);
@@ -155,26 +155,37 @@ static void frame_pictures(const real *pictures, ptrdiff_t channels, const ptrdi
         for (ptrdiff_t r = 0; r < height; r++) {
             const ptrdiff_t u = first + r;
             if (u < 0 || u >= size[0]) continue;
-            gather(pictures + (b.n + n) * channels * plane + u * size[1], plane, channels, valid, width,
+            gather(maps + (b.n + n) * channels * plane + u * size[1], plane, channels, valid, width,
                    to + ((n * height + r) * columns + pad) * width);
         }
 }
 
 /* Sources ---------------------------------------------------------------------------------------------------------------- */
 
-/* Transform all tiles of a batch; `frame` is room for its pictures. */
+/* Define a function that transforms all tiles of a batch: SIZE x SIZE of the framed maps, which have `height` rows of `columns` for each
+ * image, become 6 x 6. */
+#define TRANSFORM_TILES(name, one, SIZE)                                                                                   \
+    static void name(const minidl_winograd *w, batch_of_tiles b, const real *frame, ptrdiff_t width, ptrdiff_t height,     \
+                     ptrdiff_t columns, real *to) {                                                                        \
+        const ptrdiff_t apart = apart_of(b.tiles, width), row = columns * width;                                           \
+        for (ptrdiff_t n = 0; n < b.images; n++)                                                                           \
+            for (ptrdiff_t y = 0; y < b.rows; y++)                                                                         \
+                for (ptrdiff_t x = 0; x < w->tiles[1]; x++, to += width) {                                                 \
+                    const real *const corner = frame + ((n * height + 4 * y) * columns + 4 * x) * width;                   \
+                    for (ptrdiff_t c = 0; c < width; c += LANES)                                                           \
+                        IN_TWO_DIMENSIONS(one, SIZE, 6, LOAD(corner + i * row + j * width + c),                            \
+                                          STORE(to + (6 * i + j) * apart + c, done[j]));                                   \
+                }                                                                                                          \
+    }
+TRANSFORM_TILES(transform_source_tiles, transform_source, 6)
+TRANSFORM_TILES(transform_upstream_tiles, transform_upstream, 4)
+#undef TRANSFORM_TILES
+
+/* `frame` is room for the batch's maps. */
 static void transform_sources(const minidl_winograd *w, batch_of_tiles b, real *frame, real *v) {
-    const ptrdiff_t width = padded(w->in), height = 4 * b.rows + 2, columns = 4 * w->tiles[1] + 2;
-    const ptrdiff_t apart = apart_of(b.tiles, width), row = columns * width;
-    frame_pictures(w->source, w->in, w->source_size, b, 4 * b.row - w->pad[0], w->pad[1], height, columns, frame);
-    for (ptrdiff_t n = 0; n < b.images; n++)
-        for (ptrdiff_t y = 0; y < b.rows; y++)
-            for (ptrdiff_t x = 0; x < w->tiles[1]; x++, v += width) {
-                const real *const corner = frame + ((n * height + 4 * y) * columns + 4 * x) * width;
-                for (ptrdiff_t c = 0; c < width; c += LANES)
-                    IN_TWO_DIMENSIONS(transform_source, 6, 6, LOAD(corner + i * row + j * width + c),
-                                      STORE(v + (6 * i + j) * apart + c, done[j]));
-            }
+    const ptrdiff_t height = 4 * b.rows + 2, columns = 4 * w->tiles[1] + 2;
+    frame_maps(w->source, w->in, w->source_size, b, 4 * b.row - w->pad[0], w->pad[1], height, columns, frame);
+    transform_source_tiles(w, b, frame, padded(w->in), height, columns, v);
 }
 
 /* Results ------------------------------------------------------------------------------------------------------------ */
@@ -235,7 +246,7 @@ static void finish_batch(const minidl_winograd *w, batch_of_tiles b) {
         finish_results(w->residual, w->activation, w->settings, w->result, channel * plane + from, length);
 }
 
-static ptrdiff_t frame_numbers(const minidl_winograd *w) {
+static ptrdiff_t frame_elements(const minidl_winograd *w) {
     const ptrdiff_t channels = padded(minidl_max(w->in, w->out));
     return w->together * (4 * w->strip + 2) * (4 * w->tiles[1] + 2) * channels;
 }
@@ -244,11 +255,11 @@ static ptrdiff_t most_tiles(const minidl_winograd *w) { return w->together * w->
 
 static size_t winograd_space(const minidl_winograd *w) {
     const ptrdiff_t points = apart_of(most_tiles(w), padded(w->in)) + apart_of(most_tiles(w), padded(w->out));
-    return (size_t)(frame_numbers(w) + POINTS * points + 2 * padded(w->out)) * sizeof(real);
+    return (size_t)(frame_elements(w) + POINTS * points + 2 * padded(w->out)) * sizeof(real);
 }
 
 static int winograd_slide(const minidl_winograd *w, ptrdiff_t from, ptrdiff_t to, void *workspace) {
-    real *const frame = workspace, *const v = frame + frame_numbers(w);
+    real *const frame = workspace, *const v = frame + frame_elements(w);
     real *const m = v + POINTS * apart_of(most_tiles(w), padded(w->in));
     real *const bias = m + POINTS * apart_of(most_tiles(w), padded(w->out));
     real *const scale = bias + padded(w->out);
@@ -269,22 +280,14 @@ static int winograd_slide(const minidl_winograd *w, ptrdiff_t from, ptrdiff_t to
 /* The kernel's gradient: dW = G^T [ sum over tiles of (A dY A^T) * (B^T d B) ] G ------------------------------------------ */
 
 static void transform_upstreams(const minidl_winograd *w, batch_of_tiles b, real *frame, real *m) {
-    const ptrdiff_t width = padded(w->out), height = 4 * b.rows, columns = 4 * w->tiles[1];
-    const ptrdiff_t apart = apart_of(b.tiles, width), row = columns * width;
-    frame_pictures(w->upstream, w->out, w->result_size, b, 4 * b.row, 0, height, columns, frame);
-    for (ptrdiff_t n = 0; n < b.images; n++)
-        for (ptrdiff_t y = 0; y < b.rows; y++)
-            for (ptrdiff_t x = 0; x < w->tiles[1]; x++, m += width) {
-                const real *const corner = frame + ((n * height + 4 * y) * columns + 4 * x) * width;
-                for (ptrdiff_t o = 0; o < width; o += LANES)
-                    IN_TWO_DIMENSIONS(transform_upstream, 4, 6, LOAD(corner + i * row + j * width + o),
-                                      STORE(m + (6 * i + j) * apart + o, done[j]));
-            }
+    const ptrdiff_t height = 4 * b.rows, columns = 4 * w->tiles[1];
+    frame_maps(w->upstream, w->out, w->result_size, b, 4 * b.row, 0, height, columns, frame);
+    transform_upstream_tiles(w, b, frame, padded(w->out), height, columns, m);
 }
 
 static int winograd_gradient(const minidl_winograd *w, ptrdiff_t from, ptrdiff_t to, real *sums, void *workspace) {
     const ptrdiff_t in = padded(w->in), out = padded(w->out);
-    real *const frame = workspace, *const v = frame + frame_numbers(w), *const m = v + POINTS * apart_of(most_tiles(w), in);
+    real *const frame = workspace, *const v = frame + frame_elements(w), *const m = v + POINTS * apart_of(most_tiles(w), in);
     for (ptrdiff_t item = from; item < to; item++) {
         const batch_of_tiles b = batch_at(w, item);
         transform_sources(w, b, frame, v);

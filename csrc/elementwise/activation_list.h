@@ -2,7 +2,7 @@
  *
  *     X(name, keeps, forward, backward, first)
  *
- * name      the op's, whose formulas are FORWARD(name) and BACKWARD(name) in vector/formulas.inc.h
+ * name      the op's; vector/formulas.inc.h has its formulas, FORWARD(name) and BACKWARD_FROM_X(name) or BACKWARD_FROM_Y(name)
  * keeps     INPUT or OUTPUT: which of x and y the backward reads, which is what the op's cache begins with
  * forward, backward
  *           CHEAP or DEAR: plain arithmetic, or exponentials and divisions; how many elements are worth a thread

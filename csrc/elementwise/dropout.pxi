@@ -1,4 +1,4 @@
-# Dropout, its mask from the generator's own sequence, made on all threads.
+# Dropout. The mask comes from the generator's own sequence and is made on all threads.
 
 cdef extern from "runtime/pcg64.h" nogil:
     ctypedef struct minidl_pcg64:
@@ -23,7 +23,7 @@ cdef void _halves(object wide, uint64_t *to):
 def dropout(x, p=0.5, random=None):
     """See ``minidl.ops.dropout.dropout``. Numbers, mask and product in one pass, where the generator is a PCG64.
 
-    The numbers are those that the generator would give, and it stands afterwards where it would stand.
+    The random numbers are those that the generator would give, and its state afterwards is what it would be.
     """
     if not (taken(x) and type(p) is float and 0 <= p <= 1):
         return _dropout.dropout(x, p, random)
@@ -46,7 +46,7 @@ def dropout(x, p=0.5, random=None):
 
 
 cdef tuple _drop(cnp.ndarray source, double p, object generator):
-    """Drop by the next numbers of a PCG64, and put it behind them."""
+    """Drop by the next numbers of a PCG64, and advance it past them."""
     cdef minidl_pcg64 start
     with generator.lock:
         seen = generator.state

@@ -73,9 +73,9 @@ MINIDL_INLINE void REAL(max_vector)(const real *x, ptrdiff_t width, ptrdiff_t to
             winner = REAL(select)(better, SPLAT(i * columns + j), winner);
         }
     REAL(store_upto)(y, best, left);
-    real numbers[LANES];
-    STORE(numbers, winner);
-    for (ptrdiff_t k = 0; k < left; k++) won[k] = (unsigned char)numbers[k];
+    real winners[LANES];
+    STORE(winners, winner);
+    for (ptrdiff_t k = 0; k < left; k++) won[k] = (unsigned char)winners[k];
 }
 
 /* All outputs from `first` to before `last`; x belongs to output 0. Inlined with constants for the usual kernels. */
@@ -142,16 +142,16 @@ static void REAL(zero_rest)(const minidl_pool_windows *w, real *dx) {
     for (ptrdiff_t i = rows * width; i < w->rows.size * width; i++) dx[i] = 0;
 }
 
-MINIDL_INLINE VEC REAL(if_number)(VEC winner, int number, VEC g) {
-    return REAL(select)(REAL(less)(REAL(absolute)(winner - SPLAT(number)), SPLAT(0.5)), g, SPLAT(0));
+MINIDL_INLINE VEC REAL(if_winner)(VEC winner, int position, VEC g) {
+    return REAL(select)(REAL(less)(REAL(absolute)(winner - SPLAT(position)), SPLAT(0.5)), g, SPLAT(0));
 }
 
 MINIDL_INLINE void REAL(spread_winners)(const real *dy, const unsigned char *won, ptrdiff_t left, real *upper, real *lower) {
-    real numbers[LANES] = {0};
-    for (ptrdiff_t k = 0; k < left; k++) numbers[k] = won[k];
-    const VEC winner = LOAD(numbers), g = REAL(load_upto)(dy, left);
-    REAL(put_pairs)(upper, REAL(if_number)(winner, 0, g), REAL(if_number)(winner, 1, g), left);
-    REAL(put_pairs)(lower, REAL(if_number)(winner, 2, g), REAL(if_number)(winner, 3, g), left);
+    real winners[LANES] = {0};
+    for (ptrdiff_t k = 0; k < left; k++) winners[k] = won[k];
+    const VEC winner = LOAD(winners), g = REAL(load_upto)(dy, left);
+    REAL(put_pairs)(upper, REAL(if_winner)(winner, 0, g), REAL(if_winner)(winner, 1, g), left);
+    REAL(put_pairs)(lower, REAL(if_winner)(winner, 2, g), REAL(if_winner)(winner, 3, g), left);
 }
 
 static void REAL(max_tiled_backward)(const real *dy, const unsigned char *won, real *dx, const minidl_pool_windows *w) {
@@ -303,12 +303,12 @@ static void REAL(avg_pool_backward)(const real *dy, unsigned char *none, real *d
     }
 }
 
-/* Mean over a given number of windows: number i of m on n pixels goes from floor(i n / m) to before ceil((i + 1) n / m). */
+/* Mean over a given number of windows: window i of m on n pixels goes from floor(i n / m) to before ceil((i + 1) n / m). */
 
 static ptrdiff_t REAL(start_of)(const minidl_window_axis *a, ptrdiff_t i) { return i * a->size / a->outputs; }
 static ptrdiff_t REAL(stop_of)(const minidl_window_axis *a, ptrdiff_t i) { return ((i + 1) * a->size + a->outputs - 1) / a->outputs; }
 
-/* Sums of 16 numbers are kept in the precision of the numbers, the sum of those in double. */
+/* Sums of 16 elements are kept in the precision of the elements, the sum of those in double. */
 static double REAL(plane_sum)(const real *x, ptrdiff_t n) {
     enum { SHORT = 16, STEP = 2 * LANES };
     vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};

@@ -93,15 +93,15 @@ cdef cnp.ndarray _run_pool(int op, cnp.ndarray x, cnp.ndarray won, minidl_pool_w
     cdef ptrdiff_t before = w.rows.size * w.columns.size, after = w.rows.outputs * w.columns.outputs
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef void *to = cnp.PyArray_DATA(y)
-    cdef void *numbers = NULL if won is None else cnp.PyArray_DATA(won)
+    cdef void *winners = NULL if won is None else cnp.PyArray_DATA(won)
     cdef bint double_ = is_double(x)
     if not forward:
         before, after = after, before
     if images * before < SHORT:
-        minidl_pooling(double_, op, source, numbers, to, images, before, after, w)
+        minidl_pooling(double_, op, source, winners, to, images, before, after, w)
     else:
         with nogil:
-            minidl_pooling(double_, op, source, numbers, to, images, before, after, w)
+            minidl_pooling(double_, op, source, winners, to, images, before, after, w)
     return y
 
 
@@ -116,7 +116,7 @@ cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool
 
 cdef object _max_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object dilation,
                       object ceil_mode):
-    """Return y and the cache, or None where the formula must do it: numbers of the kernel's positions need one byte."""
+    """Return y and the cache, or None where the formula must do it: a position in the kernel is kept in one byte."""
     if not _poolable(x, axes):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)

@@ -24,7 +24,7 @@ cdef object _resampling = import_module("minidl.ops._resampling")
 
 
 cdef class _Borrowed:
-    """What an axis is padded with, in the numbers that C reads."""
+    """What an axis is padded with, as C reads it."""
 
     cdef cnp.ndarray source
     cdef minidl_padded described
@@ -36,7 +36,7 @@ def _borrowed(ptrdiff_t n, ptrdiff_t before, ptrdiff_t after, str mode):
     found.described.size, found.described.before, found.described.after = n, before, after
     found.described.source = NULL
     if mode != "constant":
-        at = _resample.pad(numpy.arange(n, dtype="float64"), (before, after), mode)[0]  # the formula, of the numbers of places
+        at = _resample.pad(numpy.arange(n, dtype="float64"), (before, after), mode)[0]  # the formula, of the positions themselves
         found.source = numpy.concatenate([at[:before], at[before + n:]]).astype("int32")
         found.described.source = <const int *>cnp.PyArray_DATA(found.source)
     return found
@@ -97,7 +97,7 @@ _ONLY[0] = 0
 
 
 cdef class _Places:
-    """Where the pixels of an axis come from: as the formula has it, in the numbers that C reads."""
+    """Where the pixels of an axis come from: from the formula, as C reads it."""
 
     cdef cnp.ndarray left, right, part
     cdef minidl_resampled described

@@ -50,7 +50,7 @@ cdef extern from "norm/norm.h" nogil:
 
 
 cdef bint _per_channel(object values, cnp.ndarray x):
-    """Whether there is nothing, or one number for each channel."""
+    """Whether it is None, or one element for each channel."""
     return values is None or (
         taken(values) and cnp.PyArray_TYPE(<cnp.ndarray>values) == cnp.PyArray_TYPE(x)
         and cnp.PyArray_NDIM(<cnp.ndarray>values) == 1
@@ -135,14 +135,14 @@ cdef tuple _row_shape(object x, object normalized_shape):
 
 
 cdef bint _like_row(object values, cnp.ndarray x, tuple shape):
-    """Whether there is nothing, or a number for each place of a row."""
+    """Whether it is None, or one element for each place of a row."""
     return values is None or (
         taken(values) and cnp.PyArray_TYPE(<cnp.ndarray>values) == cnp.PyArray_TYPE(x)
         and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>values) and values.shape == shape)
 
 
 cdef bint _one_each(object values, cnp.ndarray x, ptrdiff_t count):
-    """Whether there are so many numbers, of the dtype of x."""
+    """Whether there are so many elements, of the dtype of x."""
     return (taken(values) and cnp.PyArray_TYPE(<cnp.ndarray>values) == cnp.PyArray_TYPE(x)
             and cnp.PyArray_SIZE(<cnp.ndarray>values) == count and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>values))
 

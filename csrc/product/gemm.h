@@ -1,4 +1,11 @@
-/* Matrix products in single and double precision: C = alpha A B + beta C, and what may follow on each finished row.
+/* Matrix products in single and double precision, and what may follow on each finished row.
+ *
+ *     for (i = 0; i < m; i++)
+ *         for (j = 0; j < n; j++) {
+ *             sum = 0;
+ *             for (p = 0; p < k; p++) sum += a[i][p] * b[p][j];
+ *             c[i][j] = alpha * sum + beta * c[i][j];
+ *         }
  *
  * Every matrix is given by a pointer and two strides, counted in elements: entry (i, j) of A is a[i * a_row + j * a_col].
  * One of the two strides of A and of B is 1: with a_col == 1 the matrix is read as it lies, with a_row == 1 as the
@@ -54,7 +61,7 @@ int minidl_dgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, double alpha, const doub
                  ptrdiff_t a_col, const double *b, ptrdiff_t b_row, ptrdiff_t b_col, double beta, double *c,
                  ptrdiff_t c_row, const minidl_epilogue_f64 *epilogue, int threads);
 
-/* count products; the operands of product number i start i * a_batch, i * b_batch, i * c_batch elements further on.
+/* count products; the operands of product i start i * a_batch, i * b_batch, i * c_batch elements further on.
  * A batch stride of 0 for A or B uses the same matrix each time. */
 int minidl_sgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a,
                          ptrdiff_t a_row, ptrdiff_t a_col, const float *b, ptrdiff_t b_row, ptrdiff_t b_col, float beta,
@@ -66,7 +73,7 @@ int minidl_dgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                          double beta, double *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
                          ptrdiff_t c_batch, int threads);
 
-/* Do multiply-adds of numbers in registers and nothing else: timed, the limit of this machine's products on one thread.
+/* Do multiply-adds of values in registers and nothing else: timed, the limit of this machine's products on one thread.
  * Returns the number of floating-point operations; 0 if MINIDL_ISA is wrong. */
 double minidl_sgemm_limit(ptrdiff_t steps);
 double minidl_dgemm_limit(ptrdiff_t steps);

@@ -7,7 +7,7 @@
  *             for jr in steps of NR             the kernel: MR x NR of C in registers, while it runs through kc
  *
  * (K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34, 2008.) Where theirs packs both
- * operands, this one reads them in place if it can: A always lies well enough for a kernel that takes one number at a time,
+ * operands, this one reads them in place if it can: A always lies well enough for a kernel that takes one element at a time,
  * unless its columns are a page apart; B must have contiguous rows, and is packed if it has not. C^T = B^T A^T is the same
  * product, so either operand can play B's part: `choose` takes what costs least.
  *
@@ -31,7 +31,7 @@ static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
 #include "product/gemm_thin.inc.h"
 #include "product/gemm_plan.inc.h"
 
-/* A number added to each column; by vectors of columns, each of which is read once for all rows. */
+/* Add the bias to each row; by vectors of columns, each of which is read once for all rows. */
 static void add_to_columns(const real *restrict bias, ptrdiff_t rows, ptrdiff_t n, real *restrict c, ptrdiff_t c_row) {
     ptrdiff_t t = 0;
     for (; t + LANES <= n; t += LANES) {
@@ -61,7 +61,7 @@ static void finish(const EPILOGUE *e, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, 
             for (ptrdiff_t t = 0; t < n; t++) e->column_sums[j + t] += c[r * c_row + t];
 }
 
-enum { FINISH_AT_ONCE = 1024 }; /* numbers: few enough for the first cache */
+enum { FINISH_AT_ONCE = 1024 }; /* elements: few enough for the L1 cache */
 
 static inline ptrdiff_t panel_width(ptrdiff_t columns) { return panel(columns, LANES, NR); }
 
@@ -125,7 +125,7 @@ static void multiply_block(const PRODUCT *x, const plan *p, const EPILOGUE *epil
 }
 
 static void multiply_in_tiles(const PRODUCT *x, const plan *p, const EPILOGUE *epilogue, real *work) {
-    real *const packed_a = work + b_numbers(x, p);
+    real *const packed_a = work + b_elements(x, p);
     for (ptrdiff_t jc = 0; jc < x->n; jc += p->nc)
         for (ptrdiff_t pc = 0; pc < x->k; pc += p->kc)
             multiply_block(x, p, epilogue, jc, minidl_min(p->nc, x->n - jc), pc, minidl_min(p->kc, x->k - pc), work, packed_a);
@@ -156,7 +156,7 @@ static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilog
         finish(epilogue, i, minidl_min(together, asked->m - i), 0, asked->n, asked->c.at + i * asked->c.row, asked->c.row);
 }
 
-/* Multiply-adds as in the largest tile, but of numbers in registers: what no product can be faster than. */
+/* Multiply-adds as in the largest tile, but of values in registers: no product can be faster. */
 static double registers_only(ptrdiff_t steps) {
     vector sum[MR][NV], right[NV];
     const vector left = SPLAT((real)0.5);

@@ -1,6 +1,6 @@
 /* Packing: a block of a matrix rewritten as panels, in the order in which the tiles read them. */
 
-/* How wide the next panel is if `left` numbers remain: in whole units, at most `limit`. */
+/* How wide the next panel is if `left` elements remain: in whole units, at most `limit`. */
 INLINE ptrdiff_t panel(ptrdiff_t left, int unit, int limit) { return step((left + unit - 1) / unit, limit / unit) * unit; }
 
 /* to[i] = from[i] for i < count, 0 from there up to width. */
@@ -27,8 +27,8 @@ INLINE void turn_over(int count, ptrdiff_t k, const real *from, ptrdiff_t across
         for (int j = 0; j < count; j++) to[p * width + j] = from[j * across + p];
 }
 
-/* Numbers from[i * across + p * along] for i < count and p < k become panels of some width, to[i * k + p * width + its own i];
- * the last is filled up with zeros. Rows of numbers that lie together are copied a few at a time, while memory
+/* Elements from[i * across + p * along] for i < count and p < k become panels of some width, to[i * k + p * width + its own i];
+ * the last is filled up with zeros. Rows whose elements lie together are copied a few at a time, while memory
  * fetches the next few; else small squares are turned over. */
 INLINE void pack(int unit, int limit, ptrdiff_t count, ptrdiff_t k, const real *from, ptrdiff_t across, ptrdiff_t along,
                  real *to) {

@@ -4,7 +4,7 @@ typedef enum { TILES, DOTS, ROW } method;
 
 typedef minidl_gemm_plan plan;
 
-/* Sizes of blocks, found by measurement on a processor with 1 MiB of L2 cache; a little less is lost to smaller ones. */
+/* Sizes of blocks, found by measurement on a CPU with 1 MiB of L2 cache; smaller caches lose a little. */
 enum {
     KC_MOST = 1024,
     KC_LEAST = 256,
@@ -55,8 +55,8 @@ static double cheapest(const PRODUCT *x, const PRODUCT *turned, int *by, int *tu
     return lowest;
 }
 
-/* The numbers that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
-static ptrdiff_t b_numbers(const PRODUCT *x, const plan *p) {
+/* The elements that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
+static ptrdiff_t b_elements(const PRODUCT *x, const plan *p) {
     if (p->method != TILES) return p->pack_b ? p->kc * p->nc : 0;
     if (p->pack_b) return p->kc * ((p->nc + LANES - 1) / LANES * LANES);
     return x->n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
@@ -76,7 +76,7 @@ static void complete(const PRODUCT *x, plan *p) {
         p->kc = part(x->k, minidl_max(KC_LEAST, minidl_min(KC_MOST, B_BYTES / size / p->nc)));
         p->mc = p->pack_a ? minidl_min(MC_MOST, x->m) : x->m;
     }
-    p->workspace = (size_t)(b_numbers(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
+    p->workspace = (size_t)(b_elements(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
 }
 
 static plan choose(const PRODUCT *asked) {

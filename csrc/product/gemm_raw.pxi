@@ -51,14 +51,14 @@ cdef int _operand(object x, int ndim, int kind, bint transposed, Matrix *m, ptrd
 
 
 cdef void *_extra(object x, int kind, int ndim, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t *step) except NULL:
-    """The numbers of an array for the epilogue, (columns,) or (rows, columns), and the step from row to row."""
+    """The elements of an array for the epilogue, (columns,) or (rows, columns), and the step from row to row."""
     cdef Matrix m
     cdef ptrdiff_t unused
     if ndim == 1:
         x = x.reshape(1, -1)
     _operand(x, 2, kind, False, &m, &unused)
     if m.rows != rows or m.columns != columns or m.column != 1:
-        raise ValueError(f"gemm's epilogue takes arrays for {rows} x {columns} numbers without gaps in the rows")
+        raise ValueError(f"gemm's epilogue takes arrays for {rows} x {columns} elements without gaps in the rows")
     if step != NULL:
         step[0] = m.row
     return m.data
@@ -69,7 +69,7 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
     """Compute c = alpha a b + beta c in place and then what gemm.h calls the epilogue.
 
     c has shape (M, N), or (B, M, N) for a stack of products (which takes no epilogue); its rows have no gaps. activation and
-    derivative are numbers of activations in elementwise/activations.h, with all settings 0.
+    derivative are activations as counted in elementwise/activations.h, with all settings 0.
     """
     cdef Matrix left, right, result
     cdef ptrdiff_t a_batch, b_batch, c_batch, count = 1

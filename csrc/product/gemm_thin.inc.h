@@ -1,8 +1,8 @@
 /* Products in which a matrix is used for so few rows or columns that reading it sets the pace.
  *
- * dots: A's rows and B's columns are contiguous, so that every number of C is a dot product of two vectors as they lie.
+ * dots: A's rows and B's columns are contiguous, so that every element of C is a dot product of two vectors as they lie.
  * Nothing is packed; the price is to add up the lanes of each sum at the end.
- * row: one row times a matrix. The rows of B, each times its number, are added up in cache. */
+ * row: one row times a matrix. The rows of B, each times its element of the row, are added up in cache. */
 
 enum { DOT_ROWS = MR / 2, DOT_COLUMNS = 4 };
 
@@ -51,7 +51,7 @@ INLINE void dot_tile(int rows, int columns, ptrdiff_t k, real alpha, const real 
     }
 }
 
-/* B as columns of k contiguous numbers, one after the other. */
+/* B as columns of k contiguous elements, one after the other. */
 static void columns_of_b(const PRODUCT *x, real *columns) {
     for (ptrdiff_t p = 0; p < x->k; p++)
         for (ptrdiff_t j = 0; j < x->n; j++) columns[j * x->k + p] = x->b.at[p * x->b.row + j * x->b.col];

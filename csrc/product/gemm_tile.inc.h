@@ -2,7 +2,7 @@
 
 /* C = alpha A B + beta C for `rows` x `vectors` of C.
  *
- * For each p the tile loads one row of B as vectors and spreads each number of A's column over a vector of its own: rows +
+ * For each p the tile loads one row of B as vectors and spreads each element of A's column over a vector of its own: rows +
  * vectors loads for rows * vectors multiply-adds. The larger the tile, the less there is to load, until its sums no longer
  * fit the registers; MR x NV is the largest that does.
  *

@@ -24,7 +24,7 @@ typedef MINIDL_PRODUCT(float) minidl_product_f32;
 typedef MINIDL_PRODUCT(double) minidl_product_f64;
 
 /* How a product is best computed: by which method, of the product itself or of the transposed one, which operands are packed,
- * in which sizes of blocks, and how many bytes it takes to scribble on, perhaps 0. */
+ * in which sizes of blocks, and its workspace in bytes, which may be 0. */
 typedef struct {
     int method, transposed, pack_a, pack_b;
     ptrdiff_t mc, nc, kc;

@@ -60,8 +60,8 @@ static void edge(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t k, const float *a,
             for (ptrdiff_t j = 0; j < columns; j++) c[i * c_row + j] += a[i * a_row + p] * b[p * b_row + j];
 }
 
-/* Four numbers that one instruction multiplies: what compilers make of the loops above by themselves, but not dependably of
- * those below. Where there are no vectors it is one number. */
+/* Four elements that one instruction multiplies: what compilers make of the loops above by themselves, but not dependably of
+ * those below. Where there are no vectors it is one element. */
 #if defined(__GNUC__)
 enum { FOUR = 4 };
 typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
@@ -73,7 +73,7 @@ typedef float four;
 enum { TILE_ROWS = 4, TILE_FOURS = 2, TILE_COLUMNS = TILE_FOURS * FOUR, KC = 256, MC = 64, NC = 1024 };
 
 /* C += A B for a tile of 4 x 8: its sums are in registers for the whole of k, and six loads do for eight multiply-adds of four
- * numbers. Row i of A is at a + i a_row, its next number a_col further on. */
+ * numbers. Row i of A is at a + i a_row, its next element a_col further on. */
 static inline void tile(ptrdiff_t k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b, ptrdiff_t b_row,
                         float *c, ptrdiff_t c_row) {
     four sum[TILE_ROWS][TILE_FOURS];
@@ -85,7 +85,7 @@ static inline void tile(ptrdiff_t k, const float *a, ptrdiff_t a_row, ptrdiff_t 
         for (int j = 0; j < TILE_FOURS; j++) *(four *)(c + i * c_row + j * FOUR) += sum[i][j];
 }
 
-/* Rung 4: tiles of C in registers. Until here every multiply-add loaded and stored its number of C. */
+/* Rung 4: tiles of C in registers. Until here every multiply-add loaded and stored its element of C. */
 int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t p = 0; p < k; p += KC) {
@@ -110,7 +110,7 @@ typedef struct {
     void (*add)(ptrdiff_t k, const float *a, const float *b, float *c, ptrdiff_t c_row);
 } kernel;
 
-/* Numbers from[i * across + p * along], i < count, as panels of `width` numbers for each p; zeros fill the last. */
+/* Elements from[i * across + p * along], i < count, as panels of `width` elements for each p; zeros fill the last. */
 static void pack(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t across, ptrdiff_t along, ptrdiff_t width,
                  float *to) {
     for (ptrdiff_t first = 0; first < count; first += width)

@@ -29,9 +29,9 @@ __attribute__((constructor)) static void be_safe_to_fork(void) { pthread_atfork(
 #endif
 
 /* Every block begins with a header, which holds its class, so that free and realloc need not trust a size. What the user gets
- * begins LEAD bytes on. Blocks begin on a page or a line into it, and NumPy's large arrays 16 bytes into one. Where a result begins
- * some 50 to 100 bytes further into its page than what it is made of, the processor, which compares the lowest 12 bits of
- * addresses first, takes loads for loads of what was just stored, and waits; so LEAD puts ours a quarter of a page away. */
+ * begins LEAD bytes on. LEAD is a quarter of a page, to avoid false store-to-load dependences: a CPU compares the lowest 12 bits of
+ * addresses first. NumPy's large arrays begin 16 bytes into a page. If a result began 50 to 100 bytes into its page, loads of its
+ * input would look like loads of what was just stored, and would wait. */
 enum { LEAD = 1024 + MINIDL_LINE, CLASSES = 160, SYSTEM = CLASSES };
 
 typedef struct header {
@@ -65,7 +65,7 @@ static void *aligned(size_t bytes) {
 #if defined(MADV_HUGEPAGE)
     if (bytes >= 2 * LARGE_PAGE) {
         if (posix_memalign(&block, LARGE_PAGE, bytes) != 0) return NULL;
-        madvise(block, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a wish: without it all goes on as before */
+        madvise(block, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a hint: without it all goes on as before */
         return block;
     }
 #endif

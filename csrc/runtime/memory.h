@@ -1,4 +1,4 @@
-/* Memory for large arrays, kept for the next array of about the same size instead of given back to the system.
+/* Memory for large arrays, kept for the next array of about the same size instead of returned to the system.
  *
  * A fresh page costs a fault and a clearing, about 0.25 microseconds for each 4 KiB: for an activation of a million floats
  * more than its arithmetic. Blocks come in size classes, four to each power of two; a freed block waits in its class. What

@@ -1,4 +1,4 @@
-/* The numbers of NumPy's generator PCG64, the same ones in the same order, but from any place of the sequence: each thread of a
+/* The random numbers of NumPy's generator PCG64, the same and in the same order, but from any place of the sequence: each thread of a
  * dropout makes its own share of the mask.
  * M. O'Neill, "PCG: a family of simple fast space-efficient statistically good algorithms for random number generation" (2014). */
 #ifndef MINIDL_PCG64_H
@@ -17,7 +17,7 @@ typedef struct {
 
 /* Whether the compiler has integers of 128 bits; without them the functions below do nothing. */
 int minidl_pcg64_known(void);
-/* Go on by n numbers of 32 bits without making them. */
+/* Skip n numbers of 32 bits. */
 void minidl_pcg64_skip(minidl_pcg64 *random, uint64_t n);
 /* The next n numbers, uniform in [0, 1) in steps of 2^-24. */
 void minidl_pcg64_uniform(minidl_pcg64 *random, ptrdiff_t n, float *to);

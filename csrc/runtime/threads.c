@@ -33,32 +33,32 @@ int minidl_get_threads(void) { return wanted; }
 
 enum { MOST_WORKERS = 255, SPIN_NANOSECONDS = 50000 };
 
-/* The ticket: in its high half the number of the job, then how many parts the job has, then which is to be taken next. A worker
- * takes a part only by exchanging the ticket that it read, so one that comes late takes nothing, and what it read about the job
- * before is about the same job: the next is written only when all parts of this one are done. What waiting workers look at, and what
- * the caller looks at when it waits, lies in lines of the cache of their own: they would fetch the others away from who writes. */
+/* What is shared now. The ticket has the round's number in its high half, then how many parts there are, then which part is to be
+ * taken next. A worker takes a part only by exchanging the ticket that it read. So one that comes late takes nothing, and the task
+ * that it read belongs to the same round: the next round is written only when all parts of this one are done. What waiting threads
+ * poll lies in cache lines of its own, so that polling does not slow down the thread that writes the rest. */
 static struct {
     _Alignas(MINIDL_LINE) _Atomic uint64_t ticket;
     _Alignas(MINIDL_LINE) _Atomic(minidl_task) task;
     _Atomic(void *) context;
     _Alignas(MINIDL_LINE) _Atomic int parts_done;
-} job;
+} round_now;
 
 static uint64_t ticket_of(uint32_t number, int parts) { return (uint64_t)number << 32 | (uint64_t)parts << 16; }
-static uint32_t job_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
+static uint32_t round_of(uint64_t ticket) { return (uint32_t)(ticket >> 32); }
 static int parts_of(uint64_t ticket) { return (int)(ticket >> 16 & 0xffff); }
 static int next_of(uint64_t ticket) { return (int)(ticket & 0xffff); }
 
-static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job it is */
+static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose round it is */
 static pthread_mutex_t sleep_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static _Atomic int sleepers;
 static int workers;
 static pthread_t threads[MOST_WORKERS];
-static uint32_t born[MOST_WORKERS]; /* the job under way when it was made */
+static uint32_t born[MOST_WORKERS]; /* the round under way when it was made */
 static int asleep[MOST_WORKERS], forbidden[MOST_WORKERS]; /* with sleep_lock held */
 
-static uint32_t current_job(void) { return job_of(atomic_load(&job.ticket)); }
+static uint32_t current_round(void) { return round_of(atomic_load(&round_now.ticket)); }
 
 static inline void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -74,26 +74,26 @@ static int64_t nanoseconds(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Take and do parts of job number `number` until none is left. */
+/* Take and do parts of this round until none is left. */
 static void work_on(uint32_t number) {
     for (;;) {
-        uint64_t seen = atomic_load(&job.ticket);
-        const minidl_task task = atomic_load_explicit(&job.task, memory_order_relaxed);
-        void *const context = atomic_load_explicit(&job.context, memory_order_relaxed);
-        if (job_of(seen) != number || next_of(seen) >= parts_of(seen)) return;
+        uint64_t seen = atomic_load(&round_now.ticket);
+        const minidl_task task = atomic_load_explicit(&round_now.task, memory_order_relaxed);
+        void *const context = atomic_load_explicit(&round_now.context, memory_order_relaxed);
+        if (round_of(seen) != number || next_of(seen) >= parts_of(seen)) return;
         const int part = next_of(seen);
-        if (!atomic_compare_exchange_weak(&job.ticket, &seen, seen + 1)) continue;
+        if (!atomic_compare_exchange_weak(&round_now.ticket, &seen, seen + 1)) continue;
         task(context, part);
-        atomic_fetch_add(&job.parts_done, 1);
+        atomic_fetch_add(&round_now.parts_done, 1);
     }
 }
 
-/* A sleeping worker must not be woken on the caller's processor. That is where Linux puts it in a virtual machine, whose idle
- * processors look as if they were taken away, and there it waits, next to an idle processor, until the caller's time is up. So that
- * one processor is forbidden to it until it is awake. */
+/* A sleeping worker is kept off the caller's core until it is awake. In a virtual machine Linux would wake it there: idle virtual cores
+ * look as if the host had taken them away. The worker would then wait until the caller's time slice ends, although another core is
+ * idle. */
 #if defined(__linux__)
-static cpu_set_t its_own[MOST_WORKERS]; /* processors that a worker may use, while one of them is forbidden */
-static void forbid_this_processor(void) {
+static cpu_set_t its_own[MOST_WORKERS]; /* cores that a worker may use, while one of them is forbidden */
+static void forbid_this_core(void) {
     const int here = sched_getcpu();
     for (int w = 0; w < workers && here >= 0; w++) {
         if (!asleep[w] || forbidden[w]) continue;
@@ -108,16 +108,16 @@ static void allow_it_again(int w) {
     forbidden[w] = 0;
 }
 #else
-static void forbid_this_processor(void) {}
+static void forbid_this_core(void) {}
 static void allow_it_again(int w) { forbidden[w] = 0; }
 #endif
 
-/* Wait for a job with another number: first awake, because the next one mostly follows within microseconds, then asleep. */
-static uint32_t next_job(uint32_t last, int self) {
+/* Wait for another round: first by polling, because the next one mostly follows within microseconds, then asleep. */
+static uint32_t next_round(uint32_t last, int self) {
     const int64_t until = nanoseconds() + SPIN_NANOSECONDS;
     do {
         for (int i = 0; i < 64; i++) {
-            const uint32_t number = current_job();
+            const uint32_t number = current_round();
             if (number != last) return number;
             pause_briefly();
         }
@@ -126,7 +126,7 @@ static uint32_t next_job(uint32_t last, int self) {
     atomic_fetch_add(&sleepers, 1);
     uint32_t number;
     asleep[self] = 1;
-    while ((number = current_job()) == last) pthread_cond_wait(&wake, &sleep_lock);
+    while ((number = current_round()) == last) pthread_cond_wait(&wake, &sleep_lock);
     asleep[self] = 0;
     atomic_fetch_sub(&sleepers, 1);
     allow_it_again(self);
@@ -137,7 +137,7 @@ static uint32_t next_job(uint32_t last, int self) {
 static void *worker(void *number_of_its_own) {
     const int self = (int)(intptr_t)number_of_its_own;
     for (uint32_t number = born[self];;) {
-        number = next_job(number, self);
+        number = next_round(number, self);
         work_on(number);
     }
     return NULL;
@@ -162,7 +162,7 @@ static void have_workers(int count) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for Python's threads */
     while (workers < count) {
-        born[workers] = current_job();
+        born[workers] = current_round();
         if (pthread_create(&threads[workers], NULL, worker, (void *)(intptr_t)workers) != 0) break; /* the caller does it all */
         pthread_detach(threads[workers]);
         workers++;
@@ -178,21 +178,21 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
     }
     const int helpers = (parts < count ? parts : count) - 1;
     have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
-    atomic_store_explicit(&job.task, task, memory_order_relaxed);
-    atomic_store_explicit(&job.context, context, memory_order_relaxed);
-    atomic_store_explicit(&job.parts_done, 0, memory_order_relaxed);
-    const uint32_t number = current_job() + 1;
-    atomic_store(&job.ticket, ticket_of(number, parts)); /* which makes what was written before it visible too */
+    atomic_store_explicit(&round_now.task, task, memory_order_relaxed);
+    atomic_store_explicit(&round_now.context, context, memory_order_relaxed);
+    atomic_store_explicit(&round_now.parts_done, 0, memory_order_relaxed);
+    const uint32_t number = current_round() + 1;
+    atomic_store(&round_now.ticket, ticket_of(number, parts)); /* which makes what was written before it visible too */
     if (atomic_load(&sleepers) > 0) {
         pthread_mutex_lock(&sleep_lock);
-        forbid_this_processor();
+        forbid_this_core();
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&sleep_lock);
     }
     work_on(number);
-    for (int spins = 0; atomic_load(&job.parts_done) < parts; spins++) {
+    for (int spins = 0; atomic_load(&round_now.parts_done) < parts; spins++) {
         if (spins < 4096) pause_briefly();
-        else sched_yield(); /* whoever has the last part may be waiting for this processor */
+        else sched_yield(); /* whoever has the last part may be waiting for this core */
     }
     pthread_mutex_unlock(&in_use);
 }

@@ -1,21 +1,21 @@
-/* A small pool of threads that share out the numbered parts of a job.
+/* A team of threads that share a task which is cut into numbered parts.
  *
- * The caller works too, and takes every part that no other thread has taken yet. So a job never waits for a thread that the
- * system does not let run, as happens where another library's threads spin on all processors; a pool that hands each thread
- * its part beforehand (OpenMP's) then takes milliseconds for microseconds of work. Which thread does a part does not change
- * what the part computes: the same number of parts gives the same bits. */
+ * The caller works too, and takes every part that no other thread has taken yet. So it never waits for a thread that the
+ * system does not schedule, as happens where another library's threads spin on every core. OpenMP, which hands each thread its
+ * part beforehand, then takes milliseconds for microseconds of work. Which thread does a part does not change what the part
+ * computes: the same number of parts gives the same bits. */
 #ifndef MINIDL_THREADS_H
 #define MINIDL_THREADS_H
 
 typedef void (*minidl_task)(void *context, int part);
 
 /* Call task(context, part) for every part from 0 to parts - 1, on up to minidl_get_threads() threads, and return when all are
- * done. If another Python thread is using the pool, the caller does all parts itself. */
+ * done. If another Python thread is using the team, the caller does all parts itself. */
 void minidl_in_parts(int parts, minidl_task task, void *context);
 
 void minidl_set_threads(int threads);
 int minidl_get_threads(void);
-int minidl_has_threads(void); /* 0 where the pool was not compiled: everything runs on the caller's thread */
+int minidl_has_threads(void); /* 0 where the team was not compiled: everything runs on the caller's thread */
 
 /* Into how many parts work is cut for so many threads. */
 enum { MINIDL_MOST_PARTS = 256 };

@@ -1,9 +1,9 @@
 /* The formulas of every activation, in float and in double, for C and for CUDA.
  *
  * Each is straight-line code in the terms of simd.h: no branches (only choices between two values), no calls into a library,
- * no tables in memory. So the same text is compiled for vectors of every width, and, with vectors of one number, for a GPU. Tanh
- * and GELU have a second text, GELU's with a branch, for processors that look numbers up in a register. The polynomials are
- * minimax, printed by fit_polynomials.py; the errors of the results are in docs/vector_math.md.
+ * no tables in memory. So the same text is compiled for vectors of every width, and for a GPU with vectors of one element. Tanh
+ * and GELU have a second text, GELU's with a branch, for CPUs that look values up in a register. The polynomials are minimax and
+ * are printed by fit_polynomials.py; the errors of the results are in docs/vector_math.md.
  */
 #ifndef MINIDL_FORMULAS_H
 #define MINIDL_FORMULAS_H
@@ -39,7 +39,7 @@
 #define MINIDL_TAIL_ABOVE_F32 {4.553532698e+1f, 4.061400875e+1f, 1.719114953e+1f, 3.867274587f, 3.989407929e-1f}
 #define MINIDL_TAIL_BELOW_F32 {9.107065324e+1f, 1.538919363e+2f, 1.116344049e+2f, 4.408373723e+1f, 9.694005866f, 1.0f}
 
-/* In 16 pieces: around which number each is a polynomial, then the coefficients, the constant first. */
+/* In 16 pieces: the point around which each is a polynomial, then the coefficients, the constant first. */
 /* tanh x, |error| <= 5.9e-09 of it on [0, 10] */
 #define MINIDL_TANH_PIECES_F32                                                                                             \
     {{1.250020862f, 1.75005722f, 2.250109196f, 2.750066757f, 3.499931335f, 4.499931812f, 5.500286102f, 6.499713898f,       \

@@ -231,8 +231,9 @@ MINIDL_INLINE VEC REAL(log_one_plus_exponential)(VEC x) {
 
 /* The activations of elementwise/activation_list.h, and the functions.
  *
- *     FORWARD(name)    y = f(x)
- *     BACKWARD(name)   dx = g f'(x), from the upstream gradient g and from x or y, whichever the list says is kept
+ *     FORWARD(name)           y = f(x)
+ *     BACKWARD_FROM_X(name)   dx = g f'(x), from the upstream gradient g and x, where the list says that INPUT is kept
+ *     BACKWARD_FROM_Y(name)   the same from y, where OUTPUT is kept
  *
  * `first` and `second` are the settings, as vectors. */
 #define FORWARD(name) MINIDL_INLINE VEC REAL(name##_forward)(VEC x, MINIDL_UNUSED VEC first, MINIDL_UNUSED VEC second)

@@ -1,16 +1,16 @@
 /* Vectors of float and double, one set of names for every instruction set.
  *
  * formulas.h and the kernels are written once, in these terms; isa/families.inc.h chooses the instruction set by defining one of the
- * MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one number. Arithmetic is written with
+ * MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one element. Arithmetic is written with
  * the ordinary operators, which compilers of the GCC family have for vectors.
  *
  * Each name ends in _f32 or _f64:
  *     vec, mask                   a vector and the result of comparing two; LANES elements in each
  *     splat(c)                    c in every lane
- *     load(p), store(p, v)        from and to memory, aligned as its numbers are
- *     load_part(p, n, fill)       n < LANES numbers, the other lanes set to fill; touches nothing beyond them
+ *     load(p), store(p, v)        from and to memory, aligned as its elements are
+ *     load_part(p, n, fill)       n < LANES elements, the other lanes set to fill; touches nothing beyond them
  *     store_part(p, v, n)         the first n lanes
- *     madd(a, b, c)               a b + c, in one rounding where the processor has it
+ *     madd(a, b, c)               a b + c, in one rounding where the CPU has it
  *     fused(a, b, c)              a b + c with every digit of the product, also where that takes longer; for results that cancel
  *     quotient(a, b, rest)        a / (b + rest) for 1 <= |b| <= 4 and a rest below b's last digit: better than a / b alone
  *     least(x, c), most(x, c)     the lesser and the greater of x and c; x if x is nan
@@ -34,7 +34,7 @@
  * and where vectors are long enough for it (MINIDL_LOOKUP_F32 is defined then):
  *     place_of(x)                 the last two bits of the exponent of a positive x with the first two of its mantissa: 0 to 15
  *     quarter_of(x)               the first four bits of the mantissa: which quarter of [4, 8) x is in
- *     lookup(table, place)        the number at each lane's place in a table of 16
+ *     lookup(table, place)        the element at each lane's place in a table of 16
  *     all(mask)                   whether it holds in every lane
  */
 #ifndef MINIDL_SIMD_H

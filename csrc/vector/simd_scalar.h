@@ -1,4 +1,4 @@
-/* simd.h where a vector is one number: for compilers without vector types, and for CUDA. */
+/* simd.h where a vector is one element: for compilers without vector types, and for CUDA. */
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
 #define MINIDL_FUSED_f32(a, b, c) __fmaf_rn(a, b, c)
 #define MINIDL_FUSED_f64(a, b, c) __fma_rn(a, b, c)

@@ -61,7 +61,7 @@ MINIDL_INLINE vec_f64 quotient_f64(vec_f64 a, vec_f64 b, vec_f64 rest) {
     const vec_f64 q = a / b, product = q * b;
     return q + (((a - product) - product_rest_f64(q, b, product)) - q * rest) / b;
 }
-/* The processor returns its second operand if one of them is nan. */
+/* min and max return their second operand if either is nan. */
 MINIDL_INLINE vec_f32 least_f32(vec_f32 x, vec_f32 c) { return _mm_min_ps(c, x); }
 MINIDL_INLINE vec_f64 least_f64(vec_f64 x, vec_f64 c) { return _mm_min_pd(c, x); }
 MINIDL_INLINE vec_f32 most_f32(vec_f32 x, vec_f32 c) { return _mm_max_ps(c, x); }
