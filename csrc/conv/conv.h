@@ -1,6 +1,7 @@
 /* Convolutions of feature maps (N, C, H, W), and their adjoints in the input and in the kernel; docs/convolution.md tells how.
  *
- *     slide: the convolution. spread: its adjoint in the input, which takes g like y to dx like x. gradient: its adjoint in the kernel.
+ *     slide: the convolution. spread: its adjoint in the input, which takes g like y to dx like x.
+ *     gradient: its adjoint in the kernel.
  *
  *     for (n = 0; n < images; n++)
  *         for (o = 0; o < out; o++)   for (h = 0; h < output[0]; h++)   for (w = 0; w < output[1]; w++)

@@ -1,10 +1,10 @@
-/* Convolutions on one thread, for one precision and one instruction set, as implicit matrix products: for the results, the weights
- * (channels x taps) times the source (taps x positions), of which the tile reads each row where it lies; for the kernel's gradient,
- * the source (taps x positions) times the upstream gradient (positions x channels). The matrix of all taps by all positions, which is
- * as many times larger than the image as the kernel has elements, is never written down.
+/* Convolutions on one thread, for one precision and one instruction set, as implicit matrix products: for the results, the
+ * weights (channels x taps) times the source (taps x positions), of which the tile reads each row where it lies; for the kernel's
+ * gradient, the source (taps x positions) times the upstream gradient (positions x channels). The matrix of all taps by all
+ * positions, which is as many times larger than the image as the kernel has elements, is never written down.
  *
- * What is written down is the source of one strip of results, sorted by its classes and framed with zeros (conv_variant.h): a copy
- * about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
+ * What is written down is the source of one strip of results, sorted by its classes and framed with zeros (conv_variant.h): a
+ * copy about as large as the part of the image that it shows, which stays in the L2 cache while every result channel reads it.
  *
  * Built on the product's files (product/gemm.inc.h): its vectors, its tiles, `step`, `panel`, `pack`, `turn_over`. */
 #include "conv/conv_variant.h"
@@ -72,8 +72,8 @@ static walk walk_of(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t width) {
     return w;
 }
 
-/* Where `count` vectors, from number v on, begin in the frame, and the pieces of the result that they make up. Row q and column x of
- * the class are at element (q * row_step + x * column_step) of the plane. */
+/* Where `count` vectors, from number v on, begin in the frame, and the pieces of the result that they make up. Row q and column x
+ * of the class are at element (q * row_step + x * column_step) of the plane. */
 static int take(const walk *w, ptrdiff_t v, int count, ptrdiff_t row_step, ptrdiff_t column_step, ptrdiff_t *at, piece *pieces) {
     int found = 0;
     if (w->by_rows) {
@@ -146,9 +146,9 @@ static real bias_of(const MAPS *p, ptrdiff_t channel) { return p->bias == NULL ?
 static int depthwise(const MAPS *p) { return p->in == 1 && p->out == 1; }
 static int narrow(const MAPS *p) { return p->out < LANES; }
 
-/* Which rows of the kernel, from `first` to before `end`, meet the source and not only the zeros around it, for results that are made
- * of `count` vectors from number v on. Asked of the adjoint only: the convolution multiplies those zeros too, and infinite weights
- * make nan of them. */
+/* Which rows of the kernel, from `first` to before `end`, meet the source and not only the zeros around it, for results that are
+ * made of `count` vectors from number v on. Asked of the adjoint only: the convolution multiplies those zeros too, and infinite
+ * weights make nan of them. */
 static void rows_met(const MAPS *p, const walk *w, ptrdiff_t a, ptrdiff_t q, ptrdiff_t v, ptrdiff_t count, ptrdiff_t *first,
                      ptrdiff_t *end) {
     *first = 0, *end = p->rows.counts[a];

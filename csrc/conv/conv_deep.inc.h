@@ -1,7 +1,7 @@
 /* Convolutions of many channels, for one precision, over threads: products of the matrix kernel with blocks of the matrix of all
  * taps by all positions. A block is written down for a few images and a few channels, small enough to stay in the cache while all
- * result channels read it, so that it is made in a fraction of the time of its products; the whole matrix never is. Unlike the tiles
- * of conv.inc.h this wastes no lanes on results in short rows, and reads the weights once for all images of a block.
+ * result channels read it, so that it is made in a fraction of the time of its products; the whole matrix never is. Unlike the
+ * tiles of conv.inc.h this wastes no lanes on results in short rows, and reads the weights once for all images of a block.
  *
  * conv.c includes it twice; it has defined real, REAL(name), IN_USE(family), and PRODUCT_OF (the matrix product). */
 

@@ -53,8 +53,8 @@ static void prepare_row(window w, const real *source, ptrdiff_t width, int frame
     for (t = w.end; t < width; t++) to[t] = 0;
 }
 
-/* The source of the results of rows [q, q + rows), for the channels of one group of one image; `framed` where there was another image
- * of the same frame, which has left its zeros. */
+/* The source of the results of rows [q, q + rows), for the channels of one group of one image; `framed` where there was another
+ * image of the same frame, which has left its zeros. */
 static void prepare(const MAPS *p, const real *source, ptrdiff_t q, frame f, int framed, real *to) {
     const minidl_axis *const rows = &p->rows, *const columns = &p->columns;
     real *const start = to;

@@ -68,7 +68,8 @@ static int REAL(slide)(const minidl_windows *w, const void *x, const void *weigh
     if (deep_slides(w, 0, REAL(lanes)())) return REAL(deep_slide)(w, x, weight, after, y);
     const real settings[2] = {(real)after->settings[0], (real)after->settings[1]};
     REAL(minidl_maps) p = {.images = w->images, .groups = w->groups, .in = w->in, .out = w->out, .source = x, .weight = weight,
-                           .scale = after->scale, .bias = after->bias, .residual = after->residual, .result = y, .settings = settings};
+                           .scale = after->scale, .bias = after->bias, .residual = after->residual, .result = y,
+                           .settings = settings};
     const ptrdiff_t area = w->kernel[0] * w->kernel[1];
     p.weight_in = area;
     p.weight_out = area * w->in;

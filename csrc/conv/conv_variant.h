@@ -1,6 +1,7 @@
 /* What the files of the convolutions share: how a kernel slides over an image, and the variants for each instruction set.
  *
- * Both the convolution and its adjoint in the image are sums over taps: for each result, elements of a source times weights. Along one axis,
+ * Both the convolution and its adjoint in the image are sums over taps: for each result, elements of a source times weights.
+ * Along one axis,
  *
  *     convolution   y[q] = sum over i of W[i] x[q s + i d - p]             s stride, d dilation, p padding
  *     its adjoint   dx[u] = sum over (i, h) with h s + i d - p = u of W[i] dy[h]; with u = q s + a only those i count for

@@ -1,6 +1,6 @@
-/* Where there are too few channels to fill tiles with. In a depthwise convolution every result channel sees one source channel, and
- * memory is the limit: tiles are one channel high and several vectors long. The kernel's gradient, for this or any few result channels,
- * is made of dot products along the strip. */
+/* Where there are too few channels to fill tiles with. In a depthwise convolution every result channel sees one source channel,
+ * and memory is the limit: tiles are one channel high and several vectors long. The kernel's gradient, for this or any few result
+ * channels, is made of dot products along the strip. */
 
 /* Keep a vector that was loaded in its register: compilers like to load it again for each multiplication, which costs twice as much
  * where it lies across two cache lines. */
@@ -30,8 +30,8 @@ INLINE void plane_tile(int vectors, ptrdiff_t taps, const real *restrict a, cons
     UNROLL for (int j = 0; j < vectors; j++) STORE(to[j], FMADD(times, sum[j], plus));
 }
 
-/* sum[o][t] = the sum over `length` positions of g[o apart + position] times x[offset[t] + position], still spread over lanes; a whole
- * number of vectors of g may be read. */
+/* sum[o][t] = the sum over `length` positions of g[o apart + position] times x[offset[t] + position], still spread over lanes; a
+ * whole number of vectors of g may be read. */
 INLINE void dots_tile(int channels, int taps, ptrdiff_t length, const real *restrict x, const ptrdiff_t *restrict offset,
                       const real *restrict g, ptrdiff_t apart, vector *restrict out) {
     vector sum[MOST_CHANNELS][MOST_TAPS];

@@ -1,6 +1,6 @@
-/* Winograd's convolution on one thread, for one instruction set; winograd.h says what it is. Vectors go along channels, so that every
- * transformation is a few additions of whole vectors, and the sums over channels are 36 matrix products, tiles x channels times
- * channels x channels, on the tiles of gemm_tile.inc.h. */
+/* Winograd's convolution on one thread, for one instruction set; winograd.h says what it is. Vectors go along channels, so that
+ * every transformation is a few additions of whole vectors, and the sums over channels are 36 matrix products, tiles x channels
+ * times channels x channels, on the tiles of gemm_tile.inc.h. */
 
 enum { POINTS = 36 };
 
@@ -144,8 +144,8 @@ static void scatter(const real *from, ptrdiff_t width, ptrdiff_t channels, ptrdi
         for (ptrdiff_t c = 0; c < channels; c++) to[c * plane + x] = from[x * width + c];
 }
 
-/* Rows of a batch's feature maps as columns of vectors, framed with zeros: `height` rows of `columns` for each image, the first of them
- * being row `first` of the map, and the first column being column -pad. */
+/* Rows of a batch's feature maps as columns of vectors, framed with zeros: `height` rows of `columns` for each image, the first
+ * of them being row `first` of the map, and the first column being column -pad. */
 static void frame_maps(const real *maps, ptrdiff_t channels, const ptrdiff_t size[2], batch_of_tiles b, ptrdiff_t first,
                            ptrdiff_t pad, ptrdiff_t height, ptrdiff_t columns, real *to) {
     const ptrdiff_t width = padded(channels), plane = size[0] * size[1];
@@ -162,8 +162,8 @@ static void frame_maps(const real *maps, ptrdiff_t channels, const ptrdiff_t siz
 
 /* Sources ---------------------------------------------------------------------------------------------------------------- */
 
-/* Define a function that transforms all tiles of a batch: SIZE x SIZE of the framed maps, which have `height` rows of `columns` for each
- * image, become 6 x 6. */
+/* Define a function that transforms all tiles of a batch: SIZE x SIZE of the framed maps, which have `height` rows of `columns`
+ * for each image, become 6 x 6. */
 #define TRANSFORM_TILES(name, one, SIZE)                                                                                   \
     static void name(const minidl_winograd *w, batch_of_tiles b, const real *frame, ptrdiff_t width, ptrdiff_t height,     \
                      ptrdiff_t columns, real *to) {                                                                        \

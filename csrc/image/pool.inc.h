@@ -1,5 +1,6 @@
-/* The loops of pool.h, an image at a time, in the terms of vector/loops.inc.h, and their table. Outputs whose window lies inside the image
- * to the left and right are computed a vector at a time where windows are one or two pixels apart; the others one by one. */
+/* The loops of pool.h, an image at a time, in the terms of vector/loops.inc.h, and their table. Outputs whose window lies inside
+ * the image to the left and right are computed a vector at a time where windows are one or two pixels apart; the others one by
+ * one. */
 #include "image/pool.h"
 
 /* Which kernel positions of a window meet pixels along an axis: from *first to before *last. */
@@ -39,7 +40,8 @@ MINIDL_INLINE VEC REAL(seen)(const real *p, ptrdiff_t j, ptrdiff_t stride, ptrdi
 
 /* Largest -------------------------------------------------------------------------------------------------------------- */
 
-static void REAL(max_one)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, ptrdiff_t column, real *y, unsigned char *won) {
+static void REAL(max_one)(const real *x, const minidl_pool_windows *w, ptrdiff_t row, ptrdiff_t column, real *y,
+                          unsigned char *won) {
     const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
     ptrdiff_t top, bottom, left, right, winner = v->kernel * h->kernel;
     real best = -(real)MINIDL_INFINITY;
@@ -59,8 +61,8 @@ static void REAL(max_one)(const real *x, const minidl_pool_windows *w, ptrdiff_t
     won[column] = (unsigned char)winner;
 }
 
-/* `left` neighbouring outputs, at most LANES, whose kernel rows `top` to `bottom` lie inside; x is the pixel under the first of them
- * at kernel position (0, 0), which may be outside. */
+/* `left` neighbouring outputs, at most LANES, whose kernel rows `top` to `bottom` lie inside; x is the pixel under the first of
+ * them at kernel position (0, 0), which may be outside. */
 MINIDL_INLINE void REAL(max_vector)(const real *x, ptrdiff_t width, ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t columns,
                                     ptrdiff_t below, ptrdiff_t beside, ptrdiff_t stride, ptrdiff_t left, real *y,
                                     unsigned char *won) {
@@ -306,7 +308,9 @@ static void REAL(avg_pool_backward)(const real *dy, unsigned char *none, real *d
 /* Mean over a given number of windows: window i of m on n pixels goes from floor(i n / m) to before ceil((i + 1) n / m). */
 
 static ptrdiff_t REAL(start_of)(const minidl_window_axis *a, ptrdiff_t i) { return i * a->size / a->outputs; }
-static ptrdiff_t REAL(stop_of)(const minidl_window_axis *a, ptrdiff_t i) { return ((i + 1) * a->size + a->outputs - 1) / a->outputs; }
+static ptrdiff_t REAL(stop_of)(const minidl_window_axis *a, ptrdiff_t i) {
+    return ((i + 1) * a->size + a->outputs - 1) / a->outputs;
+}
 
 /* Sums of 16 elements are kept in the precision of the elements, the sum of those in double. */
 static double REAL(plane_sum)(const real *x, ptrdiff_t n) {

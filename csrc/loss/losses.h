@@ -29,7 +29,8 @@ typedef struct {
     double smoothing;
 } minidl_targets;
 
-/* cross_entropy does rows whose labels begin with number `first`, and leaves in *divisor the sum of the weights of the labels met. */
+/* cross_entropy does rows whose labels begin with number `first`, and leaves in *divisor the sum of the weights of the labels
+ * met. */
 #define MINIDL_LOSS_TABLE(real)                                                                                            \
     struct {                                                                                                               \
         double (*pointwise[MINIDL_LOSSES])(const real *prediction, const real *target, real *slope, real *each,            \

@@ -1,5 +1,5 @@
-/* Batch normalisation, in the terms of vector/loops.inc.h: each function does a range of channels. Besides norm/moments.inc.h it uses
- * column_sums (reduce/sums.inc.h) and scale_all (elementwise/scale.inc.h). */
+/* Batch normalisation, in the terms of vector/loops.inc.h: each function does a range of channels. Besides norm/moments.inc.h it
+ * uses column_sums (reduce/sums.inc.h) and scale_all (elementwise/scale.inc.h). */
 
 /* Channels that lie apart: segments of `positions` elements. */
 
@@ -23,8 +23,8 @@ static void REAL(batch_norm_apart)(const minidl_batch_normalization *s, ptrdiff_
 
 /* What dx takes besides the sums of a channel. A weight that is not finite leaves nothing of dx, as in the formula, whose
  * means are then not finite. */
-static void REAL(batch_norm_slopes)(const minidl_batch_normalization *s, ptrdiff_t c, double sum, double product, double *a, double *k,
-                                    double *scale) {
+static void REAL(batch_norm_slopes)(const minidl_batch_normalization *s, ptrdiff_t c, double sum, double product, double *a,
+                                    double *k, double *scale) {
     const double inverse = 1 / sqrt((double)((const real *)s->variance)[c] + s->eps), w = REAL(gain)(s->weight, c);
     const double count = (double)s->images * (double)s->positions;
     if (s->dbias != NULL) ((real *)s->dbias)[c] = (real)sum;

@@ -1,5 +1,5 @@
-/* Group normalisation, in the terms of vector/loops.inc.h: each function does a range of the groups of all images. A group is read from
- * memory once and is in the cache when it is read again. */
+/* Group normalisation, in the terms of vector/loops.inc.h: each function does a range of the groups of all images. A group is
+ * read from memory once and is in the cache when it is read again. */
 
 /* Groups of channels of one example: row r is group r % groups of example r / groups. */
 

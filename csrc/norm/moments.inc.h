@@ -1,9 +1,9 @@
 /* The statistics that the normalisations share, in the terms of vector/loops.inc.h. From reduce/sums.inc.h comes sum_of_all.
  *
  * The mean and the squared differences from it are taken in one pass over memory: T. Chan, G. Golub, R. LeVeque, "Updating
- * formulae and a pairwise algorithm for computing sample variances" (1979), block by block. Each block's elements are counted from the
- * mean of all before; those of the first block from its own mean. The sum of squares of a block then exceeds what it adds to the total
- * at most by a factor of two, so that nothing is lost however far the mean is from 0. */
+ * formulae and a pairwise algorithm for computing sample variances" (1979), block by block. Each block's elements are counted
+ * from the mean of all before; those of the first block from its own mean. The sum of squares of a block then exceeds what it
+ * adds to the total at most by a factor of two, so that nothing is lost however far the mean is from 0. */
 
 /* How many elements were seen, their mean, and the sum of the squared differences from it. */
 typedef struct {

@@ -1,5 +1,5 @@
-/* Layer and root-mean-square normalisation, in the terms of vector/loops.inc.h: each function does a range of rows. A row is read from
- * memory once and is in the cache when it is read again. */
+/* Layer and root-mean-square normalisation, in the terms of vector/loops.inc.h: each function does a range of rows. A row is read
+ * from memory once and is in the cache when it is read again. */
 
 enum { REAL(BESIDE) = 4 };
 

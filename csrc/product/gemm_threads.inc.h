@@ -1,5 +1,5 @@
-/* The functions of gemm.h for one precision, over threads. The including file has defined real, REAL(name), IN_USE (the variant in use)
- * and GEMM, GEMM_BATCHED and LIMIT (the functions' names). */
+/* The functions of gemm.h for one precision, over threads. The including file has defined real, REAL(name), IN_USE (the variant
+ * in use) and GEMM, GEMM_BATCHED and LIMIT (the functions' names). */
 #include <string.h>
 
 #include "product/gemm_variant.h"
@@ -19,7 +19,8 @@ typedef struct {
 /* One part of the product; `epilogue` is made that of the part. */
 static PRODUCT part_of(const PRODUCT *x, const VARIANT *variant, grid g, int part, EPILOGUE *epilogue) {
     const int row = part / g.columns, column = part % g.columns;
-    const ptrdiff_t i = minidl_range_begin(x->m, row, g.rows, variant->rows), j = minidl_range_begin(x->n, column, g.columns, variant->columns);
+    const ptrdiff_t i = minidl_range_begin(x->m, row, g.rows, variant->rows);
+    const ptrdiff_t j = minidl_range_begin(x->n, column, g.columns, variant->columns);
     PRODUCT own = *x;
     own.m = minidl_range_begin(x->m, row + 1, g.rows, variant->rows) - i;
     own.n = minidl_range_begin(x->n, column + 1, g.columns, variant->columns) - j;
@@ -124,7 +125,8 @@ static int multiply_each(const batch *b, ptrdiff_t from, ptrdiff_t to, const EPI
 
 static void multiply_some(void *context, int part) {
     batch *const b = context;
-    b->status[part] = multiply_each(b, minidl_range_begin(b->count, part, b->parts, 1), minidl_range_begin(b->count, part + 1, b->parts, 1), NULL);
+    const ptrdiff_t from = minidl_range_begin(b->count, part, b->parts, 1);
+    b->status[part] = multiply_each(b, from, minidl_range_begin(b->count, part + 1, b->parts, 1), NULL);
 }
 
 /* The functions of gemm.h ---------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
-/* The vectors that the products and convolutions are written in, and the terms that their files share. isa/families.inc.h has defined
- * real and SINGLE (1 for float), and which instruction set it is. From there on
+/* The vectors that the products and convolutions are written in, and the terms that their files share. isa/families.inc.h has
+ * defined real and SINGLE (1 for float), and which instruction set it is. From there on
  *
  *     vector, LANES             a vector and how many elements it has; one element for compilers without vectors
- *     MR, NV, NR                the largest tile: rows (4 or 8), vectors in a row (2 or 3), elements in a row. Its sums fill the registers
+ *     MR, NV, NR                the largest tile: rows (4 or 8), and vectors and elements in a row; its sums fill the registers
  *     SPLAT(x), FMADD(a, b, c)  x in every lane; a b + c
  *     LOAD(from), STORE(to, v)  memory aligned as its elements are
  *     INLINE, UNROLL, PREFETCH  what compilers call these

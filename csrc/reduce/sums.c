@@ -70,7 +70,8 @@ MINIDL_TASK(channel_sums, channel_work, minidl_sums, {
 
 void minidl_channel_sums(int is_double, const void *x, ptrdiff_t images, ptrdiff_t channels, ptrdiff_t positions, int accumulate,
                          void *out) {
-    channel_work work = {.x = x, .images = images, .channels = channels, .positions = positions, .accumulate = accumulate, .out = out};
+    channel_work work = {.x = x, .images = images, .channels = channels, .positions = positions, .accumulate = accumulate,
+                         .out = out};
     const ptrdiff_t each = images * positions, grain = MINIDL_CHEAP / (each > 0 ? each : 1) + 1;
     minidl_in_ranges(channels, grain, 1, MINIDL_TASK_OF(channel_sums, is_double), &work);
 }

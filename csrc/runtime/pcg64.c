@@ -1,5 +1,5 @@
-/* The linear congruential generator s <- a s + c modulo 2^128 behind PCG64, several steps side by side: one step after another waits
- * for the multiplication before it. */
+/* The linear congruential generator s <- a s + c modulo 2^128 behind PCG64, several steps side by side: one step after another
+ * waits for the multiplication before it. */
 #include "runtime/pcg64.h"
 
 #ifdef __SIZEOF_INT128__

@@ -1,6 +1,6 @@
-/* The random numbers of NumPy's generator PCG64, the same and in the same order, but from any place of the sequence: each thread of a
- * dropout makes its own share of the mask.
- * M. O'Neill, "PCG: a family of simple fast space-efficient statistically good algorithms for random number generation" (2014). */
+/* The random numbers of NumPy's generator PCG64, the same and in the same order, but from any place of the sequence: each thread
+ * of a dropout makes its own share of the mask. M. O'Neill, "PCG: a family of simple fast space-efficient statistically good
+ * algorithms for random number generation" (2014). */
 #ifndef MINIDL_PCG64_H
 #define MINIDL_PCG64_H
 

@@ -88,9 +88,9 @@ static void work_on(uint32_t number) {
     }
 }
 
-/* A sleeping worker is kept off the caller's core until it is awake. In a virtual machine Linux would wake it there: idle virtual cores
- * look as if the host had taken them away. The worker would then wait until the caller's time slice ends, although another core is
- * idle. */
+/* A sleeping worker is kept off the caller's core until it is awake. In a virtual machine Linux would wake it there: idle virtual
+ * cores look as if the host had taken them away. The worker would then wait until the caller's time slice ends, although another
+ * core is idle. */
 #if defined(__linux__)
 static cpu_set_t its_own[MOST_WORKERS]; /* cores that a worker may use, while one of them is forbidden */
 static void forbid_this_core(void) {

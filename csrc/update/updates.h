@@ -1,10 +1,11 @@
-/* The optimisers' updates: one pass, every array read and written once, with the operations of minidl/ops/update.py in their order.
- * For each element, with g = grad * grad_scale + weight_decay * value:
+/* The optimisers' updates: one pass, every array read and written once, with the operations of minidl/ops/update.py in their
+ * order. For each element, with g = grad * grad_scale + weight_decay * value:
  *
  *     sgd       b = momentum * b + (1 - dampening) * g;                      b = g in the first step
  *               value -= lr * b;                                             or lr * (g + momentum * b) with nesterov
  *     adagrad   sum += g * g;  value -= lr / (1 + (step - 1) * lr_decay) * g / (sqrt(sum) + eps);
- *     rmsprop   s = alpha * s + (1 - alpha) * g * g;  value -= lr * g / (sqrt(s) + eps);      and its momentum, and its mean taken out
+ *     rmsprop   s = alpha * s + (1 - alpha) * g * g;  value -= lr * g / (sqrt(s) + eps);
+ *               with a mean of g, if asked for, taken out of s, and with a momentum
  *     adam      m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;
  *               value -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps);
  *

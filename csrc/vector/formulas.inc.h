@@ -1,4 +1,5 @@
-/* The formulas for one precision; formulas.h includes this twice, with `real` and its constants defined. */
+/* The formulas for one precision; formulas.h includes this twice, with `real`, REAL, COEFFICIENTS and the constants of the
+ * precision defined. The end of this file takes all of them away again. */
 
 #define VEC REAL(vec)
 #define MASK REAL(mask)

@@ -1,8 +1,8 @@
 /* Vectors of float and double, one set of names for every instruction set.
  *
- * formulas.h and the kernels are written once, in these terms; isa/families.inc.h chooses the instruction set by defining one of the
- * MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one element. Arithmetic is written with
- * the ordinary operators, which compilers of the GCC family have for vectors.
+ * formulas.h and the kernels are written once, in these terms; isa/families.inc.h chooses the instruction set by defining one of
+ * the MINIDL_SIMD_ macros. With none of them (and always in CUDA) a vector is one element. Arithmetic is written with the
+ * ordinary operators, which compilers of the GCC family have for vectors.
  *
  * Each name ends in _f32 or _f64:
  *     vec, mask                   a vector and the result of comparing two; LANES elements in each

@@ -2,6 +2,8 @@
 
 import ctypes
 import importlib.metadata
+import inspect
+import re
 import shutil
 import subprocess
 
@@ -56,9 +58,7 @@ MINIDL_ACTIVATION_LIST(BOTH_LOOPS)
 extern "C" const char *names(void) { return MINIDL_ACTIVATION_LIST(NAME); }
 """
 TYPES = {"float32": (ctypes.c_float, "_f32"), "float64": (ctypes.c_double, "_f64")}
-# The settings of the formulas where they are not their defaults, and the formula where its name is not the kernel's.
-SETTINGS = {"leaky_relu": (0.2,), "softplus": (2.0, 15.0), "elu": (1.5,)}
-FORMULAS = {"gelu_tanh": ("gelu", ("tanh",))}
+FORMULAS = {"gelu_tanh": ("gelu", ("tanh",))}  # where the formula's name is not the kernel's
 
 
 def find_nvrtc():
@@ -68,9 +68,10 @@ def find_nvrtc():
             files = importlib.metadata.files(package) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        for file in files:
-            if file.name.startswith("libnvrtc.so"):
-                return ctypes.CDLL(str(file.locate()))
+        libraries = [str(file.locate()) for file in files if re.match(r"libnvrtc(-builtins)?\.so", file.name)]
+        loaded = [ctypes.CDLL(path) for path in sorted(libraries)]  # "-builtins" first, which the other looks for by its name
+        if loaded:
+            return loaded[-1]
     return None
 
 
@@ -129,6 +130,12 @@ def names(library):
     return library.names().decode().split()
 
 
+def settings_of(name):
+    """Return settings other than the formula's defaults."""
+    defaults = [p.default for p in inspect.signature(getattr(formulas, name)).parameters.values()][1:]
+    return tuple(1.5 * default for default in defaults)
+
+
 def call(function, dtype, first, second, settings):
     """Run a loop over arrays: y from x, or dx from dy and what was kept."""
     number, _ = TYPES[dtype]
@@ -155,11 +162,11 @@ def test_what_cuda_compiles_is_what_the_formulas_say(on_the_cpu, dtype):
     close = {"rtol": 5e-6, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-12, "atol": 1e-14}
     _, suffix = TYPES[dtype]
     for name in names(on_the_cpu):
-        op, arguments = FORMULAS.get(name, (name, SETTINGS.get(name, ())))
+        settings = () if "gelu" in name else settings_of(name)
+        op, arguments = FORMULAS.get(name, (name, settings))
         with numpy.errstate(all="ignore"):
             y, cache = getattr(formulas, op)(x, *arguments)
             dx = getattr(formulas, f"{op}_backward")(dy, cache)
-        settings = SETTINGS.get(name, ())
         got = call(getattr(on_the_cpu, f"{name}_forward_loop{suffix}"), dtype, x, None, settings)
         numpy.testing.assert_allclose(got, y, err_msg=name, **close)
         kept = numpy.ascontiguousarray(cache[0])
