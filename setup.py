@@ -18,12 +18,44 @@ from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 SOURCES = [
-    "csrc/native.pyx",
-    *sorted(str(p.as_posix()) for p in Path("csrc").glob("*.c") if p.name != "native.c"),
+    "csrc/bridge/native.pyx",
+    *sorted(path.as_posix() for path in Path("csrc").rglob("*.c") if path.name != "native.c"),
 ]
 REASON_FILE = "native_missing.txt"
+# What CUDA code may include, and what that includes: installed as minidl/csrc, where minidl.engines.headers finds it.
+CUDA_HEADERS = [
+    "csrc/elementwise/activation_list.h",
+    "csrc/vector/formulas.h",
+    "csrc/vector/formulas.inc.h",
+    "csrc/vector/simd.h",
+    "csrc/vector/simd_scalar.h",
+]
+
+
+class BuildPython(build_py):
+    """Put the headers for CUDA beside the Python files. An editable install finds them in the checkout."""
+
+    def run(self) -> None:
+        """Copy both."""
+        super().run()
+        if not self.editable_mode:
+            for source, target in self._headers():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def _headers(self) -> list[tuple[str, str]]:
+        return [(header, str(Path(self.build_lib, "minidl", header))) for header in CUDA_HEADERS]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Name the headers too."""
+        return super().get_outputs(include_bytecode) + [target for _, target in self._headers()]
+
+    def get_source_files(self) -> list[str]:
+        """Name them for the source distribution."""
+        return super().get_source_files() + CUDA_HEADERS
 
 
 class BuildNative(build_ext):
@@ -57,7 +89,7 @@ class BuildNative(build_ext):
         super().build_extensions()
 
     def _compile_files_at_once(self) -> None:
-        """Have the compiler, which goes through a list of files one by one, work on as many as there are processors."""
+        """Have the compiler, which goes through a list of files one by one, work on as many at once as there are cores."""
         one_by_one = self.compiler.compile
 
         def compile_all(sources: list[str], *args: Any, **kwargs: Any) -> list[str]:
@@ -110,7 +142,7 @@ def extensions() -> list[Extension]:
             "minidl._native",
             SOURCES,
             include_dirs=["csrc", numpy.get_include()],
-            depends=[str(p) for pattern in ("*.h", "*.pxi") for p in Path("csrc").glob(pattern)],
+            depends=sorted(path.as_posix() for pattern in ("*.h", "*.pxi") for path in Path("csrc").rglob(pattern)),
             define_macros=[
                 ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),  # the oldest NumPy that the package takes
@@ -119,4 +151,4 @@ def extensions() -> list[Extension]:
     ]
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative})
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildNative, "build_py": BuildPython})

@@ -13,9 +13,9 @@ if not engines.engines()["native"]:
 
 native, formulas = engines.get("native"), engines.get("numpy")
 
-LANES = (2, 4, 8, 16)  # numbers in a vector
-SHORT = 4096  # elements from which the interpreter's lock is let go
-POOL = (8192, 4096)  # numbers in 32 KiB, from which memory is recycled
+LANES = (2, 4, 8, 16)  # elements in a vector
+SHORT = 4096  # elements from which the GIL is released
+POOL = (8192, 4096)  # elements in 32 KiB, from which memory is recycled
 THREADS = (16384, 65536)  # elements that are worth a thread
 COLUMNS, ROWS = 128, 64  # the widest strip of the column sums, and its block of rows
 

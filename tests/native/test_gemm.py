@@ -1,4 +1,4 @@
-"""The matrix product of csrc/gemm*: every kind of operand, at the edges of every block, on each instruction set."""
+"""The matrix product of csrc/product: every kind of operand, at the edges of every block, on each instruction set."""
 
 import threading
 from pathlib import Path

@@ -1,0 +1,52 @@
+/* The functions of losses.h, over threads. */
+#include "loss/losses.h"
+
+#include "runtime/parallel.h"
+
+typedef struct {
+    int op;
+    const void *prediction, *target;
+    void *slope, *each;
+    double delta, sums[MINIDL_MOST_PARTS];
+} pointwise_work;
+
+MINIDL_TASK(pointwise, pointwise_work, minidl_losses, {
+    real *const each = work->each;
+    work->sums[part] = kernels->pointwise[work->op](
+        (const real *)work->prediction + from, (const real *)work->target + from, (real *)work->slope + from,
+        each == NULL ? NULL : each + from, to - from, work->delta);
+})
+
+double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
+                   double delta) {
+    const ptrdiff_t grain = op == MINIDL_BINARY_CROSS_ENTROPY ? MINIDL_DEAR : MINIDL_CHEAP;
+    pointwise_work work; /* whose sums need no initial values */
+    work.op = op, work.prediction = prediction, work.target = target, work.slope = slope, work.each = each, work.delta = delta;
+    const int parts = minidl_in_ranges(n, grain, MINIDL_CHUNK, MINIDL_TASK_OF(pointwise, is_double), &work);
+    return minidl_sum_of_parts(work.sums, parts);
+}
+
+typedef struct {
+    const void *x;
+    const minidl_targets *targets;
+    void *slope, *each;
+    ptrdiff_t classes;
+    double sums[MINIDL_MOST_PARTS], divisors[MINIDL_MOST_PARTS];
+} cross_entropy_work;
+
+MINIDL_TASK(cross_entropy, cross_entropy_work, minidl_losses, {
+    real *const each = work->each;
+    const ptrdiff_t first = from * work->classes;
+    work->sums[part] = kernels->cross_entropy((const real *)work->x + first, work->targets, from, (real *)work->slope + first,
+                                              each == NULL ? NULL : each + from, to - from, work->classes,
+                                              &work->divisors[part]);
+})
+
+double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
+                            ptrdiff_t classes, double *divisor) {
+    cross_entropy_work work;
+    work.x = x, work.targets = targets, work.slope = slope, work.each = each, work.classes = classes;
+    const int parts = minidl_in_ranges(rows, minidl_rows_worth(classes), 1, MINIDL_TASK_OF(cross_entropy, is_double), &work);
+    *divisor = minidl_sum_of_parts(work.divisors, parts);
+    return minidl_sum_of_parts(work.sums, parts);
+}

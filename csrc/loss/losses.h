@@ -1,0 +1,48 @@
+/* Losses, each with its slope: the gradient with respect to the prediction. With e = prediction - target, of each element:
+ *
+ *     squared error          loss = e * e                                    slope = 2 * e
+ *     absolute error         loss = |e|                                      slope = sign(e)
+ *     Huber                  d = min(max(e, -delta), delta), loss = d * (e - d / 2)     slope = d
+ *     binary cross-entropy   loss = t * log(1 + exp(-x)) + (1 - t) * log(1 + exp(x))    slope = sigmoid(x) - t
+ *
+ * and of each row of K logits x with a label, class weights w and label smoothing s (loss/softmax.h says what p is):
+ *
+ *     cross-entropy          q[k] = w[k] * ((1 - s) * (k == label) + s / K)
+ *                            loss = -sum over k of q[k] * log(p[k])          slope[k] = p[k] * sum(q) - q[k]
+ *
+ * All return the sum of the losses, and put each into `each` if it is not NULL. */
+#ifndef MINIDL_LOSSES_H
+#define MINIDL_LOSSES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/isa.h"
+
+enum { MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY, MINIDL_LOSSES };
+
+/* What cross-entropy needs besides the logits; `weight` has the precision of the logits, or is NULL. */
+typedef struct {
+    const int64_t *labels;
+    int64_t ignore_index; /* rows with this label count for nothing */
+    const void *weight;
+    double smoothing;
+} minidl_targets;
+
+/* cross_entropy does rows whose labels begin with number `first`, and leaves in *divisor the sum of the weights of the labels
+ * met. */
+#define MINIDL_LOSS_TABLE(real)                                                                                            \
+    struct {                                                                                                               \
+        double (*pointwise[MINIDL_LOSSES])(const real *prediction, const real *target, real *slope, real *each,            \
+                                           ptrdiff_t n, double delta);                                                     \
+        double (*cross_entropy)(const real *x, const minidl_targets *targets, ptrdiff_t first, real *slope, real *each,    \
+                                ptrdiff_t rows, ptrdiff_t classes, double *divisor);                                       \
+    }
+MINIDL_TABLES(minidl_losses, MINIDL_LOSS_TABLE)
+
+double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
+                   double delta);
+double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
+                            ptrdiff_t classes, double *divisor);
+
+#endif

@@ -1,0 +1,121 @@
+/* The loops of losses.h, in the terms of vector/loops.inc.h, and their table. Cross-entropy uses largest_of and exponentials of
+ * loss/softmax.inc.h. */
+#include "loss/losses.h"
+
+/* v with zeros after its first n lanes. */
+MINIDL_INLINE VEC REAL(first_lanes)(VEC v, ptrdiff_t n) {
+    real lanes[LANES];
+    STORE(lanes, v);
+    return REAL(load_part)(lanes, n, 0);
+}
+
+#define LOSS(name, statements)                                                                                              \
+    static double REAL(name)(const real *prediction, const real *target, real *slope, real *each, ptrdiff_t n,             \
+                             double delta) {                                                                               \
+        const VEC limit = SPLAT(delta);                                                                                    \
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};                                                                          \
+        (void)limit;                                                                                                       \
+        EACH_VECTOR(n, {                                                                                                   \
+            const VEC p = GET(prediction);                                                                                 \
+            const VEC t = GET(target);                                                                                     \
+            VEC loss;                                                                                                      \
+            VEC d;                                                                                                         \
+            statements;                                                                                                    \
+            PUT(slope, d);                                                                                                 \
+            if (each != NULL) PUT(each, loss);                                                                             \
+            if (!whole) loss = REAL(first_lanes)(loss, left);                                                              \
+            REAL(add_wide)(sum, loss);                                                                                     \
+        });                                                                                                                \
+        return REAL(total)(sum);                                                                                           \
+    }
+
+LOSS(squared_error, { const VEC e = p - t; d = e + e; loss = e * e; })
+LOSS(absolute_error, {
+    const VEC e = p - t;
+    loss = REAL(absolute)(e);
+    d = REAL(select)(REAL(less)(SPLAT(0), loss), REAL(with_sign_of)(SPLAT(1), e), e); /* the sign; 0 and nan as they are */
+})
+LOSS(huber, {
+    const VEC e = p - t;
+    d = REAL(most)(REAL(least)(e, limit), -limit);
+    loss = d * (e - d * SPLAT(0.5));
+})
+/* l = t softplus(-x) + (1 - t) softplus(x), l' = (1 - t) sigmoid(x) - t sigmoid(-x), from one e = exp(-|x|): no two terms
+ * cancel, so that small losses and slopes keep their digits. */
+LOSS(binary_cross_entropy, {
+    const VEC zero = SPLAT(0);
+    const VEC rest = SPLAT(1) - t;
+    const VEC e = REAL(decay)(-REAL(absolute)(p));
+    const VEC log_sum = REAL(log_of_one_plus)(e);
+    const REAL(mask) negative = REAL(less)(p, zero);
+    VEC small;
+    VEC large;
+    REAL(sigmoids)(e, &small, &large);
+    loss = t * (REAL(most)(-p, zero) + log_sum) + rest * (REAL(most)(p, zero) + log_sum);
+    d = rest * REAL(select)(negative, small, large) - t * REAL(select)(negative, large, small);
+})
+#undef LOSS
+
+/* One row of cross-entropy with class index `label`, class weights w (all 1 if NULL) and label smoothing e:
+ *
+ *     q_k = w_k ((1 - e) [k = label] + e / K),   loss = -sum q_k log p_k,   slope_k = p_k sum(q) - q_k
+ *
+ * where log p_k = x_k - largest - log(sum of exp(x - largest)). `mass` is the sum of w. */
+static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real *weight, double mass, double smoothing,
+                                      real *slope, ptrdiff_t classes) {
+    const real largest = REAL(largest_of)(x, classes);
+    const double own = (1.0 - smoothing) * (weight == NULL ? 1.0 : (double)weight[label]), share = smoothing / (double)classes;
+    const double sum = REAL(exponentials)(x, largest, slope, classes), logarithm = log(sum);
+    double loss = own == 0.0 ? 0.0 : own * (logarithm - ((double)x[label] - (double)largest));
+    const VEC scale = SPLAT((own + share * mass) / sum);
+    if (share == 0.0) {
+        EACH_VECTOR(classes, PUT(slope, GET(slope) * scale););
+    } else {
+        const VEC shift = SPLAT(largest), part = SPLAT(share), zero = SPLAT(0);
+        vec_f64 weighted[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(classes, {
+            VEC w = SPLAT(1);
+            if (weight != NULL) w = GET(weight);
+            const VEC term = w * (GET_OR(x, largest) - shift);
+            REAL(add_wide)(weighted, REAL(select)(REAL(less)(zero, REAL(absolute)(w)), term, zero)); /* 0 times -inf is 0 */
+            PUT(slope, GET(slope) * scale - part * w);
+        });
+        loss += share * (mass * logarithm - REAL(total)(weighted));
+    }
+    slope[label] -= (real)own;
+    return loss;
+}
+
+/* All rows; those of ignore_index count for nothing. Returns the sum of the losses, and in *divisor the sum of the weights of
+ * the classes met. `each`, if not NULL, takes the loss of every row. */
+static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdiff_t first, real *slope, real *each,
+                                  ptrdiff_t rows, ptrdiff_t classes, double *divisor) {
+    const real *const weight = t->weight;
+    double total = 0, mass = (double)classes, met = 0;
+    if (weight != NULL) {
+        mass = 0;
+        for (ptrdiff_t i = 0; i < classes; i++) mass += (double)weight[i];
+    }
+    for (ptrdiff_t row = 0; row < rows; row++, x += classes, slope += classes) {
+        const int64_t label = t->labels[first + row];
+        double loss = 0;
+        if (label == t->ignore_index) {
+            for (ptrdiff_t i = 0; i < classes; i++) slope[i] = 0;
+        } else {
+            loss = REAL(cross_entropy_row)(x, (ptrdiff_t)label, weight, mass, t->smoothing, slope, classes);
+            met += weight == NULL ? 1.0 : (double)weight[label];
+        }
+        if (each != NULL) each[row] = (real)loss;
+        total += loss;
+    }
+    *divisor = met;
+    return total;
+}
+
+const REAL(minidl_losses) TABLE(minidl_losses) = {
+    .pointwise = {[MINIDL_SQUARED_ERROR] = REAL(squared_error),
+                  [MINIDL_ABSOLUTE_ERROR] = REAL(absolute_error),
+                  [MINIDL_HUBER] = REAL(huber),
+                  [MINIDL_BINARY_CROSS_ENTROPY] = REAL(binary_cross_entropy)},
+    .cross_entropy = REAL(cross_entropy),
+};

@@ -1,0 +1,68 @@
+/* The loops of softmax.h, in the terms of vector/loops.inc.h, and their table. */
+#include "loss/softmax.h"
+
+static real REAL(largest_of)(const real *x, ptrdiff_t n) {
+    VEC most = SPLAT(-MINIDL_INFINITY);
+    EACH_VECTOR(n, most = REAL(most)(GET_OR(x, -MINIDL_INFINITY), most););
+    return REAL(largest)(most);
+}
+
+/* y = exp(x - largest); returns the sum. */
+static double REAL(exponentials)(const real *x, real largest, real *y, ptrdiff_t n) {
+    const VEC shift = SPLAT(largest);
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(n, {
+        const VEC e = REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift);
+        PUT(y, e);
+        REAL(add_wide)(sum, e);
+    });
+    return REAL(total)(sum);
+}
+
+static void REAL(multiply)(real *y, real factor, ptrdiff_t n) {
+    const VEC f = SPLAT(factor);
+    EACH_VECTOR(n, PUT(y, GET(y) * f););
+}
+
+static void REAL(softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length) {
+    for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length)
+        REAL(multiply)(y, (real)(1.0 / REAL(exponentials)(x, REAL(largest_of)(x, length), y, length)), length);
+}
+
+static void REAL(log_softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length) {
+    for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length) {
+        const real largest = REAL(largest_of)(x, length);
+        const VEC shift = SPLAT(largest);
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift)););
+        const VEC logarithm = SPLAT(log(REAL(total)(sum)));
+        EACH_VECTOR(length, PUT(y, (GET(x) - shift) - logarithm););
+    }
+}
+
+/* dx = y (dy - <dy, y>) */
+static void REAL(softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length) {
+    for (ptrdiff_t row = 0; row < rows; row++, dy += length, y += length, dx += length) {
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, GET(dy) * GET(y)););
+        const VEC product = SPLAT(REAL(total)(sum));
+        EACH_VECTOR(length, PUT(dx, GET(y) * (GET(dy) - product)););
+    }
+}
+
+/* dx = dy - exp(y) sum(dy) */
+static void REAL(log_softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length) {
+    for (ptrdiff_t row = 0; row < rows; row++, dy += length, y += length, dx += length) {
+        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+        EACH_VECTOR(length, REAL(add_wide)(sum, GET(dy)););
+        const VEC total = SPLAT(REAL(total)(sum));
+        EACH_VECTOR(length, PUT(dx, GET(dy) - REAL(decay)(GET(y)) * total););
+    }
+}
+
+const REAL(minidl_softmaxes) TABLE(minidl_softmaxes) = {
+    .softmax = REAL(softmax),
+    .log_softmax = REAL(log_softmax),
+    .softmax_backward = REAL(softmax_backward),
+    .log_softmax_backward = REAL(log_softmax_backward),
+};

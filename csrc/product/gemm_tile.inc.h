@@ -1,0 +1,85 @@
+/* The innermost kernel: a tile of C, a few rows high and a few vectors wide, kept in registers while k runs. */
+
+/* C = alpha A B + beta C for `rows` x `vectors` of C.
+ *
+ * For each p the tile loads one row of B as vectors and spreads each element of A's column over a vector of its own: rows +
+ * vectors loads for rows * vectors multiply-adds. The larger the tile, the less there is to load, until its sums no longer
+ * fit the registers; MR x NV is the largest that does.
+ *
+ * A is read whichever way it lies. If a_upright its columns are contiguous (a transposed matrix, a packed panel) and a_step
+ * is the distance from one to the next; else its rows are, and a_step is the distance between rows. */
+INLINE void tile(int rows, int vectors, int a_upright, ptrdiff_t k, real alpha, const real *restrict a, ptrdiff_t a_step,
+                 const real *restrict b, ptrdiff_t b_row, real beta, real *restrict c, ptrdiff_t c_row) {
+    vector sum[MR][NV];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = SPLAT(0);
+    for (ptrdiff_t p = 0; p < k; p++) {
+        vector right[NV];
+        UNROLL for (int j = 0; j < vectors; j++) right[j] = LOAD(b + j * LANES);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const vector left = SPLAT(a_upright ? a[i] : a[i * a_step]);
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] = FMADD(left, right[j], sum[i][j]);
+        }
+        a += a_upright ? a_step : 1;
+        b += b_row;
+    }
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) {
+        real *const at = c + i * c_row + j * LANES;
+        if (beta == 0) STORE(at, sum[i][j] * alpha);
+        else STORE(at, sum[i][j] * alpha + LOAD(at) * beta);
+    }
+}
+
+/* A function for each size of tile: with constants for rows, vectors and a_upright the loops over them are unrolled, and the
+ * sums become registers. */
+#define TILE(ROWS, VECTORS, UPRIGHT)                                                                                       \
+    static void tile_##ROWS##_##VECTORS##_##UPRIGHT(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step,              \
+                                                    const real *b, ptrdiff_t b_row, real beta, real *c,                    \
+                                                    ptrdiff_t c_row) {                                                     \
+        tile(ROWS, VECTORS, UPRIGHT, k, alpha, a, a_step, b, b_row, beta, c, c_row);                                       \
+    }
+#if NV == 3
+#define EACH_WIDTH(DO, ROWS) DO(ROWS, 1, 0) DO(ROWS, 1, 1) DO(ROWS, 2, 0) DO(ROWS, 2, 1) DO(ROWS, 3, 0) DO(ROWS, 3, 1)
+#else
+#define EACH_WIDTH(DO, ROWS) DO(ROWS, 1, 0) DO(ROWS, 1, 1) DO(ROWS, 2, 0) DO(ROWS, 2, 1)
+#endif
+#define EACH_OF_4(DO) EACH_WIDTH(DO, 1) EACH_WIDTH(DO, 2) EACH_WIDTH(DO, 3) EACH_WIDTH(DO, 4)
+#define EACH_OF_8(DO) EACH_OF_4(DO) EACH_WIDTH(DO, 5) EACH_WIDTH(DO, 6) EACH_WIDTH(DO, 7) EACH_WIDTH(DO, 8)
+#if MR == 8
+#define EACH_TILE(DO) EACH_OF_8(DO)
+#else
+#define EACH_TILE(DO) EACH_OF_4(DO)
+#endif
+EACH_TILE(TILE)
+
+typedef void tile_function(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row,
+                           real beta, real *c, ptrdiff_t c_row);
+
+#define ENTRY(ROWS, VECTORS, UPRIGHT) [ROWS - 1][VECTORS - 1][UPRIGHT] = tile_##ROWS##_##VECTORS##_##UPRIGHT,
+static tile_function *const tiles[MR][NV][2] = {EACH_TILE(ENTRY)};
+
+/* A tile whose last vector reaches beyond C, or of a C whose columns are contiguous: by way of a copy. `width` is that of all
+ * its vectors, `columns` those that exist. */
+static void awkward_tile(tile_function *compute, ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t width, ptrdiff_t k, real alpha,
+                         const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row, real beta, real *c,
+                         ptrdiff_t c_row, ptrdiff_t c_col) {
+    real copy[MR * NR];
+    compute(k, alpha, a, a_step, b, b_row, 0, copy, width);
+    ptrdiff_t i = 0;
+    for (; c_row == 1 && i + SHORT <= rows; i += SHORT)
+        for (ptrdiff_t j = 0; j < columns; j += SHORT) {
+            short_vector square[SHORT];
+            UNROLL for (int s = 0; s < SHORT; s++) square[s] = *(const short_vector *)(copy + (i + s) * width + j);
+            transpose(square);
+            UNROLL for (int s = 0; s < SHORT; s++) {
+                if (j + s >= columns) break;
+                short_vector *const at = (short_vector *)(c + i + (j + s) * c_col);
+                if (beta == 0) *at = square[s];
+                else *at = square[s] + *at * beta;
+            }
+        }
+    for (; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) {
+            real *const at = c + i * c_row + j * c_col;
+            *at = beta == 0 ? copy[i * width + j] : copy[i * width + j] + beta * *at;
+        }
+}

@@ -1,0 +1,49 @@
+/* Which instruction set the kernels use, chosen once for all of them.
+ *
+ * Every family of kernels is compiled for each instruction set (isa/) and leaves a table of functions for each, which differ in the
+ * end of their names: minidl_gemm_f32_baseline, minidl_gemm_f32_avx2 and so on. The family's header declares them by
+ *
+ *     MINIDL_TABLES(minidl_gemm, MINIDL_GEMM_TABLE)
+ *
+ * and its driver asks for minidl_gemm_f32_in_use() or minidl_gemm_f64_in_use(). */
+#ifndef MINIDL_ISA_H
+#define MINIDL_ISA_H
+
+#include <stddef.h>
+
+enum { MINIDL_BASELINE, MINIDL_AVX2, MINIDL_AVX512, MINIDL_NEON, MINIDL_INSTRUCTION_SETS };
+
+/* The widest that this machine has, or the one that the environment variable MINIDL_ISA names (baseline, avx2, avx512, neon);
+ * -1 if that names one that cannot run here. */
+int minidl_isa(void);
+const char *minidl_isa_name(void); /* or NULL */
+
+/* Which ones this build has. */
+#if defined(__x86_64__) && defined(__GNUC__) /* clang defines it too */
+#define MINIDL_HAS_AVX 1
+#define MINIDL_EACH_VARIANT(table)                                                                                         \
+    {[MINIDL_BASELINE] = &table##_baseline, [MINIDL_AVX2] = &table##_avx2, [MINIDL_AVX512] = &table##_avx512}
+#elif defined(__aarch64__) && defined(__GNUC__)
+#define MINIDL_HAS_NEON 1
+#define MINIDL_EACH_VARIANT(table) {[MINIDL_BASELINE] = &table##_baseline, [MINIDL_NEON] = &table##_neon}
+#else
+#define MINIDL_EACH_VARIANT(table) {[MINIDL_BASELINE] = &table##_baseline}
+#endif
+
+/* The tables of one type, and the function that returns the one in use; NULL if minidl_isa() is -1. */
+#define MINIDL_VARIANTS(table)                                                                                             \
+    extern const table table##_baseline, table##_avx2, table##_avx512, table##_neon;                                       \
+    static inline const table *table##_in_use(void) {                                                                      \
+        static const table *const variants[MINIDL_INSTRUCTION_SETS] = MINIDL_EACH_VARIANT(table);                          \
+        const int isa = minidl_isa();                                                                                      \
+        return isa < 0 ? NULL : variants[isa];                                                                             \
+    }
+
+/* A family's tables in both precisions: TABLE(real) is the struct of its functions. */
+#define MINIDL_TABLES(family, TABLE)                                                                                       \
+    typedef TABLE(float) family##_f32;                                                                                     \
+    typedef TABLE(double) family##_f64;                                                                                    \
+    MINIDL_VARIANTS(family##_f32)                                                                                          \
+    MINIDL_VARIANTS(family##_f64)
+
+#endif
