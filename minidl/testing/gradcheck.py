@@ -99,9 +99,11 @@ def gradcheck(
     ParameterError
         If ``subject`` is none of the above.
 
-    Notes ----- A layer is checked on a deep copy in float64; yours is not touched. If it computes in float32 whatever
-    it is given, the check falls back to float32 and its tolerance, and the report says so. Random layers (dropout in
-    training) are made to repeat themselves, see ``minidl.testing.randomness``.
+    Notes
+    -----
+    A layer is checked on a deep copy in float64; yours is not touched. If it computes in float32 even then, the check
+    falls back to float32 and its tolerance, and the report says so. Random layers (dropout in training) are made to
+    repeat themselves; see ``minidl.testing.randomness``.
 
     Examples
     --------

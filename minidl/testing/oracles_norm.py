@@ -1,4 +1,4 @@
-"""What normalisation should give, by other means: loops over Python floats and the standard library's mean and variance.
+"""Independent results for normalisation: loops over Python floats and the standard library's mean.
 
 As in ``minidl.testing.oracles``, nothing here shares a line with the formulas.
 """
@@ -21,7 +21,7 @@ Index = tuple[int, ...]
 def _standardised(
     x: numpy.ndarray, member: Callable[[Index], Any], eps: float, centre: bool = True
 ) -> dict[Index, float]:
-    """Return (x - mean) / sqrt(variance + eps) by index, over the elements that ``member`` maps to the same thing."""
+    """Return (x - mean) / sqrt(variance + eps) by index, with statistics over the elements of equal ``member(index)``."""
     sets: dict[Any, list[Index]] = {}
     for index in itertools.product(*map(range, x.shape)):
         sets.setdefault(member(index), []).append(index)
@@ -58,7 +58,7 @@ def batch_norm(
     training: bool = True,
     eps: float = 1e-5,
 ) -> numpy.ndarray:
-    """Standardise each channel by its own statistics, or by those given."""
+    """Standardise each channel by its own statistics or by the running ones."""
     if training:
         return _affine(_standardised(x, _channel, eps), x.shape, weight, bias, _channel)
     assert running_mean is not None

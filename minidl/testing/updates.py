@@ -216,9 +216,9 @@ UPDATES: dict[str, UpdateSpec] = {
     spec.name: spec
     for spec in (
         UpdateSpec(
-            "sgd_update",
-            ("momentum_buffer",),
-            (
+            name="sgd_update",
+            states=("momentum_buffer",),
+            cases=(
                 UpdateCase("plain", (), {"lr": 0.1}),
                 UpdateCase("weight decay", (), {"lr": 0.1, "weight_decay": 0.3}),
                 UpdateCase("momentum", ("momentum_buffer",), {"lr": 0.1, "momentum": 0.9}),
@@ -235,24 +235,24 @@ UPDATES: dict[str, UpdateSpec] = {
                     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2, "grad_scale": 0.3},
                 ),
             ),
-            _sgd,
-            lambda step: {"first_step": step == 1},
+            oracle=_sgd,
+            counter=lambda step: {"first_step": step == 1},
         ),
         UpdateSpec(
-            "adagrad_update",
-            ("square_sum",),
-            (
+            name="adagrad_update",
+            states=("square_sum",),
+            cases=(
                 UpdateCase("plain", ("square_sum",), {"lr": 0.1}),
                 UpdateCase("decay", ("square_sum",), {"lr": 0.1, "lr_decay": 0.5, "weight_decay": 0.3, "eps": 0.1}),
                 UpdateCase("clipped", ("square_sum",), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _adagrad,
-            _step,
+            oracle=_adagrad,
+            counter=_step,
         ),
         UpdateSpec(
-            "rmsprop_update",
-            ("square_average", "grad_average", "momentum_buffer"),
-            (
+            name="rmsprop_update",
+            states=("square_average", "grad_average", "momentum_buffer"),
+            cases=(
                 UpdateCase("plain", ("square_average",), {"lr": 0.1}),
                 UpdateCase(
                     "centred",
@@ -267,22 +267,22 @@ UPDATES: dict[str, UpdateSpec] = {
                 UpdateCase("momentum", ("square_average", "momentum_buffer"), {"lr": 0.1, "momentum": 0.5}),
                 UpdateCase("clipped", ("square_average",), {"lr": 0.1, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _rmsprop,
-            lambda step: {},
+            oracle=_rmsprop,
+            counter=lambda step: {},
             rounding=16.0,  # the centred variance is a difference
         ),
         UpdateSpec(
-            "adam_update",
-            ("m", "v", "v_max"),
-            (
+            name="adam_update",
+            states=("m", "v", "v_max"),
+            cases=(
                 UpdateCase("plain", ("m", "v"), {"lr": 0.1}),
                 UpdateCase("weight decay", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "eps": 0.1}),
                 UpdateCase("decoupled", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
                 UpdateCase("amsgrad", ("m", "v", "v_max"), {"lr": 0.1, "beta1": 0.8, "beta2": 0.7}),
                 UpdateCase("clipped", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _adam,
-            _step,
+            oracle=_adam,
+            counter=_step,
         ),
     )
 }

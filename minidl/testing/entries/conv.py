@@ -87,12 +87,12 @@ for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):
     for _transposed in (False, True):
         SPECS.append(
             OpSpec(
-                f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
-                ("x", "weight", "bias"),
-                _drawing(_kernel, transposed=_transposed),
-                _cases(_transposed),
-                oracles_conv.conv_transpose if _transposed else oracles_conv.conv,
-                {
+                name=f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
+                differentiable=("x", "weight", "bias"),
+                draw=_drawing(_kernel, transposed=_transposed),
+                cases=_cases(_transposed),
+                oracle=oracles_conv.conv_transpose if _transposed else oracles_conv.conv,
+                sizes={
                     "empty": (0, 2, 5, 4)[: _axes + 2],
                     "one": (1, 1, 3, 3)[: _axes + 2],
                     "odd": (3, 5, 7, 9)[: _axes + 2],
