@@ -43,7 +43,7 @@ def _indices(shape: Sequence[int]) -> Iterator[Index]:
     return itertools.product(*map(range, shape))
 
 
-def _built(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.ndarray:
+def _build(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.ndarray:
     y = numpy.empty(tuple(shape))
     for index in _indices(shape):
         y[index] = element(index)
@@ -56,7 +56,7 @@ def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
     >>> each(lambda x, times=2: times * x)(numpy.array([1.0, 2.0]), times=3)
     array([3., 6.])
     """
-    return lambda x, *settings, **options: _built(x.shape, lambda i: function(float(x[i]), *settings, **options))
+    return lambda x, *settings, **options: _build(x.shape, lambda i: function(float(x[i]), *settings, **options))
 
 
 @each
@@ -118,12 +118,12 @@ def silu(x: float) -> float:
 
 def softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
     """Return exp(x_i) / sum_j exp(x_j)."""
-    return _built(x.shape, lambda i: math.exp(x[i]) / math.fsum(math.exp(v) for v in _line(x, i, axis)))
+    return _build(x.shape, lambda i: math.exp(x[i]) / math.fsum(math.exp(v) for v in _line(x, i, axis)))
 
 
 def log_softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
     """Return x_i - log(sum_j exp(x_j))."""
-    return _built(x.shape, lambda i: float(x[i]) - math.log(math.fsum(math.exp(v) for v in _line(x, i, axis))))
+    return _build(x.shape, lambda i: float(x[i]) - math.log(math.fsum(math.exp(v) for v in _line(x, i, axis))))
 
 
 def _line(x: numpy.ndarray, index: Index, axis: int) -> list[float]:
@@ -135,7 +135,7 @@ def _line(x: numpy.ndarray, index: Index, axis: int) -> list[float]:
 
 def dropout(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:
     """Return x / (1 - p) where the mask is True, 0 elsewhere."""
-    return _built(x.shape, lambda i: float(x[i]) / (1 - p) if mask[i] and p < 1 else 0.0)
+    return _build(x.shape, lambda i: float(x[i]) / (1 - p) if mask[i] and p < 1 else 0.0)
 
 
 def matmul(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> numpy.ndarray:
@@ -155,7 +155,7 @@ def matmul(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transp
         *batch, i, j = index
         return math.fsum(left(tuple(batch), i, s) * right(tuple(batch), s, j) for s in range(k))
 
-    return _built((*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), element)
+    return _build((*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), element)
 
 
 def _broadcast(index: Index, shape: Sequence[int]) -> Index:
@@ -172,10 +172,10 @@ def linear(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarray | None =
         terms = [float(x[row][i]) * float(weight[o, i]) for i in range(weight.shape[1])]
         return math.fsum([*terms, 0.0 if bias is None else float(bias[o])])
 
-    return _built((*x.shape[:-1], weight.shape[0]), element)
+    return _build((*x.shape[:-1], weight.shape[0]), element)
 
 
-def _reduced(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
+def _reduce(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
     if reduction == "none":
         return numpy.array(losses).reshape(tuple(shape))
     total = math.fsum(losses)
@@ -187,7 +187,7 @@ def _pairwise(function: Callable[..., float]) -> Callable[..., Any]:
 
     def loss(prediction: numpy.ndarray, target: numpy.ndarray, reduction: str = "mean", **options: Any) -> Any:
         pairs = zip(prediction.ravel().tolist(), target.ravel().tolist(), strict=True)
-        return _reduced([function(p, t, **options) for p, t in pairs], prediction.shape, reduction)
+        return _reduce([function(p, t, **options) for p, t in pairs], prediction.shape, reduction)
 
     return loss
 
@@ -227,7 +227,7 @@ def binary_cross_entropy_with_logits(
         q = 1.0 if pos_weight is None else float(pos_weight[_broadcast(index, pos_weight.shape)])
         p = 1 / (1 + math.exp(-x))
         losses.append(-w * (q * t * math.log(p) + (1 - t) * math.log(1 - p)))
-    return _reduced(losses, logits.shape, reduction)
+    return _reduce(losses, logits.shape, reduction)
 
 
 def cross_entropy(
@@ -261,4 +261,4 @@ def cross_entropy(
         losses.append(-math.fsum(w[k] * smooth[k] * log_p[k] for k in range(classes)))
     if reduction == "mean":
         return math.fsum(losses) / total
-    return _reduced(losses, shape, reduction)
+    return _reduce(losses, shape, reduction)

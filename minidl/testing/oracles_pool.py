@@ -56,7 +56,7 @@ def windows(
         yield at, list(itertools.product(*(found[i] for found, i in zip(per_axis, at, strict=True))))
 
 
-def _pooled(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: Any) -> numpy.ndarray:
+def _pool(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: Any) -> numpy.ndarray:
     """Return an array of ``value(image, window)`` for every window of every image."""
     y = numpy.empty((*x.shape[:2], *(1 + max(at[axis] for at, _ in found) for axis in range(x.ndim - 2))))
     for n, c in itertools.product(*map(range, x.shape[:2])):
@@ -66,7 +66,7 @@ def _pooled(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: A
     return y
 
 
-def _inside(image: numpy.ndarray, window: Pixels) -> list[float]:
+def _pixels_inside(image: numpy.ndarray, window: Pixels) -> list[float]:
     return [float(image[p]) for p in window if all(0 <= u < n for u, n in zip(p, image.shape, strict=True))]
 
 
@@ -76,8 +76,8 @@ def max_pool(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
     >>> max_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, ceil_mode=True)
     array([[[4., 2.]]])
     """
-    return _pooled(
-        x, list(windows(x, *settings, **options)), lambda image, w: max(_inside(image, w), default=-math.inf)
+    return _pool(
+        x, list(windows(x, *settings, **options)), lambda image, w: max(_pixels_inside(image, w), default=-math.inf)
     )
 
 
@@ -97,14 +97,14 @@ def avg_pool(
     around = _each(padding, x.ndim - 2)
 
     def value(image: numpy.ndarray, window: Pixels) -> float:
-        pixels = _inside(image, window)
+        pixels = _pixels_inside(image, window)
         if not count_include_pad:
             return math.fsum(pixels) / len(pixels)
         padded = zip(image.shape, around, strict=True)
         limits = [n + p for n, p in padded]
         return math.fsum(pixels) / sum(all(u < n for u, n in zip(p, limits, strict=True)) for p in window)
 
-    return _pooled(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
+    return _pool(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
 
 
 def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
@@ -121,4 +121,4 @@ def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
     found = []
     for at in itertools.product(*map(range, sizes)):
         found.append((at, list(itertools.product(*(w[i] for w, i in zip(per_axis, at, strict=True))))))
-    return _pooled(x, found, lambda image, w: math.fsum(_inside(image, w)) / len(w))
+    return _pool(x, found, lambda image, w: math.fsum(_pixels_inside(image, w)) / len(w))

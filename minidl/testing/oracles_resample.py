@@ -52,7 +52,7 @@ def _steps(
     return [(m, Fraction(n, m)) for n, m in zip(image, values, strict=True)]
 
 
-def _resampled(x: numpy.ndarray, per_axis: list[list[list[tuple[int, float]]]]) -> numpy.ndarray:
+def _resample(x: numpy.ndarray, per_axis: list[list[list[tuple[int, float]]]]) -> numpy.ndarray:
     """Sum the weighted sources of every element; along each axis these are a list of (position, weight)."""
     y = numpy.zeros((*x.shape[:2], *map(len, per_axis)))
     for n, c, *at in itertools.product(*map(range, y.shape)):
@@ -69,7 +69,7 @@ def upsample_nearest(x: numpy.ndarray, size: Any = None, scale_factor: Any = Non
     array([[[1., 1., 2.]]])
     """
     steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n, 2 * n))
-    return _resampled(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
+    return _resample(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
 
 
 def upsample_bilinear(
@@ -92,7 +92,7 @@ def upsample_bilinear(
             left = math.floor(position)
             found.append([(left, float(1 + left - position)), (min(left + 1, n - 1), float(position - left))])
         per_axis.append(found)
-    return _resampled(x, per_axis)
+    return _resample(x, per_axis)
 
 
 def dropout2d(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:

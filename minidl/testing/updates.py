@@ -1,4 +1,4 @@
-"""The catalogue of the optimisers' updates, the ops that change their arguments instead of having a backward.
+"""The catalogue of the optimisers' updates: ops that change their arguments and have no backward.
 
 The oracles update one number at a time, from the equations in the papers.
 """
@@ -27,7 +27,7 @@ class UpdateCase:
     ----------
     name : str
     states : tuple of str
-        Which of the state arrays are given; the others are None.
+        The state arrays that are given; the others are None.
     options : mapping
         The hyperparameters.
     """
@@ -39,21 +39,21 @@ class UpdateCase:
 
 @dataclass(frozen=True)
 class UpdateSpec:
-    """What there is to know about an update.
+    """Everything that the tests need to know about an update.
 
     Attributes
     ----------
     name : str
-        In ``minidl.ops``.
+        The name in ``minidl.ops``.
     states : tuple of str
         The state arrays, in the order in which they follow ``value`` and ``grad``.
     cases : tuple of UpdateCase
     oracle : callable
         ``oracle(value, grad, states, step, **options) -> value``, on Python floats; changes the dictionary of states.
     counter : callable
-        From the step's number (from 1) to the keyword arguments that depend on it.
+        Maps the number of the step, from 1, to the keyword arguments that depend on it.
     rounding : float
-        As for ``OpSpec``.
+        As in ``OpSpec``.
     """
 
     name: str
@@ -64,7 +64,7 @@ class UpdateSpec:
     rounding: float = 4.0
 
     def expected(self, case: UpdateCase, value: numpy.ndarray, grads: numpy.ndarray) -> dict[str, numpy.ndarray]:
-        """Return value and states after the steps with these gradients, (T, P), by the oracle."""
+        """Return value and states from the oracle after steps with these gradients, (T, P)."""
         results = [
             self._expected_one(case, float(v), [float(g) for g in column])
             for v, column in zip(value, grads.T, strict=True)
@@ -86,17 +86,19 @@ def run(
     grads: Any,
     largest: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Apply an update in place for as many steps as there are gradients; return value and states by name.
+    """Apply an update in place once for each gradient; return value and states by name.
 
     Parameters
     ----------
     update : callable
-        The formula, or an engine's.
+        The formula, or an engine's update.
+    spec : UpdateSpec
+    case : UpdateCase
     value : array, shape (P,)
         Copied first.
     grads : sequence of arrays of shape (P,)
     largest : dict, optional
-        Filled with the largest size that each array reached on the way.
+        Filled with the largest absolute value of each array on the way.
 
     Raises
     ------
