@@ -50,7 +50,7 @@ def relu(x: Array) -> tuple[Array, Cache]:
         y = max(x, 0)
 
     The cache is (y,).
-    V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+    Source: V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def relu6(x: Array) -> tuple[Array, Cache]:
         y = min(max(x, 0), 6)
 
     The cache is (y,).
-    A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010).
+    Source: A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010).
 
     Examples
     --------
@@ -123,7 +123,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, Cache]:
         y = x where x > 0, else a x
 
     The cache is (x, negative_slope).
-    A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+    Source: A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> tuple[Arra
     exp(b x) comes out of the logarithm, and it cannot overflow.
 
     The cache is (x, beta, threshold).
-    C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
+    Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
     exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
 
     The cache is (x, alpha).
-    D. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential linear units",
+    Source: D. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential linear units",
     ICLR 2016.
 
     Parameters
@@ -353,7 +353,7 @@ def gelu(x: Array, approximate: str = "none") -> tuple[Array, Cache]:
     from the tail; see ``minidl.ops.special``.
 
     The cache is (x, approximate).
-    D. Hendrycks, K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016), section 2.
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016), section 2.
 
     Parameters
     ----------
@@ -413,7 +413,7 @@ def silu(x: Array) -> tuple[Array, Cache]:
         y = x sigma(x)
 
     The cache is (x,).
-    S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
+    Source: S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
     reinforcement learning", Neural Networks 107 (2018).
 
     Examples

@@ -103,7 +103,7 @@ def l1_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[
 
         l = abs(p - t),   slope = sign(p - t)
 
-    The slope at the kink is 0.
+    The slope at the kink is 0. Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
@@ -112,16 +112,6 @@ def l1_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[
     target : array
         Real numbers, of the same shape.
     reduction : {"mean", "sum", "none"}, default "mean"
-
-    Returns
-    -------
-    loss : scalar of the dtype of ``prediction``, or an array of its shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`.
 
     Examples
     --------
@@ -156,7 +146,7 @@ def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: 
         l = d^2 / 2 where abs(d) <= delta, else delta (abs(d) - delta / 2)
 
     The slope is d in the first case and delta sign(d) in the second, that is d clipped to [-delta, delta]. With this slope c,
-    both cases of l are c (d - c / 2).
+    both cases of l are c (d - c / 2). Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
@@ -165,18 +155,8 @@ def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: 
     target : array
         Real numbers, of the same shape.
     delta : float, default 1.0
-        Where the linear part begins; positive.
+        Where the linear part begins; positive, else ``ParameterError``.
     reduction : {"mean", "sum", "none"}, default "mean"
-
-    Returns
-    -------
-    loss : scalar of the dtype of ``prediction``, or an array of its shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`; ``ParameterError`` also if delta is not positive.
 
     References
     ----------
@@ -227,7 +207,7 @@ def binary_cross_entropy_with_logits(
     no terms of unlike sign meet, so the loss of a confident and right answer keeps all its digits.
 
     With zeta' = sigma, the slope is w ((1 - t) sigma(x) - q t sigma(-x)). Without weights that is sigma(x) - t, but it does
-    not cancel.
+    not cancel. Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
@@ -236,21 +216,11 @@ def binary_cross_entropy_with_logits(
     target : array
         From 0 to 1 (not enforced, as in PyTorch), of the same shape.
     weight : array, optional
-        Broadcast to the shape of the logits.
+        Broadcast to the shape of the logits, else ``ShapeError``.
     pos_weight : array, optional
         Weight of the positive term; broadcast to the shape of the logits.
     reduction : {"mean", "sum", "none"}, default "mean"
         The mean is over elements, whatever the weights.
-
-    Returns
-    -------
-    loss : scalar of the dtype of ``logits``, or an array of their shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`; ``ShapeError`` also if a weight does not broadcast to the shape of the logits.
 
     Examples
     --------

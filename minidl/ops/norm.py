@@ -319,7 +319,8 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
         dweight = sum(dy x_hat)
         dbias = sum(dy)
 
-    The three terms of dx are those of :func:`batch_norm_backward`: x acts directly, through the mean and through the variance.
+    x_j acts directly, which gives r g_j; through the mean, -r mean(g); and through the variance, -r x_hat_j mean(g x_hat).
+    :func:`batch_norm_backward` derives each.
     """
     x, num_groups, weight, has_bias, mean, inverse = cache
     require_like(dy, x, "dy", "y", "group_norm_backward")

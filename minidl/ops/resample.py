@@ -254,7 +254,7 @@ def upsample_bilinear(
         Floating-point.
     size : int or one for each spatial axis, optional
     scale_factor : float or one for each spatial axis, optional
-        Both as in :func:`upsample_nearest`.
+        Both as in :func:`upsample_nearest`, with the same errors.
     align_corners : bool, default False
 
     Returns
@@ -262,11 +262,6 @@ def upsample_bilinear(
     y : array, shape (N, C, H', W') or (N, C, L')
         Computed in float32 if x is float16.
     cache : (shape of x, dtype of x, scales, align_corners)
-
-    Raises
-    ------
-    ParameterError, ShapeError, DtypeError
-        As :func:`upsample_nearest`.
 
     Examples
     --------

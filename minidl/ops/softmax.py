@@ -98,23 +98,7 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     With the largest score m taken out, y_i = (x_i - m) - log(sum_j exp(x_j - m)). This sum is at least 1, so its logarithm
     neither overflows nor loses digits.
 
-    Parameters
-    ----------
-    x : array
-    axis : int, default -1
-        The axis along which exp(y) sums to one.
-
-    Returns
-    -------
-    y : array
-    cache : (y, axis)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
-    ShapeError
-        If x has no such axis, or its length there is zero.
+    Arguments, cache and errors are those of :func:`softmax`.
 
     Examples
     --------
