@@ -243,7 +243,7 @@ def orthogonal(
     >>> numpy.allclose(q @ q.T, numpy.eye(2))
     True
     """
-    fans(shape)  # refuses shapes with fewer than two axes
+    fans(shape)  # raises for fewer than two axes
     rows, columns = shape[0], math.prod(shape[1:])
     long, short = max(rows, columns), min(rows, columns)
     q, r = numpy.linalg.qr(normal((long, short), std=1.0, dtype="float64", generator=generator))

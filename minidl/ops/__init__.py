@@ -3,7 +3,7 @@
 ``NAME(x, ...)`` returns (y, cache) and ``NAME_backward(dy, cache)`` returns the gradients. dy must have the shape and dtype
 of y; otherwise ``ShapeError`` or ``DtypeError`` is raised. Each gradient has the shape and dtype of its argument. Backward
 changes neither dy nor the cache, so it may be called again. Every docstring opens with the equations in plain lines:
-``y = ...`` in a forward, and ``dx = ...`` for each gradient in a backward.
+``y = ...`` in a forward (``l = ...`` in a loss), and ``dx = ...`` for each gradient in a backward.
 
 There is no state, no layer and no engine in here. A name reached as ``minidl.ops.NAME`` hands the call to the current
 engine (see ``minidl.use``); ``minidl.ops.activation.relu`` or ``minidl.ops.FORMULAS["relu"]`` is the formula itself.

@@ -391,19 +391,19 @@ def _padded_shape(shape: tuple[int, ...], w: Windows) -> tuple[int, ...]:
 def _im2col(x: Array, w: Windows) -> Array:
     """Lay out the pixels that each output sees: (N, C, *image) to (N, G, C/G k, P)."""
     xp = namespace(x)
-    padded = xp.zeros(_padded_shape(x.shape, w), dtype=x.dtype)
+    padded = xp.zeros(_padded_shape(x.shape, w), dtype=x.dtype)  # (N, C, *padded image)
     padded[_image_slices(w)] = x
-    columns = xp.empty((*x.shape[:2], *w.kernel, *w.output), dtype=x.dtype)
+    columns = xp.empty((*x.shape[:2], *w.kernel, *w.output), dtype=x.dtype)  # (N, C, *kernel, *output)
     for at in numpy.ndindex(*w.kernel):
         columns[_kernel_slices(at)] = padded[_seen_slices(w, at)]
     length = x.shape[1] // w.groups * _product(w.kernel)
-    return columns.reshape((x.shape[0], w.groups, length, _product(w.output)))
+    return columns.reshape((x.shape[0], w.groups, length, _product(w.output)))  # (N, G, C/G k, P)
 
 
 def _col2im(columns: Array, channels: int, w: Windows) -> Array:
     """Add every element of columns to its pixel: (N, G, C/G k, P) to (N, C, *image), the adjoint of :func:`_im2col`."""
     shape = (columns.shape[0], channels)
-    columns = columns.reshape((*shape, *w.kernel, *w.output))
+    columns = columns.reshape((*shape, *w.kernel, *w.output))  # (N, C, *kernel, *output)
     padded = namespace(columns).zeros(_padded_shape((*shape, *w.image), w), dtype=columns.dtype)
     for at in numpy.ndindex(*w.kernel):
         padded[_seen_slices(w, at)] += columns[_kernel_slices(at)]

@@ -105,8 +105,8 @@ def matmul_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array]:
     if dy.shape != shape:
         raise ShapeError(f"matmul_backward: dy must have the shape of y, {shape}, got {dy.shape}")
     xp = namespace(dy)
-    da = xp.matmul(dy, _transpose_if(b, not transpose_b))  # dA = G B^T  (..., m, k)
-    db = xp.matmul(_transpose_if(a, not transpose_a), dy)  # dB = A^T G  (..., k, n)
+    da = xp.matmul(dy, _transpose_if(b, not transpose_b))  # da = dy b^T  (..., m, k)
+    db = xp.matmul(_transpose_if(a, not transpose_a), dy)  # db = a^T dy  (..., k, n)
     return _sum_to(_transpose_if(da, transpose_a), a.shape), _sum_to(_transpose_if(db, transpose_b), b.shape)
 
 
@@ -185,9 +185,9 @@ def linear_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array, Ar
         raise ShapeError(f"linear_backward: dy must have shape {(*x.shape[:-1], weight.shape[0])}, got {dy.shape}")
     xp = namespace(dy)
     g = _to_rows(dy)  # (N, out)
-    dx = xp.matmul(g, weight).reshape(x.shape)  # dX = G W  (..., in)
-    dweight = xp.matmul(g.T, _to_rows(x))  # dW = G^T X  (out, in)
-    dbias = sum_widened(g, axis=0) if has_bias else None  # db = column sums of G  (out,)
+    dx = xp.matmul(g, weight).reshape(x.shape)  # dx = dy W  (..., in)
+    dweight = xp.matmul(g.T, _to_rows(x))  # dweight = dy^T x  (out, in)
+    dbias = sum_widened(g, axis=0) if has_bias else None  # dbias = sum_n dy  (out,)
     return dx, dweight, dbias
 
 

@@ -194,7 +194,7 @@ def upsample_nearest(x: Array, size: Any = None, scale_factor: Any = None) -> tu
     found = scales("upsample_nearest", x.shape[2:], size, scale_factor)
     xp, y = namespace(x), x
     for axis, scale in enumerate(found, start=2):
-        y = xp.take(y, _nearest_sources(xp, scale), axis=axis)
+        y = xp.take(y, _nearest_sources(xp, scale), axis=axis)  # (N, C, H', W), then (N, C, H', W')
     return y, (x.shape, x.dtype, found)
 
 

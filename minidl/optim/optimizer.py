@@ -112,7 +112,7 @@ class Optimizer:
             seen.update(group.parameters)
         self._regroup()
 
-    # what a subclass defines -----------------------------------------------------------------------------------------
+    # for subclasses to define -----------------------------------------------------------------------------------------
 
     def state_names(self, settings: Settings) -> tuple[str, ...]:
         """Return the names of the state arrays under these settings, each as large as the values."""
