@@ -433,9 +433,9 @@ def silu(x: Array) -> tuple[Array, Cache]:
 def silu_backward(dy: Array, cache: Cache) -> Array:
     """Return the gradient of x.
 
-    By the product rule, with s = sigma(x) and sigma' = sigma (1 - sigma), f' = s + x s (1 - s)::
+    By the product rule, with sigma' = sigma (1 - sigma), f' = s + x s (1 - s)::
 
-        dx = dy s (1 + x (1 - s))
+        dx = dy s (1 + x (1 - s)),   s = sigma(x)
     """
     (x,) = cache
     require_like(dy, x, "dy", "x", "silu_backward")

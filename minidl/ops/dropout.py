@@ -71,7 +71,7 @@ def dropout_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
 
     y_i is x_i times the constant s_i::
 
-        dx = dy s
+        dx = dy s,   s = m / (1 - p)
     """
     (scale,) = cache
     require_like(dy, scale, "dy", "y", "dropout_backward")
@@ -139,7 +139,7 @@ def dropout2d_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
 
     y_nchw is x_nchw times the constant s_nc::
 
-        dx = dy s
+        dx = dy s,   s = m / (1 - p)
     """
     scale, shape = cache
     check_upstream("dropout2d_backward", dy, shape, scale.dtype)
