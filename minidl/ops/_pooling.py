@@ -10,7 +10,7 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
-from minidl.ops._windows import AXES, Shape, each_axis, require_images, to_hashable
+from minidl.ops._windows import AXES, Shape, each_axis, hashable, require_images
 
 __all__ = ["Overlap", "Pooling", "check_upstream", "output_sizes", "overlaps", "pooling", "require_batch"]
 
@@ -58,7 +58,7 @@ def pooling(
     >>> pooling("max_pool2d", (5, 7), 2, None, 0, 1, True).output
     (3, 4)
     """
-    settings = map(to_hashable, (kernel_size, stride, padding, dilation))
+    settings = map(hashable, (kernel_size, stride, padding, dilation))
     return _pooling(op, image, *settings, bool(ceil_mode))
 
 
@@ -130,7 +130,7 @@ def output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
     >>> output_sizes("adaptive_avg_pool2d", (5, 7), (None, 1))
     (5, 1)
     """
-    return _output_sizes(op, image, to_hashable(output_size))
+    return _output_sizes(op, image, hashable(output_size))
 
 
 @functools.lru_cache(maxsize=256, typed=True)

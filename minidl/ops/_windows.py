@@ -145,7 +145,7 @@ def _windows_of_transposed(
     return Windows(strides, paddings, dilations, groups, image, kernel, output)
 
 
-def to_hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
     """Return a list or an array as a tuple, and anything else as it is."""
     return tuple(value) if isinstance(value, (list, numpy.ndarray)) else value
 
@@ -158,7 +158,7 @@ def windows(
     >>> windows("conv2d", 2, (1, 3, 5, 7), (8, 3, 3, 3), 2, "valid", 1, 1).output
     (2, 3)
     """
-    return _windows(op, axes, x, weight, to_hashable(stride), to_hashable(padding), to_hashable(dilation), groups)
+    return _windows(op, axes, x, weight, hashable(stride), hashable(padding), hashable(dilation), groups)
 
 
 def windows_of_transposed(
@@ -182,11 +182,11 @@ def windows_of_transposed(
         axes,
         x,
         weight,
-        to_hashable(stride),
-        to_hashable(padding),
-        to_hashable(output_padding),
+        hashable(stride),
+        hashable(padding),
+        hashable(output_padding),
         groups,
-        to_hashable(dilation),
+        hashable(dilation),
     )
 
 

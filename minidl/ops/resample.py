@@ -194,7 +194,7 @@ def upsample_nearest(x: Array, size: Any = None, scale_factor: Any = None) -> tu
     found = scales("upsample_nearest", x.shape[2:], size, scale_factor)
     xp, y = namespace(x), x
     for axis, scale in enumerate(found, start=2):
-        y = xp.take(y, _nearest_sources(xp, scale), axis=axis)  # (N, C, H', W), then (N, C, H', W')
+        y = xp.take(y, _nearest(xp, scale), axis=axis)  # (N, C, H', W), then (N, C, H', W')
     return y, (x.shape, x.dtype, found)
 
 
@@ -212,11 +212,11 @@ def upsample_nearest_backward(dy: Array, cache: Cache) -> Array:
     check_upstream("upsample_nearest_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
     g = widen_float16(dy)
     for axis, scale in reversed(list(enumerate(found, start=2))):
-        g = _sum_copies(g, axis, _nearest_sources(namespace(g), scale), scale.before, _count_copies(scale))
+        g = _sum_copies(g, axis, _nearest(namespace(g), scale), scale.before, _count_copies(scale))
     return g.astype(dtype, copy=False)
 
 
-def _nearest_sources(xp: Any, scale: Scale) -> Array:
+def _nearest(xp: Any, scale: Scale) -> Array:
     """Return the source position of every pixel along an axis."""
     step = 0.5 if scale.after == 2 * scale.before else float(numpy.float32(scale.step))
     return xp.floor(xp.arange(scale.after, dtype="float32") * step).astype("int64")
@@ -224,7 +224,7 @@ def _nearest_sources(xp: Any, scale: Scale) -> Array:
 
 @functools.lru_cache(maxsize=256)
 def _count_copies(scale: Scale) -> int:
-    return int(numpy.bincount(_nearest_sources(numpy, scale)).max())
+    return int(numpy.bincount(_nearest(numpy, scale)).max())
 
 
 def _sum_copies(g: Array, axis: int, sources: Array, n: int, longest: int) -> Array:
@@ -278,7 +278,7 @@ def upsample_bilinear(
     found = scales("upsample_bilinear", x.shape[2:], size, scale_factor)
     xp, y = namespace(x), widen_float16(x)
     for axis, scale in enumerate(found, start=2):
-        left, right, part = _find_neighbours(xp, scale, align_corners)
+        left, right, part = _between(xp, scale, align_corners)
         part = reshape_along(part.astype(y.dtype), axis, x.ndim)
         y = xp.take(y, left, axis=axis) * (1 - part) + xp.take(y, right, axis=axis) * part
     return y.astype(x.dtype, copy=False), (x.shape, x.dtype, found, align_corners)
@@ -298,7 +298,7 @@ def upsample_bilinear_backward(dy: Array, cache: Cache) -> Array:
     check_upstream("upsample_bilinear_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
     g = widen_float16(dy)
     for axis, scale in reversed(list(enumerate(found, start=2))):
-        left, right, part = _find_neighbours(namespace(g), scale, align_corners)
+        left, right, part = _between(namespace(g), scale, align_corners)
         part = reshape_along(part.astype(g.dtype), axis, g.ndim)
         longest = _count_neighbours(scale, align_corners)
         from_left = _sum_copies(g * (1 - part), axis, left, scale.before, longest)
@@ -306,7 +306,7 @@ def upsample_bilinear_backward(dy: Array, cache: Cache) -> Array:
     return g.astype(dtype, copy=False)
 
 
-def _find_neighbours(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array, Array, Array]:
+def _between(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array, Array, Array]:
     """Return, for every pixel of y along an axis, its two neighbours in x and its distance from the first."""
     i = xp.arange(scale.after, dtype="float64")
     if align_corners:
@@ -319,5 +319,5 @@ def _find_neighbours(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array,
 
 @functools.lru_cache(maxsize=256)
 def _count_neighbours(scale: Scale, align_corners: bool) -> int:
-    left, right, _ = _find_neighbours(numpy, scale, align_corners)
+    left, right, _ = _between(numpy, scale, align_corners)
     return int(max(numpy.bincount(left).max(), numpy.bincount(right).max()))
