@@ -1,13 +1,13 @@
-"""What the activations cost on arrays of a million numbers, beside PyTorch and beside copying the same bytes.
+"""What activations cost on arrays of a million elements, beside PyTorch and beside copying the same bytes.
 
     python benchmarks/activations.py                     # the native engine
     python benchmarks/activations.py --against torch     # the extra 'peers'
-    python benchmarks/activations.py --pool              # with and without the recycling of large arrays
-    python benchmarks/activations.py --distances         # results that begin so many bytes into a page after their input
+    python benchmarks/activations.py --pool              # with and without recycling the memory of large arrays
+    python benchmarks/activations.py --distances         # by how far into its page the result begins
 
-The contenders take turns, round after round, with a pause between them in which the threads that the other left spinning come to
-rest; in its turn each makes a few calls, of which the fastest counts. Printed is the best of all rounds, how much longer that is
-than copying as many bytes as the step must read and write, and PyTorch's best as a multiple of minidl's.
+The contenders take turns, round after round, with pauses in which the spinning threads of the previous one go to
+sleep. In its turn each makes a few calls, and the fastest counts. Printed are the best of all rounds, how much longer
+that is than copying as many bytes as the step must read and write, and PyTorch's best as a multiple of minidl's.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ACTIVATIONS = {
 }  # fmt: skip
 CALLS = 30
 PAGE = 4096  # bytes
-PAUSE = 0.25  # seconds; PyTorch's threads wait 0.2 awake
+PAUSE = 0.25  # seconds; PyTorch's threads spin for 0.2
 
 
 def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> dict[str, Callable[[], Any]]:
-    """Return minidl's forward and forward with backward."""
+    """Return minidl's forward, and its forward with backward."""
     from minidl import engines
 
     engine = engines.get("native")
@@ -109,7 +109,7 @@ def measure(contenders: dict[str, Callable[[], Any]], rounds: int) -> dict[str, 
 
 
 def copying(arrays: int, size: int, dtype: str) -> float:
-    """Return the milliseconds to copy, with all threads, as many bytes as so many arrays hold: half read, half written."""
+    """Return the milliseconds that all threads take to copy the bytes of that many arrays: half read, half written."""
     from minidl import engines
 
     native = engines.get("native")
@@ -153,7 +153,7 @@ def pool(args: argparse.Namespace) -> None:
     """Print what recycling large arrays saves."""
     import minidl as dl
 
-    print("| numbers | memory | relu and its backward, ms | page faults a step |\n|---:|---|---:|---:|")
+    print("| elements | memory | relu and its backward, ms | page faults a step |\n|---:|---|---:|---:|")
     for size in (1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24):
         x = numpy.random.default_rng(0).normal(size=size).astype(args.dtype)
         step = steps("relu", (), x, x)["both"]
@@ -170,7 +170,7 @@ DISTANCES = (48, 112, 304, 560, 1072, 2096, 3120, 4064)
 
 
 def distances(args: argparse.Namespace) -> None:
-    """Print what it costs that loads look as if they were from what was just stored, by the lowest 12 bits of addresses."""
+    """Print what 4K aliasing costs: loads that wait because the lowest 12 bits of a recent store's address match."""
     from minidl import engines
 
     x = numpy.random.default_rng(0).normal(size=args.size).astype(args.dtype)
@@ -201,7 +201,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--pool", action="store_true", help="show what recycling large arrays saves")
-    parser.add_argument("--distances", action="store_true", help="show what the place of the result in its page costs")
+    parser.add_argument(
+        "--distances", action="store_true", help="show what the position of the result in its page costs"
+    )
     args = parser.parse_args()
     dl.set_num_threads(args.threads)
     if args.against == "torch":

@@ -2,16 +2,17 @@
 
     python -m benchmarks.board                                        # minidl and NumPy only
     python -m benchmarks.board --against torch,jax --json board.json  # the extra 'peers'
-    python -m benchmarks.board --only Products,gelu                   # parts, or workloads, whose name contains one of these
+    python -m benchmarks.board --only Products,gelu                   # parts and workloads by name
     python -m benchmarks.board --against torch,jax --markdown         # all of it, into docs/board.md
 
-(in the repository, with the extension built in place; ``python benchmarks/board.py`` measures the installed package.)
+Run it in the repository, with the extension built in place; ``python benchmarks/board.py`` measures the installed
+package.
 
-Every contender runs the same step on the same numbers through its ordinary interface, in a process of its own, because idle
-threads of one library that keep a processor busy would be counted against the next. The processes take turns, round after
-round, so that a machine whose speed drifts is unfair to all alike. Printed are the best and the median over the rounds, the
-ratio of the medians to minidl's fastest engine, and each process's peak memory. The limit is a loop of multiply-adds in registers,
-times the number of threads. New workloads: see ``benchmarks/workloads.py``.
+Every contender runs the same step on the same data through its ordinary interface. Each has a process of its own,
+because idle threads of one library that keep a core busy would be counted against the next. The processes take turns,
+round after round, so that a machine whose speed drifts affects all alike. Printed are the best and the median over
+the rounds, the ratio of the medians to minidl's fastest engine, and the peak memory of each process. The limit is a
+loop of multiply-adds in registers, times the number of threads. To add a workload, see ``benchmarks/workloads.py``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "board.md"
 
 
 def surroundings() -> dict[str, str]:
-    """Return the environment of the processes that are started: they import the minidl that this one imports."""
+    """Return the environment for the processes: they import the same minidl as this one."""
     found = importlib.util.find_spec("minidl")
     if found is None or found.origin is None:
         sys.exit("board: minidl is not installed; pip install . in the repository")
@@ -84,7 +85,7 @@ class Runner:
 
 
 def serve(workload: str, contender: str, threads: int) -> None:
-    """Be a runner: for each number of seconds read, run steps for that long and print what a step took."""
+    """Serve one contender: for each number of seconds read, run steps for that long and print what a step took."""
     workloads.set_threads(contender, threads)
     step = next(w for w in workloads.ALL if w.name == workload).make(contender)
     for _ in range(5):
@@ -137,7 +138,7 @@ def import_cost(module: str) -> tuple[float, float]:
 
 
 def header(contenders: list[str], threads: int, limit: float) -> list[str]:
-    """Say on what all this was measured."""
+    """Describe the machine and the versions that were measured."""
     import minidl
 
     lines = [
@@ -152,7 +153,7 @@ def header(contenders: list[str], threads: int, limit: float) -> list[str]:
 
 
 def processor() -> str:
-    """Return the processor's name where the system tells it."""
+    """Return the processor's name, if the system gives it."""
     info = Path("/proc/cpuinfo")
     names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
@@ -164,7 +165,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--against", default="", help="peers to run beside minidl: torch,jax")
     parser.add_argument("--only", default="", help="run only parts and workloads whose names contain one of these")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--budget", type=float, default=0.1, help="seconds a contender and round")
+    parser.add_argument("--budget", type=float, default=0.1, help="seconds for each contender and round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures here")

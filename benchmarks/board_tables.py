@@ -10,7 +10,7 @@ from pathlib import Path
 BEGIN, END = "<!-- board: begin -->", "<!-- board: end -->"
 WORDS = ("workload", "contender")
 SIDE_BY_SIDE = ("Products",)
-"""Parts that have one row for a workload, because they have many; the others have one for a contender, which shows more."""
+"""Parts with many workloads, which get one row each; in the other parts each contender has a row, which shows more."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Figure:
 
     @property
     def rate(self) -> str:
-        """What is done in a second, from the best time."""
+        """The rate at the best time: GFLOP/s or GB/s."""
         if self.flops:
             return f"{self.flops / self.best_ms / 1e6:.3g} GFLOP/s"
         return f"{self.bytes / self.best_ms / 1e6:.3g} GB/s" if self.bytes else ""
 
     def share(self, limit: float) -> str:
-        """Return the part of the machine's operations in a second; nothing where the operations were not counted."""
+        """Return the share of the machine's limit, or nothing if the operations were not counted."""
         return f"{self.flops / self.best_ms * 1e3 / limit:.0%}" if self.flops and limit else ""
 
 

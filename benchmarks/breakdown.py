@@ -1,13 +1,13 @@
-"""Where the time of a training step goes: each op of the native engine, beside the least that its arithmetic and its memory cost.
+"""Where the time of a training step goes: each op of the native engine beside the least that it could take.
 
     python benchmarks/breakdown.py                               # the 784-512-256-10 perceptron, batch 32, 128 and 512
     python benchmarks/breakdown.py --only "batch 128, SGD"       # any training step of the board
     python benchmarks/breakdown.py --markdown                    # into docs/board.md
 
-The engine's ops are wrapped in a clock; the least of many steps is shown, for each op and for the whole. Beside each op stand the
-same matrix products timed alone ("products alone"; what is more than that are epilogues and operands that are not in
-cache), the operations at the rate of multiply-adds in registers on all threads ("at the limit"), and the bytes of all arrays that
-the op must read or write, at the rate of copying as much ("copying").
+Every op of the engine is timed; the least over many steps is shown, for each op and for the whole. Three columns
+stand beside it. "Products alone" is the same matrix products by themselves; an op takes longer because of epilogues
+and of operands that are not in cache. "At the limit" is the operations at the rate of multiply-adds in registers on
+all threads. "Copying" is the bytes of all arrays that the op must read or write, at the rate of copying.
 """
 
 from __future__ import annotations
@@ -75,12 +75,13 @@ def products(op: str, args: tuple[Any, ...]) -> list[Product]:
         x, weight = args[:2]
         outputs, inputs = weight.shape
         return [(f"{x.size // inputs}x{inputs}x{outputs}", "NT")]  # x W^T
-    if op in ("linear_backward_into", "linear_activation_backward_into"):
-        dy, *_, input_gradient = args
-        outputs, inputs = next(a for a in args[2:] if isinstance(a, numpy.ndarray)).shape
+    if op in ("linear_backward", "linear_activation_backward"):
+        dy, cache, *_, wanted = args
+        weight = (cache if op == "linear_backward" else cache[0])[1]
+        outputs, inputs = weight.shape
         rows = dy.size // outputs
         dweight, dx = (f"{outputs}x{rows}x{inputs}", "TN"), (f"{rows}x{outputs}x{inputs}", "NN")  # dy^T x; dy W
-        return [dweight, dx] if input_gradient else [dweight]
+        return [product for product, asked in ((dweight, wanted[1]), (dx, wanted[0])) if asked]
     return []
 
 
@@ -90,8 +91,9 @@ class Watched(dl.engines.Engine):
     def __init__(self) -> None:
         native = dl.engines.get("native")
         kernels = [name for name, how in native.coverage().items() if how == "kernel"]
-        names = [name for name in kernels if not name.startswith("linear_stack")]  # which is taken apart into its ops
-        super().__init__("native", kernels={name: self._clocked(name, getattr(native, name)) for name in names})
+        names = [name for name in kernels if not name.startswith("linear_stack")]  # which is split into its ops
+        clocked = {name: self._clocked(name, getattr(native, name)) for name in names}
+        super().__init__("native", kernels=clocked, activations=native.activations)
         self.calls: list[tuple[str, float, tuple[Any, ...], Any]] = []
 
     def _clocked(self, name: str, op: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,7 +107,7 @@ class Watched(dl.engines.Engine):
 
 
 def fastest(workload: workloads.Workload, seconds: float) -> tuple[float, float, list[Call]]:
-    """Return the least time of a step, of the Python between its ops, and of each op, over all steps in these seconds."""
+    """Return the least time of a step, of the Python between its ops, and of each op, over so many seconds."""
     watched = Watched()
     with dl.use(watched):
         step = workload.makers["minidl"]()
@@ -137,7 +139,7 @@ def alone(call: Call, seconds: float = 0.8) -> float:
 
 
 def hand_over() -> float:
-    """Return the seconds that giving a half of the work to a second thread costs."""
+    """Return the seconds that it costs to hand half of the work to a second thread."""
     x, threads, best = numpy.ones(1 << 17, numpy.float32), dl.get_num_threads(), {}
     for n in (1, 2):
         dl.set_num_threads(n)

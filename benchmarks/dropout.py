@@ -1,10 +1,10 @@
-"""What dropout costs, and what of it are the random numbers.
+"""What dropout costs, and how much of that its random numbers cost.
 
     python benchmarks/dropout.py                     # beside the formula
     python benchmarks/dropout.py --against torch     # and PyTorch (the extra 'peers')
 
-The contenders take turns; printed is the best of all rounds in microseconds: NumPy's numbers alone, then forward, forward with
-backward ("both"), and forward where the mask is there already.
+The contenders take turns. Printed is the best of all rounds in microseconds: NumPy's numbers alone, forward, forward
+with backward ("both"), and forward with a mask that is already made.
 """
 
 from __future__ import annotations

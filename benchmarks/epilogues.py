@@ -1,9 +1,9 @@
-"""What it costs to follow a layer's gradient by an activation's derivative and column sums: in the product, or after it.
+"""An activation's derivative and column sums after a layer's gradient: inside the product, or as steps of their own.
 
     python benchmarks/epilogues.py
 
-Going back through relu(x W1^T) W2^T, the gradient of the hidden layer is dy W2, times the derivative of ReLU; its sums over
-the batch are the bias's gradient. The contenders take turns; the best of each is printed.
+In the backward pass of relu(x W1^T) W2^T, the gradient of the hidden layer is dy W2 times the derivative of ReLU. Its
+sums over the batch are the gradient of the bias. The contenders take turns; the best of each is printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RELU = 0  # its number in csrc/kernels.h
 
 
 def contenders(batch: int, out: int, hidden: int) -> dict[str, Callable[[], Any]]:
-    """Return the ways to go back, for gradients of shape (batch, out) and a hidden layer of that size."""
+    """Return the ways to compute the gradient of a hidden layer, for an upstream gradient of shape (batch, out)."""
     random, engine = numpy.random.default_rng(0), dl.engines.get("native")
     dy, weight = (random.normal(size=shape).astype("float32") for shape in ((batch, out), (out, hidden)))
     y, cache = engine.relu(random.normal(size=(batch, hidden)).astype("float32"))
@@ -44,8 +44,8 @@ def contenders(batch: int, out: int, hidden: int) -> dict[str, Callable[[], Any]
         "product": product,
         "derivative after": derivative,
         "derivative in it": in_product,
-        "both after": lambda: engine.linear_backward_into(
-            derivative(), (ones, dweight, True), dweight, sums, False, False
+        "both after": lambda: engine.linear_backward(
+            derivative(), (ones, dweight, True), (dweight, sums), False, (False, True, True)
         ),
         "both in it": lambda: in_product(column_sums=sums),
     }

@@ -4,10 +4,10 @@
     python benchmarks/gemm.py --against numpy torch --shapes 128x784x512 --layouts NT
     python benchmarks/gemm.py --ladder
 
-A shape is MxKxN; of a layout's two letters the first is A's and the second is B's, N as it lies and T transposed. The contenders
-take turns, with several threads only when the machine is idle; the best and the median of each one's turns are printed. The
-limit is a loop of multiply-adds in registers, timed in the same run. Each number of threads gets a process of its own, because
-BLAS libraries read it when they are loaded.
+A shape is MxKxN. A layout is two letters, the first for A and the second for B: N as it lies, T transposed. The
+contenders take turns, with several threads only when the machine is idle. The best and the median of each one's turns
+are printed. The limit is a loop of multiply-adds in registers, timed in the same run. Each number of threads gets a
+process of its own, because BLAS libraries read the number when they are loaded.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ THIN = (
 )
 LAYOUTS = ("NN", "NT", "TN")
 RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
-PAUSE = 0.25  # seconds, in which the threads of the contender before go to sleep
+PAUSE = 0.25  # seconds, in which the threads of the previous contender go to sleep
 Call = Callable[[], object]
 
 
 def timed(call: Call, calls: int) -> float:
-    """Return the seconds of one of so many calls."""
+    """Return the seconds that one call takes, averaged over so many."""
     start = time.perf_counter()
     for _ in range(calls):
         call()
@@ -50,7 +50,7 @@ def timed(call: Call, calls: int) -> float:
 
 
 def settle(patience: int) -> None:
-    """Wait until the processors are idle, over a pause or at most so many; where the system does not tell, for one pause."""
+    """Wait for a pause in which all cores are idle, at most so many; only one if the system does not report it."""
     for _ in range(patience):
         before = _idle()
         time.sleep(PAUSE)
@@ -60,7 +60,7 @@ def settle(patience: int) -> None:
 
 
 def _idle() -> float:
-    """Return the seconds that all processors together have been idle."""
+    """Return the seconds that all cores together have been idle."""
     try:
         return int(Path("/proc/stat").read_text().split("\n")[0].split()[4]) / os.sysconf("SC_CLK_TCK")
     except OSError:

@@ -13,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 def numbers(seed: int, *shape: int) -> numpy.ndarray:
-    """Draw normal numbers."""
+    """Draw from the normal distribution."""
     return numpy.random.default_rng(seed).standard_normal(shape, dtype=numpy.float32)
 
 
@@ -189,8 +189,15 @@ def _minidl_training(layers: Layers, shape: Shape, optimizer: str, settings: dic
 
 
 def _minidl_inference(layers: Layers, shape: Shape) -> Step:
+    import minidl
+
     x, model = batch_of(shape)[0], _minidl_model(layers).eval()
-    return lambda: model.forward(x)
+
+    def step() -> Any:
+        with minidl.inference():
+            return model.forward(x)
+
+    return step
 
 
 def _torch_model(layers: Layers) -> Any:
@@ -346,7 +353,7 @@ def _jax_inference(layers: Layers, shape: Shape) -> Step:
 
 
 def flops(layers: Layers, height: int, width: int) -> float:
-    """Count the operations of one image's forward in convolutions and linear layers, 2 a multiplication and addition."""
+    """Count the operations of one image's forward in convolutions and linear layers; a multiply-add is 2."""
     total = 0.0
     for kind, *sizes in layers:
         if kind == "residual":

@@ -1,4 +1,4 @@
-"""Workloads of the board that do little with each number: normalisation and pooling by themselves, bound by memory."""
+"""Workloads of the board that are bound by memory: normalisation and pooling by themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from images import Shape, Step, jax_pool, numbers
 
 @dataclass(frozen=True)
 class Layer:
-    """An op on numbers of shape x, what its formula takes after x, and the shape of its weight and bias."""
+    """An op on an array of shape x, its further arguments, and the shape of its weight and bias."""
 
     op: str
     x: Shape

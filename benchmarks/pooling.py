@@ -1,11 +1,11 @@
-"""What poolings cost on batches of images, beside PyTorch and beside copying the same bytes.
+"""What pooling costs on batches of images, beside PyTorch and beside copying the same bytes.
 
     python benchmarks/pooling.py                     # the native engine
     python benchmarks/pooling.py --against torch     # the extra 'peers'
 
-The contenders take turns, round after round, with a pause between them in which the threads that the other left spinning come to
-rest; in its turn each makes a few calls, of which the fastest counts. Printed is the best of all rounds, how much longer that is
-than copying as many bytes as the step must read and write, and PyTorch's best as a multiple of minidl's.
+The contenders take turns, round after round, with pauses in which the spinning threads of the previous one go to
+sleep. In its turn each makes a few calls, and the fastest counts. Printed are the best of all rounds, how much longer
+that is than copying as many bytes as the step must read and write, and PyTorch's best as a multiple of minidl's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Steps = dict[str, Callable[[], Any]]
 
 
 def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> Steps:
-    """Return minidl's forward and forward with backward."""
+    """Return minidl's forward, and its forward with backward."""
     engine = dl.engines.get("native")
     forward, backward = getattr(engine, name), getattr(engine, f"{name}_backward")
 

@@ -3,9 +3,9 @@
     python benchmarks/vector_math.py                 # float32 over a dense sample, float64 at random points
     python benchmarks/vector_math.py --every-float   # float32 over all 2^32 arguments; takes half an hour
 
-The reference for float32 is float64 (SciPy's, for the error function), for float64 50-digit arithmetic (mpmath). The unit is the
-spacing of the floats at the exact result; arguments whose result overflows, is nan or is zero must agree exactly, and are
-counted where they do not. MINIDL_ISA chooses the instruction set.
+The reference for float32 is float64 (SciPy's, for the error function); for float64 it is 50-digit arithmetic
+(mpmath). The unit is the spacing of the floats at the exact result. Arguments whose result overflows, is nan or is
+zero must agree exactly, and are counted where they do not. MINIDL_ISA chooses the instruction set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., numpy.ndarray], Callable[..., mpmath.mp
 
 
 def computed(name: str, x: numpy.ndarray) -> numpy.ndarray:
-    """Return what the native engine makes of x."""
+    """Return the native engine's result for x."""
     if name in ("exp", "log", "tanh", "sigmoid", "erf"):
         return native.vector_function(name, x)
     return getattr(dl.engines.get("native"), name)(x)[0]
@@ -53,7 +53,7 @@ def floats(every: bool) -> Iterator[numpy.ndarray]:
 
 
 def float32_error(name: str, every: bool) -> tuple[float, float, int]:
-    """Return the largest error in ULP where the result is normal, the argument of it, and the number of wrong specials."""
+    """Return the largest error in ULP where the result is normal, its argument, and the number of wrong specials."""
     worst, where, wrong = 0.0, 0.0, 0
     tiny = 128 * numpy.finfo(numpy.float32).tiny  # products of a subnormal factor keep only that factor's digits
     for x in floats(every):
@@ -72,7 +72,7 @@ def float32_error(name: str, every: bool) -> tuple[float, float, int]:
 
 
 def float64_error(name: str, points: int) -> tuple[float, float]:
-    """Return the largest error in ULP over random arguments, and the argument of it."""
+    """Return the largest error in ULP over random arguments, and its argument."""
     random, (low, high) = numpy.random.default_rng(0), FUNCTIONS[name][2]
     spread = numpy.exp(random.uniform(-30, numpy.log(high), points // 4)) * (1 if low > 0 else random.choice([-1, 1]))
     near = random.uniform(max(low, -3.0 if low < 0 else 0.0), 3.0, points // 2)

@@ -1,9 +1,10 @@
-"""Whether the other threads help as soon as there is work again after a pause, in which they fell asleep.
+"""Whether the other threads help soon after a pause, in which they fell asleep.
 
     python benchmarks/waking.py
 
-After each pause come some products of 256 x 256 x 256 in a row. Printed is what the first and the median product of a series take, over
-all series, beside one thread alone, and in how many series the median took more than three quarters of that.
+After each pause come some products of 256 x 256 x 256 in a row. Printed are the first and the median product of a
+series, over all series, beside one thread alone, and in how many series the median took more than three quarters of
+that.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Rounding errors of Winograd's convolution with 3 x 3 kernels for several sets of interpolation points; for docs/convolution.md.
+"""Rounding errors of Winograd's 3 x 3 convolution for several sets of interpolation points; for docs/convolution.md.
 
     python benchmarks/winograd_error.py
 
-Each line: the points +-a, +-b (with 0 and infinity), the largest and the root mean square error of y in units of the machine
-epsilon times the root mean square of y. Everything is computed in float32 with the sums in order; the kernels of the native
-engine add in vectors and err a little less.
+Each line has the points +-a, +-b (with 0 and infinity), and the largest and the root-mean-square error of y, in units
+of the machine epsilon times the root mean square of y. Everything is computed in float32 with the sums in order; the
+kernels of the native engine add in vectors and err a little less.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the board measures: each workload for each contender, as a function that does one step.
 
-To add one, write a function that returns a :class:`Workload` (``perceptron`` below is the pattern) and put a call of it into
-``ALL``. Nothing else needs to know: the board finds it there, runs it, and gives it rows under the heading of its ``part``.
+To add one, write a function that returns a :class:`Workload` (``perceptron`` below is the pattern) and put a call of it
+into ``ALL``. The board finds it there, runs it, and gives it rows under the heading of its ``part``.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ class Workload:
     part : str
         The heading under which it stands.
     name : str
-        Of its own; what ``--only`` looks for.
+        Unique; what ``--only`` looks for.
     makers : dict
-        For each contender (``"minidl"``, for every engine that exists; ``"minidl native"``, for this one only; ``"numpy"``,
-        ``"torch"``, ``"jax"``) a function without arguments that imports the library, makes data and model, and returns the
-        step: a function without arguments that does the whole work once and returns when it is done; a training step returns
-        its loss, by which ``tests/test_board.py`` sees that all contenders compute the same (so seed the data). It runs in a
-        process of its own, whose peak memory is shown: make nothing, and import no library, outside of it.
-    flops : float
-        Floating-point operations of one step, a multiplication and addition counted as 2; 0 to show none.
-    bytes : float
-        Shown instead, where memory is what counts: the bytes that one step has to read and write.
+        A function without arguments for each contender: ``"minidl"`` (every engine that exists), ``"minidl native"``
+        (this one only), ``"numpy"``, ``"torch"``, ``"jax"``. It imports the library, makes data and model, and
+        returns the step: a function without arguments that does the whole work once and returns when it is done. A
+        training step returns its loss, by which ``tests/test_board.py`` compares the contenders, so seed the data.
+        The function runs in a process of its own, whose peak memory is shown. Outside of it, make no data and import
+        no library.
+    flops : float, default 0
+        Floating-point operations of one step, a multiply-add counted as 2; 0 to show none.
+    bytes : float, default 0
+        For a step bound by memory, shown instead: the bytes that it has to read and write.
     """
 
     part: str
@@ -76,7 +77,7 @@ class Workload:
 
 
 def set_threads(contender: str, threads: int) -> None:
-    """Give a contender as many threads; NumPy and JAX read the number from the environment when they are loaded."""
+    """Set a contender's number of threads; NumPy and JAX read theirs from the environment when they are loaded."""
     if contender.startswith("minidl"):
         import minidl
 
@@ -230,7 +231,7 @@ def _jax_perceptron(spec: Perceptron) -> Step:
 
 
 def activation(name: str, kind: str, size: int = 1 << 20) -> Workload:
-    """Describe an activation of a large array: ``kind`` is "forward" or "both", that is with backward."""
+    """Describe an activation of a large array; ``kind`` is "forward", or "both" for forward and backward."""
     settings = activations.ACTIVATIONS[name]
     makers = {
         "minidl native": activations.steps,
@@ -279,10 +280,10 @@ def convolution(
 
 
 def memory_bound_layer(name: str, layer: Layer, kind: str, outputs: float = 1.0) -> Workload:
-    """Describe a layer that has so many outputs for each input; the kind is "forward" or "both"."""
+    """Describe a layer with so many outputs per input; the kind is "forward" or "both"."""
     label = f"{name}, forward{' and backward' * (kind == 'both')}"
     arrays = 1 + outputs if kind == "forward" else 3 + 2 * outputs  # x, y; dy, x, dx
-    arrays -= (layer.op == "max_pool2d") * (kind == "both")  # whose way back does not need x
+    arrays -= (layer.op == "max_pool2d") * (kind == "both")  # whose backward does not need x
     return Workload(
         "Normalisation and pooling", label, memory_bound.makers(layer, kind), bytes=4 * arrays * math.prod(layer.x)
     )

@@ -181,6 +181,15 @@ cdef dict _KEEPS_INPUT = {
 }
 
 
+def fused_activations():
+    """Return, for each composition with an activation, the activations that its kernel applies itself."""
+    return {
+        "linear_activation": (*_KEEPS_OUTPUT, *_KEEPS_INPUT),
+        "conv_activation": tuple(_KEEPS_OUTPUT),
+        "conv_affine": tuple(_KEEPS_OUTPUT),
+    }
+
+
 cdef tuple _linear_activation(object x, object weight, object bias, object activation, object settings):
     cdef cnp.ndarray y
     cdef list before = []
@@ -209,29 +218,29 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
     return y_, (linear_cache, activation_cache)
 
 
-cdef object _linear_activation_backward_into(object dy, tuple cache, object activation, object dweight, object dbias,
-                                             bint accumulate, bint input_gradient, bint in_place):
+cdef tuple _linear_activation_backward(object dy, tuple cache, object activation, object into, bint add, object wanted,
+                                       bint in_place):
     kept = _KEEPS_OUTPUT.get(activation)
     dhidden = None
     if kept is not None:
         dhidden = backward(dy, cache[1][0], kept, 0, 0, in_place)
     if dhidden is None:
         dhidden = globals()[activation + "_backward"](dy, cache[1])
-    return _linear_backward_into(dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+    return _linear_backward(dhidden, cache[0], into, add, wanted)
 
 
 def linear_activation(x, weight, bias, activation, settings=()):
-    """See ``minidl.engines.fused.linear_activation``: the activation is applied to each tile while it is in cache."""
+    """See ``minidl.engines.compositions.linear_activation``: the activation is applied to each tile while it is in cache."""
     return _linear_activation(x, weight, bias, activation, settings)
 
 
-def linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.linear_activation_backward_into``."""
-    return _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, input_gradient, False)
+def linear_activation_backward(dy, cache, activation, into=None, add=False, wanted=None):
+    """See ``minidl.engines.compositions.linear_activation_backward``."""
+    return _linear_activation_backward(dy, cache, activation, into, add, wanted, False)
 
 
 def linear_stack(x, layers):
-    """See ``minidl.engines.fused.linear_stack``."""
+    """See ``minidl.engines.compositions.linear_stack``."""
     cdef list caches = []
     for weight, bias, activation, settings in layers:
         if activation is None:
@@ -242,20 +251,19 @@ def linear_stack(x, layers):
     return x, caches
 
 
-def linear_stack_backward_into(dy, caches, layers, storage, input_gradient=True):
-    """See ``minidl.engines.fused.linear_stack_backward_into``.
+def linear_stack_backward(dy, caches, layers, storage):
+    """See ``minidl.engines.compositions.linear_stack_backward``.
 
     A gradient between two layers is nobody else's, so the activation's derivative is multiplied into it in place.
     """
     cdef Py_ssize_t last = len(caches) - 1, position
-    cdef bint wanted, own
     for position in range(last, -1, -1):
         activation, cache = layers[position][2], caches[position]
-        dweight, dbias, accumulate = storage[position]
-        wanted = input_gradient or position > 0
+        into, add, wanted = storage[position]
         if activation is None:
-            dy = _linear_backward_into(dy, cache, dweight, dbias, accumulate, wanted)
+            dy = _linear_backward(dy, cache, into, add, wanted)[0]
         else:
-            own = position < last
-            dy = _linear_activation_backward_into(dy, cache, activation, dweight, dbias, accumulate, wanted, own)
+            dy = _linear_activation_backward(dy, cache, activation, into, add, wanted, position < last)[0]
+        if dy is None:
+            break
     return dy

@@ -204,97 +204,86 @@ cdef bint _upstream_fits(object dy, tuple cache, bint transposed):
     return dy.shape == (cnp.PyArray_DIMS(x)[0], channels, *(found.image if transposed else found.output))
 
 
-cdef object _backward_into(bint transposed, dy, tuple cache, dweight, dbias, bint accumulate, bint input_gradient):
-    """dx, or None; the other two gradients go to the arrays given."""
-    cdef cnp.ndarray x = cache[0], g = dy
-    found = cache[3]
-    if transposed:
-        _kernel_gradient(g, x, found, dweight, accumulate)
-    else:
-        _kernel_gradient(x, g, found, dweight, accumulate)
-    if dbias is not None:
-        _channel_sums(g, dbias, accumulate)
-    if not input_gradient:
-        return None
-    return _slid(g, cache[1], None, found) if transposed else _spread(g, cache[1], None, found)
+cdef object _convolution_backward(formula, bint transposed, object dy, tuple cache, object into, bint add, object wanted):
+    if not (_upstream_fits(dy, cache, transposed) and well_formed(into, wanted, 1, 2)):
+        return formula(dy, cache, into, add, wanted)
+    cdef cnp.ndarray x = cache[0], weight = cache[1], g = dy, dweight = None, dbias = None
+    cdef int kind = cnp.PyArray_TYPE(weight)
+    cdef bint add_weight = add, add_bias = add
+    cdef bint with_weight = is_wanted(wanted, 1), with_bias = cache[2] and is_wanted(wanted, 2)
+    if with_weight:
+        dweight = storage_for(into, 0, cnp.PyArray_NDIM(weight), cnp.PyArray_DIMS(weight), kind, &add_weight)
+    if with_bias:
+        dbias = storage_for(into, 1, 1, &cnp.PyArray_DIMS(g)[1], kind, &add_bias)
+    if (with_weight and dweight is None) or (with_bias and dbias is None):
+        return formula(dy, cache, into, add, wanted)
+    found, dx = cache[3], None
+    if with_weight and transposed:
+        _kernel_gradient(g, x, found, dweight, add_weight)
+    elif with_weight:
+        _kernel_gradient(x, g, found, dweight, add_weight)
+    if with_bias:
+        _channel_sums(g, dbias, add_bias)
+    if is_wanted(wanted, 0):
+        dx = _slid(g, weight, None, found) if transposed else _spread(g, weight, None, found)
+    return dx, dweight, dbias
 
 
-cdef object _convolution_backward(formula, bint transposed, dy, tuple cache):
-    if not _upstream_fits(dy, cache, transposed):
-        return formula(dy, cache)
-    cdef cnp.ndarray weight = cache[1], dweight = fresh_like(weight), dbias = None
-    if cache[2]:
-        dbias = fresh(1, &cnp.PyArray_DIMS(<cnp.ndarray>dy)[1], cnp.PyArray_TYPE(weight))
-    return _backward_into(transposed, dy, cache, dweight, dbias, False, True), dweight, dbias
-
-
-def conv1d_backward(dy, cache):
+def conv1d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv1d_backward``."""
-    return _convolution_backward(_conv.conv1d_backward, False, dy, cache)
+    return _convolution_backward(_conv.conv1d_backward, False, dy, cache, into, add, wanted)
 
 
-def conv2d_backward(dy, cache):
+def conv2d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv2d_backward``."""
-    return _convolution_backward(_conv.conv2d_backward, False, dy, cache)
+    return _convolution_backward(_conv.conv2d_backward, False, dy, cache, into, add, wanted)
 
 
-def conv_transpose1d_backward(dy, cache):
+def conv_transpose1d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv_transpose1d_backward``."""
-    return _convolution_backward(_conv.conv_transpose1d_backward, True, dy, cache)
+    return _convolution_backward(_conv.conv_transpose1d_backward, True, dy, cache, into, add, wanted)
 
 
-def conv_transpose2d_backward(dy, cache):
+def conv_transpose2d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv_transpose2d_backward``."""
-    return _convolution_backward(_conv.conv_transpose2d_backward, True, dy, cache)
+    return _convolution_backward(_conv.conv_transpose2d_backward, True, dy, cache, into, add, wanted)
 
 
-def conv_backward_into(op, dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.conv_backward_into``."""
-    cdef bint transposed = "transpose" in op
-    cdef cnp.ndarray g = dy if cnp.PyArray_Check(dy) else None
-    if not (g is not None and _upstream_fits(dy, cache, transposed) and alike(cache[1], dweight)
-            and PyArray_ISBEHAVED(<cnp.ndarray>dweight) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dweight)
-            and (dbias is None or (taken(dbias) and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
-                                   and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(g)
-                                   and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
-                                   and cnp.PyArray_SIZE(dbias) == cnp.PyArray_DIMS(g)[1]))):
-        return _fused.conv_backward_into(_compiled, op, dy, cache, dweight, dbias, accumulate, input_gradient)
-    return _backward_into(transposed, dy, cache, dweight, dbias, accumulate, input_gradient)
-
+cdef tuple _DEFAULT_WINDOWS = (1, 0, 1, 1)  # stride, padding, dilation, groups
 
 # With an activation ---------------------------------------------------------------------------------------------------
 
 
 def conv_activation(op, x, weight, bias, windows, activation, settings=()):
-    """See ``minidl.engines.fused.conv_activation``: the activation is applied to each strip while it is in cache."""
+    """See ``minidl.engines.compositions.conv_activation``: the activation is applied to each strip while it is in cache."""
     cdef object kept = _KEEPS_OUTPUT.get(activation)
     if kept is None or not _convolvable(x, weight, bias, 2 if op == "conv2d" else 1):
-        return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
-    found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows)
+        return _compositions.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
+    found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows, *_DEFAULT_WINDOWS[len(windows):])
     if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
-        return _fused.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
+        return _compositions.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
     cdef cnp.ndarray y = _slid(x, weight, bias, found, kept)
     return y, ((x, weight, bias is not None, found), (y,))
 
 
-def conv_activation_backward_into(op, dy, cache, activation, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.conv_activation_backward_into``."""
+def conv_activation_backward(op, dy, cache, activation, into=None, add=False, wanted=None):
+    """See ``minidl.engines.compositions.conv_activation_backward``."""
     dhidden = globals()[activation + "_backward"](dy, cache[1])
-    return conv_backward_into(op, dhidden, cache[0], dweight, dbias, accumulate, input_gradient)
+    return globals()[op + "_backward"](dhidden, cache[0], into, add, wanted)
 
 
 def conv_affine(op, x, weight, windows, scale, shift, activation=None, settings=(), residual=None):
-    """See ``minidl.engines.fused.conv_affine``: everything after the sums happens while they are in cache."""
+    """See ``minidl.engines.compositions.conv_affine``: everything after the sums happens while they are in cache."""
     cdef object its = (weight.shape[0],)
     if not (_convolvable(x, weight, shift, 2 if op == "conv2d" else 1) and (shift is None or shift.shape == its)
             and (scale is None or (taken(scale) and cnp.PyArray_TYPE(<cnp.ndarray>scale) == cnp.PyArray_TYPE(<cnp.ndarray>x)
                                    and scale.shape == its))):
-        return _fused.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
-    found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows)
+        return _compositions.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
+    found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows, *_DEFAULT_WINDOWS[len(windows):])
     if residual is not None and not (
             taken(residual) and cnp.PyArray_TYPE(<cnp.ndarray>residual) == cnp.PyArray_TYPE(<cnp.ndarray>x)
             and residual.shape == (x.shape[0], weight.shape[0], *found.output)):
-        return _fused.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
+        return _compositions.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
     cdef object among = _KEEPS_OUTPUT.get(activation)  # what the kernel applies itself
     y = _slid(x, weight, shift, found, -1 if among is None else among, scale, residual)
     return y if activation is None or among is not None else globals()[activation](y, *settings)[0]

@@ -20,7 +20,7 @@ from libc.string cimport memset, strcpy
 cimport cython
 cimport numpy as cnp
 
-from minidl.engines import fused as _fused
+from minidl.engines import compositions as _compositions
 # The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
 _activation, _conv, _dropout, _linear, _loss, _norm, _softmax, _update = (
     import_module("minidl.ops." + room)
@@ -47,6 +47,7 @@ class _Compiled:
 cdef object _compiled = _Compiled()
 
 include "arrays.pxi"
+include "gradients.pxi"
 include "products.pxi"
 include "conv.pxi"
 include "pool.pxi"

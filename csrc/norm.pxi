@@ -44,6 +44,44 @@ cdef void *_data(object values) noexcept:
     return NULL if values is None else cnp.PyArray_DATA(<cnp.ndarray>values)
 
 
+cdef class _Sums:
+    """Where a kernel writes the gradients of weight and bias: in place, or beside the arrays that they are added to."""
+
+    cdef cnp.ndarray weight, bias
+    cdef object into
+    cdef bint add
+
+    def __cinit__(self):
+        self.weight = self.bias = None
+
+    cdef bint prepare(self, object into, bint add, bint with_weight, bint with_bias, int ndim, cnp.npy_intp *shape,
+                      int kind) except -1:
+        """Find the arrays; False if one that was handed in cannot be written."""
+        cdef bint added = add
+        self.into, self.add = into, add and into is not None
+        if self.add:
+            for storage in into:
+                if storage is not None and not writable_like(storage, ndim, shape, kind):
+                    return False
+            into = None
+        if with_weight:
+            self.weight = storage_for(into, 0, ndim, shape, kind, &added)
+        if with_bias:
+            self.bias = storage_for(into, 1, ndim, shape, kind, &added)
+        return not ((with_weight and self.weight is None) or (with_bias and self.bias is None))
+
+    cdef tuple delivered(self):
+        """Return both gradients, added to what was handed in where that was asked for."""
+        return self._added(0, self.weight), self._added(1, self.bias)
+
+    cdef object _added(self, Py_ssize_t position, object gradient):
+        if gradient is None or not self.add or self.into[position] is None:
+            return gradient
+        storage = self.into[position]
+        numpy.add(storage, gradient, out=storage)
+        return storage
+
+
 def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, training=True, double eps=1e-5):
     """See ``minidl.ops.norm.batch_norm``. Statistics in one pass over memory, and another that writes."""
     cdef minidl_norm s
@@ -69,27 +107,27 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, t
     return y, (x, weight, bias is not None, mean, variance, training, eps)
 
 
-def batch_norm_backward(dy, cache):
+def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.batch_norm_backward``."""
     cdef minidl_norm s
-    cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
+    cdef cnp.ndarray source, upstream, dx
     cdef bint double_
+    cdef _Sums sums = _Sums()
     x, weight, has_bias, mean, variance, training, eps = cache
     if not (taken(x) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
-            and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)):
-        return _norm.batch_norm_backward(dy, cache)
+            and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
+            and well_formed(into, wanted, 1, 2)
+            and sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), 1,
+                             &cnp.PyArray_DIMS(<cnp.ndarray>x)[1], cnp.PyArray_TYPE(<cnp.ndarray>x))):
+        return _norm.batch_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     dx, double_ = fresh_like(source), is_double(source)
-    if weight is not None:
-        dweight = fresh_like(weight)
-    if has_bias:
-        dbias = fresh(1, &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))
     _normalization(source, &s)
     s.dy, s.weight, s.y, s.mean, s.variance = _data(upstream), _data(weight), _data(dx), _data(mean), _data(variance)
-    s.dweight, s.dbias, s.eps, s.own_statistics = _data(dweight), _data(dbias), eps, training
+    s.dweight, s.dbias, s.eps, s.own_statistics = _data(sums.weight), _data(sums.bias), eps, training
     with nogil:
         minidl_batch_norm(double_, 1, &s)
-    return dx, dweight, dbias
+    return dx if is_wanted(wanted, 0) else None, *sums.delivered()
 
 
 # Rows: layer and root-mean-square normalisation.
@@ -143,30 +181,32 @@ cdef tuple _rows_normalized(object x, tuple shape, object weight, object bias, d
     return y, mean, inverse
 
 
-cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint has_bias, object mean, object inverse):
+cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint has_bias, object mean, object inverse,
+                          object into, bint add, object wanted):
     """Return dx, dweight and dbias; None where the formula has to."""
     cdef minidl_norm s
-    cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
+    cdef cnp.ndarray source, upstream, dx
+    cdef _Sums sums = _Sums()
     cdef bint double_
-    cdef int status
-    if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _like_row(weight, x, shape)):
+    cdef int status, ndim = len(shape)
+    if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _like_row(weight, x, shape)
+            and well_formed(into, wanted, 1, 1 if mean is None else 2)):
         return None
     source, upstream = dense(x), dense(dy)
     _rows(source, shape, &s)
     if not (mean is None or _one_each(mean, source, s.images)) or not _one_each(inverse, source, s.images):
         return None
+    if not sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), ndim,
+                        &cnp.PyArray_DIMS(source)[cnp.PyArray_NDIM(source) - ndim], cnp.PyArray_TYPE(source)):
+        return None
     dx, double_ = fresh_like(source), is_double(source)
-    if weight is not None:
-        dweight = fresh_like(weight)
-    if has_bias:
-        dbias = numpy.empty(shape, source.dtype)
     s.dy, s.weight, s.y, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias, s.own_statistics = _data(dweight), _data(dbias), mean is not None
+    s.dweight, s.dbias, s.own_statistics = _data(sums.weight), _data(sums.bias), mean is not None
     with nogil:
         status = minidl_norm_rows_backward(double_, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its threads")
-    return dx, dweight, dbias
+    return dx if is_wanted(wanted, 0) else None, *sums.delivered()
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, double eps=1e-5):
@@ -178,11 +218,11 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, double eps=1e-5):
     return y, (x, shape, weight, bias is not None, mean, inverse)
 
 
-def layer_norm_backward(dy, cache):
+def layer_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.layer_norm_backward``."""
     x, shape, weight, has_bias, mean, inverse = cache
-    found = _rows_backward(dy, x, shape, weight, has_bias, mean, inverse)
-    return _norm.layer_norm_backward(dy, cache) if found is None else found
+    found = _rows_backward(dy, x, shape, weight, has_bias, mean, inverse, into, add, wanted)
+    return _norm.layer_norm_backward(dy, cache, into, add, wanted) if found is None else found
 
 
 def rms_norm(x, normalized_shape, weight=None, eps=None):
@@ -196,11 +236,11 @@ def rms_norm(x, normalized_shape, weight=None, eps=None):
     return y, (x, shape, weight, inverse)
 
 
-def rms_norm_backward(dy, cache):
+def rms_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.rms_norm_backward``."""
     x, shape, weight, inverse = cache
-    found = _rows_backward(dy, x, shape, weight, False, None, inverse)
-    return _norm.rms_norm_backward(dy, cache) if found is None else found[:2]
+    found = _rows_backward(dy, x, shape, weight, False, None, inverse, into, add, wanted)
+    return _norm.rms_norm_backward(dy, cache, into, add, wanted) if found is None else found[:2]
 
 
 # Groups of channels.
@@ -229,29 +269,29 @@ def group_norm(x, num_groups, weight=None, bias=None, double eps=1e-5):
     return y, (x, num_groups, weight, bias is not None, mean, inverse)
 
 
-def group_norm_backward(dy, cache):
+def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.group_norm_backward``."""
     cdef minidl_norm s
-    cdef cnp.ndarray source, upstream, dx, dweight = None, dbias = None
+    cdef cnp.ndarray source, upstream, dx
+    cdef _Sums sums = _Sums()
     cdef bint double_
     cdef int status
     x, num_groups, weight, has_bias, mean, inverse = cache
-    if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x)):
-        return _norm.group_norm_backward(dy, cache)
+    if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x)
+            and well_formed(into, wanted, 1, 2)):
+        return _norm.group_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     _normalization(source, &s)
     s.groups = num_groups
-    if not (_one_each(mean, source, s.images * s.groups) and _one_each(inverse, source, s.images * s.groups)):
-        return _norm.group_norm_backward(dy, cache)
+    if not (_one_each(mean, source, s.images * s.groups) and _one_each(inverse, source, s.images * s.groups)
+            and sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), 1,
+                             &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))):
+        return _norm.group_norm_backward(dy, cache, into, add, wanted)
     dx, double_ = fresh_like(source), is_double(source)
-    if weight is not None:
-        dweight = fresh_like(weight)
-    if has_bias:
-        dbias = fresh(1, &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))
     s.dy, s.weight, s.y, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias, s.own_statistics = _data(dweight), _data(dbias), True
+    s.dweight, s.dbias, s.own_statistics = _data(sums.weight), _data(sums.bias), True
     with nogil:
         status = minidl_group_norm(double_, 1, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its channels")
-    return dx, dweight, dbias
+    return dx if is_wanted(wanted, 0) else None, *sums.delivered()

@@ -164,9 +164,8 @@ cdef bint _fits(object dy, tuple cache):
         return False
     cdef cnp.ndarray g = dy, x = cache[0], weight = cache[1]
     cdef int ndim = cnp.PyArray_NDIM(x), axis
-    if cnp.PyArray_NDIM(g) != ndim or cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(weight):
-        return False
-    if cnp.PyArray_TYPE(g) != cnp.PyArray_TYPE(weight):
+    if cnp.PyArray_NDIM(g) != ndim or not (
+            cnp.PyArray_TYPE(g) == cnp.PyArray_TYPE(x) == cnp.PyArray_TYPE(weight)):
         return False
     for axis in range(ndim - 1):
         if cnp.PyArray_DIMS(g)[axis] != cnp.PyArray_DIMS(x)[axis]:
@@ -174,35 +173,36 @@ cdef bint _fits(object dy, tuple cache):
     return cnp.PyArray_DIMS(g)[ndim - 1] == cnp.PyArray_DIMS(weight)[0]
 
 
-cdef int _parameter_gradients(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight, cnp.ndarray dbias,
-                              bint accumulate) except -1:
-    """dW = G^T X and db = column sums of G, written or added."""
+cdef int _parameter_gradients(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray dweight, bint add_weight,
+                              cnp.ndarray dbias, bint add_bias) except -1:
+    """dW = G^T X and db = column sums of G, written or added; either may be None."""
     cdef Matrix rows, upstream, transposed
-    cdef cnp.npy_intp out = cnp.PyArray_DIMS(dweight)[0]
     keep_x = as_rows(x, &rows)
     keep_dy = as_rows(dy, &upstream)
     transposed.data, transposed.rows, transposed.columns = upstream.data, upstream.columns, upstream.rows
     transposed.row, transposed.column = upstream.column, upstream.row
     if rows.rows == 0:
-        if not accumulate:
+        if dweight is not None and not add_weight:
             dweight[...] = 0
-            if dbias is not None:
-                dbias[...] = 0
+        if dbias is not None and not add_bias:
+            dbias[...] = 0
         return 0
-    product(is_double(dy), &transposed, &rows, 1.0 if accumulate else 0.0, <char *>cnp.PyArray_DATA(dweight),
-            max(cnp.PyArray_DIMS(dweight)[1], 1), NULL)
+    if dweight is not None:
+        product(is_double(dy), &transposed, &rows, 1.0 if add_weight else 0.0, <char *>cnp.PyArray_DATA(dweight),
+                max(cnp.PyArray_DIMS(dweight)[1], 1), NULL)
     if dbias is None:
         return 0
+    cdef cnp.npy_intp out = cnp.PyArray_DIMS(dbias)[0]
     cdef bint double_ = is_double(dy)
     cdef void *sums = cnp.PyArray_DATA(dbias)
     if upstream.column != 1 and out > 1:
         keep_dy = dense(dy)
         rows_of(keep_dy, &upstream)
     if upstream.rows * upstream.columns < SHORT:
-        minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, accumulate, sums)
+        minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, add_bias, sums)
     else:
         with nogil:
-            minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, accumulate, sums)
+            minidl_column_sums(double_, upstream.data, upstream.rows, upstream.columns, upstream.row, add_bias, sums)
     return 0
 
 
@@ -219,41 +219,24 @@ cdef cnp.ndarray _input_gradient(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray weig
     return dx
 
 
-def linear_backward(dy, cache):
-    """See ``minidl.ops.linear.linear_backward``."""
-    if not _fits(dy, cache):
-        return _linear.linear_backward(dy, cache)
-    cdef cnp.ndarray x = cache[0], weight = cache[1], dbias = None
-    cdef cnp.ndarray dweight = fresh_like(weight)
-    if cache[2]:
-        dbias = fresh(1, cnp.PyArray_DIMS(weight), cnp.PyArray_TYPE(weight))
-    _parameter_gradients(dy, x, dweight, dbias, False)
-    return _input_gradient(dy, x, weight), dweight, dbias
+cdef tuple _linear_backward(object dy, tuple cache, object into, bint add, object wanted):
+    if not (_fits(dy, cache) and well_formed(into, wanted, 1, 2)):
+        return _linear.linear_backward(dy, cache, into, add, wanted)
+    cdef cnp.ndarray weight = cache[1], dweight = None, dbias = None
+    cdef int kind = cnp.PyArray_TYPE(weight)
+    cdef bint add_weight = add, add_bias = add
+    cdef bint with_weight = is_wanted(wanted, 1), with_bias = cache[2] and is_wanted(wanted, 2)
+    if with_weight:
+        dweight = storage_for(into, 0, 2, cnp.PyArray_DIMS(weight), kind, &add_weight)
+    if with_bias:
+        dbias = storage_for(into, 1, 1, cnp.PyArray_DIMS(weight), kind, &add_bias)
+    if (with_weight and dweight is None) or (with_bias and dbias is None):
+        return _linear.linear_backward(dy, cache, into, add, wanted)
+    if with_weight or with_bias:
+        _parameter_gradients(dy, cache[0], dweight, add_weight, dbias, add_bias)
+    return _input_gradient(dy, cache[0], weight) if is_wanted(wanted, 0) else None, dweight, dbias
 
 
-cdef bint _storage(object dweight, object dbias, cnp.ndarray weight):
-    """Whether the arrays for the gradients can be written in place."""
-    if not (alike(weight, dweight) and PyArray_ISBEHAVED(<cnp.ndarray>dweight)
-            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dweight)):
-        return False
-    return dbias is None or (
-        taken(dbias)
-        and PyArray_ISBEHAVED(<cnp.ndarray>dbias)
-        and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>dbias)
-        and cnp.PyArray_TYPE(<cnp.ndarray>dbias) == cnp.PyArray_TYPE(weight)
-        and cnp.PyArray_NDIM(<cnp.ndarray>dbias) == 1
-        and cnp.PyArray_DIMS(<cnp.ndarray>dbias)[0] == cnp.PyArray_DIMS(weight)[0]
-    )
-
-
-cdef object _linear_backward_into(object dy, tuple cache, object dweight, object dbias, bint accumulate,
-                                  bint input_gradient):
-    if not (_fits(dy, cache) and _storage(dweight, dbias, cache[1])):
-        return _fused.linear_backward_into(_compiled, dy, cache, dweight, dbias, accumulate, input_gradient)
-    _parameter_gradients(dy, cache[0], dweight, dbias, accumulate)
-    return _input_gradient(dy, cache[0], cache[1]) if input_gradient else None
-
-
-def linear_backward_into(dy, cache, dweight, dbias, accumulate=False, input_gradient=True):
-    """See ``minidl.engines.fused.linear_backward_into``."""
-    return _linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
+def linear_backward(dy, cache, into=None, add=False, wanted=None):
+    """See ``minidl.ops.linear.linear_backward``; the gradients of weight and bias are written in place."""
+    return _linear_backward(dy, cache, into, add, wanted)

@@ -78,7 +78,7 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
 
 
 def norm(x, double p=2.0):
-    """See ``minidl.engines.fused.norm``. The Euclidean norm of contiguous arrays, its squares added in double precision."""
+    """See ``minidl.engines.compositions.norm``. The Euclidean norm of contiguous arrays, its squares added in double precision."""
     cdef double total
     cdef bint double_
     cdef const void *data
@@ -89,13 +89,13 @@ def norm(x, double p=2.0):
             total = minidl_sum_of_squares(double_, data, n)
         if 1e-250 < total < 1e300:  # else squares may have left the range
             return sqrt(total)
-    return _fused.norm(_compiled, x, p)
+    return _compositions.norm(_compiled, x, p)
 
 
 def rescale(x, double factor):
-    """See ``minidl.engines.fused.rescale``."""
+    """See ``minidl.engines.compositions.rescale``."""
     if not (taken(x) and _flat(x, x)):
-        _fused.rescale(_compiled, x, factor)
+        _compositions.rescale(_compiled, x, factor)
         return
     cdef bint double_ = is_double(x)
     cdef void *data = cnp.PyArray_DATA(<cnp.ndarray>x)

@@ -1,4 +1,4 @@
-"""Write a layer of your own, check it, train with it. Only forward and backward are needed."""
+"""Write a layer of your own, check it, and train with it. It only needs forward and backward."""
 
 import numpy
 

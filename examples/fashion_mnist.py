@@ -4,9 +4,9 @@
     python examples/fashion_mnist.py lenet
     python examples/fashion_mnist.py resnet
 
-Prints the share of the 10,000 test images that is right after every epoch; the figures of whole runs are in docs/images.md. The
-seed is fixed: the same machine and number of threads give the same figures. With ``--pictures FOLDER`` (and the extra ``plot``) it also
-draws the confusion matrix and the worst mistakes.
+Prints the accuracy on the 10,000 test images after every epoch; docs/images.md has the results of whole runs. The
+seed is fixed: the same machine and number of threads give the same results. With ``--pictures FOLDER`` (and the extra
+``plot``) it also draws the confusion matrix and the most confident mistakes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def perceptron() -> dl.Sequential:
 
 
 def lenet() -> dl.Sequential:
-    """LeNet-5 with rectifiers and maxima."""
+    """LeNet-5 with ReLU and max pooling."""
     return models.lenet(variant="modern")
 
 
@@ -48,7 +48,7 @@ def unit(i: int, o: int) -> list[Any]:
 
 
 def resnet() -> dl.Sequential:
-    """Return two stages, of 48 and 96 channels on 14 and 7 pixels a side, each a convolution, a maximum and a residual block."""
+    """Two stages, 48 and 96 channels on 14 and 7 pixels a side: convolution, max pooling and a residual block."""
     block = [dl.Residual(*unit(c, c), dl.ReLU(), *unit(c, c), dl.ReLU()) for c in (48, 96)]
     return dl.Sequential(
         *unit(1, 32), dl.ReLU(),
@@ -75,7 +75,7 @@ def train(
     weight_decay: float,
     augment: bool = False,
 ) -> float:
-    """Train in one cycle of the learning rate; return the share of the test images that is right."""
+    """Train in one cycle of the learning rate; return the test accuracy."""
     train_x, test_x = data.as_floats()
     random = numpy.random.default_rng(0)
     steps = len(train_x) // batch_size
@@ -119,12 +119,12 @@ def draw(model: Any, data: dl.data.ImageData, folder: Path) -> None:
 
 
 def main() -> None:
-    """Train the model that was asked for."""
+    """Train the chosen model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=RECIPES)
     parser.add_argument("--data", help="the folder with the four IDX files")
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--pictures", type=Path, help="a folder to write pictures of the result to")
+    parser.add_argument("--pictures", type=Path, help="a folder for pictures of the result")
     arguments = parser.parse_args()
     dl.seed(0)
     make, recipe = RECIPES[arguments.model]
@@ -132,7 +132,7 @@ def main() -> None:
     print(f"{arguments.model}: {sum(p.size for p in model.parameters()):,} parameters")
     data = dl.data.fashion_mnist(arguments.data)
     accuracy = train(model, data, **{**recipe, "epochs": arguments.epochs or recipe["epochs"]})
-    print(f"{accuracy:.2%} of the test images are right")
+    print(f"test accuracy {accuracy:.2%}")
     if arguments.pictures:
         draw(model, data, arguments.pictures)
 

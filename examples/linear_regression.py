@@ -1,4 +1,4 @@
-"""The classic first program: one neuron learns a straight line, to the noise that is in the data."""
+"""The classic first program: one neuron learns a straight line, down to the noise in the data."""
 
 from minidl import Dense, Sequential, seed
 from minidl.data import make_regression, train_test_split
@@ -14,5 +14,5 @@ model.fit(X_train, y_train, epochs=100, batch_size=32, validation_data=(X_test, 
 loss = model.evaluate(X_test, y_test, verbose=2)
 predictions = model.predict(X_test)
 
-print(f"mean squared error on data never seen: {loss:.4f}; the noise alone has {0.1**2:.4f}")
+print(f"mean squared error on the test data: {loss:.4f}; the noise alone has {0.1**2:.4f}")
 print(f"first predictions: {predictions[:3, 0].round(3)}, truth: {y_test[:3].round(3)}")

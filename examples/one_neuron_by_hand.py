@@ -1,6 +1,7 @@
-"""One neuron, one example, every number worked by hand, then by minidl, then checked.
+"""One neuron, one example: every number worked out by hand, then by minidl, then checked.
 
-The neuron predicts w x + b. With x = 2, target y = 3, w = 1 and b = 0.5 it predicts 2.5. The loss is one half of the square:
+The neuron predicts w x + b. With x = 2, target y = 3, w = 1 and b = 0.5 it predicts 2.5. The loss is one half of the
+square:
 
     L     = (prediction - y)^2 / 2 = (2.5 - 3)^2 / 2   =  0.125
     delta = dL/dprediction = prediction - y            = -0.5
@@ -25,8 +26,8 @@ print(f"dL/dw {neuron.weight.grad.item()}, dL/db {neuron.bias.grad.item()}")
 assert (prediction.item(), float(value), delta.item()) == (2.5, 0.125, -0.5)
 assert (neuron.weight.grad.item(), neuron.bias.grad.item()) == (-1.0, -0.5)
 
-# An article that circulates gives delta = 2 (3 - 2.5) = 1 and multiplies by the neuron's output instead of its input. The sign
-# is turned round, the 2 belongs to another loss, and the last factor is the wrong number. Is that a gradient? Ask:
+# A popular article gives delta = 2 (3 - 2.5) = 1 and multiplies by the neuron's output instead of its input. The sign
+# is reversed, the 2 belongs to another loss, and the last factor is the wrong one. Is that a gradient? Ask gradcheck:
 
 
 def half_square(w, b):

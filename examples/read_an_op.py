@@ -16,7 +16,7 @@ print("dx     ", dl.ops.softmax_backward(dy, cache))
 
 print(inspect.getsource(dl.ops.FORMULAS["softmax_backward"]))
 
-# Break a term and see the check name it: without the sum, softmax's outputs would not compete with each other.
+# Break a term and let the check name it: without the sum, the outputs of softmax would not compete with each other.
 try:
     dl.gradcheck((dl.ops.softmax, lambda dy, cache: cache[0] * dy), x)
 except dl.GradcheckError as error:

@@ -1,9 +1,9 @@
-"""Look inside a small convolutional network that has learnt to read digits.
+"""Look inside a small convolutional network that has learned to read digits.
 
     python examples/see_inside.py                 # in text
     python examples/see_inside.py --pictures DIR  # and as PNG files; needs matplotlib
 
-Trains for a few seconds, then shows for one digit that was never seen which parts of it speak for the network's answer
+Trains for a few seconds, then takes one test digit and shows which parts of it support the network's answer
 (Grad-CAM) and which pixels would change it most (saliency).
 """
 
@@ -21,7 +21,7 @@ SHADES = " .:-=+*#%@"
 
 
 def shaded(image: numpy.ndarray) -> list[str]:
-    """Write an image as text, dark to bright."""
+    """Return an image as lines of text, dark to bright."""
     levels = (image / max(image.max(), 1e-12) * (len(SHADES) - 1)).round().astype(int)
     return ["".join(SHADES[level] * 2 for level in row) for row in levels]
 
@@ -46,13 +46,13 @@ model = dl.Sequential(
 model.compile(dl.Adam(model.parameters(), lr=4e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(x_train, y_train, epochs=15, verbose=0, seed=0)
 right = model.evaluate(x_test, y_test, verbose=0, return_dict=True)["accuracy"]
-print(f"{right:.1%} of {len(y_test)} digits never seen are right")
+print(f"test accuracy on {len(y_test)} digits: {right:.1%}")
 
 shown = x_test[:8]
 answers = model.predict(shown).argmax(axis=1)
 cam = inspection.grad_cam(model, shown, "relu3")  # (8, 8, 8): one 8x8 map a digit
 slope = inspection.saliency(model, shown)
-heads = [f"a {y_test[0]}, taken for a {answers[0]}", "speaks for it", "matters most"]
+heads = [f"a {y_test[0]}, read as a {answers[0]}", "supports it", "matters most"]
 print("\n" + "  ".join(f" {head:<17}" for head in heads).rstrip())
 for row in zip(shaded(shown[0, 0]), shaded(cam[0]), shaded(slope[0]), strict=True):
     print("  ".join(f"|{line}|" for line in row))

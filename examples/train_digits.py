@@ -21,4 +21,4 @@ for epoch in range(30):
 
 model.eval()
 accuracy = numpy.mean(model.forward(x_test).argmax(axis=1) == y_test)
-print(f"accuracy on {len(y_test)} digits never seen: {accuracy:.1%}")
+print(f"test accuracy on {len(y_test)} digits: {accuracy:.1%}")

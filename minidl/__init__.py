@@ -64,6 +64,7 @@ from minidl.layers import (
     Tanh,
     Upsample,
     ZeroPad2d,
+    inference,
 )
 from minidl.models import Sequential
 from minidl.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -136,6 +137,7 @@ __all__ = [
     "errors",
     "get_num_threads",
     "gradcheck",
+    "inference",
     "init",
     "inspection",
     "layers",

@@ -75,7 +75,8 @@ def _advice() -> str:
 def make() -> Engine:
     """Build the engine: every op and composition that the extension has."""
     names = [name for name in (*FORMULAS, *COMPOSITIONS) if hasattr(_native, name)]
-    return Engine("native", kernels={name: getattr(_native, name) for name in names})
+    kernels = {name: getattr(_native, name) for name in names}
+    return Engine("native", kernels=kernels, activations=_native.fused_activations())
 
 
 def info() -> dict[str, Any]:

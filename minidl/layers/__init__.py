@@ -17,11 +17,12 @@ from minidl.layers.activation import (
 )
 from minidl.layers.base import Layer
 from minidl.layers.branches import Parallel
-from minidl.layers.chain import Chain
+from minidl.layers.chain import Chain, plan_with
 from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from minidl.layers.dropout import Dropout, Dropout2d
-from minidl.layers.fused_conv import FusedConv, NormalizedConv
-from minidl.layers.linear import Dense, FusedLinear, Linear
+from minidl.layers.fusion import plan_steps
+from minidl.layers.inference import inference
+from minidl.layers.linear import Dense, Linear
 from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
 from minidl.layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
@@ -35,13 +36,13 @@ from minidl.layers.pool import (
     MaxPool2d,
 )
 from minidl.layers.resample import ReflectionPad2d, ReplicationPad2d, Upsample, ZeroPad2d
-from minidl.layers.residual import ActivatedResidual, Residual
+from minidl.layers.residual import Residual
 from minidl.layers.shape import Flatten, Identity
+from minidl.layers.table import TableParameter
 
 __all__ = [
     "ELU",
     "GELU",
-    "ActivatedResidual",
     "Activation",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -60,8 +61,6 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "Flatten",
-    "FusedConv",
-    "FusedLinear",
     "GlobalAvgPool2d",
     "GroupNorm",
     "HuberLoss",
@@ -76,7 +75,6 @@ __all__ = [
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
-    "NormalizedConv",
     "Parallel",
     "Parameter",
     "ParameterBuffer",
@@ -90,9 +88,13 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "TableParameter",
     "Tanh",
     "Upsample",
     "ZeroPad2d",
     "activation",
     "flatten",
+    "inference",
 ]
+
+plan_with(plan_steps)  # chains know nothing of fusion; here they get it

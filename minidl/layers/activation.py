@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl.engines import current
 from minidl.errors import ParameterError, UnknownNameError
-from minidl.layers.base import Layer, Shape
-from minidl.ops import Array
+from minidl.layers.base import Layer, OpLayer, Shape
 
 __all__ = [
     "ELU",
@@ -27,31 +25,18 @@ __all__ = [
 ]
 
 
-class Activation(Layer):
-    """An op with no parameters, applied to each batch.
+class Activation(OpLayer):
+    """A function of each element, or of each row: one op, whose settings are given to the constructor.
 
-    A subclass names the op and passes its settings on; forward and backward are the op's.
+    Attributes
+    ----------
+    settings : tuple
+        The op's arguments after x.
     """
-
-    op: str
-    """The name of the op in ``minidl.ops``; its backward is ``op + "_backward"``."""
 
     def __init__(self, *settings: Any) -> None:
         super().__init__()
-        self.settings = settings
-        self._backward = f"{self.op}_backward"
-
-    def forward(self, x: Array) -> Array:
-        """Return op(x)."""
-        y, self._cache = getattr(current(), self.op)(x, *self.settings)
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx."""
-        cache = self._cache
-        if cache is None:
-            self._remembered()
-        return getattr(current(), self._backward)(dy, cache)
+        self.settings: tuple[Any, ...] = settings
 
     def flops(self, input_shape: Shape) -> int:
         """Count one operation an element, by convention, however many the function takes."""

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy
 
-from minidl import engines, weights
-from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter, ParameterBuffer, brought, flatten
+from minidl import engines
+from minidl.errors import DtypeError, EngineError, OrderError
+from minidl.layers import state
+from minidl.layers.inference import is_evaluating, keeps_caches
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
+from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
+from minidl.weights.matching import IncompatibleKeys, Names, Transpose
 
-__all__ = ["Layer", "Shape"]
+__all__ = ["Layer", "OpLayer", "Shape"]
 
 Shape = tuple[int, ...]
 """The shape of one example, without the batch axis."""
@@ -22,9 +26,17 @@ Shape = tuple[int, ...]
 class Layer:
     """Who remembers: parameters, and the cache of the last forward.
 
-    A subclass defines ``forward(x)`` and ``backward(dy)``; attributes that are :class:`Parameter` or :class:`Layer` are
-    found by themselves, in the order in which they were assigned. ``backward`` adds to the parameters' gradients and
-    returns the gradient with respect to x; it may be called more than once after a forward, and never changes dy.
+    A subclass defines ``forward`` and ``backward``. Layers and :class:`Parameter` objects in its attributes are found by
+    themselves, in the order in which they were assigned, also in lists, tuples and dicts; ``state_dict`` names them by
+    their path, such as ``blocks.0.ln_1.weight``. ``backward`` adds to the parameters' gradients and returns the gradient
+    with respect to the input. It may be called more than once after a forward, and never changes dy.
+
+    One array in and one out is the common case. A layer of several inputs defines ``forward(x, mask, ...)`` and returns
+    from ``backward`` a tuple with an entry for each, None for one that has no gradient. A layer of several outputs returns
+    a tuple, and its ``backward`` takes a tuple of upstream gradients.
+
+    A layer with state, such as a recurrent one or one that keeps keys and values, defines ``forward_with_state`` and
+    ``backward_with_state`` as well. State goes in and comes out explicitly, and is no part of the cache.
 
     Examples
     --------
@@ -47,28 +59,66 @@ class Layer:
     array([3.])
     """
 
-    training: bool = True
     input_gradient_optional: bool = False
     """Whether ``backward`` takes ``input_gradient=False`` and then saves the work of computing dx."""
+    integer_inputs: bool = False
+    """Whether the input may hold integers, such as token ids, which ``fit`` and ``predict`` then leave as they are."""
     _cache: Any = None
+    _training: bool = True
+    _trainable: bool = True
     _buffer_names: tuple[str, ...] = ()
+    _not_parts: tuple[str, ...] = ()
+    """Attributes in which no parts are looked for, because ``children`` lists what they hold."""
 
     def __init__(self) -> None:
-        self.training = True
+        self._training = True
 
     # computing -------------------------------------------------------------------------------------------------------
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array) -> Any:
         """Return the output for a batch x and remember what backward needs."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array) -> Any:
         """Return dx for the upstream gradient dy and add to the parameters' gradients."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Array:
+    def forward_with_state(self, x: Array, state: Any = None) -> tuple[Any, Any]:
+        """Return the output, and the state after it.
+
+        Parameters
+        ----------
+        x : array
+        state : any, optional
+            What the last call returned; None begins anew.
+
+        Returns
+        -------
+        y : array
+        state : any
+            None for a layer without state.
+        """
+        return self.forward(x), None
+
+    def backward_with_state(self, dy: Array, dstate: Any = None) -> tuple[Any, Any]:
+        """Return dx, and the gradient of the state that went in, for the gradients of what ``forward_with_state`` returned.
+
+        Parameters
+        ----------
+        dy : array
+        dstate : any, optional
+            The gradient of the state that came out; None is zero.
+        """
+        return self.backward(dy), None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call ``forward``."""
         return self.forward(*args, **kwargs)
+
+    def _remember(self, cache: Any) -> None:
+        """Keep what backward needs, unless this is inference."""
+        if keeps_caches():
+            self._cache = cache
 
     def _remembered(self) -> Any:
         """Return the cache of the last forward.
@@ -79,8 +129,19 @@ class Layer:
             If there was none.
         """
         if self._cache is None:
-            raise OrderError(f"{self!r}: backward was called before forward; call forward(x) first")
+            raise OrderError(
+                f"{self!r}: backward was called before forward; call forward(x) first, outside dl.inference()"
+            )
         return self._cache
+
+    def _run_backward(
+        self, op: str, dy: Array, parameters: tuple[Parameter | None, ...], input_gradient: bool = True
+    ) -> Array | None:
+        """Run an op's backward on the current engine, with the gradients of the parameters written where they belong."""
+        cache = self._cache
+        if cache is None:
+            self._remembered()
+        return run_backward(getattr(engines.current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
@@ -108,14 +169,30 @@ class Layer:
     # parameters ------------------------------------------------------------------------------------------------------
 
     def children(self) -> dict[str, Any]:
-        """Return the layers directly inside this one, by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, Layer)}
+        """Return the layers directly inside this one by name, also those in lists, tuples and dicts.
+
+        Raises
+        ------
+        ParameterError
+            If layers are kept where they have no place or no name, such as in a set.
+        """
+        return {name: part for name, part in find_parts(self) if not isinstance(part, Parameter)}
+
+    def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield each layer inside, however deep, with its path; the layer itself comes first, with the path of ``prefix``."""
+        yield prefix, self
+        for name, child in self.children().items():
+            path = f"{prefix}.{name}" if prefix else name
+            if isinstance(child, Layer):
+                yield from child.named_layers(path)
+            else:
+                yield path, child
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield each parameter with its path, as PyTorch names it: ``0.weight``."""
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                yield prefix + name, value
+        for name, part in find_parts(self):
+            if isinstance(part, Parameter):
+                yield prefix + name, part
         for name, child in self.children().items():
             if isinstance(child, Layer):
                 yield from child.named_parameters(f"{prefix}{name}.")
@@ -147,10 +224,40 @@ class Layer:
             if isinstance(child, Layer):
                 yield from child.named_buffers(f"{prefix}{name}.")
 
+    @property
+    def trainable(self) -> bool:
+        """Whether any parameter inside is trained; setting it freezes or unfreezes all of them.
+
+        A frozen parameter gets no gradient, and no optimiser changes it. Parameters that a lazy layer has not made yet
+        follow as well.
+        """
+        return any(p.trainable for p in self._trained()) if self.built else self._trainable
+
+    @trainable.setter
+    def trainable(self, wanted: bool) -> None:
+        for _, layer in self.named_layers():
+            if isinstance(layer, Layer):
+                layer._trainable = bool(wanted)
+        if self.built:
+            for parameter in self._trained():
+                parameter.trainable = wanted
+
+    def _trained(self) -> list[Parameter]:
+        return [parameter for parameter in self.parameters() if isinstance(parameter, Parameter)]
+
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
         for buffer in dict.fromkeys(parameter.buffer for parameter in self.parameters()):
             buffer.zero_grad()
+
+    @property
+    def training(self) -> bool:
+        """Whether the layer behaves as in training; see ``train``, ``eval`` and ``minidl.inference``."""
+        return self._training and not is_evaluating()
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        self._training = mode
 
     def train(self, mode: bool = True) -> Layer:
         """Switch to training behaviour (or back, with ``mode=False``), here and in all layers inside."""
@@ -195,7 +302,7 @@ class Layer:
         for name in self._buffer_names:
             array = getattr(self, name)
             if xp is not None and (array.dtype.kind == "f" or array.ndim):
-                array = brought(array, xp)
+                array = to_namespace(array, xp)
             setattr(self, name, array.astype(dtype) if dtype is not None and array.dtype.kind == "f" else array)
         for child in self.children().values():
             if isinstance(child, Layer):
@@ -204,51 +311,118 @@ class Layer:
     # weights ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, numpy.ndarray]:
-        """Return copies of all parameters and buffers by path, with PyTorch's names and shapes."""
-        return {name: weights.to_host(array).copy() for name, array in self._named_state().items()}
+        """Return copies of all parameters and buffers by path, with PyTorch's names and shapes.
 
-    def _named_state(self) -> dict[str, Array]:
-        """Return what is saved: values of parameters, and buffers."""
-        return {name: parameter.value for name, parameter in self.named_parameters()} | dict(self.named_buffers())
+        A tied parameter is there under each of its names; these share one copy.
+        """
+        return state.state_dict(self)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+    def load_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        strict: bool = True,
+        *,
+        names: Names | None = None,
+        transpose: Transpose | None = None,
+    ) -> IncompatibleKeys:
         """Copy values into the parameters and buffers.
 
-        Nothing is changed unless every name and shape fits.
+        Nothing is changed unless everything that is to be loaded fits. A tied parameter takes its value from any of its
+        names. A missing ``num_batches_tracked`` keeps its value.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            The values.
+        strict : bool, default True
+            Whether anything missing or unexpected is an error.
+        names : dict or callable, optional
+            The names that ``state_dict`` uses, and what they are called here. A function takes a name and returns ours, or
+            None to ignore the tensor. In a dict, the first key that fits decides. ``*`` in a key stands for any text, and
+            each ``*`` in its value for the text of the corresponding one; None ignores the tensor. A name that no key fits
+            stays as it is. ``{"transformer.*": "*"}`` removes a prefix.
+        transpose : str, iterable of str, or callable, optional
+            Own names, with ``*`` for any text, of what ``state_dict`` holds with its axes in reverse order, such as the
+            (in, out) matrices of GPT-2. Or a function that takes a name and says whether it is so.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``, both lists of str.
 
         Raises
         ------
         ParameterError
-            If something is missing, or a name is not one of this model's.
+            If ``strict`` and something is missing or unexpected; if two tensors are given for one name, or different ones
+            for tied parameters; if ``names`` or ``transpose`` cannot be used.
         ShapeError
-            If a shape differs.
+            If a shape differs, ``strict`` or not.
         DtypeError
             If there are no floating-point numbers where such are kept, or no integers where those are.
         """
-        own = self._named_state()
-        missing, unexpected = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
-        if missing or unexpected:
-            raise ParameterError(
-                f"load_state_dict: the weights are of another model; missing: {', '.join(missing) or 'none'}; "
-                f"unexpected: {', '.join(unexpected) or 'none'}"
-            )
-        new = {name: weights.to_host(value) for name, value in state_dict.items()}
-        for name, array in own.items():
-            if new[name].shape != array.shape:
-                raise ShapeError(f"load_state_dict: {name} has shape {array.shape}, got {new[name].shape}")
-            if (new[name].dtype.kind == "f") != (array.dtype.kind == "f") or new[name].dtype.kind not in "fiu":
-                wanted = "floating-point" if array.dtype.kind == "f" else "integer"
-                raise DtypeError(f"load_state_dict: {name} must be {wanted}, got dtype {new[name].dtype}")
-        for name, array in own.items():
-            array[...] = engines.namespace(array).asarray(new[name], dtype=array.dtype)
+        return state.load_state_dict(self, state_dict, strict, names, transpose)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the weights to a safetensors file, through a temporary name so that no half-written file is left."""
-        weights.save_file(self.state_dict(), path)
+    def save(
+        self, path: str | os.PathLike[str], *, dtype: str | None = None, max_shard_size: int | str | None = None
+    ) -> None:
+        """Write the weights to a safetensors file, which appears whole or not at all.
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote."""
-        self.load_state_dict(weights.load_file(path))
+        A tied parameter is written once, under its first name.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        dtype : str, optional
+            ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``: what floating-point numbers are rounded to (to
+            nearest, ties to even).
+        max_shard_size : int or str, optional
+            Bytes, or text such as ``"2GB"``. Larger weights are written as several files
+            ``NAME-00001-of-00003.safetensors`` with an index, ``path`` followed by ``.index.json``; a file at ``path``
+            itself is removed.
+
+        Raises
+        ------
+        NonFiniteError
+            If a number is too large for ``dtype``.
+        """
+        state.save(self, path, dtype, max_shard_size)
+
+    def load(
+        self,
+        path: str | os.PathLike[str],
+        strict: bool = True,
+        *,
+        names: Names | None = None,
+        transpose: Transpose | None = None,
+    ) -> IncompatibleKeys:
+        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote.
+
+        Tensors go straight into the parameters, so that no second copy of the weights is held. float16, bfloat16 and
+        float64 are converted to the precision of the parameters. Pickle (``.bin``, ``.pt``) is never read.
+
+        Parameters
+        ----------
+        path : path
+            A safetensors file; an index of shards, ``model.safetensors.index.json``; or a folder with
+            ``model.safetensors`` or such an index.
+        strict, names, transpose
+            As in :meth:`load_state_dict`.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``, both lists of str.
+
+        Raises
+        ------
+        ParameterError, ShapeError, DtypeError
+            As :meth:`load_state_dict`.
+        FileFormatError
+            If a file is no safetensors file, is cut short, or is damaged; if index and shards do not fit together; if a
+            tensor that is to be loaded has a dtype that NumPy has no equal for, such as float8.
+        """
+        return state.load(self, path, strict, names, transpose)
 
     # showing ---------------------------------------------------------------------------------------------------------
 
@@ -257,7 +431,31 @@ class Layer:
         return ""
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.extra_repr()})"
+        inside = [f"{name}={child!r}" for name, child in self.children().items() if not name.startswith("_")]
+        settings = self.extra_repr()
+        return format_layer(type(self).__name__, [settings, *inside] if settings else inside)
+
+
+class OpLayer(Layer):
+    """A layer that is one op with settings, and no parameters.
+
+    A subclass names the op and, where it has settings, returns them.
+    """
+
+    op: str
+    """The name of the op in ``minidl.ops``; its backward is ``op + "_backward"``."""
+    settings: Any = ()
+    """The op's arguments after x, in its order."""
+
+    def forward(self, x: Array) -> Array:
+        """Return op(x)."""
+        y, cache = getattr(engines.current(), self.op)(x, *self.settings)
+        self._remember(cache)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
 
 
 def admit(layer: Layer, x: Any, value: Array) -> Array:

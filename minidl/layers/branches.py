@@ -8,10 +8,11 @@ from typing import Any
 
 from minidl.errors import MinidlError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers.base import Layer, Shape
-from minidl.layers.chain import Chain, check_layer_object, shown
+from minidl.layers.chain import Chain, check_layer_object
+from minidl.layers.tree import format_layer
 from minidl.ops import Array, namespace
 
-__all__ = ["Branches", "Parallel", "way_of"]
+__all__ = ["Branches", "Parallel", "to_layer"]
 
 
 class Branches(Layer):
@@ -21,6 +22,7 @@ class Branches(Layer):
     """
 
     input_gradient_optional = True
+    _not_parts: tuple[str, ...] = ("ways",)
     ways: dict[str, Any]
     """The layers side by side; None is the input itself."""
     follower: Any = None
@@ -36,11 +38,6 @@ class Branches(Layer):
         for way in self.ways.values():
             if hasattr(way, "fuse"):
                 way.fuse = wanted
-
-    @property
-    def adds_in_last_step(self) -> bool:
-        """Whether, in evaluation, the last step of the first way makes the result."""
-        return False
 
     def joint(self) -> str:
         """Return in a few words how the ways meet; ``summary`` shows it."""
@@ -145,8 +142,8 @@ def _back(way: Any, dy: Array, input_gradient: bool) -> Array | None:
     return way.backward(dy)
 
 
-def way_of(given: Any, what: str) -> Any:
-    """Return a layer for a layer, or for a list or dict of them."""
+def to_layer(given: Any, what: str) -> Any:
+    """Return a layer itself, or a chain of a list or dict of them."""
     if isinstance(given, (list, tuple, Mapping)):
         return Chain(given)
     check_layer_object(given, what)
@@ -200,14 +197,14 @@ class Parallel(Branches):
         if axis == 0:
             raise ParameterError("Parallel: axis 0 is the batch; axis=1 concatenates features or channels")
         self.axis, self.combine = axis, combine
-        self._take({name: way_of(branch, f"Parallel: branch {name}") for name, branch in given.items()})
+        self._take({name: to_layer(branch, f"Parallel: branch {name}") for name, branch in given.items()})
 
     def forward(self, x: Array) -> Array:
         """Return the branches' outputs, concatenated or added."""
         ends = self._forward(x)
         self.join_shape({name: y.shape[1:] for name, y in ends.items()})
         outputs = list(ends.values())
-        self._cache = [y.shape[self._axis(y.ndim)] for y in outputs] if self.combine == "concatenate" else []
+        self._remember([y.shape[self._axis(y.ndim)] for y in outputs] if self.combine == "concatenate" else [])
         if self.combine == "concatenate":
             return namespace(outputs[0]).concatenate(outputs, axis=self.axis)
         y = outputs[0] if len(outputs) == 1 else outputs[0] + outputs[1]
@@ -274,9 +271,9 @@ class Parallel(Branches):
 
     def children(self) -> dict[str, Any]:
         """Return the branches by name."""
-        return dict(self.ways)
+        return dict(self.ways) | super().children()
 
     def __repr__(self) -> str:
         more = [f"axis={self.axis}"] if self.axis != 1 else []
         more += [f"combine={self.combine!r}"] if self.combine != "concatenate" else []
-        return shown(type(self).__name__, [*map(repr, self.ways.values()), *more])
+        return format_layer(type(self).__name__, [*map(repr, self.ways.values()), *more])

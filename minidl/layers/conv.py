@@ -10,7 +10,8 @@ import numpy
 from minidl import engines, init
 from minidl.errors import DtypeError, ParameterError
 from minidl.layers.base import Layer, Shape, admit
-from minidl.layers.parameter import Parameter, joint_storage
+from minidl.layers.parameter import Parameter
+from minidl.layers.tree import shorten
 from minidl.ops import Array
 from minidl.ops._windows import Windows, each_axis, windows, windows_of_transposed
 
@@ -49,8 +50,9 @@ class _Convolution(Layer):
         self.weight = Parameter(start(weight_shape), name="weight")
         self.bias = Parameter(start((out_channels,)), name="bias") if bias else None
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return the op's arguments after the bias, in its order."""
+        """The op's arguments after the bias, in its order."""
         raise NotImplementedError
 
     def windows(self, x: Shape) -> Windows:
@@ -60,17 +62,15 @@ class _Convolution(Layer):
     def forward(self, x: Array) -> Array:
         """Return the op's y."""
         weight = self.weight.value
-        y, self._cache = getattr(engines.current(), self.op)(
-            self.admitted(x), weight, None if self.bias is None else self.bias.value, *self.settings()
+        y, cache = getattr(engines.current(), self.op)(
+            self.admitted(x), weight, None if self.bias is None else self.bias.value, *self.settings
         )
+        self._remember(cache)
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Add to the gradients of weight and bias and return dx."""
-        cache = self._remembered()
-        return engines.current().conv_backward_into(
-            self.op, dy, cache, *joint_storage(self.weight, self.bias), input_gradient
-        )
+        return self._run_backward(self.op, dy, (self.weight, self.bias), input_gradient)
 
     def admitted(self, x: Array) -> Array:
         """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""
@@ -91,18 +91,13 @@ class _Convolution(Layer):
 
     def extra_repr(self) -> str:
         """Show the arguments that are not the defaults, as they would be written."""
-        shown = [str(self.in_channels), str(self.out_channels), f"kernel_size={_short(self.kernel_size)}"]
+        shown = [str(self.in_channels), str(self.out_channels), f"kernel_size={shorten(self.kernel_size)}"]
         plain = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
         for name, default in plain.items():
-            value = _short(getattr(self, name, default))
+            value = shorten(getattr(self, name, default))
             if value != default:
                 shown.append(f"{name}={value!r}")
         return ", ".join([*shown, *(["bias=False"] if self.bias is None else [])])
-
-
-def _short(value: Any) -> Any:
-    """Write (3, 3) as 3."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 class _Sliding(_Convolution):
@@ -129,13 +124,14 @@ class _Sliding(_Convolution):
         self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
         self.padding = padding if isinstance(padding, str) else each_axis(padding, self.axes, "padding", name, 0)
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return stride, padding, dilation and groups."""
+        """Stride, padding, dilation and groups."""
         return self.stride, self.padding, self.dilation, self.groups
 
     def windows(self, x: Shape) -> Windows:
         """Return where the windows lie in a batch of this shape."""
-        return windows(type(self).__name__, self.axes, x, self.weight.shape, *self.settings())
+        return windows(type(self).__name__, self.axes, x, self.weight.shape, *self.settings)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (out_channels, *positions)."""
@@ -168,13 +164,14 @@ class _Spreading(_Convolution):
         self.output_padding = each_axis(output_padding, self.axes, "output_padding", name, 0)
         self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return stride, padding, output_padding, groups and dilation."""
+        """Stride, padding, output_padding, groups and dilation."""
         return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
     def windows(self, x: Shape) -> Windows:
         """Return where the windows of the adjoint lie in a batch of this shape."""
-        return windows_of_transposed(type(self).__name__, self.axes, x, self.weight.shape, *self.settings())
+        return windows_of_transposed(type(self).__name__, self.axes, x, self.weight.shape, *self.settings)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (out_channels, *image)."""

@@ -43,9 +43,10 @@ class Dropout(Layer):
     def forward(self, x: Array) -> Array:
         """Return the masked and rescaled x, or x itself in evaluation."""
         if not self.training or self.p == 0.0:
-            self._cache = ()
+            self._remember(())
             return x
-        y, self._cache = getattr(engines.current(), self.op)(x, self.p, self.generator or random.generator())
+        y, cache = getattr(engines.current(), self.op)(x, self.p, self.generator or random.generator())
+        self._remember(cache)
         return y
 
     def backward(self, dy: Array) -> Array:

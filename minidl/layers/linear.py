@@ -9,17 +9,16 @@ import numpy
 
 from minidl import init
 from minidl.engines import current
-from minidl.engines.fused import FUSIBLE
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
 from minidl.layers.base import Layer, Shape, admit
-from minidl.layers.parameter import Parameter, joint_storage
+from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 
-__all__ = ["AffineOfDense", "Dense", "FusedLinear", "Linear"]
+__all__ = ["Affine", "AffineOfDense", "Dense", "Linear"]
 
 
-class _Affine(Layer):
+class Affine(Layer):
     """What Linear and Dense share: y = x W^T + b and its gradients, once weight and bias exist."""
 
     input_gradient_optional = True
@@ -32,16 +31,15 @@ class _Affine(Layer):
         weight, bias = self.weight._value, self.bias  # (out, in), (out,)
         if type(x) is not type(weight) or x.dtype is not weight.dtype:
             x = admit(self, x, weight)
-        y, self._cache = current().linear(x, weight, None if bias is None else bias._value)
+        y, cache = current().linear(x, weight, None if bias is None else bias._value)
+        self._remember(cache)
         return y  # (..., out)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Add dy^T x to the weight's gradient and the column sums of dy to the bias's; return dx = dy W."""
-        cache = self._cache
-        if cache is None:
+        if self._cache is None:
             self._remembered()
-        dweight, dbias, accumulate = joint_storage(self.weight, self.bias)
-        return current().linear_backward_into(dy, cache, dweight, dbias, accumulate, input_gradient)
+        return self._run_backward("linear", dy, (self.weight, self.bias), input_gradient)
 
     def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
         if in_features < 1 or out_features < 1:
@@ -52,6 +50,10 @@ class _Affine(Layer):
         xp = current().asarray
         self.weight = Parameter(xp(weight_init((out_features, in_features), dtype=self.dtype)), name="weight")
         self.bias = Parameter(xp(bias_init((out_features,), dtype=self.dtype)), name="bias") if bias else None
+        if not self._trainable:  # a lazy layer was frozen before it had parameters
+            self.weight.trainable = False
+            if self.bias is not None:
+                self.bias.trainable = False
 
     def _check_last_axis(self, input_shape: Shape, in_features: int) -> None:
         if not input_shape or input_shape[-1] != in_features:
@@ -60,7 +62,7 @@ class _Affine(Layer):
             )
 
 
-class Linear(_Affine):
+class Linear(Affine):
     r"""The affine map y = x W^T + b.
 
     Parameters
@@ -127,7 +129,7 @@ class Linear(_Affine):
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
 
 
-class Dense(_Affine):
+class Dense(Affine):
     """An affine map followed by an activation, sized when it first sees its input (Keras's habit).
 
     Parameters
@@ -180,7 +182,6 @@ class Dense(_Affine):
         self._generator = generator
         self._input_shape: Shape | None = None
         self._activation = _named_activation(activation)
-        self._fused = isinstance(self._activation, Activation) and self._activation.op in FUSIBLE
         if input_shape is not None:
             self.build(tuple(input_shape))
 
@@ -188,11 +189,6 @@ class Dense(_Affine):
     def activation(self) -> Activation | None:
         """The activation layer, or None."""
         return self._activation
-
-    @property
-    def runs_as_one(self) -> bool:
-        """Whether the engine applies the activation, if there is one, while the product is at hand."""
-        return self._activation is None or self._fused
 
     @property
     def built(self) -> bool:
@@ -225,15 +221,11 @@ class Dense(_Affine):
         """Return activation(x W^T + b), building first if this is the first input."""
         if not self.built:
             self.build(numpy.shape(x)[1:])
-        if self._fused:
-            return fused_forward(self, self._activation, x)
         y = super().forward(x)
         return y if self._activation is None else self._activation.forward(y)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Go back through the activation, then through the affine map."""
-        if self._fused:
-            return fused_backward(self, self._activation, dy, input_gradient)
         return super().backward(dy if self._activation is None else self._activation.backward(dy), input_gradient)
 
     def named_parameters(self, prefix: str = "") -> Any:
@@ -268,44 +260,30 @@ class Dense(_Affine):
         return f"{self.units}" + (f", activation={self._activation!r}" if self._activation else "")
 
 
-def fused_forward(affine: _Affine, follower: Any, x: Array) -> Array:
-    """Run an affine map and a fusible activation after it as one, leaving each with the cache it would have alone."""
-    weight, bias = affine.weight._value, affine.bias
-    if type(x) is not type(weight) or x.dtype is not weight.dtype:
-        x = admit(affine, x, weight)
-    y, (affine._cache, follower._cache) = current().linear_activation(
-        x, weight, None if bias is None else bias._value, follower.op, follower.settings
-    )
-    return y
-
-
-def fused_backward(affine: _Affine, follower: Any, dy: Array, input_gradient: bool = True) -> Array | None:
-    """Go back through :func:`fused_forward`, or through the two layers' own forwards: the caches are the same."""
-    cache = affine._cache, follower._cache
-    if cache[0] is None or cache[1] is None:
-        affine._remembered(), follower._remembered()
-    dweight, dbias, accumulate = joint_storage(affine.weight, affine.bias)
-    return current().linear_activation_backward_into(dy, cache, follower.op, dweight, dbias, accumulate, input_gradient)
-
-
 class AffineOfDense(Layer):
     """A Dense layer up to, but without, its activation."""
 
     input_gradient_optional = True
+    _not_parts = ("dense",)
 
     def __init__(self, dense: Dense) -> None:
         super().__init__()
         self.dense = dense
 
+    @property
+    def built(self) -> bool:
+        """Whether the layer's parameters exist."""
+        return self.dense.built
+
     def forward(self, x: Array) -> Array:
         """Return x W^T + b."""
         if not self.dense.built:
             self.dense.build(numpy.shape(x)[1:])
-        return _Affine.forward(self.dense, x)
+        return Affine.forward(self.dense, x)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx."""
-        return _Affine.backward(self.dense, dy, input_gradient)
+        return Affine.backward(self.dense, dy, input_gradient)
 
     @property
     def input_shape(self) -> Shape | None:
@@ -326,35 +304,6 @@ class AffineOfDense(Layer):
 
     def __repr__(self) -> str:
         return f"{self.dense!r} without its activation"
-
-
-class FusedLinear:
-    """A Linear and the activation after it, run by the engine as one; a :class:`Chain` makes these by itself."""
-
-    input_gradient_optional = True
-
-    def __init__(self, linear: Linear, follower: Activation) -> None:
-        self.linear, self.follower = linear, follower
-
-    @staticmethod
-    def fits(first: Any, second: Any) -> bool:
-        """Whether the two layers can run as one."""
-        return type(first) is Linear and isinstance(second, Activation) and second.op in FUSIBLE
-
-    def forward(self, x: Array) -> Array:
-        """Return activation(x W^T + b)."""
-        return fused_forward(self.linear, self.follower, x)
-
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return dx."""
-        return fused_backward(self.linear, self.follower, dy, input_gradient)
-
-    def parameters(self) -> list[Parameter]:
-        """Return the linear layer's parameters."""
-        return self.linear.parameters()
-
-    def __repr__(self) -> str:
-        return f"{self.linear!r} + {self.follower!r}"
 
 
 def _named_activation(wanted: Any) -> Activation | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy
@@ -139,7 +140,38 @@ class BCEWithLogitsLoss(Loss):
 
 
 class CrossEntropyLoss(Loss):
-    """Cross-entropy of softmax(logits) with integer or probability targets; see ``minidl.ops.cross_entropy``."""
+    """Cross-entropy of softmax(logits) with integer or probability targets; see ``minidl.ops.cross_entropy``.
+
+    Parameters
+    ----------
+    weight : array, shape (K,), optional
+        One factor for each class.
+    ignore_index : int, default -100
+        Targets that count for nothing, such as padding.
+    reduction : str, default "mean"
+        ``"mean"``, ``"sum"`` or ``"none"``.
+    label_smoothing : float, default 0.0
+    class_axis : int, default 1
+        Where the classes are in logits of three or more axes: 1 for (N, K, ...), as in PyTorch and as images have them;
+        -1 for (N, ..., K), as sequence models have them. Class indices have the other axes, in their order, and
+        probabilities have the shape of the logits.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is outside its range.
+
+    Examples
+    --------
+    >>> logits = numpy.log(numpy.array([[[1.0, 3.0], [1.0, 1.0], [2.0, 2.0]]]))  # (N, T, K) = (1, 3, 2)
+    >>> loss = CrossEntropyLoss(class_axis=-1)
+    >>> float(loss.forward(logits, numpy.array([[1, 0, -100]]))) == float(-numpy.log([0.75, 0.5]).mean())
+    True
+    >>> loss.backward()
+    array([[[ 0.125, -0.125],
+            [-0.25 ,  0.25 ],
+            [ 0.   ,  0.   ]]])
+    """
 
     op = "cross_entropy"
 
@@ -149,7 +181,60 @@ class CrossEntropyLoss(Loss):
         ignore_index: int = -100,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        class_axis: int = 1,
     ) -> None:
         if not 0.0 <= label_smoothing <= 1.0:
             raise ParameterError(f"CrossEntropyLoss: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
+        if class_axis not in (1, -1):
+            raise ParameterError(f"CrossEntropyLoss: class_axis must be 1 or -1, got {class_axis!r}")
         super().__init__(reduction, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
+        self.class_axis: int | None = class_axis  # None: named by a string, and no data have told yet; taken as 1
+        self._shape: tuple[int, ...] | None = None  # of logits that were taken apart into rows
+
+    def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
+        """Return the loss; see :meth:`Loss.forward`."""
+        self._shape = None
+        if self.class_axis != -1 or prediction.ndim < 3:
+            try:
+                return super().forward(prediction, target, sample_weight)
+            except ShapeError as error:
+                if prediction.ndim < 3 or target.shape != prediction.shape[:-1]:
+                    raise
+                raise ShapeError(
+                    f"{error.message}; if the classes are on the last axis, use CrossEntropyLoss(class_axis=-1)"
+                ) from error
+        *leading, classes = shape = prediction.shape  # (N, ..., K)
+        rows, examples = math.prod(leading), shape[0]
+        if target.shape == shape:
+            target = target.reshape(rows, classes)
+        elif target.shape == (*leading,):
+            target = target.reshape(rows)
+        else:
+            raise ShapeError(
+                f"{self!r}: for logits of shape {shape}, with classes on the last axis, targets must be class indices of "
+                f"shape {(*leading,)}, or probabilities of shape {shape}; got {target.shape}"
+            )
+        if sample_weight is not None:
+            if sample_weight.shape != (examples,):
+                raise ShapeError(
+                    f"{self!r}: expected sample_weight of shape ({examples},), one for each example, got "
+                    f"{sample_weight.shape}"
+                )
+            sample_weight = sample_weight.repeat(rows // max(examples, 1))  # (rows,)
+        value = super().forward(prediction.reshape(rows, classes), target, sample_weight)
+        self._shape = shape
+        return value.reshape(leading) if self.reduction == "none" else value
+
+    def backward(self, dloss: Any = None) -> Array:
+        """Return the gradient with respect to the logits; see :meth:`Loss.backward`."""
+        if self._shape is None:
+            return super().backward(dloss)
+        if getattr(dloss, "ndim", 0):
+            if dloss.shape != self._shape[:-1]:
+                raise ShapeError(f"{self!r}: expected dloss of shape {self._shape[:-1]}, got {dloss.shape}")
+            dloss = dloss.reshape(-1)
+        return super().backward(dloss).reshape(self._shape)
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        return shown if self.class_axis != -1 else f"{shown[:-1]}, class_axis=-1)"

@@ -12,7 +12,7 @@ from minidl import engines
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter
-from minidl.ops import Array, require_float
+from minidl.ops import PARAMETERS, Array, require_float
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
 
@@ -20,6 +20,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
 class _Normalization(Layer):
     """What all share: a weight that begins at 1 and a bias that begins at 0, if they are wanted."""
 
+    input_gradient_optional = True
     op: str
     weight: Parameter | None
     bias: Parameter | None
@@ -38,13 +39,10 @@ class _Normalization(Layer):
         weight, bias = self.weight, self.bias
         return None if weight is None else weight.value, None if bias is None else bias.value
 
-    def backward(self, dy: Array) -> Array:
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Add to the gradients of weight and bias and return dx."""
-        dx, *gradients = getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
-        for parameter, gradient in zip((self.weight, self.bias), gradients, strict=False):
-            if parameter is not None:
-                parameter.accumulate(gradient)
-        return dx
+        parameters = (self.weight, self.bias)[: len(PARAMETERS[self.op])]
+        return self._run_backward(self.op, dy, parameters, input_gradient)
 
     def _admitted(self, x: Any, like: Array | None) -> Array:
         """Return x as this layer computes with it, in the precision of its own arrays."""
@@ -102,9 +100,10 @@ class _BatchNorm(_Normalization):
         if len(x.shape) not in self.takes or x.shape[1] != self.num_features:
             raise self._misfit(x.shape)
         if not self.training and self.running_mean is not None:
-            y, self._cache = engines.current().batch_norm(
+            y, cache = engines.current().batch_norm(
                 x, weight, bias, self.running_mean, self.running_var, False, self.eps
             )
+            self._remember(cache)
             return y
         count = x.shape[0] * math.prod(x.shape[2:])
         if self.training and count == 1:
@@ -112,9 +111,10 @@ class _BatchNorm(_Normalization):
                 f"{self!r}: in training every channel needs more than one number to have a variance, got a batch of shape "
                 f"{x.shape}; use a larger batch (and a batch_size that leaves no single example for the last), or eval()"
             )
-        y, self._cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
+        y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
+        self._remember(cache)
         if self.training and count:
-            self._track(self._cache[3], self._cache[4], count)
+            self._track(cache[3], cache[4], count)
         return y
 
     def _track(self, mean: Array, var: Array, count: int) -> None:
@@ -268,7 +268,8 @@ class LayerNorm(_Normalization):
         weight, bias = self._values()
         x = self._admitted(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, self._cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        y, cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        self._remember(cache)
         return y
 
     def flops(self, input_shape: Shape) -> int:
@@ -282,7 +283,9 @@ class LayerNorm(_Normalization):
             "elementwise_affine": (self.elementwise_affine, True),
             "bias": (self.bias is not None, self.weight is not None),
         }
-        return _arguments([_short(self.normalized_shape)], settings)
+        return _arguments(
+            [self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape], settings
+        )
 
 
 class RMSNorm(_Normalization):
@@ -324,7 +327,8 @@ class RMSNorm(_Normalization):
         weight, _ = self._values()
         x = self._admitted(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, self._cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
+        y, cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
+        self._remember(cache)
         return y
 
     def flops(self, input_shape: Shape) -> int:
@@ -334,7 +338,9 @@ class RMSNorm(_Normalization):
     def extra_repr(self) -> str:
         """Show the arguments that are not the defaults."""
         settings = {"eps": (self.eps, None), "elementwise_affine": (self.elementwise_affine, True)}
-        return _arguments([_short(self.normalized_shape)], settings)
+        return _arguments(
+            [self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape], settings
+        )
 
 
 class GroupNorm(_Normalization):
@@ -379,7 +385,8 @@ class GroupNorm(_Normalization):
                 f"{self!r}: expected a batch of shape (N, {self.num_channels}, ...), with channels on axis 1, got shape "
                 f"{x.shape}"
             )
-        y, self._cache = engines.current().group_norm(x, self.num_groups, weight, bias, self.eps)
+        y, cache = engines.current().group_norm(x, self.num_groups, weight, bias, self.eps)
+        self._remember(cache)
         return y
 
     def flops(self, input_shape: Shape) -> int:
@@ -411,11 +418,6 @@ def _axes(owner: str, normalized_shape: Any) -> Shape:
 def _check_last_axes(layer: Layer, shape: Shape, wanted: Shape) -> None:
     if shape[-len(wanted) :] != wanted:
         raise ShapeError(f"{layer!r}: expected an input whose last axes have shape {wanted}, got shape {shape}")
-
-
-def _short(shape: Shape) -> Any:
-    """Write (3,) as 3."""
-    return shape[0] if len(shape) == 1 else shape
 
 
 def _arguments(first: list[Any], settings: dict[str, tuple[Any, Any]]) -> str:

@@ -1,31 +1,74 @@
-"""Parameters, and the one flat buffer that a model's parameters are views of."""
+"""Parameters, and the flat buffer that a model's parameters are views of.
+
+Who writes a gradient, and when it counts as zero, follows from one number. A buffer counts how often its gradients were
+zeroed; each parameter notes the count at which its gradient was last written or read.
+
+==============================  ======================  ==========================================
+what happens                    parameter's note        what the next backward finds
+==============================  ======================  ==========================================
+``zero_grad()``                 older than the count    storage to overwrite
+backward writes the gradient    equal to the count      storage to add to
+somebody reads ``grad``         equal to the count      storage to add to (zeros were filled in)
+==============================  ======================  ==========================================
+
+So zeroing takes no time, and a gradient that is written once a step is never filled with zeros first.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
 
-__all__ = ["Parameter", "ParameterBuffer", "flatten", "joint_storage"]
+__all__ = [
+    "Parameter",
+    "ParameterBuffer",
+    "Storage",
+    "Trainability",
+    "claim_gradients",
+    "flatten",
+    "release_gradients",
+    "run_backward",
+    "to_namespace",
+]
+
+Storage = tuple[tuple[Array | None, ...], bool, tuple[bool, ...]]
+"""The arguments ``into, add, wanted`` of an op's backward; see ``minidl.ops.PARAMETERS``."""
+
+
+class Trainability:
+    """How often any parameter was frozen or unfrozen: whoever plans by what is trained compares this number."""
+
+    changes = 0
 
 
 class Parameter:
     """A trained array and its gradient, both views into a :class:`ParameterBuffer`.
 
-    A new parameter has a buffer to itself; a model that adopts it moves it into the model's. So read ``value`` and
-    ``grad`` when you need them and keep no reference to them across the building of a model.
+    A new parameter has a buffer to itself. A model that adopts it moves it into the model's own buffer. So read ``value``
+    and ``grad`` when you need them, and keep no reference to them while a model is being built.
 
     Parameters
     ----------
     value : array
-        The initial value; copied. Any floating dtype.
-    name : str
-        Shown in messages; containers name their parameters by path, as ``state_dict`` does.
+        The initial value, of any floating dtype; copied.
+    name : str, default ""
+        Shown in messages. Containers name their parameters by path, as ``state_dict`` does.
+
+    Attributes
+    ----------
+    trainable : bool
+        Set it to False to freeze the parameter: backward computes no gradient for it, and optimisers leave it alone.
+
+    Raises
+    ------
+    DtypeError
+        If the value is not floating-point.
 
     Examples
     --------
@@ -35,11 +78,13 @@ class Parameter:
     array([1., 1., 1., 1., 1., 1.], dtype=float32)
     """
 
-    __slots__ = ("_grad", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
+    __slots__ = ("_grad", "_trainable", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
 
+    starts_at_zero: ClassVar[bool] = False
+    """Whether the storage of the gradient must hold zeros before it is first written."""
     buffer: ParameterBuffer
     start: int
-    _grad: Array
+    _grad: Array | None  # None until the buffer has gradients
 
     def __init__(self, value: Array, name: str = "") -> None:
         if not hasattr(value, "dtype"):
@@ -50,7 +95,9 @@ class Parameter:
         self.shape: tuple[int, ...] = value.shape
         self.size: int = value.size
         self._value = value
+        self._grad = None
         self._written_at = -1
+        self._trainable = True
         ParameterBuffer([self])
 
     @property
@@ -60,80 +107,128 @@ class Parameter:
 
     @value.setter
     def value(self, new: Any) -> None:
+        if new is None:
+            raise ParameterError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got None")
         if numpy.shape(new) not in (self.shape, ()):
             raise ShapeError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got {numpy.shape(new)}")
         self._value[...] = new
 
     @property
     def grad(self) -> Array:
-        """The gradient, a view into the buffer; assigning copies into it."""
-        if not self._claim():
-            self._grad[...] = 0
+        """The gradient, a view into the buffer; assigning copies into it, and None sets it to zero."""
+        self._begin_at_zero()
         return self._grad
 
     @grad.setter
     def grad(self, new: Any) -> None:
+        if new is None:
+            return self.zero_grad()
         if new is self._grad:  # what `p.grad += g` assigns back
-            return
+            return None
         if numpy.shape(new) not in (self.shape, ()):
             raise ShapeError(
                 f"parameter {self.name!r}: expected a gradient of shape {self.shape}, got {numpy.shape(new)}"
             )
         self.grad_storage()[0][...] = new
+        return None
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the parameter is trained; False freezes it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, wanted: bool) -> None:
+        if bool(wanted) != self._trainable:
+            self._trainable = bool(wanted)
+            Trainability.changes += 1
 
     def accumulate(self, gradient: Array) -> None:
-        """Add to the gradient; the first time after ``zero_grad`` this is a plain copy."""
-        grad, accumulate = self.grad_storage()
-        if accumulate:
+        """Add to the gradient, unless the parameter is frozen; the first time after ``zero_grad`` this is a plain copy."""
+        if not self._trainable:
+            return
+        grad, add = self.grad_storage()
+        if add:
             grad += gradient
         else:
             grad[...] = gradient
 
     def grad_storage(self) -> tuple[Array, bool]:
-        """Return where the gradient is kept and whether it must be added to rather than overwritten.
+        """Return where the gradient is kept, and whether it must be added to rather than overwritten.
 
-        Calling this is a promise to write the whole gradient: it saves filling it with zeros first.
+        Whoever calls this must write the whole gradient. That saves filling it with zeros first. If it is not written, the
+        gradient is whatever was in memory.
         """
+        if self._grad is None:
+            self.buffer.make_gradients()
         return self._grad, self._claim()
 
+    def zero_grad(self) -> None:
+        """Set this gradient to zero, in constant time."""
+        self.buffer.complete_of_each()
+        self._written_at = -1
+
+    @property
+    def has_grad(self) -> bool:
+        """Whether the gradient was read or written since ``zero_grad``."""
+        return self.buffer.zeroed in (self._written_at, self.buffer.complete_at)
+
     def _claim(self) -> bool:
-        """Count the gradient as written from now on; return whether it was since ``zero_grad``."""
+        """Count the gradient as written from now on; return whether it was written since ``zero_grad``."""
         buffer = self.buffer
         now = buffer.zeroed
         written = self._written_at == now or buffer.complete_at == now
         self._written_at = buffer.touched_at = now
         return written
 
+    def _begin_at_zero(self) -> None:
+        """Make the gradient hold zeros where nobody has written it since ``zero_grad``."""
+        grad, written = self.grad_storage()
+        if not written:
+            grad[...] = 0
+
     @property
     def dtype(self) -> numpy.dtype[Any]:
         """The dtype of value and gradient."""
         return self._value.dtype
+
+    def copied(self) -> Parameter:
+        """Return a copy of everything but the arrays, for the copy of a buffer to place."""
+        own = object.__new__(type(self))
+        for name in Parameter.__slots__:
+            setattr(own, name, getattr(self, name))
+        return own
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         copy.deepcopy(self.buffer, memo)
         return memo[id(self)]
 
     def __repr__(self) -> str:
-        return f"Parameter({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+        frozen = "" if self._trainable else ", frozen"
+        return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype}{frozen})"
 
 
 class ParameterBuffer:
     """One contiguous array of values and one of gradients, shared by the parameters of a model.
 
-    The optimiser, clipping, checkpoints and averaging are then one pass over one array each.
+    The optimiser, clipping, checkpoints and averaging are then one pass over one array each. There are no gradients until
+    somebody asks for one, so a model that only predicts holds its values and nothing else.
 
     Parameters
     ----------
     parameters : sequence of Parameter
         Moved here, in this order, without gaps; all of one dtype.
+    xp : module, optional
+        The namespace of the arrays; that of the first parameter unless given.
+    dtype : dtype, optional
+        The dtype of the first parameter unless given.
 
     Attributes
     ----------
     values : array, shape (P,)
         All values.
     zeroed : int
-        How often the gradients were zeroed. ``zero_grad`` only counts: each gradient is overwritten by the next
-        ``backward`` or filled with zeros when somebody reads it, whichever comes first.
+        How often the gradients were zeroed; see the head of this module.
     touched_at : int
         The count at which a gradient was last read or written.
     complete_at : int
@@ -144,48 +239,65 @@ class ParameterBuffer:
 
     def __init__(self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None) -> None:
         first = parameters[0]._value
-        xp = xp or namespace(first)
         total = sum(parameter.size for parameter in parameters)
-        self.values: Array = xp.empty(total, dtype=dtype or first.dtype)
-        self._gradients: Array = xp.empty_like(self.values)
+        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype)
+        self._gradients: Array | None = None
         self.parameters = list(parameters)
         self.zeroed = 0
         self.touched_at = self.complete_at = -1
         self.retired = False
         start = 0
         for parameter in parameters:
-            start = self._adopt(parameter, start, xp)
+            start = self._adopt(parameter, start)
 
-    def _adopt(self, parameter: Parameter, start: int, xp: Any) -> int:
+    def _adopt(self, parameter: Parameter, start: int) -> int:
         """Move the parameter to ``start`` and return where the next one goes."""
-        old = getattr(parameter, "buffer", None)
-        has_grad = old is not None and old.zeroed in (parameter._written_at, old.complete_at)
-        old_value, old_grad = parameter._value, getattr(parameter, "_grad", None)
+        old: ParameterBuffer | None = getattr(parameter, "buffer", None)
+        old_grad = parameter._grad if old is not None and parameter.has_grad else None
         if old is not None:
             old.retired = True
         stop = start + parameter.size
-        parameter._value = self.values[start:stop].reshape(parameter.shape)
-        parameter._grad = self._gradients[start:stop].reshape(parameter.shape)
-        parameter._value[...] = brought(old_value, xp)
-        if has_grad:
-            parameter._grad[...] = brought(old_grad, xp)
-        parameter._written_at = self.zeroed if has_grad else -1
-        if has_grad:
-            self.touched_at = self.zeroed
-        parameter.buffer, parameter.start = self, start
+        value = self.values[start:stop].reshape(parameter.shape)
+        value[...] = to_namespace(parameter._value, namespace(value))
+        parameter.buffer, parameter.start, parameter._value = self, start, value
+        parameter._grad, parameter._written_at = None, -1
+        if self._gradients is not None:
+            parameter._grad = self._gradients[start:stop].reshape(parameter.shape)
+        if old_grad is not None:
+            parameter.grad_storage()[0][...] = to_namespace(old_grad, namespace(value))
         return stop
+
+    def make_gradients(self) -> None:
+        """Allocate the gradients, if they do not exist yet."""
+        if self._gradients is not None:
+            return
+        xp = namespace(self.values)
+        make = xp.zeros if any(p.starts_at_zero for p in self.parameters) else xp.empty
+        self._gradients = make(self.values.shape, dtype=self.values.dtype)
+        for parameter in self.parameters:
+            if parameter.buffer is self:
+                stop = parameter.start + parameter.size
+                parameter._grad = self._gradients[parameter.start : stop].reshape(parameter.shape)
 
     def gradients(self) -> Array:
         """Return all gradients as one array of shape (P,), those not computed since ``zero_grad`` as zeros."""
+        self.make_gradients()
         if self.complete_at != self.zeroed:
             for parameter in self.parameters:
-                if parameter.buffer is self and not parameter._claim():
-                    parameter._grad[...] = 0
+                if parameter.buffer is self:
+                    _ = parameter.grad  # whoever gets this array may write to it
             self.complete_at = self.touched_at = self.zeroed
         return self._gradients
 
+    def gradients_of(self, parameters: Iterable[Parameter], start: int, stop: int) -> Array:
+        """Return the gradients from ``start`` to ``stop``, where these parameters lie; those not computed are zeros."""
+        self.make_gradients()
+        for parameter in parameters:
+            parameter._begin_at_zero()
+        return self._gradients[start:stop]  # type: ignore[index]
+
     def claim_untouched(self) -> bool:
-        """Promise to write every gradient, if nobody has read or written any since ``zero_grad``; return whether it is so."""
+        """Promise to write every gradient, if none was read or written since ``zero_grad``; return whether it is so."""
         now = self.zeroed
         if self.touched_at == now:
             return False
@@ -196,25 +308,30 @@ class ParameterBuffer:
         """Say that after a promise to write every gradient not all were written."""
         self.touched_at = self.complete_at = self.zeroed - 1
 
+    def complete_of_each(self) -> None:
+        """Note of each parameter by itself what was only known of all of them: that their gradients were written."""
+        if self.complete_at == self.zeroed:
+            for parameter in self.parameters:
+                if parameter.buffer is self:
+                    parameter._written_at = self.zeroed
+            self.complete_at = -1
+
     def zero_grad(self) -> None:
         """Set all gradients to zero, in constant time."""
         self.zeroed += 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ParameterBuffer:
         """Copy the arrays once and make the copied parameters views of the copy."""
-        twin = memo[id(self)] = object.__new__(ParameterBuffer)
-        twin.values, twin._gradients = self.values.copy(), self._gradients.copy()
-        twin.zeroed, twin.retired, twin.parameters = self.zeroed, False, []
-        twin.touched_at, twin.complete_at = self.touched_at, self.complete_at
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, values=self.values.copy(), parameters=[], retired=False)
+        twin._gradients = None if self._gradients is None else self._gradients.copy()
         for parameter in self.parameters:
             if parameter.buffer is not self:
                 continue
-            own = memo[id(parameter)] = object.__new__(Parameter)
-            own.name, own.shape, own.size, own.start = parameter.name, parameter.shape, parameter.size, parameter.start
+            own = memo[id(parameter)] = parameter.copied()
             stop = own.start + own.size
-            own._value = twin.values[own.start : stop].reshape(own.shape)
-            own._grad = twin._gradients[own.start : stop].reshape(own.shape)
-            own._written_at, own.buffer = parameter._written_at, twin
+            own.buffer, own._value = twin, twin.values[own.start : stop].reshape(own.shape)
+            own._grad = None if twin._gradients is None else twin._gradients[own.start : stop].reshape(own.shape)
             twin.parameters.append(own)
         return twin
 
@@ -222,7 +339,7 @@ class ParameterBuffer:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"
 
 
-def brought(array: Array, xp: Any) -> Array:
+def to_namespace(array: Array, xp: Any) -> Array:
     """Return the array in namespace ``xp``, copied across the bus only if it has to be."""
     if namespace(array) is xp:
         return array
@@ -262,21 +379,76 @@ def _is_whole(buffer: ParameterBuffer, parameters: list[Parameter]) -> bool:
     return not buffer.retired and buffer.parameters == parameters
 
 
-def joint_storage(weight: Parameter, bias: Parameter | None) -> tuple[Array, Array | None, bool]:
-    """Return where the gradients of a weight and its bias go, and whether they are to be added to what is there.
+def claim_gradients(parameters: Sequence[Parameter | None], input_gradient: bool = True) -> Storage:
+    """Return where a backward writes the gradients of its parameters, whether it adds, and which gradients are wanted.
 
-    Calling this is a promise to write both; see :meth:`Parameter.grad_storage`.
+    Whoever calls this must have every wanted gradient written; see :meth:`Parameter.grad_storage`.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter or None
+        In the order of the op. A parameter that is frozen or missing gets no gradient.
+    input_gradient : bool, default True
+        Whether dx is wanted.
+
+    Examples
+    --------
+    >>> weight, bias = Parameter(numpy.zeros((2, 2))), Parameter(numpy.zeros(2))
+    >>> bias.trainable = False
+    >>> into, add, wanted = claim_gradients((weight, bias))
+    >>> into[0].shape, into[1], add, wanted
+    ((2, 2), None, False, (True, True, False))
     """
-    buffer = weight.buffer  # what follows is `_claim` for both, written out because every backward comes through here
-    now = buffer.zeroed
-    accumulate = weight._written_at == now or buffer.complete_at == now
-    weight._written_at = buffer.touched_at = now
-    if bias is None:
-        return weight._grad, None, accumulate
-    buffer = bias.buffer
-    now = buffer.zeroed
-    if (bias._written_at == now or buffer.complete_at == now) != accumulate:  # somebody read or wrote one of the two
-        (bias._grad if accumulate else weight._grad)[...] = 0  # so the other starts at 0
-        accumulate = True
-    bias._written_at = buffer.touched_at = now
-    return weight._grad, bias._grad, accumulate
+    into: list[Array | None] = []
+    wanted = [input_gradient]
+    unwritten: list[Parameter] = []
+    for parameter in parameters:
+        if parameter is None or not parameter._trainable:
+            into.append(None)
+            wanted.append(False)
+            continue
+        storage, written = parameter.grad_storage()
+        into.append(storage)
+        wanted.append(True)
+        if not written:
+            unwritten.append(parameter)
+    add = len(unwritten) < sum(wanted[1:])
+    if add:  # somebody read or wrote some of them, so the others start at zero
+        for parameter in unwritten:
+            parameter._grad[...] = 0  # type: ignore[index]
+    return tuple(into), add, tuple(wanted)
+
+
+def run_backward(
+    backward: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    parameters: tuple[Parameter | None, ...],
+    input_gradient: bool = True,
+) -> Any:
+    """Call an op's backward with the gradients of the parameters written where they belong; return dx.
+
+    Parameters
+    ----------
+    backward : callable
+        Called with the arguments, then ``into``, ``add`` and ``wanted``.
+    arguments : tuple
+        dy, the cache, and what else comes before ``into``.
+    parameters : tuple of Parameter or None
+        In the order of the op.
+    input_gradient : bool, default True
+        Whether dx is wanted; None is returned if not.
+    """
+    storage = claim_gradients(parameters, input_gradient)
+    try:
+        return backward(*arguments, *storage)[0]
+    except BaseException:
+        release_gradients(parameters, storage)
+        raise
+
+
+def release_gradients(parameters: Iterable[Parameter | None], storage: Storage) -> None:
+    """Take back what :func:`claim_gradients` promised, after an error kept the gradients from being written."""
+    _, add, wanted = storage
+    for parameter, was_wanted in zip(parameters, wanted[1:], strict=True):
+        if was_wanted and not add and parameter is not None:
+            parameter.zero_grad()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl import engines
 from minidl.errors import ParameterError, ShapeError
-from minidl.layers.base import Layer, Shape
+from minidl.layers.base import OpLayer, Shape
+from minidl.layers.tree import shorten
 from minidl.ops import Array
 from minidl.ops._pooling import Pooling, output_sizes, pooling
 from minidl.ops._windows import each_axis
@@ -23,24 +23,10 @@ __all__ = [
 ]
 
 
-class _Pool(Layer):
-    """What all of them share: an op with settings, and no parameters."""
+class _Pool(OpLayer):
+    """What all of them share."""
 
-    op: str
     axes: int
-
-    def settings(self) -> tuple[Any, ...]:
-        """Return the op's arguments after x, in its order."""
-        raise NotImplementedError
-
-    def forward(self, x: Array) -> Array:
-        """Return the op's y."""
-        y, self._cache = getattr(engines.current(), self.op)(x, *self.settings())
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx."""
-        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
 
     def image(self, input_shape: Shape) -> Shape:
         """Return the spatial part of one example's shape."""
@@ -82,19 +68,14 @@ class _Sliding(_Pool):
 
     def extra_repr(self) -> str:
         """Show the arguments that are not the defaults, as they would be written."""
-        shown = [f"kernel_size={_short(self.kernel_size)}"]
+        shown = [f"kernel_size={shorten(self.kernel_size)}"]
         defaults = {"stride": self.kernel_size, "padding": (0,) * self.axes, "dilation": (1,) * self.axes}
         plain = {"ceil_mode": False, "count_include_pad": True}
         for name, default in (defaults | plain).items():
             value = getattr(self, name, default)
             if value != default:
-                shown.append(f"{name}={_short(value)}")
+                shown.append(f"{name}={shorten(value)}")
         return ", ".join(shown)
-
-
-def _short(value: Any) -> Any:
-    """Write (3, 3) as 3."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 class _Max(_Sliding):
@@ -105,8 +86,9 @@ class _Max(_Sliding):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return the arguments of max_pool."""
+        """The arguments of max_pool."""
         return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
 
 
@@ -124,8 +106,9 @@ class _Avg(_Sliding):
         super().__init__(kernel_size, stride, padding, 1, ceil_mode)
         self.count_include_pad = count_include_pad
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return the arguments of avg_pool."""
+        """The arguments of avg_pool."""
         return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
 
 
@@ -224,8 +207,9 @@ class _Adaptive(_Pool):
         output_sizes(type(self).__name__, (1,) * self.axes, output_size)  # raises if it makes no sense
         self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return the output size."""
+        """The output size."""
         return (self.output_size,)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -295,8 +279,9 @@ class GlobalAvgPool2d(_Pool):
     op = "adaptive_avg_pool2d"
     axes = 2
 
+    @property
     def settings(self) -> tuple[Any, ...]:
-        """Return the output size, one pixel."""
+        """The output size, one pixel."""
         return (1,)
 
     def forward(self, x: Array) -> Array:

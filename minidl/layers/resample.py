@@ -5,35 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl import engines
 from minidl.errors import ParameterError, ShapeError
-from minidl.layers.base import Layer, Shape
+from minidl.layers.base import OpLayer, Shape
 from minidl.ops import Array
 from minidl.ops._resampling import scales, widths
 
 __all__ = ["ReflectionPad2d", "ReplicationPad2d", "Upsample", "ZeroPad2d"]
 
 
-class _Resampling(Layer):
-    """An op with settings and no parameters."""
-
-    op: str
-
-    def settings(self) -> dict[str, Any]:
-        """Return the op's arguments after x."""
-        raise NotImplementedError
-
-    def forward(self, x: Array) -> Array:
-        """Return the op's y."""
-        y, self._cache = getattr(engines.current(), self.op)(x, **self.settings())
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Return dx."""
-        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
-
-
-class _Pad2d(_Resampling):
+class _Pad2d(OpLayer):
     """Pixels around images."""
 
     op = "pad"
@@ -50,9 +30,10 @@ class _Pad2d(_Resampling):
             )
         self.padding = tuple(n.__index__() for n in sides)
 
-    def settings(self) -> dict[str, Any]:
-        """Return padding and mode."""
-        return {"padding": self.padding, "mode": self.mode}
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """Padding and mode."""
+        return self.padding, self.mode
 
     def forward(self, x: Array) -> Array:
         """Return x with pixels around it."""
@@ -118,7 +99,7 @@ class ReplicationPad2d(_Pad2d):
     mode = "replicate"
 
 
-class Upsample(_Resampling):
+class Upsample(OpLayer):
     """Enlarge images (N, C, H, W), or sequences (N, C, L); see ``minidl.ops.upsample_nearest`` and ``upsample_bilinear``.
 
     Parameters
@@ -166,10 +147,10 @@ class Upsample(_Resampling):
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
         self.op = "upsample_nearest" if mode == "nearest" else "upsample_bilinear"
 
-    def settings(self) -> dict[str, Any]:
-        """Return size or scale_factor, and align_corners."""
-        corners = {"align_corners": bool(self.align_corners)} if self.mode != "nearest" else {}
-        return {"size": self.size, "scale_factor": self.scale_factor, **corners}
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The size, the scale_factor, and align_corners if the mode has it."""
+        return (self.size, self.scale_factor, *([] if self.mode == "nearest" else [bool(self.align_corners)]))
 
     def _check_rank(self, shape: Shape, without_batch: bool = False) -> None:
         names = {"linear": ("(N, C, L)",), "bilinear": ("(N, C, H, W)",)}

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl.engines.fused import FUSIBLE
-from minidl.errors import MinidlError, ParameterError, ShapeError
-from minidl.layers.activation import Activation
+from minidl.errors import ParameterError, ShapeError
 from minidl.layers.activation import activation as activation_of
 from minidl.layers.base import Shape
-from minidl.layers.branches import Branches, way_of
-from minidl.layers.chain import FUSED, Chain, shown
-from minidl.layers.fused_conv import ends_in_sum, sum_with
-from minidl.layers.parameter import Parameter
+from minidl.layers.branches import Branches, to_layer
+from minidl.layers.chain import Chain
+from minidl.layers.tree import format_layer
 from minidl.ops import Array
 
-__all__ = ["ActivatedResidual", "Residual"]
+__all__ = ["Residual"]
 
 
 class Residual(Branches):
@@ -61,75 +58,33 @@ class Residual(Branches):
     ['0.weight', '0.bias']
     """
 
+    _not_parts = ("branch", "shortcut", "ways", "follower")
     shortcut_name = "shortcut"
     """What the shortcut's parameters are called in ``state_dict``."""
 
     def __init__(self, *layers: Any, shortcut: Any = None, activation: Any = None) -> None:
         super().__init__()
         self.branch = Chain(*layers)
-        self.shortcut = None if shortcut is None else way_of(shortcut, f"{type(self).__name__}: the shortcut")
+        self.shortcut = None if shortcut is None else to_layer(shortcut, f"{type(self).__name__}: the shortcut")
         self._take({"branch": self.branch, self.shortcut_name: self.shortcut})
         self.follower = activation_of(activation)
-        self._unrecorded: tuple[Any, ...] | None = None
         taken = self.branch.children()
         for name in (self.shortcut_name, "activation"):
             if name in taken:
                 raise ParameterError(f"{type(self).__name__}: no layer of the branch may have the name {name!r}")
 
-    @property
-    def adds_in_last_step(self) -> bool:
-        """Whether, in evaluation, the convolution that the branch ends in makes the sum while its results are in cache.
-
-        It is so unless :attr:`fuse` is off. The activation is then part of it too.
-        """
-        return self.branch.fuse and ends_in_sum(self.branch.last_step)
-
     def forward(self, x: Array) -> Array:
         """Return f(x) + shortcut(x), through the activation if there is one."""
-        return self.forward_through(x, self.follower)
-
-    def forward_through(self, x: Array, follower: Any) -> Array:
-        """Return follower(f(x) + shortcut(x))."""
-        self._unrecorded = None
-        if not self.training and self.branch.fuse and ends_in_sum(self.branch.last_step, x):
-            y = self._at_once(x, follower)
-            if y is not None:
-                return y
         f, other = self._forward(x).values()
         if f.shape != other.shape:
             self.join_shape({"branch": f.shape[1:], self.shortcut_name: other.shape[1:]})
         if f.dtype != other.dtype and self.shortcut is None:
             other = other.astype(f.dtype)  # the branch's layers brought x to their own precision
         y = f + other  # a new array: either may be what a layer remembers
-        return y if follower is None else follower.forward(y)
-
-    def _at_once(self, x: Array, follower: Any) -> Array | None:
-        """Return the result with the sum made in the branch's last step, or None where the ways' ends do not allow it."""
-        last = self.branch.last_step
-        among = follower if isinstance(follower, Activation) and follower.op in FUSIBLE else None
-        try:
-            other = x if self.shortcut is None else self.shortcut.forward(x)
-            if not ends_in_sum(last, other):
-                return None
-            before = self.branch.forward_to_last_step(x)
-            y = sum_with(last, before, other, among)
-        except MinidlError:
-            return None  # way by way it comes to the same error, which then has its place
-        self._unrecorded = last, before, other, among
-        return y if among is follower else follower.forward(y)
-
-    def record(self) -> None:
-        """Run once more, one by one, what ran as one and so kept nothing to go back through."""
-        if self._unrecorded is None:
-            return
-        (last, before, other, follower), self._unrecorded = self._unrecorded, None
-        y = last.forward(before) + other
-        if follower is not None:
-            follower.forward(y)
+        return y if self.follower is None else self.follower.forward(y)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return f'(dy) + shortcut'(dy), or None with ``input_gradient=False``."""
-        self.record()
         if self.follower is not None:
             dy = self.follower.backward(dy)
         return self._backward(dict.fromkeys(self.ways, dy), input_gradient)
@@ -173,7 +128,8 @@ class Residual(Branches):
     def children(self) -> dict[str, Any]:
         """Return the branch's layers by their own names, then the shortcut and the activation."""
         more = {self.shortcut_name: self.shortcut, "activation": self.follower}
-        return self.branch.children() | {name: layer for name, layer in more.items() if layer is not None}
+        own = self.branch.children() | {name: layer for name, layer in more.items() if layer is not None}
+        return own | super().children()
 
     def __repr__(self) -> str:
         parts = [repr(layer) for layer in self.branch.layers]
@@ -181,38 +137,4 @@ class Residual(Branches):
             parts.append(f"{self.shortcut_name}={self.shortcut!r}")
         if self.follower is not None:
             parts.append(f"activation={self.follower!r}")
-        return shown(type(self).__name__, parts)
-
-
-class ActivatedResidual:
-    """A residual layer and the activation after it, which in evaluation are one step; a :class:`Chain` makes these by itself."""
-
-    input_gradient_optional = True
-
-    def __init__(self, residual: Residual, follower: Activation) -> None:
-        self.residual, self.follower = residual, follower
-
-    @staticmethod
-    def fits(first: Any, second: Any) -> bool:
-        """Whether the two layers can run as one."""
-        sums = isinstance(first, Residual) and first.follower is None and first.adds_in_last_step
-        return sums and isinstance(second, Activation) and second.op in FUSIBLE
-
-    def forward(self, x: Array) -> Array:
-        """Return activation(residual(x))."""
-        return self.residual.forward_through(x, self.follower)
-
-    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return dx."""
-        self.residual.record()
-        return self.residual.backward(self.follower.backward(dy), input_gradient)
-
-    def parameters(self) -> list[Parameter]:
-        """Return the residual layer's parameters."""
-        return self.residual.parameters()
-
-    def __repr__(self) -> str:
-        return f"{self.residual!r} + {self.follower!r}"
-
-
-FUSED.append((ActivatedResidual.fits, ActivatedResidual))
+        return format_layer(type(self).__name__, parts)

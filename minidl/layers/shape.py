@@ -23,7 +23,7 @@ class Flatten(Layer):
         """Return x as a matrix, one row an example."""
         if x.ndim < 1:
             raise ShapeError("Flatten(): expected a batch with at least one axis, got a scalar")
-        self._cache = x.shape
+        self._remember(x.shape)
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))  # (N, features)
 
     def backward(self, dy: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from dataclasses import dataclass, field
@@ -10,13 +11,15 @@ from typing import Any
 import numpy
 
 from minidl import engines
-from minidl.engines.fused import FUSIBLE
-from minidl.errors import NotBuiltError
+from minidl.errors import MinidlError, NotBuiltError
+from minidl.layers import Parameter, inference
 from minidl.layers.base import Layer, Shape
 from minidl.layers.branches import Branches
-from minidl.layers.chain import Chain, tells_shape
+from minidl.layers.chain import Chain, knows_output_shape
+from minidl.layers.fusion import SummedResidual
+from minidl.layers.tree import find_parts
 
-__all__ = ["Row", "Summary", "summarize"]
+__all__ = ["Row", "Summary", "summarize", "trace_shapes"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Row:
     flops: int | None
     output_bytes: int | None
     fused: bool = False
-    """Whether the engine runs it as part of the layer before."""
+    """Whether the current engine runs it as one with the layer before, in training and in inference."""
+    fused_in_inference: bool = False
+    """Whether it does so inside ``minidl.inference()``, as in ``predict`` and ``evaluate``."""
     sources: tuple[str, ...] = ("input",)
     """The rows whose outputs it takes; "input" is the model's. Where branches meet there are several."""
 
@@ -67,7 +72,7 @@ class Summary:
         head = ("layer", "output shape", "parameters", "FLOPs", "bytes out")
         body = [
             (
-                f"{row.name}  {'+ ' * row.fused}{row.layer}",
+                f"{row.name}  {'+ ' if row.fused else '* ' if row.fused_in_inference else ''}{row.layer}",
                 _shape(row.output_shape),
                 _count(row.parameters),
                 _count(row.flops),
@@ -91,8 +96,8 @@ class Summary:
         )
         if any(row.fused for row in self.rows):
             lines.append("+ runs as one with the layer before it")
-        if any(row.fused and len(row.sources) > 1 for row in self.rows):
-            lines.append("+ a sum: in evaluation, as one with the first way's last layer")
+        if any(row.fused_in_inference and not row.fused for row in self.rows):
+            lines.append("* runs as one with the layer before it in inference")
         if self.stacks:
             lines.append(f"in one call of the engine: {', '.join(f'{first} to {last}' for first, last in self.stacks)}")
         return "\n".join(lines)
@@ -148,28 +153,43 @@ class _Walk:
     stacks: list[tuple[str, str]]
     itemsize: int
 
-    @property
-    def has_kernels(self) -> bool:
-        """Whether the engine computes as one what is planned as one."""
-        return engines.current().coverage()["linear_activation"] == "kernel"
+    def into(
+        self,
+        layer: Any,
+        path: str,
+        shape: Shape | None,
+        sources: tuple[str, ...],
+        fused: tuple[bool, bool] = (False, False),
+        step: Any = None,
+    ) -> tuple[Shape | None, Any]:
+        """Write a layer's rows, given its input's shape and rows; return its output's shape and rows.
 
-    def into(self, layer: Any, path: str, shape: Shape | None, sources: tuple[str, ...]) -> tuple[Shape | None, Any]:
-        """Write a layer's rows, given its input's shape and rows; return its output's shape and rows."""
+        ``fused`` says whether it runs as one with the layer before, in training and in inference. ``step`` is what runs in
+        its place in inference.
+        """
         if isinstance(layer, Chain):
-            fused = layer.fused_into() if self.has_kernels else {}
-            names = [_joined(path, name) for name in layer.children()]
-            self.stacks += [(names[run[0]], names[run[-1]]) for run in layer.stacks() if self.has_kernels]
-            for index, (name, inner) in enumerate(layer.children().items()):
-                if isinstance(inner, (Chain, Branches)):
-                    shape, sources = self.into(inner, _joined(path, name), shape, sources)
-                else:
-                    shape, sources = self.leaf(inner, _joined(path, name), shape, sources, index in fused)
-            return shape, sources
+            return self.chain(layer, path, shape, sources)
         if isinstance(layer, Branches):
-            return self.branches(layer, path, shape, sources)
-        return self.leaf(layer, path, shape, sources)
+            return self.branches(layer, path, shape, sources, step)
+        inside = _parts(layer)
+        if inside:
+            return self.block(layer, inside, path, shape, sources)
+        return self.leaf(layer, path, shape, sources, fused)
 
-    def branches(self, layer: Branches, path: str, shape: Shape | None, sources: tuple[str, ...]) -> Any:
+    def chain(self, chain: Chain, path: str, shape: Shape | None, sources: tuple[str, ...]) -> tuple[Shape | None, Any]:
+        """Write the rows of layers one after another."""
+        names = [_joined(path, name) for name in chain.children()]
+        self.stacks += [(names[run[0]], names[run[-1]]) for run in chain.stacks()]
+        training, inference = chain.fused_into(), chain.fused_into(inference=True)
+        steps = dict(chain.steps(keeping=False))
+        for index, (name, layer) in enumerate(zip(names, chain.layers, strict=False)):
+            fused = index in training, index in inference
+            shape, sources = self.into(layer, name, shape, sources, fused, steps.get(index))
+        return shape, sources
+
+    def branches(
+        self, layer: Branches, path: str, shape: Shape | None, sources: tuple[str, ...], step: Any
+    ) -> tuple[Shape | None, Any]:
         """Write the rows of each way, and one where they meet."""
         shapes: dict[str, Shape | None] = {}
         ends: list[str] = []
@@ -182,21 +202,41 @@ class _Walk:
         known = {name: end for name, end in shapes.items() if end is not None}
         joined = layer.join_shape(known) if len(known) == len(shapes) else None
         flops = None if joined is None else layer.join_flops(joined)
-        fused = layer.adds_in_last_step and self.has_kernels
-        self.rows.append(Row(path, layer.joint(), joined, 0, flops, self.bytes(joined), fused, tuple(ends)))
+        summed = False, isinstance(step, SummedResidual)
+        self.rows.append(Row(path, layer.joint(), joined, 0, flops, self.bytes(joined), *summed, tuple(ends)))
         if layer.follower is None:
             return joined, (path,)
-        fused = fused and getattr(layer.follower, "op", None) in FUSIBLE
-        return self.leaf(layer.follower, _joined(path, "activation"), joined, (path,), fused)
+        applied = summed[1] and engines.current().applies("conv_affine", getattr(layer.follower, "op", ""))
+        return self.leaf(layer.follower, _joined(path, "activation"), joined, (path,), (False, applied))
+
+    def block(
+        self, layer: Layer, inside: dict[str, Any], path: str, before: Shape | None, sources: tuple[str, ...]
+    ) -> tuple[Shape | None, tuple[str, ...]]:
+        """Write a row for a layer made of layers by its own forward, and rows for what is inside.
+
+        Only an example that passes through it shows which shapes its layers see.
+        """
+        seen = trace_shapes(layer, before)
+        shape = seen.get("", (None, None))[1]
+        own = sum(p.size for name, p in find_parts(layer) if isinstance(p, Parameter))
+        self.rows.append(Row(path, type(layer).__name__, shape, own, 0, self.bytes(shape), sources=sources))
+        for name, part in inside.items():
+            self.into(part, _joined(path, name), seen.get(name, (None, None))[0], ())
+        return shape, (path,)
 
     def leaf(
-        self, layer: Any, path: str, before: Shape | None, sources: tuple[str, ...], fused: bool = False
+        self,
+        layer: Any,
+        path: str,
+        before: Shape | None,
+        sources: tuple[str, ...],
+        fused: tuple[bool, bool] = (False, False),
     ) -> tuple[Shape | None, tuple[str, ...]]:
         """Write one row."""
         shape = _output_shape(layer, before)
         flops = layer.flops(before) if isinstance(layer, Layer) and before is not None else None
-        numbers = _parameter_count(layer), flops, self.bytes(shape)
-        self.rows.append(Row(path, repr(layer), shape, *numbers, fused, sources))
+        sizes = _parameter_count(layer), flops, self.bytes(shape)
+        self.rows.append(Row(path, repr(layer), shape, *sizes, *fused, sources))
         return shape, (path,)
 
     def bytes(self, shape: Shape | None) -> int | None:
@@ -223,8 +263,48 @@ def _output_shape(layer: Any, input_shape: Shape | None) -> Shape | None:
     """Ask the layer, or, if it is somebody's own and does not say, try one example on a copy of it."""
     if input_shape is None:
         return None
-    if tells_shape(layer):
+    if knows_output_shape(layer):
         return layer.output_shape(input_shape)
-    parameters: list[Any] = getattr(layer, "parameters", list)()
-    dtype = parameters[0].value.dtype if parameters else "float32"
-    return numpy.shape(copy.deepcopy(layer).forward(numpy.zeros((1, *input_shape), dtype=dtype)))[1:]
+    return trace_shapes(layer, input_shape).get("", (None, None))[1]
+
+
+def _parts(layer: Any) -> dict[str, Any]:
+    """Return the layers inside one that is made of layers by its own forward."""
+    if not isinstance(layer, Layer):
+        return {}
+    return {name: part for name, part in layer.children().items() if not name.startswith("_")}
+
+
+def trace_shapes(layer: Any, input_shape: Shape | None) -> dict[str, tuple[Shape | None, Shape | None]]:
+    """Run one example of zeros through a copy of a layer; return what shapes each layer inside saw and gave, by path.
+
+    The layer itself has the path "". A layer that takes or gives several arrays has None there. Where the example does not
+    pass, because the layer wants other inputs, what was seen until then is returned.
+    """
+    if input_shape is None:
+        return {}
+    copied = copy.deepcopy(layer)
+    parameters: list[Any] = getattr(copied, "parameters", list)()
+    dtype = parameters[0].value.dtype if parameters else numpy.dtype("float32")
+    seen: dict[str, tuple[Shape | None, Shape | None]] = {}
+
+    def watch(path: str, watched: Any) -> None:
+        forward = watched.forward
+
+        def recording(*args: Any, **kwargs: Any) -> Any:
+            y = forward(*args, **kwargs)
+            seen[path] = _shape_of(args[0] if args else None), _shape_of(y)
+            return y
+
+        watched.forward = recording
+
+    for path, inner in copied.named_layers() if isinstance(copied, Layer) else [("", copied)]:
+        watch(path, inner)
+    x = numpy.zeros((1, *input_shape), dtype="int64" if getattr(copied, "integer_inputs", False) else dtype)
+    with engines.use("numpy"), inference(evaluate=True), contextlib.suppress(MinidlError, TypeError):
+        copied.forward(x)  # on the numpy engine every layer runs by itself
+    return seen
+
+
+def _shape_of(array: Any) -> Shape | None:
+    return tuple(array.shape[1:]) if hasattr(array, "shape") else None

@@ -3,7 +3,8 @@
 ``NAME(x, ...)`` returns (y, cache) and ``NAME_backward(dy, cache)`` returns the gradients. dy must have the shape and dtype
 of y; otherwise ``ShapeError`` or ``DtypeError`` is raised. Each gradient has the shape and dtype of its argument. Backward
 changes neither dy nor the cache, so it may be called again. Every docstring opens with the equations in plain lines:
-``y = ...`` in a forward (``l = ...`` in a loss), and ``dx = ...`` for each gradient in a backward.
+``y = ...`` in a forward (``l = ...`` in a loss), and ``dx = ...`` for each gradient in a backward. The backward of an op
+with parameters also takes ``into=``, ``add=`` and ``wanted=``; see ``minidl.ops._gradients``.
 
 There is no state, no layer and no engine in here. A name reached as ``minidl.ops.NAME`` hands the call to the current
 engine (see ``minidl.use``); ``minidl.ops.activation.relu`` or ``minidl.ops.FORMULAS["relu"]`` is the formula itself.
@@ -49,4 +50,11 @@ for _room in ROOMS:
     FORMULAS.update({_name: getattr(_module, _name) for _name in _module.__all__})
 globals().update(register(FORMULAS))
 
-__all__ = ["FORMULAS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    name.removesuffix("_backward"): formula.parameters  # type: ignore[attr-defined]
+    for name, formula in FORMULAS.items()
+    if hasattr(formula, "parameters")
+}
+"""The parameters of every op that has some, in the order of their gradients; see ``minidl.ops._gradients``."""
+
+__all__ = ["FORMULAS", "PARAMETERS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]

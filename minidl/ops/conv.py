@@ -14,12 +14,14 @@ Shapes: N images, C input and O output channels, G groups, k positions of the ke
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
 from minidl.errors import ShapeError
 from minidl.ops._checks import ieee, require_same_dtype, sum_widened, widen_float16
+from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops._windows import Windows, require_images, windows, windows_of_transposed
 
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 Cache = tuple[Array, Array, bool, Windows]
+Gradients = tuple[Array | None, Array | None, Array | None]
 EVERY = slice(None)
 
 
@@ -110,8 +113,9 @@ def conv2d(
     return _conv("conv2d", 2, x, weight, bias, stride, padding, dilation, groups)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; None without a bias.
 
     Each product goes back to the pixel that it came from, each weight met one pixel for every output, and b is added to every
@@ -123,7 +127,7 @@ def conv2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None
 
     The first two are the adjoints of the map in x and in the weight: <y, dy> = <x, dx> = <weight, dweight> for b = 0.
     """
-    return _conv_backward("conv2d_backward", dy, cache)
+    return _conv_backward("conv2d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -155,8 +159,9 @@ def conv1d(
     return _conv("conv1d", 1, x, weight, bias, stride, padding, dilation, groups)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; None without a bias.
 
     Those of :func:`conv2d_backward` with one spatial axis, u = l s + i d - p::
@@ -165,7 +170,7 @@ def conv1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None
         dweight_oci = sum_nl dy_nol x_ncu
         dbias_o = sum_nl dy_nol
     """
-    return _conv_backward("conv1d_backward", dy, cache)
+    return _conv_backward("conv1d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -231,8 +236,9 @@ def conv_transpose2d(
     return _conv_transpose("conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv_transpose2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; None without a bias.
 
     With A the map of the convolution, y = A^T x + b, so dx is A dy. In <dy, A^T x> = <A dy, x> the weight plays the part that
@@ -243,7 +249,7 @@ def conv_transpose2d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
         dweight_coij = sum_nhw x_nchw dy_nouv
         dbias_o = sum_nuv dy_nouv
     """
-    return _conv_transpose_backward("conv_transpose2d_backward", dy, cache)
+    return _conv_transpose_backward("conv_transpose2d_backward", dy, cache, wanted)
 
 
 @ieee
@@ -272,8 +278,9 @@ def conv_transpose1d(
     return _conv_transpose("conv_transpose1d", 1, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def conv_transpose1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def conv_transpose1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
     """Return the gradients of x, weight and bias; None without a bias.
 
     Those of :func:`conv_transpose2d_backward` with one spatial axis, u = l s + i d - p::
@@ -282,7 +289,7 @@ def conv_transpose1d_backward(dy: Array, cache: Cache) -> tuple[Array, Array, Ar
         dweight_coi = sum_nl x_ncl dy_nou
         dbias_o = sum_nu dy_nou
     """
-    return _conv_transpose_backward("conv_transpose1d_backward", dy, cache)
+    return _conv_transpose_backward("conv_transpose1d_backward", dy, cache, wanted)
 
 
 # Shared by one and two axes ----------------------------------------------------------------------------------------------
@@ -305,12 +312,12 @@ def _conv(
     return _add_bias(op, y, bias, weight.shape[0]), (x, weight, bias is not None, w)
 
 
-def _conv_backward(op: str, dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def _conv_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
     x, weight, has_bias, w = cache
     _check_upstream(op, dy, x, (x.shape[0], weight.shape[0], *w.output))
-    dx = _spread(dy, weight, w)  # (N, C, *image)
-    dweight = _kernel_gradient(x, dy, weight, w)  # (O, C / groups, *kernel)
-    return dx, dweight, _bias_gradient(dy) if has_bias else None
+    dx = _spread(dy, weight, w) if wanted[0] else None  # (N, C, *image)
+    dweight = _kernel_gradient(x, dy, weight, w) if wanted[1] else None  # (O, C / groups, *kernel)
+    return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
 
 def _conv_transpose(
@@ -331,12 +338,12 @@ def _conv_transpose(
     return _add_bias(op, y, bias, w.groups * weight.shape[1]), (x, weight, bias is not None, w)
 
 
-def _conv_transpose_backward(op: str, dy: Array, cache: Cache) -> tuple[Array, Array, Array | None]:
+def _conv_transpose_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
     x, weight, has_bias, w = cache
     _check_upstream(op, dy, x, (x.shape[0], w.groups * weight.shape[1], *w.image))
-    dx = _slide(dy, weight, w)  # (N, C, *output)
-    dweight = _kernel_gradient(dy, x, weight, w)  # (C, O / groups, *kernel)
-    return dx, dweight, _bias_gradient(dy) if has_bias else None
+    dx = _slide(dy, weight, w) if wanted[0] else None  # (N, C, *output)
+    dweight = _kernel_gradient(dy, x, weight, w) if wanted[1] else None  # (C, O / groups, *kernel)
+    return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
 
 # The three maps -----------------------------------------------------------------------------------------------------------

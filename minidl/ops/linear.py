@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_same_dtype, sum_widened
+from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
@@ -167,8 +169,11 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, t
     return y.reshape((*x.shape[:-1], weight.shape[0])), (x, weight, bias is not None)  # (..., out)
 
 
+@parameter_gradients("weight", "bias")
 @ieee
-def linear_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array, Array | None]:
+def linear_backward(
+    dy: Array, cache: tuple[Any, ...], wanted: Sequence[bool] = ALL_WANTED
+) -> tuple[Array | None, Array | None, Array | None]:
     """Return the gradients of x, weight and bias; None without a bias.
 
     Flatten the leading axes to N rows, and sum over every output that an element enters. That gives
@@ -185,9 +190,9 @@ def linear_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array, Ar
         raise ShapeError(f"linear_backward: dy must have shape {(*x.shape[:-1], weight.shape[0])}, got {dy.shape}")
     xp = namespace(dy)
     g = _to_rows(dy)  # (N, out)
-    dx = xp.matmul(g, weight).reshape(x.shape)  # dx = dy W  (..., in)
-    dweight = xp.matmul(g.T, _to_rows(x))  # dweight = dy^T x  (out, in)
-    dbias = sum_widened(g, axis=0) if has_bias else None  # dbias = sum_n dy  (out,)
+    dx = xp.matmul(g, weight).reshape(x.shape) if wanted[0] else None  # dx = dy W  (..., in)
+    dweight = xp.matmul(g.T, _to_rows(x)) if wanted[1] else None  # dweight = dy^T x  (out, in)
+    dbias = sum_widened(g, axis=0) if wanted[2] and has_bias else None  # dbias = sum_n dy  (out,)
     return dx, dweight, dbias
 
 

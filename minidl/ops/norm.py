@@ -18,6 +18,7 @@ import numpy
 
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
+from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = [
@@ -119,6 +120,7 @@ def _backward_through_statistics(dx_hat: Array, x_hat: Array, inverse: Array, ax
     return inverse * (dx_hat - _mean(dx_hat, axes) - x_hat * _mean(dx_hat * x_hat, axes))
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     r"""Return the gradients of x, weight and bias; None where there is no weight or bias.
@@ -216,6 +218,7 @@ def layer_norm(
     return y.reshape(x.shape).astype(x.dtype, copy=False), cache
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     r"""Return the gradients of x, weight and bias; None where there is no weight or bias.
@@ -309,6 +312,7 @@ def group_norm(
     return y.astype(x.dtype, copy=False), cache
 
 
+@parameter_gradients("weight", "bias")
 @ieee
 def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
     """Return the gradients of x, weight and bias; None where there is no weight or bias.
@@ -388,6 +392,7 @@ def rms_norm(
     return y.astype(x.dtype, copy=False), (x, shape, weight, inverse.reshape(rows.shape[0]))
 
 
+@parameter_gradients("weight")
 @ieee
 def rms_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None]:
     r"""Return the gradients of x and weight; None without a weight.

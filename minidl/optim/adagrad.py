@@ -87,6 +87,10 @@ class Adagrad(Optimizer):
         """Return the initial value of the sum."""
         return settings["initial_accumulator_value"]
 
+    def moves_touched_rows_only(self, settings: Settings) -> bool:
+        """Return True without weight decay, if eps keeps 0 / 0 away."""
+        return settings["weight_decay"] == 0 and settings["eps"] > 0
+
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Call ``adagrad_update``."""
         engine.adagrad_update(
@@ -98,5 +102,5 @@ class Adagrad(Optimizer):
             eps=settings["eps"],
             weight_decay=settings["weight_decay"],
             grad_scale=self.grad_scale,
-            step=self.step_count,
+            step=self.updates,
         )

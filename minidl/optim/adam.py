@@ -96,7 +96,7 @@ class Adam(Optimizer):
             weight_decay=settings["weight_decay"],
             grad_scale=self.grad_scale,
             decoupled=self.decoupled,
-            step=self.step_count,
+            step=self.updates,
         )
 
 

@@ -73,7 +73,7 @@ def norm_and_factor(
     if not norm_type > 0:
         raise ParameterError(f"clip_grad_norm: norm_type must be positive, got {norm_type!r}")
     measure = engines.current().norm
-    norms = [measure(segment.gradients(), norm_type) for segment in runs if segment.values.size]
+    norms = [measure(segment.nonzero_gradients(), norm_type) for segment in runs if segment.values.size]
     norm = scale * measure(numpy.array(norms or [0.0]), norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
@@ -88,7 +88,7 @@ def rescale(runs: Sequence[Segment], factor: float) -> None:
     """Multiply the gradients by a number, in place."""
     for segment in runs:
         if segment.values.size:
-            engines.current().rescale(segment.gradients(), factor)
+            engines.current().rescale(segment.writable_gradients(), factor)
 
 
 def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
@@ -109,5 +109,5 @@ def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
     if not clip_value > 0:
         raise ParameterError(f"clip_grad_value: clip_value must be positive, got {clip_value!r}")
     for segment in segments(unique_parameters(parameters, "clip_grad_value")):
-        gradients = segment.gradients()
+        gradients = segment.writable_gradients()
         namespace(gradients).clip(gradients, -clip_value, clip_value, out=gradients)

@@ -10,7 +10,7 @@ import numpy
 from minidl import weights
 from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter
+from minidl.layers.parameter import Parameter, ParameterBuffer, Trainability
 from minidl.ops import Array, namespace
 from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
@@ -38,6 +38,8 @@ class Group:
         self.settings = settings
         self.segments: list[Segment] = []
         self.initial_lr: float | None = None
+        self.parked: dict[Parameter, tuple[int, dict[str, Array]]] = {}
+        """The updates and the state of parameters that were trained and are frozen now, for when they are trained again."""
         self._owner = owner
 
     def __getitem__(self, name: str) -> Any:
@@ -59,7 +61,8 @@ class Optimizer:
 
     A model's parameters are views of one flat buffer, so a step is one call of one op for the whole model, however many layers
     it has. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
-    parameter, unlike in PyTorch, which skips it.
+    parameter, unlike in PyTorch, which skips it. A frozen parameter (``trainable = False``) is skipped, and has no state unless
+    it was trained before.
 
     A subclass defines the checks of its settings (:attr:`checks`), the names of its state arrays (:meth:`state_names`), and the
     call of its op (:meth:`update`).
@@ -77,6 +80,9 @@ class Optimizer:
     param_groups : list of Group
     step_count : int
         Number of steps taken.
+    updates : int
+        While :meth:`update` runs, the number of updates of its values, including this one. Smaller than ``step_count`` for
+        parameters that were frozen during some of the steps.
     grad_scale : float
         The factor of the gradients in the next step; reset to 1 by the step and by ``zero_grad``.
 
@@ -96,9 +102,12 @@ class Optimizer:
     """Whether :meth:`update` applies :attr:`grad_scale` itself; otherwise :meth:`step` does, in a separate pass."""
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
-        self.step_count = 0
+        self.step_count = self.updates = 0
         self.grad_scale = 1.0
         self._segments: list[Segment] = []
+        self._known_at = -1
+        self._whole_buffers: list[ParameterBuffer] = []
+        self._others: list[Parameter] = []
         self.defaults = self._check(settings)
         self.param_groups = [
             self._create_group(self._where(index, given), given)
@@ -125,6 +134,13 @@ class Optimizer:
     def check_together(self, settings: Settings) -> None:
         """Raise ParameterError if settings that are each valid do not fit together."""
 
+    def moves_touched_rows_only(self, settings: Settings) -> bool:
+        """Whether values and state stay the same where the gradient is zero.
+
+        If so, a step reads and writes only the rows of a table that it used; see :class:`minidl.layers.TableParameter`.
+        """
+        return False
+
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Update the values of one segment with the engine's update op."""
         raise NotImplementedError(f"{self._name} defines no update")
@@ -140,9 +156,32 @@ class Optimizer:
             rescale(self._segments, self.grad_scale)
         for group in self.param_groups:
             for segment in group.segments:
+                segment.updates += 1
+                self.updates = segment.updates
+                if segment.table is not None and self.moves_touched_rows_only(group.settings):
+                    self._update_rows(engine, segment, group.settings)
+                    continue
                 values, gradients = segment.arrays()
                 self.update(engine, values, gradients, segment.state, group.settings)
         self.grad_scale = 1.0
+
+    def _update_rows(self, engine: Any, segment: Segment, settings: Settings) -> None:
+        """Update the rows of a table that have a gradient."""
+        table = segment.table
+        assert table is not None
+        rows = table.touched_rows()
+        if rows is None:
+            self.update(engine, *segment.arrays(), segment.state, settings)
+        elif len(rows):
+            whole = {name: segment.part(array, table) for name, array in segment.state.items()}  # (V, ...)
+            values = table.value[rows].reshape(-1)
+            gradients = segment.part(segment.gradients(), table)[rows].reshape(-1)
+            state = {name: array[rows].reshape(-1) for name, array in whole.items()}
+            self.update(engine, values, gradients, state, settings)
+            shape = (len(rows), *table.shape[1:])
+            table.value[rows] = values.reshape(shape)
+            for name, array in whole.items():
+                array[rows] = state[name].reshape(shape)
 
     def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:
         """Clip the joint norm of the gradients to ``max_norm`` in the next step; return the norm before.
@@ -178,12 +217,10 @@ class Optimizer:
         """Set the gradients to zero, except those of parameters that this optimiser does not hold."""
         self._follow()
         self.grad_scale = 1.0
-        for segment in self._segments:
-            if segment.whole:
-                segment.buffer.zero_grad()
-            else:
-                for parameter in segment.parameters:
-                    parameter.grad = 0.0
+        for buffer in self._whole_buffers:
+            buffer.zero_grad()
+        for parameter in self._others:
+            parameter.zero_grad()
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -257,7 +294,13 @@ class Optimizer:
     # state -----------------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Find the parameters again if they were moved: into a larger model, to a GPU, to another precision."""
+        """Find the parameters again if they were frozen or moved: into a larger model, to a GPU, to another precision."""
+        if self._known_at != Trainability.changes:
+            self._known_at = Trainability.changes
+            trained = {parameter for segment in self._segments for parameter in segment.parameters}
+            if trained != {parameter for parameter in self.parameters if parameter.trainable}:
+                self._regroup()
+                return
         for segment in self._segments:
             if segment.buffer.retired and segment.moved():
                 self._regroup()
@@ -265,24 +308,48 @@ class Optimizer:
 
     def _regroup(self) -> None:
         """Build the segments again and copy the state to them."""
+        self._known_at = Trainability.changes
         for group in self.param_groups:
-            old = {parameter: segment for segment in group.segments for parameter in segment.parameters}
-            group.segments = segments(group.parameters)
+            old = self._kept(group)
+            trained = [parameter for parameter in group.parameters if parameter.trainable]
+            group.parked = {parameter: kept for parameter, kept in old.items() if not parameter.trainable}
+            group.segments = segments(trained, {parameter: updates for parameter, (updates, _) in old.items()})
             for segment in group.segments:
                 for name in self.state_names(group.settings):
                     segment.state[name] = self._state_array(name, segment, group.settings, old)
         self._segments = [segment for group in self.param_groups for segment in group.segments]
+        self._find_whole_buffers()
 
-    def _state_array(self, name: str, segment: Segment, settings: Settings, old: dict[Parameter, Segment]) -> Array:
+    def _find_whole_buffers(self) -> None:
+        """Find the buffers whose gradients are all ours to zero, and the parameters in others."""
+        own = {parameter for segment in self._segments for parameter in segment.parameters}
+        buffers = dict.fromkeys(segment.buffer for segment in self._segments)
+        self._whole_buffers = [
+            buffer for buffer in buffers if all(p in own or not p.trainable for p in buffer.parameters)
+        ]
+        self._others = [p for p in own if p.buffer not in self._whole_buffers]
+
+    def _kept(self, group: Group) -> dict[Parameter, tuple[int, dict[str, Array]]]:
+        """Return the updates and the state of every parameter that has had some."""
+        kept = dict(group.parked)
+        for segment in group.segments:
+            for parameter in segment.parameters:
+                state = {name: segment.part(array, parameter) for name, array in segment.state.items()}
+                kept[parameter] = segment.updates, state
+        return kept
+
+    def _state_array(
+        self, name: str, segment: Segment, settings: Settings, old: Mapping[Parameter, tuple[int, dict[str, Array]]]
+    ) -> Array:
         xp = namespace(segment.values)
         array = xp.zeros_like(segment.values)  # (P,)
         start = self.initial_state(name, settings)
         if start:
             array[...] = start
         for parameter in segment.parameters:
-            before = old.get(parameter)
-            if before is not None and name in before.state:
-                kept = before.part(before.state[name], parameter)
+            before = old.get(parameter, (0, {}))[1]
+            if name in before:
+                kept = before[name]
                 segment.part(array, parameter)[...] = (
                     kept if namespace(kept) is xp else xp.asarray(weights.to_host(kept))
                 )
@@ -292,7 +359,9 @@ class Optimizer:
         """Return everything that the next step depends on, as arrays on the host.
 
         ``step`` is the number of steps taken, ``groups.G.NAME`` a setting of group G, and ``state.G.I.NAME`` a state array of the
-        I-th parameter of that group, in its shape. All are arrays, 0-d for numbers, so a safetensors file can hold them.
+        I-th parameter of that group, in its shape. ``updates.G.I`` is the number of updates of that parameter if it is not
+        ``step``. A parameter that was never trained has no state. All are arrays, 0-d for numbers, so a safetensors file can
+        hold them.
         """
         self._follow()
         found: dict[str, numpy.ndarray] = {"step": numpy.asarray(self.step_count)}
@@ -301,6 +370,10 @@ class Optimizer:
                 found[f"groups.{g}.{name}"] = numpy.asarray(value)
             for key, view in self._state_views(g):
                 found[key] = weights.to_host(view).copy()
+            for i, parameter in enumerate(group.parameters):
+                updates = self._kept(group).get(parameter, (0, {}))[0]
+                if updates != self.step_count:
+                    found[f"updates.{g}.{i}"] = numpy.asarray(updates)
         return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -322,26 +395,36 @@ class Optimizer:
         settings = [self._restore_settings(found, g) for g in range(len(self.param_groups))]
         expected: dict[str, tuple[int, ...] | None] = {"step": ()}
         expected |= {f"groups.{g}.{name}": None for g, own in enumerate(settings) for name in own}
+        optional: dict[str, tuple[int, ...] | None] = {}
         for g, group in enumerate(self.param_groups):
             for i, parameter in enumerate(group.parameters):
-                expected |= {f"state.{g}.{i}.{name}": parameter.shape for name in self.state_names(settings[g])}
-        self._compare(found, expected)
+                state = {f"state.{g}.{i}.{name}": parameter.shape for name in self.state_names(settings[g])}
+                optional[f"updates.{g}.{i}"] = ()
+                if parameter.trainable:
+                    expected |= state
+                else:
+                    optional |= state
+        self._compare(found, expected, optional)
         self.step_count = int(found["step"])
-        for group, own in zip(self.param_groups, settings, strict=True):
+        for g, (group, own) in enumerate(zip(self.param_groups, settings, strict=True)):
             group.settings = own
+            group.segments = []
+            group.parked = {p: self._loaded(found, g, i, own) for i, p in enumerate(group.parameters)}
         self._regroup()
-        for g in range(len(self.param_groups)):
-            for key, view in self._state_views(g):
-                view[...] = namespace(view).asarray(found[key], dtype=view.dtype)
+
+    def _loaded(self, found: Mapping[str, numpy.ndarray], g: int, i: int, settings: Settings) -> tuple[int, Any]:
+        """Return the updates and the state of one parameter."""
+        keys = {name: f"state.{g}.{i}.{name}" for name in self.state_names(settings)}
+        state = {name: found[key].copy() for name, key in keys.items() if key in found}
+        return int(found.get(f"updates.{g}.{i}", found["step"])), state
 
     def _state_views(self, g: int) -> Iterator[tuple[str, Array]]:
         """Yield the key and the view of every state array of group g."""
         group = self.param_groups[g]
         index = {parameter: i for i, parameter in enumerate(group.parameters)}
-        for segment in group.segments:
-            for parameter in segment.parameters:
-                for name, array in segment.state.items():
-                    yield f"state.{g}.{index[parameter]}.{name}", segment.part(array, parameter)
+        for parameter, (_, state) in self._kept(group).items():
+            for name, array in state.items():
+                yield f"state.{g}.{index[parameter]}.{name}", array
 
     def _restore_settings(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
         missing = [key for name in self.defaults if (key := f"groups.{g}.{name}") not in found]
@@ -351,16 +434,21 @@ class Optimizer:
             )
         return self._check({name: found[f"groups.{g}.{name}"].tolist() for name in self.defaults})
 
-    def _compare(self, found: Mapping[str, numpy.ndarray], expected: Mapping[str, tuple[int, ...] | None]) -> None:
+    def _compare(
+        self,
+        found: Mapping[str, numpy.ndarray],
+        expected: Mapping[str, tuple[int, ...] | None],
+        optional: Mapping[str, tuple[int, ...] | None],
+    ) -> None:
         """Raise unless a state fits this optimiser."""
         where = f"{self._name}.load_state_dict"
-        missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected) - set(optional))
         if missing or unexpected:
             raise ParameterError(
                 f"{where}: the state is of another optimiser or model; missing: {', '.join(missing) or 'none'}; "
                 f"unexpected: {', '.join(unexpected) or 'none'}"
             )
-        for key, shape in expected.items():
+        for key, shape in {**expected, **{key: shape for key, shape in optional.items() if key in found}}.items():
             if shape is not None and found[key].shape != shape:
                 raise ShapeError(f"{where}: {key} must have shape {shape}, got {found[key].shape}")
             if key.startswith("state.") and found[key].dtype.kind != "f":

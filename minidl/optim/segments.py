@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from minidl.errors import ParameterError
 from minidl.layers.parameter import Parameter, ParameterBuffer
+from minidl.layers.table import TableParameter
 from minidl.ops import Array
 
 __all__ = ["Segment", "segments", "unique_parameters"]
@@ -20,6 +21,8 @@ class Segment:
     ----------
     whole : bool
         Whether this is the whole buffer, so that zeroing the buffer zeroes no other gradients.
+    updates : int
+        The number of updates of these values.
     state : dict of str to array, shape (P,)
         The state of the optimiser, by name.
     """
@@ -28,6 +31,7 @@ class Segment:
     start: int
     stop: int
     parameters: list[Parameter]
+    updates: int = 0
     state: dict[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,16 +44,32 @@ class Segment:
         flat = self.buffer.values
         return flat if self.whole else flat[self.start : self.stop]
 
+    @property
+    def table(self) -> TableParameter | None:
+        """The table that this is, if it is one: tables are segments of their own."""
+        first = self.parameters[0]
+        return first if isinstance(first, TableParameter) else None
+
     def arrays(self) -> tuple[Array, Array]:
         """Return values and gradients."""
-        if self.whole:
-            return self.buffer.values, self.buffer.gradients()
         return self.values, self.gradients()
 
     def gradients(self) -> Array:
-        """Return the gradients, shape (P,); those not computed since ``zero_grad`` are zero."""
-        flat = self.buffer.gradients()
-        return flat if self.whole else flat[self.start : self.stop]
+        """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
+        if self.whole and not isinstance(self.parameters[0], TableParameter):
+            return self.buffer.gradients()
+        return self.buffer.gradients_of(self.parameters, self.start, self.stop)
+
+    def writable_gradients(self) -> Array:
+        """Return the gradients, shape (P,), to be changed in place."""
+        if self.table is not None:
+            _ = self.table.grad  # notes that any row may be written
+        return self.gradients()
+
+    def nonzero_gradients(self) -> Array:
+        """Return the gradients without the rows of a table that are known to be zero; read-only."""
+        rows = None if self.table is None else self.table.touched_rows()
+        return self.gradients() if rows is None else self.part(self.gradients(), self.parameters[0])[rows].reshape(-1)
 
     def part(self, array: Array, parameter: Parameter) -> Array:
         """Return the view of an array of shape (P,) that belongs to one of the parameters, in its shape."""
@@ -82,8 +102,10 @@ def unique_parameters(given: Iterable[Parameter], where: str) -> list[Parameter]
     return list(dict.fromkeys(found))
 
 
-def segments(parameters: Iterable[Parameter]) -> list[Segment]:
+def segments(parameters: Iterable[Parameter], updates: Mapping[Parameter, int] | None = None) -> list[Segment]:
     """Group parameters into as few segments as possible: one for a whole model.
+
+    A table is a segment of its own. Parameters that were changed a different number of times are not put together.
 
     Examples
     --------
@@ -104,14 +126,24 @@ def segments(parameters: Iterable[Parameter]) -> list[Segment]:
         members.sort(key=lambda parameter: (parameter.start, parameter.size))
         run = [members[0]]
         for parameter in members[1:]:
-            if parameter.start == run[-1].start + run[-1].size:
+            if _continues(run[-1], parameter, updates or {}):
                 run.append(parameter)
             else:
-                found.append(_segment(buffer, run))
+                found.append(_segment(buffer, run, updates))
                 run = [parameter]
-        found.append(_segment(buffer, run))
+        found.append(_segment(buffer, run, updates))
     return found
 
 
-def _segment(buffer: ParameterBuffer, run: list[Parameter]) -> Segment:
-    return Segment(buffer, run[0].start, run[-1].start + run[-1].size, run)
+def _continues(last: Parameter, parameter: Parameter, updates: Mapping[Parameter, int]) -> bool:
+    """Whether a parameter can be in one segment with the one before it."""
+    return (
+        parameter.start == last.start + last.size
+        and not isinstance(last, TableParameter)
+        and not isinstance(parameter, TableParameter)
+        and updates.get(last, 0) == updates.get(parameter, 0)
+    )
+
+
+def _segment(buffer: ParameterBuffer, run: list[Parameter], updates: Mapping[Parameter, int] | None) -> Segment:
+    return Segment(buffer, run[0].start, run[-1].start + run[-1].size, run, (updates or {}).get(run[0], 0))

@@ -89,6 +89,10 @@ class SGD(Optimizer):
         """Return the momentum buffer's name, if there is momentum."""
         return ("momentum_buffer",) if settings["momentum"] else ()
 
+    def moves_touched_rows_only(self, settings: Settings) -> bool:
+        """Return True without momentum and weight decay."""
+        return settings["momentum"] == 0 and settings["weight_decay"] == 0
+
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Call ``sgd_update``."""
         engine.sgd_update(
@@ -101,5 +105,5 @@ class SGD(Optimizer):
             nesterov=settings["nesterov"],
             weight_decay=settings["weight_decay"],
             grad_scale=self.grad_scale,
-            first_step=self.step_count == 1,
+            first_step=self.updates == 1,
         )

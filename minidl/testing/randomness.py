@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy
 
 from minidl import random
+from minidl.engines import Engine
 
 __all__ = ["frozen"]
 
@@ -55,6 +57,9 @@ def frozen(subject: Any) -> Iterator[Callable[[], None]]:
         rewind()
 
 
+NOT_LOOKED_INTO = (str, bytes, int, float, type, numpy.ndarray, ModuleType, Engine)
+
+
 def _generators(subject: Any) -> Iterator[numpy.random.Generator]:
     return _find(subject, numpy.random.Generator)
 
@@ -65,7 +70,7 @@ def _find(subject: Any, kind: type[Any]) -> Iterator[Any]:
     pending = [subject]
     while pending:
         item = pending.pop()
-        if id(item) in seen or isinstance(item, (str, bytes, int, float, type, numpy.ndarray)):
+        if id(item) in seen or isinstance(item, NOT_LOOKED_INTO):
             continue
         seen.add(id(item))
         if isinstance(item, kind):

@@ -1,4 +1,4 @@
-"""What can happen around the steps of ``fit``: callbacks, with Keras's names and hooks."""
+"""Callbacks: functions that ``fit`` calls around its steps and epochs, with Keras's names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Logs = dict[str, float]
 
 
 class Callback:
-    """Base: override the hooks that are wanted; one that is not overridden costs nothing.
+    """Base: override the hooks you need; the others cost nothing.
 
-    Set ``self.model.stop_training = True`` to end the training after this step (in a hook of batches) or this epoch.
+    Set ``self.model.stop_training = True`` to stop training after the current step (in ``on_batch_end``) or epoch.
 
     Attributes
     ----------
     model : layer
         The model being trained.
     numbers : tuple of str
-        What the logs of an epoch will hold: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
+        The keys of an epoch's logs: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
     """
 
     model: Any = None
@@ -35,7 +35,7 @@ class Callback:
         """Run before the first epoch."""
 
     def on_train_end(self) -> None:
-        """Run after the last epoch, also one that was the last because training was stopped, or stopped by an error."""
+        """Run at the end of training, even if it was stopped early or by an error."""
 
     def on_epoch_begin(self, epoch: int) -> None:
         """Run before an epoch; counted from 0."""
@@ -47,7 +47,7 @@ class Callback:
         """Run before a step; counted from 0 in each epoch."""
 
     def on_gradients(self, step: int) -> None:
-        """Run when a step's gradients are there, before the optimiser uses them."""
+        """Run after the backward pass of a step, before the optimiser uses the gradients."""
 
     def on_batch_end(self, step: int, logs: Logs) -> None:
         """Run after a step, with its ``"loss"``."""
@@ -78,9 +78,9 @@ class GradientClipping(Callback):
     Parameters
     ----------
     max_norm : float, optional
-        The largest joint norm of all gradients; the step takes them scaled, and callbacks after this one see them unscaled.
+        The largest norm of all gradients together. The step scales them; callbacks after this one see them unscaled.
     clip_value : float, optional
-        The largest absolute value of each; applied first if both are given.
+        The largest absolute value of each gradient; applied first if both are given.
     """
 
     def __init__(self, max_norm: float | None = None, clip_value: float | None = None) -> None:
@@ -132,14 +132,14 @@ class LearningRateScheduler(Callback):
 
 
 class CSVLogger(Callback):
-    """Write the numbers of every epoch to a CSV file, a line as soon as the epoch is over.
+    """Write the loss and metrics of every epoch to a CSV file, one line at the end of each epoch.
 
     Parameters
     ----------
     filename : path
     separator : str
     append : bool
-        Go on with a file of the same numbers instead of starting it anew.
+        Append to an existing file with the same columns instead of replacing it.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Settings and inputs as they come from a user, checked and brought to what a model computes with, before any step."""
+"""Checks and conversions of settings and inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy
 from minidl.errors import DataError, DtypeError, ParameterError
 from minidl.weights import to_host
 
-__all__ = ["as_host", "as_inputs", "check_finite", "check_kind", "narrowed", "whole_number"]
+__all__ = ["as_host", "as_inputs", "cast_to", "check_finite", "check_kind", "whole_number"]
 
 
 def whole_number(value: Any, name: str, where: str, least: int) -> int:
@@ -18,7 +18,7 @@ def whole_number(value: Any, name: str, where: str, least: int) -> int:
     Raises
     ------
     ParameterError
-        If it is none, or below the least.
+        If it is not a whole number, or too small.
     """
     if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < least:
         raise ParameterError(f"{where}: {name} must be a whole number from {least} on, got {value!r}")
@@ -26,12 +26,12 @@ def whole_number(value: Any, name: str, where: str, least: int) -> int:
 
 
 def as_host(array: Any, where: str, name: str) -> numpy.ndarray:
-    """Return anything array-like as a host array with at least one example.
+    """Convert anything array-like to a host array with at least one example.
 
     Raises
     ------
     DataError
-        If its rows differ in length, some of it is masked, or it holds no examples.
+        If its rows differ in length, some values are masked, or it has no examples.
     """
     if isinstance(array, numpy.ma.MaskedArray) and numpy.ma.is_masked(array):
         first = int(numpy.argwhere(numpy.ma.getmaskarray(array))[0][0])
@@ -54,11 +54,11 @@ def check_kind(array: numpy.ndarray, where: str, name: str, advice: str) -> None
 
 
 def check_finite(array: numpy.ndarray, where: str, name: str) -> None:
-    """Raise DataError, naming the first example, if something is nan or inf."""
+    """Raise DataError if there is nan or inf, naming the first such example."""
     if array.dtype.kind != "f":
         return
     with numpy.errstate(over="ignore", invalid="ignore"):
-        if numpy.isfinite(array.sum()):  # one pass that allocates nothing; where the sum overflowed, look closely
+        if numpy.isfinite(array.sum()):  # one pass without allocation; look closer only if the sum overflows
             return
     rows = ~numpy.isfinite(array.reshape(len(array), -1)).all(axis=1)  # (N,)
     if rows.any():
@@ -68,8 +68,8 @@ def check_finite(array: numpy.ndarray, where: str, name: str) -> None:
         )
 
 
-def narrowed(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
-    """Return finite numbers in a dtype, contiguous; the same array if it is so already.
+def cast_to(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
+    """Convert finite numbers to a contiguous array of a dtype; an array that is one already is returned as it is.
 
     Raises
     ------
@@ -89,19 +89,23 @@ def narrowed(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: st
     return result
 
 
-def as_inputs(x: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
-    """Return the examples in the model's dtype.
+def as_inputs(
+    x: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str, keep_integers: bool = False
+) -> numpy.ndarray:
+    """Convert the examples to the model's dtype.
 
-    Integers and booleans are converted too, as in Keras; ``model.forward`` itself is strict. A dtype that fits costs one
-    look at the data and no copy.
+    Integers and booleans are converted too, as in Keras, unless ``keep_integers`` is true; ``model.forward`` itself is
+    strict. An array that has the dtype already is checked but not copied.
 
     Raises
     ------
     DataError
-        If an example holds nan, inf, or a number too large for the dtype; the message names the first.
+        If an example contains nan, inf or a number too large for the dtype; the message names the first.
     DtypeError
-        If there are no real numbers in it.
+        If the array does not hold real numbers.
     """
     check_kind(x, where, name, f"convert it to {dtype}, for example with numpy.asarray({name}, dtype='{dtype}')")
+    if keep_integers and x.dtype.kind in "iub":
+        return numpy.ascontiguousarray(x, dtype=x.dtype.newbyteorder("="))
     check_finite(x, where, name)
-    return narrowed(x, dtype, where, name)
+    return cast_to(x, dtype, where, name)

@@ -1,4 +1,4 @@
-"""Batches: the data in the order of an epoch, as arrays of the engine that computes."""
+"""Batches of data in memory, in the order of an epoch, as arrays of the current engine."""
 
 from __future__ import annotations
 
@@ -10,40 +10,46 @@ import numpy
 from minidl import engines
 from minidl.errors import DataError
 from minidl.ops import Array
+from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
 
-__all__ = ["Feed"]
+__all__ = ["Batch", "Feed", "augment_inputs"]
 
-Batch = tuple[Array, Array, "Array | None"]
+Batch = tuple["Array | ArrayGroup", "Array | ArrayGroup", "Array | None"]
 
 REORDER_WHOLE = 1 << 27
-"""Bytes of inputs up to which an epoch's order is made in one go, so that batches are views; beyond, batch by batch."""
+"""Largest size of the inputs, in bytes, that is reordered at once at the start of an epoch, so that batches are views."""
 KEEP_ON_DEVICE = 1 << 30
-"""Bytes of data up to which they are moved to a GPU once and stay there; beyond, batch by batch."""
+"""Largest size of the data, in bytes, that is copied to a GPU once and stays there."""
 
 
 class Feed:
-    """Examples, targets and weights, batch by batch, in a new order every epoch if there is a generator.
+    """Iterate over examples, targets and weights in batches, in a new order every epoch if there is a generator.
 
     Parameters
     ----------
-    x, y : numpy.ndarray, shape (N, ...)
+    x, y : numpy.ndarray, shape (N, ...), or an ArrayGroup
     weights : numpy.ndarray, shape (N,), or None
     batch_size : int
     generator : numpy.random.Generator, optional
-        Where the orders come from; without it the order is that of the data.
+        Source of the orders; without it the data keep theirs.
     change : callable, optional
-        Called with the inputs of each batch, an array on the host that cannot be written to; returns those to use instead.
+        Augmentation: called with the inputs of each batch, as read-only arrays on the host; returns those to use instead.
 
     Attributes
     ----------
     steps : int
         Batches in an epoch; the last may be smaller.
+    epoch : int or None
+        The current epoch, set by the loop. Only the messages of a ``Stream`` use it.
     """
+
+    steps: int | None
+    epoch: int | None = None
 
     def __init__(
         self,
-        x: numpy.ndarray,
-        y: numpy.ndarray,
+        x: numpy.ndarray | ArrayGroup,
+        y: numpy.ndarray | ArrayGroup,
         weights: numpy.ndarray | None,
         batch_size: int,
         generator: numpy.random.Generator | None = None,
@@ -88,20 +94,43 @@ class Feed:
     def _ready(self, batch: Any) -> Batch:
         if self.change is not None:
             x, y, weights = batch
-            batch = self._changed(x, self.change), y, weights
+            batch = augment_inputs(x, self.change), y, weights
         return self._placed(batch) if self._elsewhere else batch
-
-    @staticmethod
-    def _changed(x: numpy.ndarray, change: Callable[[numpy.ndarray], Any]) -> numpy.ndarray:
-        """Return what the change makes of a batch of inputs, in their dtype."""
-        given = x.view()
-        given.flags.writeable = False  # it may be the user's own array
-        changed = numpy.ascontiguousarray(change(given), dtype=x.dtype)
-        if changed.ndim == 0 or len(changed) != len(x):
-            raise DataError(f"fit: augment must return as many examples as it got, {len(x)}, got shape {changed.shape}")
-        return changed
 
     def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
-        return place(x), place(y), None if weights is None else place(weights)
+        return move(x, place), move(y, place), None if weights is None else place(weights)
+
+
+def augment_inputs(x: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply an augmentation to a batch of inputs, keeping their dtypes.
+
+    Raises
+    ------
+    DataError
+        If the augmentation returns other inputs than it got, or another number of examples.
+    """
+    if not isinstance(x, ArrayGroup):
+        return _like(x, change(_read_only(x)))
+    result = change(ungroup(x.map(_read_only)))
+    found = group_arrays(result, "fit", "what augment returned")
+    same = isinstance(found, ArrayGroup) and set(found.labels("x")) == set(x.labels("x"))
+    if not same:
+        got = f"{type(result).__name__} of {', '.join(found.labels('x')) if isinstance(found, ArrayGroup) else 'one array'}"
+        raise DataError(f"fit: augment must return the inputs that it got, {', '.join(x.labels('x'))}; got a {got}")
+    new = dict(zip(found.labels("x"), found.arrays, strict=True))
+    return ArrayGroup([_like(old, new[label]) for label, old in zip(x.labels("x"), x.arrays, strict=True)], x.names)
+
+
+def _read_only(x: numpy.ndarray) -> numpy.ndarray:
+    view = x.view()
+    view.flags.writeable = False  # it may be the user's own array
+    return view
+
+
+def _like(x: numpy.ndarray, changed: Any) -> numpy.ndarray:
+    result = numpy.ascontiguousarray(changed, dtype=x.dtype)
+    if result.ndim == 0 or len(result) != len(x):
+        raise DataError(f"fit: augment must return as many examples as it got, {len(x)}, got shape {result.shape}")
+    return result

@@ -10,14 +10,14 @@ __all__ = ["History"]
 
 
 class History:
-    """The numbers of every epoch, as ``fit`` returns them.
+    """The loss and metrics of every epoch, as returned by ``fit``.
 
     Attributes
     ----------
     history : dict of str to list of float
         ``"loss"``, the metrics by name, and with validation data ``"val_loss"`` and so on.
     epoch : list of int
-        The epochs, from 0.
+        The numbers of the epochs, counted from 0.
 
     Examples
     --------
@@ -39,21 +39,21 @@ class History:
             self.history.setdefault(name, []).append(value)
 
     def plot(self, *names: str) -> Any:
-        """Draw the numbers over the epochs, training and validation together; return the matplotlib figure.
+        """Plot the loss and metrics over the epochs, training and validation together; return the matplotlib figure.
 
         Parameters
         ----------
         *names : str
-            Which to draw, such as ``"loss"``; all unless named.
+            Which to plot, such as ``"loss"``; all by default.
 
         Raises
         ------
         MissingDependencyError
             If matplotlib is not installed.
         OrderError
-            If there is nothing to draw yet.
+            If there are no epochs yet.
         UnknownNameError
-            If there is no number of that name; the message lists those there are.
+            If there is no loss or metric of that name; the message lists those there are.
         """
         if not self.epoch:
             raise OrderError("History.plot: there are no epochs yet; call fit first")

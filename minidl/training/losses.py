@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy
+
 from minidl.errors import ParameterError, UnknownNameError
 from minidl.layers import (
     Activation,
@@ -19,7 +21,7 @@ from minidl.layers import (
     Softmax,
 )
 
-__all__ = ["absorbed", "check_axis", "loss_named", "takes_logits", "trunk_of"]
+__all__ = ["absorbed_activation", "class_shape", "loss_named", "resolve_class_axis", "takes_logits", "trunk_of"]
 
 _NAMED: dict[str, Callable[[], Any]] = {
     "binary_crossentropy": BCEWithLogitsLoss,
@@ -54,7 +56,10 @@ def loss_named(loss: Any) -> Any:
     if isinstance(loss, str):
         if loss.lower() not in _NAMED:
             raise UnknownNameError.among("loss", loss, _NAMED)
-        return _NAMED[loss.lower()]()
+        found = _NAMED[loss.lower()]()
+        if isinstance(found, CrossEntropyLoss):
+            found.class_axis = None  # decided by the data; see resolve_class_axis
+        return found
     if isinstance(loss, type):
         raise ParameterError(f"compile: loss is the class {loss.__name__}; create it with {loss.__name__}()")
     if not (hasattr(loss, "forward") and hasattr(loss, "backward")):
@@ -69,7 +74,7 @@ def takes_logits(loss: Any) -> bool:
     return isinstance(loss, (CrossEntropyLoss, BCEWithLogitsLoss))
 
 
-def absorbed(model: Any, loss: Any, by_name: bool) -> Activation | None:
+def absorbed_activation(model: Any, loss: Any, by_name: bool) -> Activation | None:
     """Return the last activation of the model if the loss takes its place while training, else None.
 
     The cross-entropies work on logits, which is exact where probabilities have long rounded to 0 or 1. With Keras's names
@@ -80,8 +85,8 @@ def absorbed(model: Any, loss: Any, by_name: bool) -> Activation | None:
     Raises
     ------
     ParameterError
-        If the last layer does not go with the loss: a Softmax before a binary cross-entropy, or over another axis than
-        the classes', a Sigmoid before a softmax cross-entropy, or either before a loss *object* that takes logits and
+        If the last layer does not go with the loss: a Softmax before a binary cross-entropy, or over an axis where no
+        classes are, a Sigmoid before a softmax cross-entropy, or either before a loss *object* that takes logits and
         would apply it twice.
     """
     last = _last_activation(model)
@@ -101,7 +106,7 @@ def absorbed(model: Any, loss: Any, by_name: bool) -> Activation | None:
             f"layer out, or give the loss by its name {name!r}, which takes it into account"
         )
     if wanted is Softmax and last.settings[0] not in (-1, 1):
-        raise ParameterError(f"compile: the model ends in {last!r}, but classes are on axis 1")
+        raise ParameterError(f"compile: the model ends in {last!r}, but classes are on axis 1 or the last")
     return last
 
 
@@ -115,13 +120,62 @@ def trunk_of(model: Any, activation: Activation | None) -> Any:
     return trunk
 
 
-def check_axis(activation: Activation | None, outputs: tuple[int, ...]) -> None:
-    """Raise ParameterError if a model's last softmax is over another axis than the loss's classes."""
-    if isinstance(activation, Softmax) and activation.settings[0] == -1 and len(outputs) > 1:
+def class_shape(loss: CrossEntropyLoss, outputs: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """Return the number of classes in one example's output, and the shape of its class indices.
+
+    >>> class_shape(CrossEntropyLoss(), (3, 8, 8)), class_shape(CrossEntropyLoss(class_axis=-1), (7, 3))
+    ((3, (8, 8)), (3, (7,)))
+    """
+    if loss.class_axis == -1:
+        return outputs[-1], outputs[:-1]
+    return outputs[0], outputs[1:]
+
+
+def resolve_class_axis(
+    loss: Any, by_name: bool, activation: Activation | None, y: numpy.ndarray, outputs: tuple[int, ...], where: str
+) -> None:
+    """Decide on which axis the classes are, for a cross-entropy given by name and outputs of three or more axes.
+
+    Keras puts them on the last axis, PyTorch on axis 1. The shape of class indices shows which, because they have all
+    other axes; probabilities sum to 1 over the class axis. If both axes are possible, the model's last softmax decides, or
+    else the axis that was found for earlier data. A loss *object* has its own ``class_axis``.
+
+    Raises
+    ------
+    ParameterError
+        If both axes are possible and nothing decides, or if the model's last softmax is over the other axis.
+    """
+    if not isinstance(loss, CrossEntropyLoss) or len(outputs) < 2:
+        return
+    last = activation.settings[0] if isinstance(activation, Softmax) else None
+    if by_name:
+        possible = [axis for axis in (1, -1) if _is_class_axis(axis, y, outputs)]
+        if len(possible) == 1:
+            loss.class_axis = possible[0]
+        elif last is not None:
+            loss.class_axis = last
+        elif possible and loss.class_axis is None:
+            raise ParameterError(
+                f"{where}: with outputs of shape {_batch(outputs)} and y of shape {y.shape} the classes may be on axis 1 or "
+                "on the last axis; give the loss as an object, CrossEntropyLoss(class_axis=1) or CrossEntropyLoss(class_axis=-1)"
+            )
+    if last is not None and last != (loss.class_axis or 1):
+        wanted = "axis 1; use Softmax(1)" if last == -1 else "the last axis; use Softmax(-1)"
         raise ParameterError(
-            f"fit: the model ends in {activation!r}, over the last axis of outputs of shape (N, "
-            f"{', '.join(map(str, outputs))}), but classes are on axis 1; use Softmax(1)"
+            f"{where}: the model ends in {activation!r}, but for outputs of shape {_batch(outputs)} and y of shape "
+            f"{y.shape} the classes are on {wanted}"
         )
+
+
+def _is_class_axis(axis: int, y: numpy.ndarray, outputs: tuple[int, ...]) -> bool:
+    if y.shape[1:] == outputs:
+        return bool(abs(y.sum(axis=axis, dtype=numpy.float64) - 1).max() < 1e-3)
+    others = outputs[1:] if axis == 1 else outputs[:-1]
+    return y.shape[1:] in (others, (*others, 1))
+
+
+def _batch(outputs: tuple[int, ...]) -> str:
+    return f"(N, {', '.join(map(str, outputs))})"
 
 
 def _last_activation(layer: Any) -> Any:

@@ -1,49 +1,62 @@
-"""Metrics while training: fed with several small batches at a time, so that a step hardly notices them."""
+"""Metrics during training: fed several small batches at a time, to cost little per step."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy
+
 from minidl import engines, metrics
 from minidl.errors import ParameterError
-from minidl.layers import Activation
+from minidl.layers import Activation, CrossEntropyLoss
 from minidl.ops import Array, namespace
 
 __all__ = ["Meter", "metrics_named"]
 
 CHUNK = 1 << 18
-"""Bytes of outputs that are collected before the metrics see them."""
+"""How many bytes of outputs are collected before the metrics see them."""
 
 
 class Meter:
-    """What metrics say about the outputs of many steps.
+    """Compute metrics over the outputs of many steps.
 
-    A metric takes some ten microseconds a call, more than a step of a small model. So outputs and targets are copied (a
-    layer may use its output's memory again) until there are enough of them. On a GPU this also saves waiting for every
-    step's outputs.
+    A call of a metric takes about ten microseconds, which may be more than a step of a small model. So the outputs and
+    targets of several steps are collected first. They are copied, because a layer may reuse the memory of its output. On a
+    GPU this also avoids waiting for the outputs of every step.
+
+    Targets that a cross-entropy ignores are dropped, so that metrics count what the loss counts. With the classes on the
+    last axis, outputs (N, ..., K) and targets (N, ...) are flattened to rows, (M, K) and (M,). With the classes on axis 1
+    this happens only if something is ignored; otherwise metrics see the shapes as they are.
 
     Parameters
     ----------
     metrics : list of Metric
     activation : Activation, optional
-        What makes predictions of the outputs.
+        Turns outputs into predictions.
+    loss : loss, optional
+        Its class axis and ignored index, if it is a cross-entropy, are heeded.
     """
 
-    def __init__(self, metrics: list[Any], activation: Activation | None = None) -> None:
+    def __init__(self, metrics: list[Any], activation: Activation | None = None, loss: Any = None) -> None:
         self.metrics, self.activation = metrics, activation
+        self._loss = loss if isinstance(loss, CrossEntropyLoss) else None
+        self._in_rows = False
         self._outputs: list[Array] = []
         self._targets: list[Array] = []
         self._held = 0
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget all steps."""
         self._clear()
+        self._in_rows = self._loss is not None and self._loss.class_axis == -1
         for metric in self.metrics:
             metric.reset()
 
     def add(self, output: Array, target: Array) -> None:
-        """Take in the outputs of a step."""
+        """Add the outputs of a step."""
+        if self._in_rows:
+            output, target = _flatten(output, target)
         self._held += output.nbytes
         if self._held > CHUNK:  # this batch need not be copied any more
             self._outputs.append(output)
@@ -54,27 +67,52 @@ class Meter:
             self._targets.append(target.copy())
 
     def results(self) -> dict[str, float]:
-        """Return what the metrics say now, by name."""
+        """Return the current values of the metrics, by name."""
         if self._outputs:
             self._pass_on()
         return {metric.name: float(metric.result()) for metric in self.metrics}
 
     def _pass_on(self) -> None:
         engine = engines.current()
-        output, target = _joined(self._outputs), _joined(self._targets)
+        held = _concatenate(self._outputs, self._targets)
         self._clear()
-        if self.activation is not None:
-            output = getattr(engine, self.activation.op)(output, *self.activation.settings)[0]
-        prediction, target = engine.to_host(output), engine.to_host(target)
-        for metric in self.metrics:
-            metric.update(prediction, target)
+        for output, target in held:
+            if self.activation is not None:
+                output = getattr(engine, self.activation.op)(output, *self.activation.settings)[0]
+            prediction, target = self._drop_ignored(engine.to_host(output), engine.to_host(target))
+            if len(prediction):
+                for metric in self.metrics:
+                    metric.update(prediction, target)
+
+    def _drop_ignored(self, prediction: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Drop the targets that the loss ignores, and their predictions."""
+        if self._loss is None or target.dtype.kind == "f":
+            return prediction, target
+        counts = target != self._loss.settings["ignore_index"]
+        if counts.all():
+            return prediction, target
+        return numpy.moveaxis(prediction, 1, -1)[counts], target[counts]  # (M, K), (M,)
 
     def _clear(self) -> None:
         self._outputs, self._targets, self._held = [], [], 0
 
 
-def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else namespace(parts[0]).concatenate(parts)
+def _flatten(output: Array, target: Array) -> tuple[Array, Array]:
+    """Flatten outputs (N, ..., K) to (M, K), and targets likewise."""
+    if output.ndim < 3:
+        return output, target
+    rows = output.reshape(-1, output.shape[-1])
+    return rows, target.reshape(rows.shape if target.shape == output.shape else -1)
+
+
+def _concatenate(outputs: list[Array], targets: list[Array]) -> list[tuple[Array, Array]]:
+    """Concatenate the batches, or return them one by one if their examples differ in shape."""
+    if (
+        len(outputs) == 1
+        or len({(o.shape[1:], t.shape[1:], t.dtype) for o, t in zip(outputs, targets, strict=True)}) > 1
+    ):
+        return list(zip(outputs, targets, strict=True))
+    return [tuple(namespace(parts[0]).concatenate(parts) for parts in (outputs, targets))]  # type: ignore[list-item]
 
 
 def metrics_named(wanted: Any, from_logits: bool) -> list[Any]:

@@ -12,7 +12,7 @@ from minidl.errors import ParameterError
 __all__ = ["Progress", "resolve_verbose"]
 
 INTERVAL = 0.1
-"""Seconds between two looks of the line; in between a step costs one comparison of times."""
+"""Seconds between two updates of the bar; in between, a step costs one comparison of times."""
 
 
 def resolve_verbose(verbose: Any, where: str) -> int:
@@ -31,7 +31,7 @@ def resolve_verbose(verbose: Any, where: str) -> int:
 
 
 def shown(logs: dict[str, float]) -> str:
-    """Return numbers as people read them.
+    """Format numbers for people to read.
 
     >>> shown({"loss": 0.1234, "accuracy": 1.0, "mae": 2e-5})
     'loss: 0.1234 - accuracy: 1.0000 - mae: 2.000e-05'
@@ -43,20 +43,21 @@ def shown(logs: dict[str, float]) -> str:
 
 
 class Progress:
-    """The line of one epoch or one evaluation: a bar on stderr that moves, a line on stdout at the end, or nothing.
+    """Show the progress of one epoch or evaluation: a moving bar on stderr, a line on stdout at the end, or nothing.
 
-    The bar gives way to the line when all is done, so that numbers a narrow terminal had no room for are not lost.
+    At the end the line replaces the bar, so that numbers for which a narrow terminal had no room are shown too.
 
     Parameters
     ----------
     verbose : int
         0, 1 for the bar, 2 for the line.
     title : str
-        What it is the progress of; may be empty for a line.
-    steps : int
+        What is in progress, such as ``"epoch 1/5"``; may be empty.
+    steps : int or None
+        None if the number is unknown until the end.
     """
 
-    def __init__(self, verbose: int, title: str, steps: int) -> None:
+    def __init__(self, verbose: int, title: str, steps: int | None) -> None:
         self.verbose, self.title, self.steps = verbose, title, steps
         self.started = time.perf_counter()
         self.stepped: float | None = None
@@ -64,17 +65,18 @@ class Progress:
         self.bar = self._made() if verbose == 1 else None
 
     def _made(self) -> Any:
-        """Make the bar; tqdm is imported only where it is seen, since it takes as long as half of minidl."""
+        """Create the bar; tqdm is imported only here because importing it takes half as long as minidl itself."""
         from tqdm import tqdm
 
         class Bar(tqdm):  # type: ignore[type-arg]
-            monitor_interval = 0  # no thread that watches the bar: we say ourselves when it is to be drawn
+            monitor_interval = 0  # no monitoring thread: the loop decides when to draw
 
         known = _knows_its_size()
+        counted = "{n_fmt}/? {elapsed}" if self.steps is None else "{n_fmt}/{total_fmt} {bar:10} {remaining} left"
         return Bar(
             total=self.steps,
             desc=f"{self.title} - " if self.title else "",
-            bar_format="{desc}{n_fmt}/{total_fmt} {bar:10} {remaining} left{postfix}",
+            bar_format=f"{{desc}}{counted}{{postfix}}",
             file=sys.stderr,
             leave=False,
             mininterval=0,
@@ -84,7 +86,7 @@ class Progress:
         )
 
     def due(self) -> bool:
-        """Whether it is time to show something new."""
+        """Whether it is time to update the bar."""
         return self.bar is not None and time.perf_counter() >= self.next_look
 
     def show(self, step: int, logs: dict[str, float]) -> None:
@@ -94,17 +96,17 @@ class Progress:
             self.bar.update(step - self.bar.n)
             self.next_look = time.perf_counter() + INTERVAL
 
-    def all_steps_done(self) -> None:
-        """Stop the clock of the steps; validation is not to count as theirs."""
-        self.stepped = time.perf_counter()
+    def all_steps_done(self, steps: int | None = None) -> None:
+        """Stop the clock, so that validation does not count as part of the steps; say how many there were, if it was not known."""
+        self.stepped, self.steps = time.perf_counter(), self.steps if steps is None else steps
 
     def finish(self, logs: dict[str, float]) -> None:
-        """Show the numbers of the whole."""
+        """Show the final numbers."""
         if self.bar is not None:
             self.bar.close()
         if self.verbose:
             seconds = time.perf_counter() - self.started
-            line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps)} - {shown(logs)}"
+            line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps or 0)} - {shown(logs)}"
             stream = sys.stderr if self.verbose == 1 else sys.stdout
             print(f"{self.title} - {line}" if self.title else line, file=stream, flush=True)
 
@@ -116,14 +118,14 @@ class Progress:
         return self
 
     def __exit__(self, problem: Any, *details: Any) -> None:
-        """Leave the terminal in order, and the bar where it was if there is a problem."""
+        """Close the bar; after an error it stays visible where it was."""
         if self.bar is not None:
             self.bar.leave = problem is not None
             self.bar.close()
 
 
 def _knows_its_size() -> bool:
-    """Whether stderr's terminal tells its size; in a container it may say 0 by 0, which leaves no room for a bar."""
+    """Whether stderr is a terminal of known size; in a container the size may be 0 by 0, too small for a bar."""
     try:
         return min(os.get_terminal_size(sys.stderr.fileno())) > 0
     except (OSError, ValueError):  # no terminal, or no file at all

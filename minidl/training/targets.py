@@ -1,4 +1,4 @@
-"""Targets and weights, checked against the loss and the model's outputs before the first step."""
+"""Targets and weights: checks against the loss and the model's outputs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,18 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
 from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
-from minidl.training.checks import as_host, check_finite, check_kind, narrowed
+from minidl.training.checks import as_host, cast_to, check_finite, check_kind
+from minidl.training.losses import class_shape
 
-__all__ = ["as_class_weights", "as_sample_weights", "as_targets", "check_takes_weights"]
+__all__ = [
+    "as_class_weights",
+    "as_sample_weights",
+    "as_targets",
+    "check_numbers",
+    "check_takes_weights",
+    "convert_for_custom_loss",
+    "convert_for_loss",
+]
 
 Shape = tuple[int, ...]
 
@@ -44,15 +53,27 @@ def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where
     DataError, DtypeError
         If they are no real finite numbers.
     """
-    array = as_host(y, where, "y")
-    check_kind(array, where, "y", "turn labels into class indices with numpy.unique(y, return_inverse=True)")
-    check_finite(array, where, "y")
+    return convert_for_loss(check_numbers(y, where, "y"), loss, dtype, outputs, where)
+
+
+def check_numbers(y: Any, where: str, name: str) -> numpy.ndarray:
+    """Convert targets to a host array; raise an error unless they are finite numbers."""
+    array = as_host(y, where, name)
+    check_kind(array, where, name, f"turn labels into class indices with numpy.unique({name}, return_inverse=True)")
+    check_finite(array, where, name)
+    return array
+
+
+def convert_for_loss(
+    array: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str
+) -> numpy.ndarray:
+    """Convert finite numbers to what the loss takes; see :func:`as_targets`."""
     if isinstance(loss, CrossEntropyLoss):
         return _classes_or_probabilities(array, loss, dtype, outputs, where)
     if array.shape[1:] in ((), (1,)) and outputs in ((), (1,)):
         array = array.reshape(len(array), *outputs)
-    if not isinstance(loss, Loss):  # somebody's own loss: only it knows what it takes
-        return narrowed(array, dtype, where, "y") if array.dtype.kind == "f" else numpy.ascontiguousarray(array)
+    if not isinstance(loss, Loss):
+        return convert_for_custom_loss(array, dtype, where, "y")
     if array.shape[1:] != outputs:
         raise ShapeError(
             f"{where}: for {loss!r} y must have the shape of the model's outputs, ({len(array)}, "
@@ -61,29 +82,49 @@ def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where
         )
     if isinstance(loss, BCEWithLogitsLoss):
         _check_probabilities(array, where, "classes are 0 and 1, or a probability in between")
-    return narrowed(array, dtype, where, "y")
+    return cast_to(array, dtype, where, "y")
+
+
+def convert_for_custom_loss(array: numpy.ndarray, dtype: numpy.dtype[Any], where: str, name: str) -> numpy.ndarray:
+    """Convert targets for a user's own loss: floats to the model's dtype, everything else keeps its dtype."""
+    return cast_to(array, dtype, where, name) if array.dtype.kind == "f" else numpy.ascontiguousarray(array)
 
 
 def _classes_or_probabilities(
     array: numpy.ndarray, loss: CrossEntropyLoss, dtype: numpy.dtype[Any], outputs: Shape, where: str
 ) -> numpy.ndarray:
-    if not outputs or outputs[0] < 2:
+    classes, others = class_shape(loss, outputs) if outputs else (0, ())
+    if classes < 2:
         raise ShapeError(
             f"{where}: {loss!r} needs one output for each class, but the model's output for one example has shape "
             f"{outputs}; for two classes use two outputs, or one with the loss 'binary_crossentropy'"
         )
     if array.shape[1:] == outputs:
         _check_probabilities(array, where, "give probabilities, or class indices of shape (N,)")
-        return narrowed(array, dtype, where, "y")
-    if array.shape[1:] == (*outputs[1:], 1):
+        return cast_to(array, dtype, where, "y")
+    if array.shape[1:] == (*others, 1):
         array = array[..., 0]
-    if array.shape[1:] != outputs[1:]:
+    if array.shape[1:] != others:
         raise ShapeError(
             f"{where}: for outputs of shape (N, {', '.join(map(str, outputs))}) y must hold class indices of shape "
-            f"(N{''.join(f', {n}' for n in outputs[1:])}{'' if outputs[1:] else ','}), or probabilities of the "
-            f"outputs' shape; got {array.shape}"
+            f"(N{''.join(f', {n}' for n in others)}{'' if others else ','}), or probabilities of the outputs' shape; got "
+            f"{array.shape}{_other_axis(array, loss, outputs)}"
         )
-    return _class_indices(array, loss, outputs[0], where)
+    return _class_indices(array, loss, classes, where)
+
+
+def _other_axis(array: numpy.ndarray, loss: CrossEntropyLoss, outputs: Shape) -> str:
+    """Return advice for targets that would fit if the classes were on the other axis."""
+    axis, others = (1, outputs[1:]) if loss.class_axis == -1 else (-1, outputs[:-1])
+    if len(outputs) < 2:
+        return ""
+    if loss.class_axis is None:  # by name: either would have done
+        return f". With classes on the last axis, class indices have shape (N, {', '.join(map(str, others))})"
+    if array.shape[1:] != others:
+        return ""
+    return (
+        f". If the classes are on {'axis 1' if axis == 1 else 'the last axis'}, use CrossEntropyLoss(class_axis={axis})"
+    )
 
 
 def _class_indices(array: numpy.ndarray, loss: CrossEntropyLoss, classes: int, where: str) -> numpy.ndarray:
@@ -139,11 +180,17 @@ def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: 
     if bad.any():
         first = int(bad.argmax())
         raise DataError(f"{where}: sample_weight[{first}] = {array[first]}; weights must be finite and not negative")
-    return narrowed(array, dtype, where, "sample_weight")
+    return cast_to(array, dtype, where, "sample_weight")
 
 
 def as_class_weights(
-    class_weight: Mapping[int, float], y: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str
+    class_weight: Mapping[int, float],
+    y: numpy.ndarray,
+    loss: Any,
+    dtype: numpy.dtype[Any],
+    outputs: Shape,
+    where: str,
+    all_seen: bool = True,
 ) -> numpy.ndarray:
     """Return one weight for each example: its class's, or 1 where the class is not named, as in Keras.
 
@@ -151,6 +198,8 @@ def as_class_weights(
     ----------
     y : array
         As :func:`as_targets` returns it: class indices, one-hot classes, or zeros and ones.
+    all_seen : bool, default True
+        Whether y holds all targets rather than those of one batch. If so, a class that occurs nowhere is an error.
 
     Raises
     ------
@@ -160,17 +209,25 @@ def as_class_weights(
     if not isinstance(class_weight, Mapping):
         raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")
     labels = _labels(y, loss, where)  # (N,)
-    classes = outputs[0] if isinstance(loss, CrossEntropyLoss) else None
-    if classes is None:
-        classes = 2 if isinstance(loss, BCEWithLogitsLoss) else int(labels.max(initial=0)) + 1
-    table = numpy.ones(max(classes, int(labels.max(initial=0)) + 1), dtype=dtype)
+    largest = int(labels.max(initial=0))
+    if isinstance(loss, CrossEntropyLoss):
+        classes = class_shape(loss, outputs)[0]
+    elif isinstance(loss, BCEWithLogitsLoss):
+        classes = 2
+    else:
+        classes = 1 + max(largest, 0 if all_seen else max(filter(_is_index, class_weight), default=0))
+    table = numpy.ones(max(classes, largest + 1), dtype=dtype)
     for label, weight in class_weight.items():
-        if isinstance(label, bool) or not isinstance(label, (int, numpy.integer)) or not 0 <= label < classes:
+        if not _is_index(label) or not 0 <= label < classes:
             raise DataError(f"{where}: class_weight names {label!r}, but classes are 0 to {classes - 1}")
         if not isinstance(weight, (int, float, numpy.number)) or not 0 <= weight < numpy.inf:
             raise DataError(f"{where}: class_weight[{label}] = {weight!r}; weights must be finite and not negative")
         table[label] = weight
     return numpy.where(labels < 0, dtype.type(1), table[numpy.maximum(labels, 0)])  # below 0 is ignored by the loss
+
+
+def _is_index(label: Any) -> bool:
+    return isinstance(label, (int, numpy.integer)) and not isinstance(label, bool)
 
 
 def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
@@ -182,7 +239,7 @@ def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
             return labels.astype(numpy.int64)
     raise DataError(
         f"{where}: class_weight needs one class for each example, but y holds something else (shape {y.shape}, "
-        f"dtype {y.dtype}); give sample_weight instead"
+        f"dtype {y.dtype}); give sample_weight, or weight=... of the loss, instead"
     )
 
 

@@ -9,20 +9,30 @@ import numpy
 
 from minidl import engines, optim, random
 from minidl.data.augment import Mixup
+from minidl.data.passes import is_batches
 from minidl.errors import DataError, OrderError, ParameterError
 from minidl.layers import Layer, Parameter
 from minidl.training import checks, losses
+from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
 from minidl.training.feed import Feed
 from minidl.training.history import History
 from minidl.training.loop import Hooks, Loop, evaluating
 from minidl.training.meter import metrics_named
-from minidl.training.preparation import examples, prepare, split_at
+from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
+from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
+from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
 
-EVALUATION_BATCH = 256
+
+class _Default(int):
+    """A default that differs from the same number given by the user, which is an error beside batches."""
+
+
+TRAINING_BATCH, EVALUATION_BATCH = _Default(32), _Default(256)
+Source = Feed | Stream
 
 if TYPE_CHECKING:
     _Base = Layer  # what it is mixed into
@@ -31,22 +41,23 @@ else:
 
 
 class Trainable(_Base):
-    """The training interface of a model, with Keras's names and habits; mixed into layers such as ``Sequential``.
+    """The training interface of a model, with Keras's names and conventions; mixed into layers such as ``Sequential``.
 
-    The model's own ``forward`` and ``backward`` do the work; ``fit`` is the loop that you would write by hand, with checks
-    of the data before it, and numbers and callbacks around it.
+    The model's own ``forward`` and ``backward`` do the work. ``fit`` is the loop that you would write by hand, with data
+    checks before it, and metrics and callbacks around it.
 
     Attributes
     ----------
     optimizer, loss, metrics
-        What ``compile`` was given, or made of its names. An optimiser given by name or class is made by the first
-        ``fit``, when the parameters surely exist; until then it is None.
+        What ``compile`` was given, or made from the names. An optimiser given by name or class is made by the first
+        ``fit``, when all parameters exist; until then it is None.
     history : History or None
-        Of the last ``fit``, also of one that ended with an error.
+        Of the last ``fit``, even if it ended with an error.
     stop_training : bool
         Set by a callback to end ``fit`` early.
     """
 
+    _not_parts: tuple[str, ...] = ("optimizer", "loss", "metrics", "history", "_optimized")
     optimizer: Any = None
     loss: Any = None
     metrics: Sequence[Any] = ()
@@ -57,7 +68,7 @@ class Trainable(_Base):
     _loss_by_name: bool = False
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Any = ()) -> None:
-        """Choose how the model is trained; may come before the model knows its input's shape.
+        """Choose how the model is trained; may be called before the input shape is known.
 
         Parameters
         ----------
@@ -66,18 +77,19 @@ class Trainable(_Base):
             function that makes one of a list of parameters, or an optimiser made for this model's parameters.
         loss : str or loss
             A name such as ``"mean_squared_error"``, or an object with forward and backward. The cross-entropies take
-            logits; by name they also take a model that ends in the softmax or sigmoid that goes with them, and then
-            train on what comes before it: the same loss without a logarithm of a rounded zero.
+            logits. Given by name, they also accept a model that ends in the matching softmax or sigmoid, and train on the
+            logits before it: the same loss without the logarithm of a rounded zero.
         metrics : list of str, function or Metric
-            Such as ``["accuracy"]``; see ``minidl.metrics``. They see several batches at a time.
+            Such as ``["accuracy"]``; see ``minidl.metrics``. They see several batches at a time, without targets that the
+            loss ignores. For classes on the last axis they see rows, (M, K) and (M,).
 
         Raises
         ------
         UnknownNameError
             If a name is not known; the message lists those that are.
         ParameterError
-            If the optimiser holds other parameters than the model's, the loss does not go with the last layer, or two
-            metrics have one name.
+            If the optimiser holds parameters of another model, the loss does not match the last layer, or two metrics have
+            the same name.
 
         Examples
         --------
@@ -88,7 +100,7 @@ class Trainable(_Base):
         if loss is None:
             raise ParameterError("compile: give a loss, such as compile(optimizer='sgd', loss='mean_squared_error')")
         found = losses.loss_named(loss)
-        absorbed = losses.absorbed(self, found, isinstance(loss, str))
+        absorbed = losses.absorbed_activation(self, found, isinstance(loss, str))
         measured = metrics_named(metrics, from_logits=losses.takes_logits(found) and absorbed is None)
         made, make = self._optimizer_of(optimizer)
         self.optimizer, self._make_optimizer = made, make
@@ -119,72 +131,95 @@ class Trainable(_Base):
     def fit(
         self,
         x: Any,
-        y: Any,
-        batch_size: int = 32,
+        y: Any = None,
+        batch_size: int = TRAINING_BATCH,
         epochs: int = 1,
         verbose: int | str = "auto",
         callbacks: Callback | Sequence[Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple[Any, ...] | None = None,
+        validation_data: Any = None,
         shuffle: bool = True,
         class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         seed: random.Source = None,
-        augment: Callable[[numpy.ndarray, numpy.random.Generator], Any] | None = None,
+        augment: Callable[[Any, numpy.random.Generator], Any] | None = None,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
     ) -> History:
         """Train for a number of passes over the data.
 
-        Afterwards the model is in evaluation mode. The same seed, engine and number of threads give the same bits.
+        Afterwards the model is in evaluation mode. The same seed, engine and number of threads give the same bits. See
+        docs/training_data.md for an example of each kind of data.
 
         Parameters
         ----------
-        x : array, shape (N, ...)
-            Examples. Converted once to the model's dtype; integers too.
+        x : array of shape (N, ...), tuple or dict of such arrays, or batches
+            Examples. A tuple means several inputs, for ``model.forward(*x)``, and a dict named ones, for
+            ``model.forward(**x)``. A list is one array. One array is converted to the model's dtype, even if it holds
+            integers, unless ``model.integer_inputs`` is true; of several inputs only floating-point ones are converted.
+            Arrays on disk (memory maps and views of them, HDF5, Zarr) are read batch by batch, never as a whole.
+
+            Batches come from any iterable, or any object with ``len`` and ``[i]``, that gives (x, y) or
+            (x, y, sample_weight), with x as above.
         y : array, shape (N, ...)
-            Targets: class indices, or numbers of the outputs' shape. (N,) and (N, 1) are the same, nothing is
-            broadcast.
-        batch_size, epochs : int
-            The last batch of an epoch may be smaller.
-        verbose : int or str
+            Targets: class indices, or numbers of the outputs' shape. (N,) and (N, 1) are equivalent; nothing else is
+            broadcast. For a cross-entropy and outputs of shape (N, T, K) they are class indices of shape (N, T);
+            ``CrossEntropyLoss`` tells where the classes are and which targets are ignored. A loss of your own may take a
+            tuple or a dict. Omit it with batches.
+        batch_size : int, default 32
+            The last batch of an epoch may be smaller. Omit it with batches.
+        epochs : int, default 1
+        verbose : int or str, default "auto"
             0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else
             0.
         callbacks : list of Callback, optional
-        validation_split : float
-            The share of the data, taken from its end before any shuffling, that is validated on instead.
-        validation_data : (x, y) or (x, y, sample_weight), optional
-            Evaluated after every epoch. Comes before ``validation_split``.
-        shuffle : bool
-            Take the examples in a new random order every epoch.
+        validation_split : float, default 0.0
+            The share of the data, taken from the end before any shuffling, that is held out for validation. Omit it with
+            batches.
+        validation_data : (x, y), (x, y, sample_weight) or batches, optional
+            Evaluated after every epoch. Takes precedence over ``validation_split``.
+        shuffle : bool, default True
+            Take the examples in a new random order every epoch. Batches that are accessed by ``[i]`` are taken in a random
+            order; other iterables keep theirs.
         class_weight : dict of int to float, optional
-            What the examples of each class count for; 1 unless named. For training only.
+            The weight of the examples of each class; 1 unless given. For training only.
         sample_weight : array, shape (N,), optional
-            What each example counts for. Metrics do not heed weights.
-        initial_epoch : int
-            Where to begin counting, to go on with an earlier training.
+            The weight of each example in the loss, not in the metrics. Omit it with batches, which may contain it.
+        initial_epoch : int, default 0
+            The number of the first epoch, to continue an earlier training.
         seed : int or numpy.random.Generator, optional
-            Of the orders and of ``augment``; they come from ``minidl.seed``'s generator otherwise, as dropout masks
-            always do.
+            For shuffling and ``augment``. The generator of ``minidl.seed`` is used otherwise, as it always is for dropout.
         augment : callable, optional
-            ``(x, generator) -> x``, such as those in ``minidl.data.augment``: changes the inputs of each batch that is
-            trained on, never of validation. It gets a host array that cannot be written to.
+            ``(x, generator) -> x``, such as those in ``minidl.data.augment``: changes the inputs of each training batch,
+            but never those of validation. It gets a read-only array on the host, or a tuple or dict of them.
+        steps_per_epoch : int, optional
+            Batches per epoch; one pass over the data by default. The next epoch continues where this one ended, and data
+            that can be iterated again start over when they end.
+        validation_steps : int, optional
+            How many batches to validate on, the same ones after each epoch; all of them by default.
 
         Returns
         -------
         History
-            The loss and metrics of each epoch: means over its steps, while the weights move; validation's are of the
-            epoch's end.
+            The loss and metrics of each epoch. Those of training are means over its steps, while the weights change;
+            those of validation are computed at its end.
 
         Raises
         ------
         OrderError
             If the model is not compiled.
         DataError, DtypeError, ShapeError, TargetError
-            If the data cannot be used: lengths differ, no examples, nan or inf, no real numbers, classes that the
-            model has no output for. Said before the first step.
+            If the data cannot be used: lengths differ, there are no examples, something is nan, inf or no real number, or
+            the model has no output for a class. Arrays in memory are checked before the first step. Batches and arrays on
+            disk are checked as they are read: the message then names the epoch and step. So it does if the iterable
+            itself raises an error or ends too early.
+        ParameterError
+            If a setting is out of range, cannot be combined with batches, or leaves the class axis undecided.
         NonFiniteError
-            If the loss becomes nan or inf; names the epoch, the step and the first layer whose output did. The step is
-            not taken, so the weights are those before it. Also if a parameter is nan or inf after an epoch.
+            If the loss becomes nan or inf. The message names the epoch, the step and the first layer whose output is not
+            finite. That step is not taken, so the weights are those before it. Also if a parameter is nan or inf after an
+            epoch.
 
         Examples
         --------
@@ -195,6 +230,15 @@ class Trainable(_Base):
         >>> history = model.fit(x, 2 * x[:, 0] + 1, epochs=100)
         >>> history.history["loss"][-1] < 1e-3
         True
+
+        An endless generator of batches, with five batches per epoch:
+
+        >>> def lines(generator=numpy.random.default_rng(0)):
+        ...     while True:
+        ...         x = generator.uniform(-1, 1, (16, 1))
+        ...         yield x, 2 * x + 1
+        >>> model.fit(lines(), epochs=2, steps_per_epoch=5).epoch
+        [0, 1]
         """
         self._check_compiled("fit")
         size = checks.whole_number(batch_size, "batch_size", "fit", 1)
@@ -202,31 +246,47 @@ class Trainable(_Base):
             checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
             checks.whole_number(epochs, "epochs", "fit", 0),
         )
+        steps = _steps(steps_per_epoch, "steps_per_epoch", "fit")
         level = resolve_verbose(verbose, "fit")
         generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
         change = _change(augment, generator)
-        data = prepare(self, self._loss_by_name, x, y, sample_weight, "fit")
-        at, validation = len(data.x), None
+        check_repeatable(x, span, steps, "x", "steps_per_epoch")
+        schedule = Schedule(size, steps, False, span.start, generator if shuffle else None, change, class_weight)
+        only_arrays = [
+            *(["batch_size"] if batch_size is not TRAINING_BATCH else []),
+            *(["validation_split"] if validation_split and validation_data is None else []),
+        ]
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "fit", only_arrays)
+        rows, validation = None, None
+        validation_schedule = Schedule(size, _steps(validation_steps, "validation_steps", "fit"), True, span.start)
         if validation_data is not None:
-            validation = self._validation(validation_data, size)
+            validation = self._validation(validation_data, validation_schedule, span)
         elif validation_split:
-            at = split_at(len(data.x), validation_split)
-            validation = data.part(slice(at, None), data.weights, size)
-        weights = data.weights if class_weight is None else data.with_classes(class_weight, "fit")
-        feed = data.part(slice(0, at), weights, size, generator if shuffle else None, change)
+            assert data.count is not None
+            at = split_at(data.count, validation_split)
+            rows, validation = range(at), (data.loop, data.source(range(at, data.count), validation_schedule))
+        elif validation_steps is not None:
+            raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
+        feed = data.source(rows, schedule)
         self._ready_optimizer()
         hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
         return self._epochs(data.loop, feed, validation, hooks, level, span)
 
-    def _validation(self, given: Any, batch_size: int) -> Feed:
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise DataError("fit: validation_data must be (x, y) or (x, y, sample_weight)")
-        weight = given[2] if len(given) == 3 else None
-        data = prepare(self, self._loss_by_name, given[0], given[1], weight, "fit, validation_data")
-        return data.part(slice(None), data.weights, batch_size)
+    def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
+        """Return the loop and the batches for validation."""
+        where = "fit, validation_data"
+        check_repeatable(given, epochs, schedule.steps, "validation_data", "validation_steps")
+        if is_batches(given):
+            x, y, weight = given, None, None
+        elif isinstance(given, (tuple, list)) and len(given) in (2, 3):
+            x, y, weight = given if len(given) == 3 else (*given, None)
+        else:
+            raise DataError("fit: validation_data must be (x, y), (x, y, sample_weight) or batches")
+        data = prepare(self, self._loss_by_name, x, y, weight, schedule, where)
+        return data.loop, data.source(None, schedule)
 
     def _numbers(self, validated: bool) -> list[str]:
-        """Return the names of the numbers of an epoch."""
+        """Return the names of the loss and metrics of an epoch."""
         names = ["loss", *(metric.name for metric in self.metrics)]
         return [*names, *(f"val_{name}" for name in names)] if validated else names
 
@@ -246,7 +306,13 @@ class Trainable(_Base):
             )
 
     def _epochs(
-        self, loop: Loop, feed: Feed, validation: Feed | None, hooks: Hooks, verbose: int, epochs: range
+        self,
+        loop: Loop,
+        feed: Source,
+        validation: tuple[Loop, Source] | None,
+        hooks: Hooks,
+        verbose: int,
+        epochs: range,
     ) -> History:
         history = self.history = History()
         self.stop_training = False
@@ -258,7 +324,9 @@ class Trainable(_Base):
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
                     logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
                     if validation is not None:
-                        logs |= {f"val_{name}": value for name, value in loop.evaluate(validation).items()}
+                        judge, held_out = validation
+                        found = judge.evaluate(held_out, epoch=epoch)
+                        logs |= {f"val_{name}": value for name, value in found.items()}
                     progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
@@ -274,33 +342,40 @@ class Trainable(_Base):
     def evaluate(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = EVALUATION_BATCH,
         verbose: int | str = "auto",
         sample_weight: Any = None,
         return_dict: bool = False,
+        steps: int | None = None,
     ) -> Any:
-        """Return the loss, and the metrics if there are any, over the given data, in evaluation mode.
+        """Return the loss, and the metrics if there are any, over the data, in evaluation mode.
 
         Parameters
         ----------
-        x, y, batch_size, sample_weight
-            As for :meth:`fit`.
-        verbose : int or str
+        x, y, sample_weight
+            As for :meth:`fit`: arrays, several inputs, or batches.
+        batch_size : int, default 256
+            Omit it with batches.
+        verbose : int or str, default "auto"
             0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
-        return_dict : bool
-            Return names and numbers; otherwise a float, or with metrics a list that begins with the loss.
+        return_dict : bool, default False
+            Return a dict by name; otherwise a float, or with metrics a list that starts with the loss.
+        steps : int, optional
+            How many batches to evaluate; all of them by default.
 
         Raises
         ------
-        OrderError, DataError, DtypeError, ShapeError, TargetError
+        OrderError, DataError, DtypeError, ParameterError, ShapeError, TargetError
             As for :meth:`fit`. A loss that is nan or inf is returned as it is.
         """
         self._check_compiled("evaluate")
         size = checks.whole_number(batch_size, "batch_size", "evaluate", 1)
         level = resolve_verbose(verbose, "evaluate")
-        data = prepare(self, self._loss_by_name, x, y, sample_weight, "evaluate")
-        feed = data.part(slice(None), data.weights, size)
+        schedule = Schedule(size, _steps(steps, "steps", "evaluate"), restart=True)
+        only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
+        data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "evaluate", only_arrays)
+        feed = data.source(None, schedule)
         with Progress(level, "", feed.steps) as progress:
             logs = data.loop.evaluate(feed, progress)
             progress.finish(logs)
@@ -308,27 +383,41 @@ class Trainable(_Base):
             return logs
         return logs["loss"] if len(logs) == 1 else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH) -> numpy.ndarray:
+    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH, steps: int | None = None) -> Any:
         """Return the model's outputs for all examples, batch by batch, in evaluation mode, on the host.
 
         Parameters
         ----------
-        x : array, shape (N, ...)
-        batch_size : int
+        x : array of shape (N, ...), tuple or dict of such arrays, or batches
+            As for :meth:`fit`. Batches may be x alone; of (x, y) and (x, y, sample_weight) only x is used. So a batch of
+            several inputs without targets is a dict, or ``((ids, mask),)``.
+        batch_size : int, default 256
+            Omit it with batches.
+        steps : int, optional
+            How many batches to predict; all of them by default.
 
         Returns
         -------
         y : numpy.ndarray, shape (N, ...)
+            A tuple or dict of them if the model returns one.
+
+        Raises
+        ------
+        DataError, DtypeError, ParameterError, ShapeError
+            As for :meth:`fit`.
         """
-        batch_size = checks.whole_number(batch_size, "batch_size", "predict", 1)
-        inputs = examples(self, x, "predict")
-        engine = engines.current()
+        size = checks.whole_number(batch_size, "batch_size", "predict", 1)
+        count = _steps(steps, "steps", "predict")
+        only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
+        to_host = engines.current().to_host
         with evaluating(self):
-            parts = [
-                engine.to_host(self.forward(engine.asarray(inputs[at : at + batch_size])))
-                for at in range(0, len(inputs), batch_size)
-            ]
-        return parts[0] if len(parts) == 1 else numpy.concatenate(parts)
+            batches = iterate_inputs(self, x, size, count, only_arrays)
+            parts = [output_to_host(call_with(self.forward, inputs), to_host) for inputs in batches]
+        return join_outputs(parts)
+
+
+def _steps(value: Any, name: str, where: str) -> int | None:
+    return None if value is None else checks.whole_number(value, name, where, 1)
 
 
 def _change(augment: Any, generator: numpy.random.Generator | None) -> Callable[[numpy.ndarray], Any] | None:

@@ -1,4 +1,4 @@
-"""Callbacks that watch one number of the logs: stop early, save the best, reduce the rate."""
+"""Callbacks that monitor one of the logs: stop early, save the best weights, reduce the learning rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"]
 
 
 class _Watcher(Callback):
-    """What they share: whether the newest number is better than the best so far."""
+    """Base: whether the monitored number is better than the best so far."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if mode not in ("auto", "min", "max"):
@@ -49,7 +49,7 @@ class _Watcher(Callback):
         return bool(larger)
 
     def improved(self, logs: Logs) -> bool:
-        """Look at the newest number; remember it if it is the best. One that is nan is never better."""
+        """Compare the newest number with the best so far, and remember it if it is better. nan never is."""
         value = logs[self.monitor]
         better = value * self._sign < self.best * self._sign - self.min_delta
         if better:
@@ -67,13 +67,13 @@ class EarlyStopping(_Watcher):
     monitor : str
         Such as ``"val_loss"``.
     min_delta : float
-        What counts as an improvement.
+        The smallest change that counts as an improvement.
     patience : int
-        Epochs to wait; 0 stops at the first that is no better.
+        Epochs to wait; 0 stops at the first epoch without improvement.
     mode : str
-        ``"min"``, ``"max"``, or ``"auto"``: smaller for losses, and for metrics what they say themselves.
+        ``"min"``, ``"max"``, or ``"auto"``: ``"min"`` for losses, and for metrics as each declares.
     restore_best_weights : bool
-        End with the weights of the best epoch.
+        Return to the weights of the best epoch at the end.
 
     Attributes
     ----------

@@ -187,7 +187,8 @@ def test_fused_and_unfused_agree(random, op):
 def test_gradients_in_both_modes(random, fuse):
     model = dl.Sequential(dl.Linear(4, 3), dl.Tanh(), dl.Sequential(dl.Linear(3, 3), dl.GELU()), dl.Linear(3, 2))
     model.fuse = fuse
-    assert model.fused_into() == ({1: 0} if fuse else {})
+    kernel = dl.engines.current().has_kernel("linear_activation")
+    assert model.fused_into() == ({1: 0} if fuse and kernel else {})
     dl.gradcheck(model, random.normal(size=(5, 4)))
 
 

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 import minidl as dl
-from minidl.engines.fused import FUSIBLE
+from minidl.engines.compositions import FUSIBLE
 from minidl.errors import DtypeError, OrderError, ShapeError
 from minidl.layers import Parameter
 
@@ -44,7 +44,7 @@ def step(model, x, dy, one_by_one=False, **options):
 def test_same_bits_as_layer_by_layer(op, host_engine, random):
     with dl.use(host_engine):
         model = stack_of(op, None, op)
-        assert model.stacks() == [range(len(model))]
+        assert model.stacks() == ([range(len(model))] if host_engine.has_kernel("linear_stack") else [])
         x, dy = random.normal(size=(7, 6)).astype("float32"), random.normal(size=(7, 3)).astype("float32")
         before = dy.copy()
         together, apart = step(model, x, dy), step(model, x, dy, one_by_one=True)
@@ -74,7 +74,7 @@ def test_leading_axes_and_precisions(shape, dtype, host_engine, random):
 def test_gradcheck(host_engine, random):
     with dl.use(host_engine):
         model = stack_of("tanh", "sigmoid", None, dtype="float64")
-        assert model.stacks()
+        assert bool(model.stacks()) == host_engine.has_kernel("linear_stack")
         dl.gradcheck(model, random.normal(size=(5, 6)))
 
 
@@ -88,9 +88,10 @@ def test_what_is_in_a_stack():
         dl.Softmax(),
     ]
     model = dl.Sequential(*layers, dl.Linear(3, 3), dl.Linear(3, 2), dl.Dense(2, activation="softmax"))
-    assert model.stacks() == [range(3), range(6, 8)]
-    assert model.fused_into() == {1: 0}
-    assert model.summary().stacks == [("0", "2"), ("6", "7")] or dl.engines.current().name != "native"
+    kernel = dl.engines.current().has_kernel("linear_stack")
+    assert model.stacks() == ([range(3), range(6, 8)] if kernel else [])
+    assert model.fused_into() == ({1: 0} if kernel else {})
+    assert model.summary().stacks == ([("0", "2"), ("6", "7")] if kernel else [])
     model.fuse = False
     assert model.stacks() == []
     assert model.summary().stacks == []
@@ -245,7 +246,7 @@ def test_errors_name_the_layer(seen, random):
 
 def test_part_of_a_larger_model(random):
     model = dl.Sequential(dl.Conv2d(1, 2, 3), dl.Flatten(), dl.Linear(32, 4), dl.ReLU(), dl.Linear(4, 3))
-    assert model.stacks() == [range(2, 5)]
+    assert model.stacks() == [range(2, 5)] or dl.engines.current().name == "numpy"
     x, dy = random.normal(size=(2, 1, 6, 6)).astype("float32"), random.normal(size=(2, 3)).astype("float32")
     for a, b in zip(step(model, x, dy), step(model, x, dy, one_by_one=True), strict=True):
         numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -15,7 +15,7 @@ def test_a_dict_names_the_layers():
     assert list(model.state_dict()) == ["fc1.weight", "fc1.bias", "head.0.weight", "head.0.bias"]
     assert model["fc1"] is model[0] is layers["fc1"]
     assert model["head.0"] is layers["head"][0]
-    assert model.fused_into() == {1: 0}
+    assert model.fused_into() == ({1: 0} if dl.engines.current().has_kernel("linear_activation") else {})
 
 
 def test_append_names_by_position_or_as_told():

@@ -152,4 +152,6 @@ def test_gradients_of_the_blocks(make, training):
 
 def test_a_mobilenets_convolutions_run_with_what_follows_them():
     widen, filtered, *_ = models.inverted_residual(8, 8, 1, 6).children()["conv"].layers
-    assert widen.fused_into() == filtered.fused_into() == {1: 0, 2: 0}
+    kernel = dl.engines.current().has_kernel("conv_affine")
+    together = widen.fused_into(inference=True)
+    assert together == filtered.fused_into(inference=True) == ({1: 0, 2: 0} if kernel else {})

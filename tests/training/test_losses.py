@@ -8,6 +8,7 @@ from minidl.errors import ParameterError, UnknownNameError
 from minidl.training import losses
 
 CLASSES = numpy.arange(64) % 3
+KERNEL = dl.engines.current().has_kernel("linear_activation")
 
 
 @pytest.mark.parametrize("name", losses._NAMED)
@@ -77,7 +78,7 @@ def test_unfused_models_train_unfused(line):
     model.fuse = False
     assert losses.trunk_of(model, model[3]).fused_into() == {}
     model.fuse = True
-    assert losses.trunk_of(model, model[3]).fused_into() == {1: 0}
+    assert losses.trunk_of(model, model[3]).fused_into() == ({1: 0} if KERNEL else {})
 
 
 def test_a_sigmoid_at_the_end_is_sound_far_out():

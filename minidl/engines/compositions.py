@@ -1,4 +1,4 @@
-"""Compositions of ops that an engine may compute in one go, written out step by step.
+"""Compositions of ops that an engine may compute as one, written out step by step.
 
 These are to a fused kernel what a formula is to a plain one: the definition it is checked against, and what runs where
 there is no such kernel. Each takes the engine as its first argument.
@@ -13,97 +13,27 @@ from typing import Any
 import numpy
 
 from minidl.errors import ShapeError
-from minidl.ops import Array, namespace
+from minidl.ops import PARAMETERS, Array, namespace
+from minidl.ops.activation import __all__ as _activations
 
 __all__ = [
     "FUSIBLE",
     "conv_activation",
-    "conv_activation_backward_into",
+    "conv_activation_backward",
     "conv_affine",
-    "conv_backward_into",
     "linear_activation",
-    "linear_activation_backward_into",
-    "linear_backward_into",
+    "linear_activation_backward",
     "linear_stack",
-    "linear_stack_backward_into",
+    "linear_stack_backward",
     "norm",
     "rescale",
 ]
 
-FUSIBLE = ("elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh")
-"""Activations of one element at a time, which can be applied while the product is still at hand."""
+FUSIBLE = tuple(sorted(name for name in _activations if f"{name}_backward" in _activations and name not in PARAMETERS))
+"""Activations of one element at a time, which can be applied while a product is still at hand."""
 
-
-def linear_backward_into(
-    engine: Any,
-    dy: Array,
-    cache: tuple[Any, ...],
-    dweight: Array,
-    dbias: Array | None,
-    accumulate: bool = False,
-    input_gradient: bool = True,
-) -> Array | None:
-    """Compute ``linear_backward`` with the parameter gradients written, or added, into given arrays.
-
-    Parameters
-    ----------
-    dy, cache
-        As for ``linear_backward``.
-    dweight, dbias : array
-        Where the gradients go; (out, in) and (out,).
-    accumulate : bool
-        Add to what is there instead of overwriting it.
-    input_gradient : bool
-        Whether dx is wanted; the first layer of a model does without when it is trained.
-
-    Returns
-    -------
-    dx : array or None
-    """
-    dx, new_dweight, new_dbias = engine.linear_backward(dy, cache)
-    _store(new_dweight, dweight, accumulate)
-    _store(new_dbias, dbias, accumulate)
-    return dx if input_gradient else None
-
-
-def _store(new: Array, storage: Array | None, accumulate: bool) -> None:
-    if storage is None:
-        return
-    if accumulate:
-        storage += new
-    else:
-        storage[...] = new
-
-
-def conv_backward_into(
-    engine: Any,
-    op: str,
-    dy: Array,
-    cache: tuple[Any, ...],
-    dweight: Array,
-    dbias: Array | None,
-    accumulate: bool = False,
-    input_gradient: bool = True,
-) -> Array | None:
-    """Go back through a convolution with the parameter gradients written, or added, into given arrays.
-
-    Parameters
-    ----------
-    op : str
-        ``"conv1d"``, ``"conv2d"``, ``"conv_transpose1d"`` or ``"conv_transpose2d"``.
-    dy, cache
-        As for the op's backward.
-    dweight, dbias, accumulate, input_gradient
-        As for :func:`linear_backward_into`.
-
-    Returns
-    -------
-    dx : array or None
-    """
-    dx, new_dweight, new_dbias = getattr(engine, f"{op}_backward")(dy, cache)
-    _store(new_dweight, dweight, accumulate)
-    _store(new_dbias, dbias, accumulate)
-    return dx if input_gradient else None
+Into = Sequence[Array | None] | None
+Wanted = Sequence[bool] | None
 
 
 def conv_activation(
@@ -141,21 +71,20 @@ def conv_activation(
     return y, (conv_cache, activation_cache)
 
 
-def conv_activation_backward_into(
+def conv_activation_backward(
     engine: Any,
     op: str,
     dy: Array,
     cache: tuple[Any, Any],
     activation: str,
-    dweight: Array,
-    dbias: Array | None,
-    accumulate: bool = False,
-    input_gradient: bool = True,
-) -> Array | None:
-    """Go back through :func:`conv_activation`; the rest is as for :func:`conv_backward_into`."""
+    into: Into = None,
+    add: bool = False,
+    wanted: Wanted = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Go back through :func:`conv_activation`; arguments and gradients are those of the convolution's own backward."""
     conv_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
-    return engine.conv_backward_into(op, dhidden, conv_cache, dweight, dbias, accumulate, input_gradient)
+    return getattr(engine, f"{op}_backward")(dhidden, conv_cache, into, add, wanted)
 
 
 def conv_affine(
@@ -229,20 +158,19 @@ def linear_activation(
     return y, (linear_cache, activation_cache)
 
 
-def linear_activation_backward_into(
+def linear_activation_backward(
     engine: Any,
     dy: Array,
     cache: tuple[Any, Any],
     activation: str,
-    dweight: Array,
-    dbias: Array | None,
-    accumulate: bool = False,
-    input_gradient: bool = True,
-) -> Array | None:
-    """Go back through :func:`linear_activation`; the rest is as for :func:`linear_backward_into`."""
+    into: Into = None,
+    add: bool = False,
+    wanted: Wanted = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Go back through :func:`linear_activation`; arguments and gradients are those of ``linear_backward``."""
     linear_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
-    return engine.linear_backward_into(dhidden, linear_cache, dweight, dbias, accumulate, input_gradient)
+    return engine.linear_backward(dhidden, linear_cache, into, add, wanted)
 
 
 def linear_stack(
@@ -272,24 +200,21 @@ def linear_stack(
     return x, caches
 
 
-def linear_stack_backward_into(
+def linear_stack_backward(
     engine: Any,
     dy: Array,
     caches: Sequence[Any],
     layers: Sequence[tuple[Array, Array | None, str | None, tuple[Any, ...]]],
-    storage: Sequence[tuple[Array, Array | None, bool]],
-    input_gradient: bool = True,
+    storage: Sequence[tuple[Into, bool, Wanted]],
 ) -> Array | None:
-    """Go back through :func:`linear_stack`.
+    """Go back through :func:`linear_stack`, from the last layer to the first whose input's gradient is not wanted.
 
     Parameters
     ----------
     dy, caches, layers
         The upstream gradient, and what forward returned and was given.
-    storage : sequence of (dweight, dbias, accumulate)
-        For each layer as for :func:`linear_backward_into`.
-    input_gradient : bool
-        Whether the first layer's dx is wanted.
+    storage : sequence of (into, add, wanted)
+        For each layer the last three arguments of ``linear_backward``.
 
     Returns
     -------
@@ -297,12 +222,13 @@ def linear_stack_backward_into(
     """
     dx: Any = dy
     for position in reversed(range(len(caches))):
-        wanted = input_gradient or position > 0
         activation, cache = layers[position][2], caches[position]
         if activation is None:
-            dx = engine.linear_backward_into(dx, cache, *storage[position], wanted)
+            dx = engine.linear_backward(dx, cache, *storage[position])[0]
         else:
-            dx = engine.linear_activation_backward_into(dx, cache, activation, *storage[position], wanted)
+            dx = engine.linear_activation_backward(dx, cache, activation, *storage[position])[0]
+        if dx is None:
+            break
     return dx
 
 

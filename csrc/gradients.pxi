@@ -1,0 +1,35 @@
+# Where the gradients of parameters go: the arguments `into`, `add` and `wanted` of every backward; see minidl/ops/_gradients.py.
+
+cdef inline bint is_wanted(object wanted, Py_ssize_t position):
+    """Whether the gradient at a position is asked for; all are unless something was said."""
+    return wanted is None or bool(wanted[position])
+
+
+cdef bint well_formed(object into, object wanted, Py_ssize_t inputs, Py_ssize_t parameters):
+    """Whether both have an entry for each parameter and each gradient; the formula says what is wrong with them."""
+    return (into is None or len(into) == parameters) and (wanted is None or len(wanted) == inputs + parameters)
+
+
+cdef inline bint writable_like(object storage, int ndim, cnp.npy_intp *shape, int kind):
+    """Whether a gradient of this shape and dtype can be written into the array in place."""
+    cdef int axis
+    if not (taken(storage) and PyArray_ISBEHAVED(<cnp.ndarray>storage)
+            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>storage)
+            and cnp.PyArray_TYPE(<cnp.ndarray>storage) == kind and cnp.PyArray_NDIM(<cnp.ndarray>storage) == ndim):
+        return False
+    for axis in range(ndim):
+        if cnp.PyArray_DIMS(<cnp.ndarray>storage)[axis] != shape[axis]:
+            return False
+    return True
+
+
+cdef cnp.ndarray storage_for(object into, Py_ssize_t position, int ndim, cnp.npy_intp *shape, int kind, bint *added):
+    """Return the array for one parameter's gradient: the one handed in, or a new one, which is never added to.
+
+    None if the array handed in cannot be written in place, which is left to the formula.
+    """
+    storage = None if into is None else into[position]
+    if storage is None:
+        added[0] = False
+        return fresh(ndim, shape, kind)
+    return storage if writable_like(storage, ndim, shape, kind) else None

@@ -1,0 +1,60 @@
+"""A matrix product and the activation after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.engines import current
+from minidl.layers.activation import Activation
+from minidl.layers.base import admit
+from minidl.layers.inference import keeps_caches
+from minidl.layers.linear import Affine, Dense, Linear
+from minidl.layers.parameter import Parameter, run_backward
+from minidl.ops import Array
+
+__all__ = ["FusedLinear"]
+
+
+class FusedLinear:
+    """A Linear and the activation after it, or a Dense with its own, in one step: y = activation(x W^T + b)."""
+
+    input_gradient_optional = True
+
+    def __init__(self, linear: Affine, follower: Activation) -> None:
+        self.linear, self.follower = linear, follower
+
+    @classmethod
+    def join(cls, before: Any, layer: Any) -> FusedLinear | None:
+        """Return the step for a Dense by itself, or for a Linear and the activation after it; None for anything else."""
+        if before is None:
+            return cls(layer, layer.activation) if type(layer) is Dense and layer.activation is not None else None
+        return cls(before, layer) if type(before) is Linear and isinstance(layer, Activation) else None
+
+    def forward(self, x: Array) -> Array:
+        """Return activation(x W^T + b)."""
+        linear, follower = self.linear, self.follower
+        if not linear.built:
+            linear.build(x.shape[1:])
+        weight, bias = linear.weight._value, linear.bias
+        if type(x) is not type(weight) or x.dtype is not weight.dtype:
+            x = admit(linear, x, weight)
+        y, caches = current().linear_activation(
+            x, weight, None if bias is None else bias._value, follower.op, follower.settings
+        )
+        if keeps_caches():
+            linear._cache, follower._cache = caches
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return dx; the layers' own forwards leave the same caches."""
+        linear, follower = self.linear, self.follower
+        cache = linear._remembered(), follower._remembered()
+        parameters = linear.weight, linear.bias
+        return run_backward(current().linear_activation_backward, (dy, cache, follower.op), parameters, input_gradient)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the linear layer's parameters."""
+        return self.linear.parameters()
+
+    def __repr__(self) -> str:
+        return repr(self.linear) if type(self.linear) is Dense else f"{self.linear!r} + {self.follower!r}"

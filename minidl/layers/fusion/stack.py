@@ -1,0 +1,198 @@
+"""Linear layers, with activations between them, that the engine runs in one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.engines import current
+from minidl.errors import MinidlError
+from minidl.layers.activation import Activation
+from minidl.layers.base import admit
+from minidl.layers.fusion.linear import FusedLinear
+from minidl.layers.inference import keeps_caches
+from minidl.layers.linear import Affine, Dense, Linear
+from minidl.layers.parameter import (
+    Parameter,
+    ParameterBuffer,
+    Storage,
+    Trainability,
+    claim_gradients,
+    release_gradients,
+)
+from minidl.ops import Array
+
+__all__ = ["LinearStack"]
+
+Member = tuple[Affine, Parameter, Parameter | None, Activation | None, tuple[Any, ...]]
+
+
+class LinearStack:
+    """Linear layers one after another, each perhaps with an activation, in one call of the engine.
+
+    The same ops compute the same numbers in the same order as layer by layer. What is saved is the Python between the
+    layers, which takes longer than the arithmetic of small ones. All arrays are looked up once, and again when a parameter
+    was moved, frozen or replaced.
+
+    Parameters
+    ----------
+    steps : list of (int, Linear or Dense or FusedLinear)
+        Steps of a plan that :meth:`fits` lets in, each with its position in the chain.
+
+    Attributes
+    ----------
+    position : int
+        Of the step that an error is about.
+    """
+
+    input_gradient_optional = True
+
+    def __init__(self, steps: list[tuple[int, Any]]) -> None:
+        self.steps = steps
+        self.position = steps[0][0]
+        self._buffer: ParameterBuffer | None = None  # that of all parameters, and what was found in it:
+        self._members: list[Member] = []
+        self._layers: tuple[tuple[Array, Array | None, str | None, tuple[Any, ...]], ...] = ()
+        self._untouched: dict[bool, tuple[Storage, ...]] = {}
+        self._whole = False
+        self._kind: Any = None
+        self._dtype: Any = None
+        self._known_at = -1
+        self._caches: list[Any] | None = None
+
+    @staticmethod
+    def fits(step: Any) -> bool:
+        """Whether a step can be part of a stack."""
+        return type(step) in (Linear, FusedLinear) or (type(step) is Dense and step.activation is None)
+
+    def forward(self, x: Array) -> Array:
+        """Return what the last layer makes of x."""
+        if not self._is_current() and not self._look_up():
+            return self._forward_one_by_one(x)
+        layers = self._layers
+        try:
+            if type(x) is not self._kind or x.dtype is not self._dtype:
+                x = admit(self._members[0][0], x, layers[0][0])
+            y, caches = current().linear_stack(x, layers)
+        except MinidlError:
+            return self._forward_one_by_one(x)  # which meets the error in the layer that it is about
+        if not keeps_caches():
+            return y
+        self._caches = caches
+        for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
+            if follower is None:
+                affine._cache = cache
+            else:
+                affine._cache, follower._cache = cache
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return dx, or None if it is not asked for."""
+        found = self._is_current() or self._look_up()
+        if self._caches is None or not found:
+            return self._backward_one_by_one(dy, input_gradient)
+        assert self._buffer is not None
+        whole = self._whole and self._buffer.claim_untouched()
+        storage = self._untouched_storage(input_gradient) if whole else self._claim(input_gradient)
+        try:
+            return current().linear_stack_backward(dy, self._caches, self._layers, storage)
+        except BaseException as error:
+            if whole:
+                self._buffer.take_back_claim()
+            else:
+                for (_, weight, bias, _, _), one in zip(self._members, storage, strict=True):
+                    release_gradients((weight, bias), one)
+            if isinstance(error, MinidlError):
+                self.position = self.steps[-1][0]  # which takes dy
+            raise
+
+    def _untouched_storage(self, input_gradient: bool) -> tuple[Storage, ...]:
+        """Return where all gradients are written while none of them has been, which is the same at every step."""
+        storage = self._untouched.get(input_gradient)
+        if storage is None:
+            assert self._buffer is not None
+            self._buffer.make_gradients()
+            storage = self._untouched[input_gradient] = tuple(
+                ((w._grad, None if b is None else b._grad), False, (wanted, True, b is not None))
+                for (_, w, b, _, _), wanted in zip(self._members, self._wanted(input_gradient), strict=True)
+            )
+        return storage
+
+    def _claim(self, input_gradient: bool) -> tuple[Storage, ...]:
+        """Claim the gradients in the order in which they are written, for a parameter that two layers share."""
+        pairs = zip(reversed(self._members), reversed(self._wanted(input_gradient)), strict=True)
+        return tuple(claim_gradients((w, b), wanted) for (_, w, b, _, _), wanted in pairs)[::-1]
+
+    def _wanted(self, input_gradient: bool) -> list[bool]:
+        """Return for each layer whether its dx is wanted: for the caller, or for a layer before it that is trained."""
+        wanted = [input_gradient]
+        for _, weight, bias, _, _ in self._members[:-1]:
+            wanted.append(wanted[-1] or weight.trainable or (bias is not None and bias.trainable))
+        return wanted
+
+    def _is_current(self) -> bool:
+        """Whether parameters and settings are still those that were looked up, and where they were."""
+        buffer = self._buffer
+        if buffer is None or self._known_at != Trainability.changes:
+            return False
+        if buffer.retired and any(p.buffer is not buffer for p in self.parameters()):
+            return False
+        for affine, weight, bias, follower, settings in self._members:
+            if affine.weight is not weight or affine.bias is not bias:
+                return False
+            if follower is not None and follower.settings is not settings:
+                return False
+        return True
+
+    def _look_up(self) -> bool:
+        """Look up all arrays; False if the parameters do not lie in one buffer, or do not exist yet."""
+        self._buffer = self._caches = None
+        pairs = [_pair(step) for _, step in self.steps]
+        if not all(affine.built for affine, _ in pairs):
+            return False
+        self._members = [(a, a.weight, a.bias, f, () if f is None else f.settings) for a, f in pairs]
+        parameters = self.parameters()
+        if len({parameter.buffer for parameter in parameters}) != 1:
+            return False
+        self._buffer = parameters[0].buffer
+        self._known_at = Trainability.changes
+        self._kind, self._dtype = type(self._buffer.values), self._buffer.values.dtype
+        self._whole = len(set(parameters)) == len(parameters) == len(self._buffer.parameters) and all(
+            parameter.trainable for parameter in parameters
+        )
+        self._untouched = {}
+        self._layers = tuple(
+            (w._value, None if b is None else b._value, None if f is None else f.op, settings)
+            for _, w, b, f, settings in self._members
+        )
+        return True
+
+    def _forward_one_by_one(self, x: Array) -> Array:
+        if keeps_caches():
+            self._caches = None
+        for position, step in self.steps:
+            self.position = position
+            x = step.forward(x)
+        return x
+
+    def _backward_one_by_one(self, dy: Any, input_gradient: bool) -> Array | None:
+        for position, step in reversed(self.steps[1:]):
+            self.position = position
+            dy = step.backward(dy)
+        self.position, first = self.steps[0]
+        return first.backward(dy, input_gradient)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters of all layers."""
+        return [parameter for _, step in self.steps for parameter in step.parameters()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a copy has to look up in its own layers."""
+        return {**vars(self), "_buffer": None, "_members": [], "_layers": (), "_untouched": {}, "_caches": None}
+
+    def __repr__(self) -> str:
+        return " + ".join(repr(step) for _, step in self.steps)
+
+
+def _pair(step: Any) -> tuple[Any, Activation | None]:
+    """Return the layer with the parameters, and the activation after it."""
+    return (step.linear, step.follower) if isinstance(step, FusedLinear) else (step, None)

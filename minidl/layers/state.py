@@ -1,0 +1,106 @@
+"""The weights of a layer as names and arrays: what ``state_dict``, ``load_state_dict``, ``save`` and ``load`` do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy
+
+from minidl import weights
+from minidl.errors import DtypeError, ParameterError
+from minidl.ops import Array
+from minidl.weights.matching import IncompatibleKeys, Names, Target, Transpose, load_tensors
+from minidl.weights.tensors import MemoryTensor
+
+if TYPE_CHECKING:
+    from minidl.layers.base import Layer
+
+_OPTIONAL = "num_batches_tracked"
+"""The buffer that files of PyTorch before 0.4.1, and converted ones, lack. PyTorch loads them too and keeps its count."""
+
+
+class _Entry(NamedTuple):
+    name: str
+    owner: Any  # entries of one owner are tied
+    array: Array
+
+
+def _entries(layer: Layer) -> list[_Entry]:
+    """Return what is saved, by each of its names: values of parameters, and buffers."""
+    parameters = [_Entry(name, parameter, parameter.value) for name, parameter in layer.named_parameters()]
+    return parameters + [_Entry(name, array, array) for name, array in layer.named_buffers()]
+
+
+def _targets(entries: list[_Entry]) -> list[Target]:
+    """Return each array once, with all its names."""
+    groups: dict[int, list[_Entry]] = {}
+    for entry in entries:
+        groups.setdefault(id(entry.owner), []).append(entry)
+    return [
+        Target(
+            names=tuple(entry.name for entry in group),
+            array=group[0].array,
+            optional=group[0].owner is group[0].array and group[0].name.split(".")[-1] == _OPTIONAL,
+        )
+        for group in groups.values()
+    ]
+
+
+def state_dict(layer: Layer) -> dict[str, numpy.ndarray]:
+    """Return copies of all parameters and buffers by name; see :meth:`Layer.state_dict`."""
+    entries = _entries(layer)
+    copies: dict[str, numpy.ndarray] = {}
+    for target in _targets(entries):
+        copies |= dict.fromkeys(target.names, weights.to_host(target.array).copy())
+    return {entry.name: copies[entry.name] for entry in entries}
+
+
+def load_state_dict(
+    layer: Layer,
+    state_dict: Mapping[str, Any],
+    strict: bool = True,
+    names: Names | None = None,
+    transpose: Transpose | None = None,
+) -> IncompatibleKeys:
+    """Copy values into the parameters and buffers; see :meth:`Layer.load_state_dict`."""
+    where = "load_state_dict"
+    if not isinstance(state_dict, Mapping):
+        raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
+    targets = _targets(_entries(layer))
+    tensors = {}
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise ParameterError(f"{where}: expected names as text, got {name!r}")
+        try:
+            tensors[name] = MemoryTensor(name, weights.to_host(value))
+        except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of bfloat16 and of tensors with a gradient
+            raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
+    return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
+
+
+def save(
+    layer: Layer, path: str | os.PathLike[str], dtype: str | None = None, max_shard_size: int | str | None = None
+) -> None:
+    """Write the weights to a file; see :meth:`Layer.save`."""
+    targets = _targets(_entries(layer))
+    aliases = {
+        alias: target.names[0] for target in targets for alias in target.names[1:]
+    }  # as safetensors.torch notes them
+    arrays = {target.names[0]: target.array for target in targets}
+    weights.save_file(arrays, path, aliases, dtype=dtype, max_shard_size=max_shard_size)
+
+
+def load(
+    layer: Layer,
+    path: str | os.PathLike[str],
+    strict: bool = True,
+    names: Names | None = None,
+    transpose: Transpose | None = None,
+) -> IncompatibleKeys:
+    """Read weights from a file, an index or a folder; see :meth:`Layer.load`."""
+    targets = _targets(_entries(layer))
+    with weights.open_weights(path) as tensors:
+        where = f"load({os.fspath(path)!r})"
+        return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)

@@ -1,0 +1,94 @@
+"""What a layer is made of: the layers and parameters in its attributes, lists, tuples and dicts."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from minidl.errors import ParameterError
+from minidl.layers.parameter import Parameter
+
+__all__ = ["find_parts", "format_layer", "is_layer", "shorten"]
+
+_UNORDERED: Any = (set, frozenset, collections.deque, type({}.values()), type({}.items()))
+
+
+def is_layer(thing: Any) -> bool:
+    """Whether this is an object with ``forward``, ``backward`` and ``parameters``: a layer, ours or somebody's own.
+
+    >>> from minidl.layers import MSELoss, ReLU
+    >>> is_layer(ReLU()), is_layer(ReLU), is_layer(MSELoss())
+    (True, False, False)
+    """
+    return not isinstance(thing, type) and all(hasattr(thing, name) for name in ("forward", "backward", "parameters"))
+
+
+def find_parts(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each layer and each Parameter in an object's attributes, with its path.
+
+    Lists and tuples are looked into, and dicts with names as keys, however deep: ``blocks.0``, ``heads.left``.
+
+    A class names attributes that are not looked at in ``_not_parts``; those that it inherits count too.
+
+    Raises
+    ------
+    ParameterError
+        If layers or parameters are in something that gives them no place or no name: a set, a deque, an array of
+        objects, or a dict whose keys are no names.
+    """
+    leave_out = _left_out(type(owner))  # type: ignore[arg-type]
+    for name, value in vars(owner).items():
+        if name not in leave_out:
+            yield from _find(name, value, type(owner).__name__)
+
+
+@functools.cache
+def _left_out(kind: type) -> frozenset[str]:
+    return frozenset(name for base in kind.__mro__ for name in vars(base).get("_not_parts", ()))
+
+
+def _find(path: str, value: Any, owner: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Parameter) or is_layer(value):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _find(f"{path}.{index}", item, owner)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            for inner, part in _find(path, item, owner):
+                if not isinstance(key, str) or not key or "." in key:
+                    raise ParameterError(
+                        f"{owner}.{path}: the keys of a dict of layers must be names without dots, got {key!r}; use a "
+                        "list, or other keys"
+                    )
+                yield f"{path}.{key}{inner[len(path) :]}", part
+    elif isinstance(value, _UNORDERED) or getattr(getattr(value, "dtype", None), "kind", "") == "O":
+        for _ in (found for item in list(value) for found in _find(path, item, owner)):
+            raise ParameterError(
+                f"{owner}.{path}: layers and parameters are not found in a {type(value).__name__}; keep them in a list, "
+                "a tuple or a dict of names"
+            )
+
+
+def shorten(sizes: Any) -> Any:
+    """Write sizes that are all the same as one number, as they may be given.
+
+    >>> shorten((3, 3)), shorten((3, 1)), shorten("same")
+    (3, (3, 1), 'same')
+    """
+    return sizes[0] if isinstance(sizes, tuple) and len(set(sizes)) == 1 else sizes
+
+
+def format_layer(title: str, parts: list[str]) -> str:
+    """Write ``title(part, part)``, on several lines if it is long.
+
+    >>> format_layer("Chain", ["ReLU()", "Tanh()"])
+    'Chain(ReLU(), Tanh())'
+    """
+    if sum(map(len, parts)) < 100 and not any("\n" in part for part in parts):
+        return f"{title}({', '.join(parts)})"
+    lines = textwrap.indent(",\n".join(parts), "  ")
+    return f"{title}(\n{lines},\n)"

@@ -1,0 +1,234 @@
+"""One safetensors file: 8 bytes for the length of the header, the header as JSON, and the tensors without gaps.
+
+The format: https://huggingface.co/docs/safetensors (README, "Format").
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy
+
+from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, ParameterError
+from minidl.ops import Array
+from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrowed, to_host
+
+__all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
+
+_STORED = {
+    **{f"F{8 * size}": numpy.dtype(f"<f{size}") for size in (2, 4, 8)},
+    **{f"I{8 * size}": numpy.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"U{8 * size}": numpy.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    "BOOL": numpy.dtype("?"),
+    "C64": numpy.dtype("<c8"),
+    "BF16": numpy.dtype("<u2"),  # its bits: NumPy has no such dtype
+}
+_CODES = {dtype: code for code, dtype in reversed(_STORED.items())}
+SAVED_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
+"""What floating-point numbers can be saved as, with the format's code."""
+
+_PICKLED = (
+    "It may hold a pickle, which can run any code, so minidl never reads it. Convert it with PyTorch: "
+    'safetensors.torch.save_file(torch.load(path, weights_only=True), "model.safetensors")'
+)
+_ZIPPED = "Read it with numpy.load and hand the arrays to load_state_dict, by name"
+_ADVICE = {
+    **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"), _PICKLED),
+    **dict.fromkeys((".npz", ".npy"), _ZIPPED),
+}
+
+
+def _safetensors(feature: str) -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise MissingDependencyError.needs(feature, "safetensors", "weights") from error
+    return safetensors
+
+
+def parse_json(text: bytes) -> Any:
+    """Return what JSON text says.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, or gives one name twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+class StoredTensor(Tensor):
+    """A tensor in an open file.
+
+    It is read and not memory-mapped: mapped pages count as memory of this process, and a file that somebody cuts short
+    in the meantime would end the process instead of raising an error.
+    """
+
+    def __init__(self, name: str, code: str, shape: tuple[int, ...], file: BufferedReader, start: int) -> None:
+        self.name, self.dtype, self.shape = name, code, shape
+        self._stored = _STORED.get(code)
+        self._bfloat16 = code == "BF16"
+        self._values = numpy.dtype("float32") if self._bfloat16 else self._stored
+        self.kind = "" if self._values is None else self._values.kind
+        self._file, self._start = file, start
+
+    def checked(self) -> StoredTensor:
+        """Return the tensor itself.
+
+        Raises
+        ------
+        FileFormatError
+            If it is of a dtype that NumPy has no equal for.
+        """
+        if self._stored is None:
+            raise FileFormatError(
+                f"{self._file.name}: the tensor {self.name} has dtype {self.dtype}, which minidl does not read; it reads "
+                f"{', '.join(_STORED)}"
+            )
+        return self
+
+    def read(self, start: int, stop: int) -> numpy.ndarray:
+        stored = numpy.empty(stop - start, self._stored)
+        self._read_bytes(start, stored)
+        return from_bfloat16(stored) if self._bfloat16 else stored
+
+    def read_into(self, destination: numpy.ndarray) -> None:
+        if destination.dtype == self._values == self._stored and destination.flags.c_contiguous:
+            self._read_bytes(0, destination.reshape(-1))
+        else:
+            super().read_into(destination)
+
+    def whole(self) -> numpy.ndarray:
+        """Return it as an array of its own, bfloat16 as float32."""
+        self.checked()
+        try:
+            array = numpy.empty(self.shape, self._values)
+        except ValueError as error:  # more axes than NumPy has
+            raise FileFormatError(f"{self._file.name}: {self.name} has shape {self.shape}: {error}") from error
+        self.read_into(array)
+        return array
+
+    def _read_bytes(self, start: int, flat: numpy.ndarray) -> None:
+        self._file.seek(self._start + start * flat.itemsize)
+        if self._file.readinto(flat.view(numpy.uint8).data) != flat.nbytes:
+            raise FileFormatError(f"{self._file.name} was cut short while {self.name} was read from it")
+
+
+def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
+    """Return the tensors of an open file, by name; nothing but the header is read.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package safetensors is not installed.
+    FileFormatError
+        If the file is no safetensors file, is cut short, or is damaged.
+    """
+    safetensors = _safetensors("loading weights")
+    try:
+        with safetensors.safe_open(file.name, framework="numpy"):
+            pass  # opening it is the check: every tensor inside the file, no gap, no overlap, sizes as shapes and dtypes say
+        length = int.from_bytes(file.read(8), "little")
+        header = parse_json(file.read(length))
+    except Exception as error:  # the package's own error class is no subclass of any that one would expect
+        size = os.fstat(file.fileno()).st_size
+        raise FileFormatError(
+            f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file)}"
+        ) from error
+    header.pop("__metadata__", None)
+    return {
+        name: StoredTensor(name, about["dtype"], tuple(about["shape"]), file, 8 + length + about["data_offsets"][0])
+        for name, about in header.items()
+    }
+
+
+def _advice(file: BufferedReader) -> str:
+    """Return what to do about a file of another kind, as its name or its first bytes tell."""
+    file.seek(0)
+    start = file.read(4)
+    advice = _ADVICE.get(Path(file.name).suffix.lower()) or (
+        _PICKLED if start[:1] == b"\x80" or start == b"PK\3\4" else ""
+    )
+    return f". {advice}" if advice else ""
+
+
+def _stored_dtype(name: str, array: Array, dtype: str | None) -> tuple[str, numpy.dtype[Any]]:
+    """Return the format's code for what an array is stored as, and NumPy's dtype of the stored elements.
+
+    Raises
+    ------
+    DtypeError
+        If the format has no such dtype.
+    """
+    own = numpy.dtype(array.dtype)
+    code = SAVED_DTYPES[dtype] if dtype and own.kind == "f" else _CODES.get(own.newbyteorder("<"))
+    if code is None:
+        raise DtypeError(f"{name} has dtype {own}, which safetensors files do not have")
+    return code, _STORED[code]
+
+
+def stored_size(name: str, array: Array, dtype: str | None) -> int:
+    """Return how many bytes an array takes in the file."""
+    return math.prod(array.shape) * _stored_dtype(name, array, dtype)[1].itemsize
+
+
+def write_tensors(
+    file: BinaryIO, arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write arrays to an open file, one after the other, so that no second copy of all of them is ever held.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package safetensors, which checks what was written, is not installed.
+    DtypeError
+        If the format has no such dtype.
+    ParameterError
+        If a name, or something in the metadata, is no text.
+    NonFiniteError
+        If a finite number would become infinite in the dtype asked for.
+    """
+    safetensors = _safetensors("saving weights")
+    metadata = dict(metadata or {})
+    texts = [*arrays, *metadata, *metadata.values()]
+    if not all(isinstance(text, str) for text in texts) or "__metadata__" in arrays:
+        raise ParameterError("save: names of tensors, and names and values of metadata, must be text")
+    stored = {name: _stored_dtype(name, array, dtype) for name, array in arrays.items()}
+    order = sorted(arrays, key=lambda name: -stored[name][1].itemsize)  # so each starts at a multiple of its itemsize
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name in order:
+        start, end = end, end + stored_size(name, arrays[name], dtype)
+        header[name] = {"dtype": stored[name][0], "shape": list(arrays[name].shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in order:
+        code, element = stored[name]
+        flat = to_host(arrays[name]).reshape(-1)
+        for at in range(0, flat.size, BLOCK):
+            block = narrowed(flat[at : at + BLOCK], element, code == "BF16", name)
+            file.write(numpy.ascontiguousarray(block).view(numpy.uint8).data)
+    file.flush()
+    try:
+        with safetensors.safe_open(file.name, framework="numpy"):
+            pass  # what was written is what others can read
+    except Exception as error:
+        raise ParameterError(f"save: these names, shapes or dtypes cannot be written: {error}") from error

@@ -1,0 +1,204 @@
+"""Weights in one file, or in several that an index holds together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy
+
+from minidl.errors import FileFormatError, ParameterError, UnknownNameError
+from minidl.ops import Array
+from minidl.weights.files import atomic_file, replaceable
+from minidl.weights.safetensors_file import (
+    SAVED_DTYPES,
+    StoredTensor,
+    list_tensors,
+    parse_json,
+    stored_size,
+    write_tensors,
+)
+
+__all__ = ["load_file", "open_weights", "save_file"]
+
+_INDEX = ".index.json"
+
+
+def load_file(path: str | os.PathLike[str]) -> dict[str, numpy.ndarray]:
+    """Read the arrays of a safetensors file, of an index with its shards, or of a folder that holds either.
+
+    bfloat16 is given as float32, exactly.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package safetensors is not installed.
+    FileFormatError
+        If the file is no safetensors file, is cut short, or is damaged, or has a dtype that NumPy has no equal for; if
+        index and shards do not fit together.
+    FileNotFoundError
+        If there is no such file.
+    """
+    with open_weights(path) as tensors:
+        return {name: tensor.whole() for name, tensor in tensors.items()}
+
+
+def save_file(
+    state_dict: Mapping[str, Array],
+    path: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+    *,
+    dtype: str | None = None,
+    max_shard_size: int | str | None = None,
+) -> None:
+    """Write arrays by name to a safetensors file, tensor by tensor.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to array
+        What to write.
+    path : path
+        Where to.
+    metadata : dict of str to str, optional
+        Kept in the header, for people and programs.
+    dtype : str, optional
+        ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``: what floating-point numbers are rounded to.
+    max_shard_size : int or str, optional
+        Bytes, or text such as ``"2GB"``. Larger weights are cut into ``NAME-00001-of-00003.safetensors`` and so on, and
+        ``path`` with ``.index.json`` after it says which tensor is where; a file at ``path`` itself is removed.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package safetensors is not installed.
+    DtypeError
+        If the format has no such dtype.
+    NonFiniteError
+        If a finite number would become infinite in the dtype asked for.
+    ParameterError, UnknownNameError
+        If a name is no text, or a setting is none of those above.
+    """
+    if dtype is not None and dtype not in SAVED_DTYPES:
+        raise UnknownNameError.among("dtype to save in", dtype, SAVED_DTYPES)
+    shards = _cut(state_dict, dtype, _bytes(max_shard_size)) if max_shard_size is not None else [dict(state_dict)]
+    if len(shards) <= 1:
+        with atomic_file(path) as file:
+            write_tensors(file, state_dict, dtype, metadata)
+        return
+    path = Path(path)
+    replaceable(path)
+    names = [f"{path.stem}-{i:05d}-of-{len(shards):05d}{path.suffix}" for i in range(1, len(shards) + 1)]
+    index = path.with_name(path.name + _INDEX)
+    total = sum(stored_size(name, array, dtype) for name, array in state_dict.items())
+    weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
+    with contextlib.ExitStack() as stack:  # closes in reverse order: the index appears last
+        text = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2) + "\n"
+        stack.enter_context(atomic_file(index)).write(text.encode())
+        for name, shard in zip(names, shards, strict=True):
+            file = stack.enter_context(atomic_file(path.with_name(name)))
+            write_tensors(file, shard, dtype, metadata)
+            os.fsync(file.fileno())
+        for old in (path, index):  # from here on an interruption leaves no index rather than one of old and new shards
+            old.unlink(missing_ok=True)
+
+
+def _bytes(size: int | str) -> int:
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(i?)B?", str(size), re.IGNORECASE)
+    if match is None or not int(match[1]):
+        raise ParameterError(f"max_shard_size: expected a number of bytes or text such as '2GB', got {size!r}")
+    return int(match[1]) * (1024 if match[3] else 1000) ** " KMG".index(match[2].upper() or " ")
+
+
+def _cut(arrays: Mapping[str, Array], dtype: str | None, limit: int) -> list[dict[str, Array]]:
+    """Return the arrays in shards no larger than ``limit``, in order; one that alone is larger has a shard to itself."""
+    shards: list[dict[str, Array]] = []
+    filled = 0
+    for name, array in arrays.items():
+        size = stored_size(name, array, dtype)
+        if not shards or filled + size > limit:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = array
+        filled += size
+    return shards
+
+
+@contextlib.contextmanager
+def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTensor]]:
+    """Open a file, an index or a folder of weights and give its tensors by name, to be read one by one in the block.
+
+    Raises
+    ------
+    MissingDependencyError, FileFormatError, FileNotFoundError
+        As :func:`load_file`.
+    """
+    found = _found(Path(path))
+    with contextlib.ExitStack() as stack:
+        if found.suffix == ".json":
+            yield _open_shards(found, stack)
+        else:
+            yield list_tensors(stack.enter_context(found.open("rb")))
+
+
+def _found(path: Path) -> Path:
+    """Return the file, or the index, that a path stands for."""
+    if path.is_dir():
+        plain = path / "model.safetensors"
+        index = plain.with_name(plain.name + _INDEX)
+        found = [file for file in (plain, index) if file.is_file()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise FileFormatError(f"the folder {path} holds both {plain.name} and {index.name}; name the one to load")
+        raise FileFormatError(f"the folder {path} holds neither {plain.name} nor {index.name}; name the file to load")
+    index = path.with_name(path.name + _INDEX)
+    return index if not path.exists() and index.is_file() else path
+
+
+def _open_shards(index: Path, stack: contextlib.ExitStack) -> dict[str, StoredTensor]:
+    weight_map = _read_index(index)
+    shards = {name: index.with_name(name) for name in dict.fromkeys(weight_map.values())}
+    absent = [name for name, path in shards.items() if not path.is_file()]
+    if absent:
+        raise FileFormatError(f"{index} names shards that are not beside it: {', '.join(absent)}")
+    tensors: dict[str, StoredTensor] = {}
+    for shard, path in shards.items():
+        held = list_tensors(stack.enter_context(path.open("rb")))
+        wanted = [name for name, file in weight_map.items() if file == shard]
+        lacking = [name for name in wanted if name not in held]
+        extra = [name for name in held if weight_map.get(name) != shard]
+        if lacking or extra:
+            raise FileFormatError(
+                f"{path} is not the shard that {index.name} describes; it lacks: {', '.join(lacking) or 'none'}; "
+                f"the index does not place there: {', '.join(extra) or 'none'}"
+            )
+        tensors |= held
+    return {name: tensors[name] for name in weight_map}
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """Return which tensor is in which file.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no index, or names files outside its own folder.
+    """
+    try:
+        weight_map = parse_json(index.read_bytes())["weight_map"]
+        fits = all(isinstance(name, str) for name in weight_map.values())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FileFormatError(f"{index} is not an index of shards, a JSON object with weight_map: {error!r}") from error
+    if not fits:
+        raise FileFormatError(
+            f"{index} is not an index of shards: weight_map must give the name of a file for each tensor"
+        )
+    for name in dict.fromkeys(weight_map.values()):
+        plain = PurePosixPath(name).name == name == PureWindowsPath(name).name and name not in ("", ".", "..")
+        if not plain or "\0" in name:
+            raise FileFormatError(f"{index} names {name!r}; shards must lie beside the index, in its own folder")
+    return weight_map

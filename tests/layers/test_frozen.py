@@ -1,0 +1,220 @@
+"""Frozen parameters: no gradient, no work, no state of an optimiser; and they come back as if they had waited."""
+
+import copy
+
+import numpy
+import pytest
+
+import minidl as dl
+from minidl.errors import ParameterError
+
+RANDOM = numpy.random.default_rng(0)
+X = RANDOM.normal(size=(16, 4)).astype("float32")
+Y = numpy.arange(16) % 3
+
+
+def model_of(dtype="float32"):
+    dl.seed(0)
+    return dl.Sequential(
+        dl.Linear(4, 6, dtype=dtype), dl.Tanh(), dl.LayerNorm(6, dtype=dtype), dl.Linear(6, 3, dtype=dtype)
+    )
+
+
+def train(model, optimizer, steps=3):
+    loss = dl.CrossEntropyLoss()
+    for _ in range(steps):
+        loss.forward(model.forward(X), Y)
+        model.backward(loss.backward(), input_gradient=False)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_a_layer_and_a_parameter_freeze():
+    model = model_of()
+    assert model.trainable
+    model[0].trainable = False
+    model[2].weight.trainable = False
+    assert [p.trainable for p in model.parameters()] == [False, False, False, True, True, True]
+    assert not model[0].trainable
+    assert model[2].trainable
+    assert "frozen" in repr(model[0].weight)
+    model.trainable = True
+    assert all(p.trainable for p in model.parameters())
+
+
+@pytest.mark.parametrize("make", [dl.SGD, lambda p: dl.SGD(p, momentum=0.9), dl.Adam, dl.Adagrad, dl.RMSprop])
+@pytest.mark.parametrize("frozen", [(0,), (2,), (3,), (0, 3), (0, 2, 3)])
+def test_what_is_frozen_stays_and_the_rest_trains_as_if_alone(make, frozen, host_engine):
+    with dl.use(host_engine):
+        model = model_of()
+        for index in frozen:
+            model[index].trainable = False
+        before = copy.deepcopy(model)
+        train(model, make(model.parameters()))
+        alone = model_of()
+        rest = [p for i in (0, 2, 3) if i not in frozen for p in alone[i].parameters()]
+        if rest:
+            train(alone, make(rest))
+        for index in (0, 2, 3):
+            for own, old, expected in zip(
+                model[index].parameters(), before[index].parameters(), alone[index].parameters(), strict=True
+            ):
+                if index in frozen:
+                    numpy.testing.assert_array_equal(own.value, old.value)
+                else:
+                    assert (own.value != old.value).any()
+                    numpy.testing.assert_allclose(own.value, expected.value, rtol=1e-5, atol=1e-6)
+
+
+def calls_of(engine, monkeypatch):
+    """Record which gradients are asked of the engine."""
+    seen = []
+
+    def watch(name):
+        whole = getattr(engine, name)
+
+        def watched(dy, cache, *arguments):
+            seen.append((name, arguments[-1]))
+            return whole(dy, cache, *arguments)
+
+        monkeypatch.setattr(engine, name, watched)
+
+    for name in ("linear_backward", "layer_norm_backward"):
+        watch(name)
+    return seen
+
+
+def test_frozen_layers_cost_no_work(monkeypatch):
+    engine = dl.engines.get("numpy")
+    seen = calls_of(engine, monkeypatch)
+    with dl.use(engine):
+        model = model_of()
+        model.forward(X)
+        dy = numpy.ones((16, 3), "float32")
+        model[0].trainable = False
+        model.backward(dy, input_gradient=False)
+        assert seen == [("linear_backward", (True, True, True)), ("layer_norm_backward", (False, True, True))]
+        del seen[:]
+        model[3].bias.trainable = False
+        model.backward(dy)  # dx is asked for, so the frozen layers are passed through
+        assert seen[0] == ("linear_backward", (True, True, False))
+        assert seen[-1] == ("linear_backward", (True, False, False))
+        del seen[:]
+        model.trainable = False
+        assert model.backward(dy, input_gradient=False) is None
+        assert seen == []
+
+
+def test_frozen_parameters_have_no_state_and_no_gradient():
+    model = model_of()
+    model[0].trainable = False
+    optimizer = dl.Adam(model.parameters())
+    train(model, optimizer)
+    names = optimizer.state_dict()
+    assert not any(name.startswith(("state.0.0.", "state.0.1.")) for name in names)
+    assert any(name.startswith("state.0.2.") for name in names)
+    assert sum(segment.values.size for segment in optimizer._segments) == sum(p.size for p in model.parameters()[2:])
+    model.backward(numpy.ones((16, 3), "float32"))
+    assert not model[0].weight.has_grad
+
+
+def test_a_parameter_that_was_frozen_for_a_while_goes_on_where_it_was():
+    """As in PyTorch, where each parameter counts its own steps."""
+    model, other = model_of("float64"), model_of("float64")
+    optimizer, twin = dl.Adam(model.parameters()), dl.Adam(other[0].parameters())
+    train(model, optimizer, 3)
+    for own, expected in zip(model.parameters(), other.parameters(), strict=True):
+        expected.value = own.value
+    state = optimizer.state_dict()
+    model[0].trainable = False
+    train(model, optimizer, 4)
+    model[0].trainable = True
+    for own, expected in zip(model.parameters()[2:], other.parameters()[2:], strict=True):
+        expected.value = own.value
+    wanted = {name: value for name, value in twin.state_dict().items() if name.startswith("groups")}
+    wanted |= {name: value for name, value in state.items() if name.startswith(("state.0.0.", "state.0.1."))}
+    twin.load_state_dict({**wanted, "step": state["step"]})
+    train(other, twin, 1)
+    train(model, optimizer, 1)
+    numpy.testing.assert_allclose(model[0].weight.value, other[0].weight.value, rtol=1e-12)
+    numpy.testing.assert_allclose(model[0].bias.value, other[0].bias.value, rtol=1e-12)
+
+
+def test_the_state_of_an_optimiser_tells_who_was_frozen():
+    model = model_of()
+    optimizer = dl.Adam(model.parameters())
+    train(model, optimizer, 2)
+    model[0].trainable = False
+    train(model, optimizer, 2)
+    state = optimizer.state_dict()
+    assert (state["step"], state["updates.0.0"]) == (4, 2)
+    assert "updates.0.2" not in state
+    twin_model = copy.deepcopy(model)
+    twin = dl.Adam(twin_model.parameters())
+    twin.load_state_dict(state)
+    for each in (model, twin_model):
+        each[0].trainable = True
+    train(model, optimizer, 2)
+    train(twin_model, twin, 2)
+    for own, other in zip(model.parameters(), twin_model.parameters(), strict=True):
+        numpy.testing.assert_array_equal(own.value, other.value)
+    with pytest.raises(ParameterError, match=r"unexpected: updates\.0\.9"):
+        twin.load_state_dict({**state, "updates.0.9": state["step"]})
+
+
+def test_a_lazy_layer_that_was_frozen_stays_so_when_it_is_built():
+    model = dl.Sequential([dl.Dense(4, activation="relu"), dl.Dense(3)])
+    model[0].trainable = False
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.build((4,))
+    before = model[0].weight.value.copy()
+    model.fit(X, Y, epochs=2)
+    numpy.testing.assert_array_equal(model[0].weight.value, before)
+
+
+def test_gradients_of_a_partly_frozen_model():
+    model = model_of("float64")
+    model[0].bias.trainable = False
+    model[2].trainable = False
+    free = [p for p in model.parameters() if p.trainable]
+    model.forward(X.astype("float64"))
+    model.backward(numpy.ones((16, 3)))
+    assert all(p.has_grad for p in free)
+    expected = model_of("float64")
+    expected.forward(X.astype("float64"))
+    expected.backward(numpy.ones((16, 3)))
+    for own, other in zip(model.parameters(), expected.parameters(), strict=True):
+        if own.trainable:
+            numpy.testing.assert_allclose(own.grad, other.grad, rtol=1e-12)
+        else:
+            assert not own.has_grad
+
+
+def test_clipping_sees_only_what_is_trained():
+    model = model_of()
+    model[0].trainable = False
+    optimizer = dl.SGD(model.parameters(), lr=0.0)
+    model.forward(X)
+    model.backward(numpy.ones((16, 3), "float32"))
+    expected = numpy.sqrt(sum(float((p.grad**2).sum()) for p in model.parameters() if p.trainable))
+    assert optimizer.clip_grad_norm(1e9) == pytest.approx(expected, rel=1e-5)
+
+
+def test_none_zeroes_a_gradient_and_is_no_value():
+    model = model_of()
+    model.forward(X)
+    model.backward(numpy.ones((16, 3), "float32"))
+    for parameter in model.parameters():
+        parameter.grad = None
+        assert not parameter.grad.any()
+        with pytest.raises(ParameterError, match="got None"):
+            parameter.value = None
+
+
+def test_an_error_takes_back_what_backward_promised():
+    model = dl.Sequential(dl.LayerNorm(4), dl.Conv1d(2, 2, 1))
+    model[0].forward(X)
+    with pytest.raises(dl.MinidlError):
+        model[0].backward(X[:3])
+    assert not model[0].weight.has_grad
+    assert not model[0].weight.grad.any()
