@@ -1,4 +1,4 @@
-"""Entries for the ops that work on one element at a time: activations and dropout."""
+"""Entries for elementwise ops: activations and dropout."""
 
 from __future__ import annotations
 

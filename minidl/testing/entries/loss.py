@@ -28,18 +28,18 @@ SPECS: list[OpSpec] = []
 
 
 def _one_example(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
-    """Return what the probability of one example, between 0 and 1, contributes to a loss."""
+    """Return the share of one example's probability, between 0 and 1, in a loss."""
     examples = logits.shape[0] if logits.ndim > 1 else 1
     return 1 / max(examples, 1) if reduction == "mean" else 1.0
 
 
 def _one_element(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
-    """Return what the probability of one element contributes."""
+    """Return the share of one element's probability in a loss."""
     return 1 / max(logits.size, 1) if reduction == "mean" else 1.0
 
 
 def _draw_pair(*kinks: float) -> Draw:
-    """Draw prediction and target whose difference stays clear of the kinks (delta stands for itself)."""
+    """Draw prediction and target whose difference avoids the kinks, in units of delta."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         target = normal(generator, shape)

@@ -26,7 +26,7 @@ has about 32 roundings of half an epsilon each: 6 in ``inverse``, which enters t
 
 
 def _numbers(generator: Generator, shape: Shape) -> numpy.ndarray:
-    """Draw numbers whose mean is not 0."""
+    """Draw normal numbers with a mean of 1."""
     return normal(generator, shape) + 1.0
 
 
@@ -35,7 +35,7 @@ def _weight(generator: Generator, shape: Shape) -> numpy.ndarray:
 
 
 def _drawing(weight: bool = True, bias: bool = True, running: bool = False) -> Draw:
-    """Return a draw of x and what there is for each of its channels."""
+    """Return a draw of x and its per-channel arguments."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         channels = shape[1:2]
@@ -54,12 +54,12 @@ def _count(x: numpy.ndarray, *rest: Any, **options: Any) -> int:
 
 
 def _stretch(rows: numpy.ndarray, eps: float = 1e-5, **options: Any) -> float:
-    """Return the largest 1 / sqrt(variance + eps) among the rows: by so much their last digits are stretched."""
+    """Return the largest 1 / sqrt(variance + eps) among the rows, which magnifies their rounding."""
     return 1 / math.sqrt(float(numpy.min(rows.var(axis=1), initial=1e300)) + eps) if rows.size else 1.0
 
 
 def _magnitude(x: numpy.ndarray, rows: numpy.ndarray, **options: Any) -> float:
-    """Return how large the differences from the mean would be if nothing cancelled."""
+    """Return the size of the differences from the mean if nothing cancelled."""
     return 3.0 * largest(x) * _stretch(rows, **options)
 
 
@@ -114,7 +114,7 @@ SPECS.append(
 
 
 def _drawing_rows(axes: int = 1, weight: bool = True, bias: bool = True, both: bool = True) -> Draw:
-    """Return a draw of x, the shape of its last axes, and what there is for them; of no bias at all unless both."""
+    """Return a draw of x, the shape of its last axes, and weight and bias; without a bias argument unless ``both``."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         last = tuple(shape[len(shape) - axes :])
@@ -184,7 +184,7 @@ SPECS.append(
 
 
 def _drawing_groups(groups: int, weight: bool = True, bias: bool = True) -> Draw:
-    """Return a draw of x, the number of groups, and what there is for each channel; channels are filled up."""
+    """Return a draw of x, the number of groups, weight and bias; channels are added until the groups divide them."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         shape = (shape[0], -(-shape[1] // groups) * groups, *shape[2:])
