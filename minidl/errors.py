@@ -1,8 +1,8 @@
-"""Every error that minidl raises on purpose.
+"""Every error that minidl raises deliberately.
 
 Each one derives from :class:`MinidlError` and also from the built-in error that a caller would expect, so both
 ``except minidl.MinidlError`` and ``except ValueError`` work. A message says where (which layer or argument), what was
-expected, what came, and what to do. This module imports nothing of ours; every other room may import it.
+expected, what was given, and what to do. This module imports no other module of minidl; every other module may import it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 class MinidlError(Exception):
     """Base of all errors raised by minidl.
 
-    Containers call :meth:`at` while the error passes through them, so the message ends up naming the whole path
-    (``in layer 2 of Sequential, Linear(512, 10): ...``) without any cost when nothing goes wrong.
+    Containers call :meth:`at` while the error propagates through them, so the message ends up with the whole path
+    (``in layer 2 of Sequential, Linear(512, 10): ...``) at no cost when nothing fails.
     """
 
     def __init__(self, message: str) -> None:
@@ -40,7 +40,7 @@ class MinidlError(Exception):
         self.places: list[str] = []
 
     def at(self, place: str) -> MinidlError:
-        """Prefix the message with a place (outermost last to call) and return the error itself."""
+        """Prefix the message with a place, the outermost last, and return the error itself."""
         self.places.insert(0, place)
         self.args = (f"in {', '.join(self.places)}: {self.message}",)
         return self
@@ -51,7 +51,7 @@ class ShapeError(MinidlError, ValueError):
 
 
 class DtypeError(MinidlError, TypeError):
-    """An array has a dtype that the operation does not take (object, complex, integer where float is meant)."""
+    """An array has a dtype that the operation does not take (object, complex, or integer where floating-point is needed)."""
 
 
 class TargetError(MinidlError, ValueError):
@@ -59,11 +59,11 @@ class TargetError(MinidlError, ValueError):
 
 
 class DataError(MinidlError, ValueError):
-    """Data handed to ``fit``, a loader or a metric cannot be used: empty, NaN or inf inside, lengths that differ."""
+    """Data passed to ``fit``, a loader or a metric cannot be used: empty, with NaN or inf, or of different lengths."""
 
 
 class OrderError(MinidlError, RuntimeError):
-    """A call came in the wrong order, such as ``backward`` before ``forward``."""
+    """A call came out of order, such as ``backward`` before ``forward``."""
 
 
 class NotBuiltError(OrderError):
@@ -71,11 +71,11 @@ class NotBuiltError(OrderError):
 
 
 class ParameterError(MinidlError, ValueError):
-    """Parameters do not fit: of another model, missing, unexpected, or a setting outside its range."""
+    """A setting is outside its range, or parameters are missing, unexpected, or of another model."""
 
 
 class UnknownNameError(MinidlError, ValueError):
-    """A name (of an optimiser, loss, metric, activation, engine ...) is not known; the message lists those that are."""
+    """A name (of an optimiser, loss, metric, activation, engine ...) is unknown; the message lists the known names."""
 
     @classmethod
     def among(cls, kind: str, name: Any, known: Any) -> UnknownNameError:
@@ -88,11 +88,11 @@ class UnknownNameError(MinidlError, ValueError):
 
 
 class EngineError(MinidlError, RuntimeError):
-    """An engine cannot be used here, or was handed arrays that belong to another engine."""
+    """An engine cannot be used here, or was given arrays of another engine."""
 
 
 class MissingDependencyError(MinidlError, ImportError):
-    """An optional package is not installed; the message names the extra that brings it."""
+    """An optional package is not installed; the message names the extra that installs it."""
 
     @classmethod
     def needs(cls, feature: str, package: str, extra: str) -> MissingDependencyError:
@@ -105,11 +105,11 @@ class MissingDependencyError(MinidlError, ImportError):
 
 
 class FileFormatError(MinidlError, ValueError, OSError):
-    """A file is not what it should be: wrong format, cut short, too long, or damaged."""
+    """A file has the wrong format, is truncated or too long, or is damaged."""
 
 
 class NonFiniteError(MinidlError, ArithmeticError):
-    """A computation gave NaN or inf where a finite number was needed."""
+    """A computation gave NaN or inf where a finite number is needed."""
 
 
 class GradcheckError(MinidlError, AssertionError):

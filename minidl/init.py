@@ -1,17 +1,16 @@
-r"""Initialisers: how parameters start.
+"""Initialisers: the initial values of parameters.
 
-Each function takes a shape and returns a new array; random numbers come from ``minidl.random.generator()`` unless a
+Each function takes a shape and returns a new array. Random numbers come from ``minidl.random.generator()`` unless a
 generator is given. They are drawn in float64 and rounded, so a seed gives the same weights in every precision.
 
-Scale and fans
---------------
-A weight of shape (out, in) has :math:`\text{fan}_\text{in} = \text{in}` and
-:math:`\text{fan}_\text{out} = \text{out}`; a convolution's, of shape (out, in, \*kernel), has both multiplied by the
-number of kernel positions (:func:`fans`). With independent weights of variance :math:`\sigma^2` and inputs of mean
-square q, a unit's sum has variance :math:`\text{fan}_\text{in}\, \sigma^2 q`, so
-:math:`\sigma^2 = g^2 / \text{fan}_\text{in}` keeps the signal's size through an activation f whose gain g makes up for
-what f takes away (:func:`calculate_gain`). Backward the same holds with :math:`\text{fan}_\text{out}`. A uniform
-distribution on :math:`\pm b` has :math:`\sigma^2 = b^2 / 3`.
+A weight of shape (out, in) has fan_in = in and fan_out = out. For a convolution's weight, of shape ``(out, in, *kernel)``, both
+are multiplied by the number of kernel positions (:func:`fans`). With independent weights of variance s^2 and inputs of mean
+square q, the sum of a unit has variance fan_in s^2 q. So the variance::
+
+    s^2 = gain^2 / fan_in
+
+keeps the size of the signal, if the gain compensates for the activation (:func:`calculate_gain`). Backward, the same holds
+with fan_out. A uniform distribution on [-b, b] has s^2 = b^2 / 3.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ Generator = numpy.random.Generator | None
 Initializer = Callable[..., numpy.ndarray]
 
 _BLOCK = 1 << 16
-"""Random numbers drawn at a time: large weights are filled without a second, double-sized copy of themselves."""
+"""Random numbers drawn at a time, so that large weights need no float64 copy of themselves."""
 
 
 # plain distributions -------------------------------------------------------------------------------------------------
@@ -67,7 +66,7 @@ def uniform(
     Raises
     ------
     ParameterError
-        If low is greater than high or either is not finite.
+        If low is greater than high, or either is not finite.
 
     Examples
     --------
@@ -77,7 +76,7 @@ def uniform(
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ParameterError(f"uniform: expected finite low <= high, got low={low!r} and high={high!r}")
-    return _drawn(shape, dtype, lambda n, source: source.uniform(low, high, n), generator)
+    return _draw(shape, dtype, lambda n, source: source.uniform(low, high, n), generator)
 
 
 def normal(
@@ -88,11 +87,11 @@ def normal(
     Raises
     ------
     ParameterError
-        If std is negative or either is not finite.
+        If std is negative, or mean or std is not finite.
     """
     if not (math.isfinite(mean) and math.isfinite(std) and std >= 0):
         raise ParameterError(f"normal: expected a finite mean and std >= 0, got mean={mean!r} and std={std!r}")
-    return _drawn(shape, dtype, lambda n, source: source.normal(mean, std, n), generator)
+    return _draw(shape, dtype, lambda n, source: source.normal(mean, std, n), generator)
 
 
 def constant(shape: Shape, value: float = 0.0, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
@@ -101,7 +100,7 @@ def constant(shape: Shape, value: float = 0.0, *, dtype: Any = "float32", genera
     >>> constant((2,), 0.5)
     array([0.5, 0.5], dtype=float32)
     """
-    return numpy.full(_checked(shape), value, dtype=_floating(dtype))
+    return numpy.full(_check_shape(shape), value, dtype=_check_dtype(dtype))
 
 
 def zeros(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
@@ -120,7 +119,7 @@ def ones(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -
 def xavier_uniform(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
-    r"""Draw from the uniform distribution on :math:`\pm g \sqrt{6 / (\text{fan}_\text{in} + \text{fan}_\text{out})}`.
+    """Draw from the uniform distribution on [-b, b] with b = gain sqrt(6 / (fan_in + fan_out)).
 
     Also called Glorot's; Keras's default for Dense. X. Glorot, Y. Bengio, "Understanding the difficulty of training
     deep feedforward neural networks", AISTATS 2010, equation 16.
@@ -128,7 +127,7 @@ def xavier_uniform(
     Raises
     ------
     ShapeError
-        If the shape has fewer than two axes and so no fans.
+        If the shape has fewer than two axes, and so no fans.
 
     Examples
     --------
@@ -143,10 +142,10 @@ def xavier_uniform(
 def xavier_normal(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
-    r"""Draw from the normal distribution of variance :math:`2 g^2 / (\text{fan}_\text{in} + \text{fan}_\text{out})`.
+    """Draw from the normal distribution of variance 2 gain^2 / (fan_in + fan_out).
 
-    Also called Glorot's. X. Glorot, Y. Bengio, AISTATS 2010, equation 12. As in PyTorch the distribution is not
-    truncated; Keras truncates it at two standard deviations.
+    Also called Glorot's. X. Glorot, Y. Bengio, AISTATS 2010, equation 12. As in PyTorch the distribution is not truncated;
+    Keras truncates it at two standard deviations.
     """
     fan_in, fan_out = fans(shape)
     return normal(shape, std=gain * math.sqrt(2.0 / max(fan_in + fan_out, 1)), dtype=dtype, generator=generator)
@@ -161,30 +160,29 @@ def kaiming_uniform(
     dtype: Any = "float32",
     generator: Generator = None,
 ) -> numpy.ndarray:
-    r"""Draw from the uniform distribution on :math:`\pm g \sqrt{3 / \text{fan}}`, the gain g being the nonlinearity's.
+    """Draw from the uniform distribution on [-b, b] with b = gain sqrt(3 / fan).
 
-    Also called He's. K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equations
-    10, 14 and 15.
+    Also called He's. K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equations 10, 14 and 15.
 
     Parameters
     ----------
     shape : sequence of int
-        (out, in, \*kernel).
-    a : float
-        The negative slope, for ``"leaky_relu"``; 0 is the plain ReLU.
-    mode : str
-        ``"fan_in"`` keeps the signal's size forward, ``"fan_out"`` the gradient's backward.
-    nonlinearity : str
-        As for :func:`calculate_gain`.
-    dtype, generator
-        As everywhere here.
+        The shape ``(out, in, *kernel)``.
+    a : float, default 0.0
+        The negative slope for ``"leaky_relu"``; 0 is the plain ReLU.
+    mode : {"fan_in", "fan_out"}, default "fan_in"
+        ``"fan_in"`` keeps the size of the signal forward, ``"fan_out"`` that of the gradient backward.
+    nonlinearity : str, default "leaky_relu"
+        Determines the gain; as in :func:`calculate_gain`.
+    dtype : dtype, default "float32"
+    generator : numpy.random.Generator, optional
 
     Raises
     ------
     ShapeError
-        If the shape has fewer than two axes and so no fans.
+        If the shape has fewer than two axes, and so no fans.
     ParameterError
-        If the mode is not one of the two.
+        If the mode is neither of the two.
     """
     bound = math.sqrt(3.0) * _kaiming_std(shape, a, mode, nonlinearity)
     return uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
@@ -199,7 +197,7 @@ def kaiming_normal(
     dtype: Any = "float32",
     generator: Generator = None,
 ) -> numpy.ndarray:
-    r"""Draw from the normal distribution of variance :math:`g^2 / \text{fan}`; arguments as :func:`kaiming_uniform`.
+    """Draw from the normal distribution of variance gain^2 / fan; arguments as in :func:`kaiming_uniform`.
 
     Also called He's; not truncated (Keras truncates it).
     """
@@ -207,7 +205,7 @@ def kaiming_normal(
 
 
 def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
-    r"""Draw from the uniform distribution on :math:`\pm\sqrt{3 / \text{fan}_\text{in}}`.
+    """Draw from the uniform distribution on [-b, b] with b = sqrt(3 / fan_in).
 
     Y. LeCun, L. Bottou, G. Orr, K.-R. Müller, "Efficient BackProp" (1998), section 4.6, equation 16.
     """
@@ -215,7 +213,7 @@ def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator 
 
 
 def lecun_normal(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
-    r"""Draw from the normal distribution of variance :math:`1 / \text{fan}_\text{in}`; see :func:`lecun_uniform`."""
+    """Draw from the normal distribution of variance 1 / fan_in; see :func:`lecun_uniform`."""
     return kaiming_normal(shape, nonlinearity="linear", dtype=dtype, generator=generator)
 
 
@@ -226,13 +224,13 @@ he_uniform, he_normal = kaiming_uniform, kaiming_normal
 def orthogonal(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
-    """Draw an orthogonal matrix (rows or columns orthonormal, whichever are fewer) times the gain.
+    """Draw an orthogonal matrix times the gain: its rows or its columns are orthonormal, whichever are fewer.
 
-    All axes but the first are taken together as the columns. The matrix is Q of the QR factors of a normal one, each
-    column's sign that of R's diagonal, which makes it uniform over all such matrices (F. Mezzadri, "How to generate
-    random matrices from the classical compact groups", Notices of the AMS 54 (2007)).
-    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks", ICLR 2014.
+    All axes but the first together are the columns. The matrix is the Q of a QR decomposition of a normal matrix, with each
+    column multiplied by the sign of R's diagonal. This makes it uniform over all orthogonal matrices (F. Mezzadri, "How to
+    generate random matrices from the classical compact groups", Notices of the AMS 54 (2007)).
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
+    ICLR 2014.
 
     Raises
     ------
@@ -245,20 +243,20 @@ def orthogonal(
     >>> numpy.allclose(q @ q.T, numpy.eye(2))
     True
     """
-    fans(shape)  # refuses shapes with fewer than two axes
+    fans(shape)  # raises for fewer than two axes
     rows, columns = shape[0], math.prod(shape[1:])
     long, short = max(rows, columns), min(rows, columns)
     q, r = numpy.linalg.qr(normal((long, short), std=1.0, dtype="float64", generator=generator))
     q *= numpy.where(numpy.diagonal(r) < 0, -1.0, 1.0)
     q = q if rows >= columns else q.T  # (rows, columns)
-    return numpy.ascontiguousarray((gain * q).reshape(tuple(shape)), dtype=_floating(dtype))
+    return numpy.ascontiguousarray((gain * q).reshape(tuple(shape)), dtype=_check_dtype(dtype))
 
 
 # fans and gains ------------------------------------------------------------------------------------------------------
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """Return (fan_in, fan_out): how many inputs a unit sums, and how many units an input reaches.
+    """Return (fan_in, fan_out): the number of inputs of a unit, and the number of units that an input reaches.
 
     Raises
     ------
@@ -272,10 +270,10 @@ def fans(shape: Shape) -> tuple[int, int]:
     >>> fans((16, 3, 5, 5))  # a convolution, (out, in, height, width)
     (75, 400)
     """
-    shape = _checked(shape)
+    shape = _check_shape(shape)
     if len(shape) < 2:
         raise ShapeError(
-            f"expected a weight of shape (out, in) or (out, in, *kernel), got {shape}: it has no fans; start a bias "
+            f"expected a weight of shape (out, in) or (out, in, *kernel), got {shape}: it has no fans; initialise a bias "
             "with zeros, constant, uniform or normal"
         )
     positions = math.prod(shape[2:])
@@ -283,23 +281,26 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    r"""Return the gain recommended for an activation, as ``torch.nn.init.calculate_gain`` does.
+    """Return the recommended gain of an activation, as in ``torch.nn.init.calculate_gain``.
 
-    1 for linear maps and the sigmoid, 5/3 for tanh, :math:`\sqrt 2` for ReLU, :math:`\sqrt{2 / (1 + a^2)}` for leaky
-    ReLU of slope a (0.01 unless given), 3/4 for SELU. For activations that PyTorch has no entry for
-    (elu, gelu, silu, softplus) it is :math:`1 / \sqrt{E\,f(z)^2}`, z standard normal: unit mean square in, unit mean
-    square out. This is what He et al.'s argument asks for, and gives :math:`\sqrt 2` for ReLU.
+    It is 1 for linear maps and the sigmoid, 5/3 for tanh, sqrt(2) for ReLU, sqrt(2 / (1 + a^2)) for leaky ReLU of slope a, and
+    3/4 for SELU. For activations without an entry in PyTorch (elu, gelu, silu, softplus) it is::
+
+        gain = 1 / sqrt(E[f(z)^2]),   z standard normal
+
+    so that inputs of unit mean square give outputs of unit mean square. This follows the argument of He et al., and gives
+    sqrt(2) for ReLU.
 
     Parameters
     ----------
     nonlinearity : str
-    param : float, optional
+    param : float, default 0.01
         The slope of ``"leaky_relu"``.
 
     Raises
     ------
     UnknownNameError
-        If the activation is not known.
+        If the activation is unknown.
 
     Examples
     --------
@@ -331,7 +332,7 @@ _MEASURED = ("elu", "gelu", "silu", "softplus")
 
 
 def _second_moment_gain(activation: str) -> float:
-    """Integrate f(z)^2 over the standard normal density by the trapezoid rule, which is exact enough (1e-7) here."""
+    """Integrate f(z)^2 over the standard normal density by the trapezoid rule, exact to 1e-7 here."""
     z, step = numpy.linspace(-12.0, 12.0, 8001, retstep=True)
     y = FORMULAS[activation](z)[0]
     density = numpy.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
@@ -370,15 +371,15 @@ _NAMED: dict[str, Initializer] = {
 
 
 def get(initializer: str | Initializer) -> Initializer:
-    """Return the initialiser of that name (Keras's and PyTorch's names), or the callable itself.
+    """Return the initialiser of a name (Keras's or PyTorch's), or the callable itself.
 
-    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array; ``functools.partial`` of a function
-    here sets its options.
+    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array. Use ``functools.partial`` to set options of a
+    function of this module.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name; the message lists those there are.
+        If there is no initialiser of that name; lists the known names.
 
     Examples
     --------
@@ -395,28 +396,28 @@ def get(initializer: str | Initializer) -> Initializer:
 # checks and drawing --------------------------------------------------------------------------------------------------
 
 
-def _checked(shape: Shape) -> tuple[int, ...]:
+def _check_shape(shape: Shape) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not all(isinstance(n, (int, numpy.integer)) and not isinstance(n, bool) and n >= 0 for n in sizes):
         raise ShapeError(f"expected a shape of non-negative integers, got {shape!r}")
     return tuple(map(int, sizes))
 
 
-def _floating(dtype: Any) -> numpy.dtype[Any]:
+def _check_dtype(dtype: Any) -> numpy.dtype[Any]:
     dtype = numpy.dtype(dtype)
     if dtype.kind != "f":
-        raise DtypeError(f"parameters are floating-point numbers, got dtype {dtype}; use float32 or float64")
+        raise DtypeError(f"parameters must be floating-point, got dtype {dtype}; use float32 or float64")
     return dtype
 
 
-def _drawn(
+def _draw(
     shape: Shape,
     dtype: Any,
     draw: Callable[[int, numpy.random.Generator], numpy.ndarray],
     generator: Generator,
 ) -> numpy.ndarray:
     source = context_generator() if generator is None else generator
-    result = numpy.empty(_checked(shape), dtype=_floating(dtype))
+    result = numpy.empty(_check_shape(shape), dtype=_check_dtype(dtype))
     flat = result.reshape(-1)
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]

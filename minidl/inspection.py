@@ -1,8 +1,8 @@
-"""Seeing inside a model: feature maps, filters, and which pixels decide.
+"""Look inside a model: feature maps, filters, and the pixels that decide.
 
-Nothing here needs more than the explicit backward. The gradient of a class's score with respect to the image is what
-``backward`` returns; with respect to what a layer inside gave it is what comes by on the way there. All functions work on a copy
-of the model in evaluation mode, so the model, its gradients and what it remembers stay as they are.
+Nothing here needs more than the explicit backward. The gradient of a class's score with respect to the image is the result of
+``backward``; the gradient with respect to the output of a layer passes through on the way. All functions work on a copy of
+the model in evaluation mode, so the model, its gradients and its caches do not change.
 
 Pictures are written by matplotlib (``pip install 'minidl[plot]'``).
 """
@@ -27,7 +27,7 @@ __all__ = ["feature_maps", "filters", "grad_cam", "saliency", "save_images"]
 
 
 class _Tap(Layer):
-    """A layer that is watched: it works as before, and what it gave and the gradient that came are kept."""
+    """A wrapped layer that works as before and keeps its last output and upstream gradient."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -55,25 +55,25 @@ class _Tap(Layer):
 
 
 def feature_maps(model: Chain, x: Any, layer: str) -> numpy.ndarray:
-    """Return what a layer inside gives for a batch.
+    """Return the output of an inner layer for a batch.
 
     Parameters
     ----------
     model : Sequential
     x : array, shape (N, ...)
-        A batch of what the model takes.
+        A batch of inputs of the model.
     layer : str
-        Its path, as in ``state_dict``: ``"conv1"``, ``"layer2.0"``, ``"features.3"``.
+        The path of the layer, as in ``state_dict``: ``"conv1"``, ``"layer2.0"``, ``"features.3"``.
 
     Returns
     -------
     y : numpy.ndarray, shape (N, ...)
-        (N, C, H, W) for a convolution.
+        Of shape (N, C, H, W) for a convolution.
 
     Raises
     ------
     UnknownNameError
-        If there is no such layer; the message lists those that there are.
+        If there is no such layer; lists the known names.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def feature_maps(model: Chain, x: Any, layer: str) -> numpy.ndarray:
     >>> feature_maps(model, numpy.array([[[-1.0, 2.0]]]), "act")
     array([[[0., 2.]]])
     """
-    copied, tap = _watched(model, layer)
+    copied, tap = _watch(model, layer)
     copied.forward(_batch(x))
     return to_host(tap.y)
 
@@ -92,35 +92,35 @@ def filters(model: Chain, layer: str) -> numpy.ndarray:
     found = model.find(layer)
     weight = getattr(getattr(found, "weight", None), "value", None)
     if weight is None or weight.ndim != 4:
-        raise ParameterError(f"filters: {layer} is {found!r}, which has no kernels to look at; name a Conv2d")
+        raise ParameterError(f"filters: {layer} is {found!r}, which has no kernels; name a Conv2d")
     return to_host(weight).copy()
 
 
 def saliency(model: Chain, x: Any, target: Any = None) -> numpy.ndarray:
-    """Return how strongly each pixel moves the score of a class: the absolute value of d score / d x.
+    """Return how strongly each pixel affects the score of a class: the absolute value of d score / d x.
 
-    K. Simonyan, A. Vedaldi, A. Zisserman, "Deep inside convolutional networks" (2014), section 3.1. The score is the class's
-    logit; a Softmax or Sigmoid at the end of the model is left out.
+    The score is the logit of the class; a Softmax or Sigmoid at the end of the model is skipped. K. Simonyan, A. Vedaldi,
+    A. Zisserman, "Deep inside convolutional networks" (2014), section 3.1.
 
     Parameters
     ----------
     model : Sequential
-        From (N, ...) to scores of shape (N, K).
+        Maps (N, ...) to scores of shape (N, K).
     x : array, shape (N, ...)
     target : int or int array, shape (N,), optional
-        The class; the one with the highest score unless given.
+        The class; by default the one with the highest score.
 
     Returns
     -------
     map : numpy.ndarray, shape (N, H, W)
-        For images, the largest value among the channels; otherwise of x's shape.
+        The maximum over the channels for images; otherwise of x's shape.
 
     Raises
     ------
     ShapeError
-        If the model gives no scores of shape (N, K).
+        If the scores of the model do not have shape (N, K).
     TargetError
-        If a class is none of 0 to K - 1.
+        If a class is not from 0 to K - 1.
 
     Examples
     --------
@@ -130,28 +130,33 @@ def saliency(model: Chain, x: Any, target: Any = None) -> numpy.ndarray:
     >>> saliency(model, numpy.ones((1, 2), dtype=numpy.float32), target=0)
     array([[1., 3.]], dtype=float32)
     """
-    copied = _for_scores(model)
-    dx = _back_from_score(copied, _batch(x), target)
+    copied = _copy_to_scores(model)
+    dx = _backward_from_score(copied, _batch(x), target)
     size = numpy.abs(to_host(dx))
     return size.max(axis=1) if size.ndim == 4 else size
 
 
 def grad_cam(model: Chain, x: Any, layer: str, target: Any = None) -> numpy.ndarray:
-    r"""Return where a layer's maps speak for a class, in the size of the image.
+    """Return where the feature maps of a layer support a class, in the size of the image.
 
-    R. Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV 2017. With
-    :math:`A^k` the layer's maps and s the class's score, the weight of a map is the mean of its gradient (equation 1), and the
-    picture is the weighted sum of the maps, of which only what speaks for the class is kept (equation 2):
+    With the maps A_k of the layer and the score s of the class, the weight of a map is the mean of its gradient. The result is
+    the positive part of the weighted sum of the maps::
 
-    .. math:: \alpha_k = \frac{1}{HW} \sum_{hw} \frac{\partial s}{\partial A^k_{hw}}, \qquad
-              L = \max\Big(0, \sum_k \alpha_k A^k\Big).
+        alpha_k = mean over h, w of ds / dA_khw
+        map = max(0, sum_k alpha_k A_k)
+
+    R. Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV 2017, equations
+    1 and 2.
 
     Parameters
     ----------
-    model, x, target
-        As for :func:`saliency`; x holds images.
+    model : Sequential
+        Maps (N, C, H, W) to scores of shape (N, K).
+    x : array, shape (N, C, H, W)
     layer : str
-        The path of a layer that gives images, usually the last of them.
+        The path of a layer that outputs images, usually the last of them.
+    target : int or int array, shape (N,), optional
+        The class; by default the one with the highest score.
 
     Returns
     -------
@@ -161,19 +166,19 @@ def grad_cam(model: Chain, x: Any, layer: str, target: Any = None) -> numpy.ndar
     Raises
     ------
     ShapeError
-        If the layer gives no images, or the model no scores of shape (N, K).
+        If the layer does not output images, or the scores of the model do not have shape (N, K).
     TargetError
-        If a class is none of 0 to K - 1.
+        If a class is not from 0 to K - 1.
     UnknownNameError
         If there is no such layer.
     """
-    copied, tap = _watched(_for_scores(model), layer)
+    copied, tap = _watch(_copy_to_scores(model), layer)
     images = _batch(x)
-    _back_from_score(copied, images, target)
+    _backward_from_score(copied, images, target)
     maps, gradient = tap.y, tap.dy
     if maps.ndim != 4 or images.ndim != 4:
         raise ShapeError(
-            f"grad_cam: needs images (N, C, H, W) and a layer that gives such, got x of shape {images.shape} and "
+            f"grad_cam: needs images (N, C, H, W) and a layer that outputs images, got x of shape {images.shape} and "
             f"{maps.shape} from {layer}"
         )
     alpha = gradient.mean(axis=(2, 3), keepdims=True)  # (N, K, 1, 1)
@@ -183,21 +188,21 @@ def grad_cam(model: Chain, x: Any, layer: str, target: Any = None) -> numpy.ndar
     return to_host(cam)[:, 0]
 
 
-def _watched(model: Chain, layer: str) -> tuple[Chain, _Tap]:
-    """Return a copy of the model in which a layer is watched."""
+def _watch(model: Chain, layer: str) -> tuple[Chain, _Tap]:
+    """Return a copy of the model in which a layer is wrapped in a tap, and the tap."""
     model.find(layer)  # raises if there is none
     copied: Any = copy.deepcopy(model).eval()
-    copied.fuse = False  # each layer by itself: what is fused into one step shows nothing in between
+    copied.fuse = False  # a fused step has no output of its inner layers
     path, _, name = layer.rpartition(".")
     parent = copied.find(path) if path else copied
     if not hasattr(parent, "replace"):
-        raise ParameterError(f"{layer} is inside {parent!r}, which cannot be watched; name that layer itself")
+        raise ParameterError(f"{layer} is inside {parent!r}, whose layers cannot be watched; name that layer instead")
     tap = _Tap(parent.find(name) if isinstance(parent, Chain) else parent.children()[name])
     parent.replace(name, tap)
     return copied, tap
 
 
-def _for_scores(model: Chain) -> Chain:
+def _copy_to_scores(model: Chain) -> Chain:
     """Return a copy of the model up to its logits, in evaluation mode."""
     trunk, activation = model.without_last_activation()
     copied: Any = copy.deepcopy(trunk if isinstance(activation, (Softmax, Sigmoid)) else model).eval()
@@ -209,8 +214,8 @@ def _batch(x: Any) -> Array:
     return engines.current().asarray(x)
 
 
-def _back_from_score(model: Chain, x: Array, target: Any) -> Array:
-    """Run forward, and backward from one class's score of each example; return dx."""
+def _backward_from_score(model: Chain, x: Array, target: Any) -> Array:
+    """Run forward, then backward from the score of one class for each example; return dx."""
     scores = model.forward(x)
     if scores.ndim != 2:
         raise ShapeError(f"expected scores of shape (N, K) from the model, got {scores.shape}")
@@ -232,19 +237,19 @@ def save_images(
     titles: Sequence[str] | None = None,
     columns: int = 8,
 ) -> None:
-    """Draw images in a grid and write them to a file, whose ending says how (.png).
+    """Draw images in a grid and write them to a file, in the format of its suffix (.png).
 
     Parameters
     ----------
-    path : str
+    path : path
     images : array, shape (N, H, W) or (N, C, H, W)
-        With 3 channels in colour; with 1 or as (N, H, W) in grey; with others each channel is a picture of its own, as of
-        feature maps. Each picture is scaled from its smallest to its largest number.
+        3 channels are a colour image; 1 channel, or shape (N, H, W), is a grey one. Otherwise each channel is a picture of its
+        own, as for feature maps. Each picture is scaled from its minimum to its maximum.
     over : array, shape (N, H, W), optional
-        Maps to lay over them in colours, such as those of :func:`grad_cam`.
+        Maps to draw over the images in colour, such as those of :func:`grad_cam`.
     titles : sequence of str, optional
-        One a picture.
-    columns : int
+        One for each picture.
+    columns : int, default 8
         Pictures in a row.
 
     Raises
@@ -252,11 +257,13 @@ def save_images(
     MissingDependencyError
         If matplotlib is not installed.
     ShapeError
-        If the arrays are no images, or there are none.
+        If the arrays are not images, or are empty.
     """
     pictures = _pictures(numpy.asarray(images))
     if over is not None and numpy.shape(over)[:1] != (len(pictures),):
-        raise ShapeError(f"save_images: {len(pictures)} pictures, but {numpy.shape(over)} for the maps over them")
+        raise ShapeError(
+            f"save_images: {len(pictures)} pictures, but maps of shape {numpy.shape(over)} to draw over them"
+        )
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The one source of chance: a seeded ``numpy.random.Generator`` for each context."""
+"""The source of all random numbers: a seeded ``numpy.random.Generator`` for each context."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from minidl.errors import ParameterError
 __all__ = ["Source", "as_generator", "generator", "seed"]
 
 Source = int | numpy.random.Generator | None
-"""What functions that draw random numbers take: a seed, a generator, or None for the context's generator."""
+"""A source of random numbers: a seed, a generator, or None for the generator of the context."""
 
 _generator: ContextVar[numpy.random.Generator | None] = ContextVar("minidl_generator", default=None)
 
 
 def seed(n: int) -> None:
-    """Start the generator of this context anew from ``n``.
+    """Restart the generator of this context from ``n``.
 
-    Initial weights, shuffles and dropout masks all come from it unless they are given a generator of their own, so the
-    same seed, engine and number of threads give the same bits. Another thread has a generator of its own, seeded from
-    the system until it calls ``seed``.
+    Initial weights, shuffles and dropout masks all come from it unless they are given a generator of their own. So the same
+    seed, engine and number of threads give the same bits. Each thread has its own generator, seeded by the system until the
+    thread calls ``seed``.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def seed(n: int) -> None:
     >>> seed(7); generator().normal() == first
     True
     """
-    _generator.set(_seeded(n, "seed"))
+    _generator.set(_create_generator(n, "seed"))
 
 
 def generator() -> numpy.random.Generator:
@@ -47,14 +47,14 @@ def generator() -> numpy.random.Generator:
 
 
 def as_generator(source: Source, where: str = "random_state") -> numpy.random.Generator:
-    """Return the generator that a seed, a generator or None stands for.
+    """Return the generator for a seed, a generator or None.
 
     Parameters
     ----------
     source : int, numpy.random.Generator or None
-        A seed starts a new generator, a generator is returned as it is, and None is :func:`generator`.
-    where : str
-        The argument's name, for the message.
+        A seed creates a new generator, a generator is returned unchanged, and None stands for :func:`generator`.
+    where : str, default "random_state"
+        The name of the argument, for the message.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def as_generator(source: Source, where: str = "random_state") -> numpy.random.Ge
         return source
     if isinstance(source, numpy.random.RandomState):
         raise ParameterError(
-            f"{where}: expected an integer or a numpy.random.Generator, got a RandomState of old NumPy"
+            f"{where}: expected an integer or a numpy.random.Generator, got a RandomState of NumPy's old interface"
         )
-    return _seeded(source, where)
+    return _create_generator(source, where)
 
 
-def _seeded(n: int, where: str) -> numpy.random.Generator:
+def _create_generator(n: int, where: str) -> numpy.random.Generator:
     if isinstance(n, bool) or not isinstance(n, (int, numpy.integer)) or n < 0:
         raise ParameterError(f"{where}: expected a non-negative integer, got {n!r}")
     return numpy.random.default_rng(int(n))

@@ -13,7 +13,7 @@ import minidl
 from minidl import layers, ops
 from minidl.ops import namespace
 from minidl.testing import SPECS, UPDATES
-from minidl.testing.agreement import as_dtype, placed, upstream_like
+from minidl.testing.agreement import as_dtype, to_engine, upstream_like
 
 ENGINE = DoubleEngine()
 HOST = numpy.array([[1.0, -2.0, 3.0]])
@@ -155,7 +155,7 @@ WAITS = {"cross_entropy"}
 @pytest.mark.parametrize("spec", SPECS.values(), ids=lambda s: s.name)
 def test_op_moves_nothing_and_does_not_wait(spec):
     for case in spec.cases:
-        arguments = placed(ENGINE, as_dtype(spec.arguments(case), "float32"))
+        arguments = to_engine(ENGINE, as_dtype(spec.arguments(case), "float32"))
         transfers.clear()
         y, cache = ops.FORMULAS[spec.name].__call__(*arguments, **case.options)
         forward = +transfers

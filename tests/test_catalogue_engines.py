@@ -8,7 +8,7 @@ from minidl import engines, ops
 from minidl.engines import EngineStatus
 from minidl.errors import ShapeError
 from minidl.testing import SPECS, UPDATES, agreement, update_agreement
-from minidl.testing.agreement import as_dtype, placed, upstream_like
+from minidl.testing.agreement import as_dtype, to_engine, upstream_like
 from minidl.testing.catalogue import check_case
 from minidl.testing.layouts import HOST_LAYOUTS, LAYOUTS
 from minidl.testing.updates import run
@@ -67,7 +67,7 @@ def test_gradients(engine, spec):
 @pytest.mark.parametrize("spec", ALL)
 def test_upstream_gradient_made_by_broadcasting(engine, spec, agree):
     """A dy whose elements are all the same place in memory, as the backward of a mean gives it."""
-    arguments = placed(engine, as_dtype(spec.arguments(spec.sized("odd")), "float32"))
+    arguments = to_engine(engine, as_dtype(spec.arguments(spec.sized("odd")), "float32"))
     y, cache = getattr(engine, spec.name)(*arguments)
     if y.ndim == 0:
         y, cache = getattr(engine, spec.name)(*arguments, reduction="none")
@@ -98,7 +98,7 @@ def test_nan_and_inf_as_in_the_formulas(engine, spec, dtype):
             if special == "dy" and numpy.ndim(dy):
                 dy.flat[: len(SPECIAL)] = SPECIAL
             expected = [y, *as_tuple(ops.FORMULAS[f"{spec.name}_backward"](dy, cache))]
-            y, cache = getattr(engine, spec.name)(*placed(engine, arguments))
+            y, cache = getattr(engine, spec.name)(*to_engine(engine, arguments))
             dy = engine.asarray(dy) if isinstance(dy, numpy.ndarray) else dy
             found = [y, *as_tuple(getattr(engine, f"{spec.name}_backward")(dy, cache))]
         for one, other in zip(found, expected, strict=True):
@@ -110,7 +110,7 @@ def test_nan_and_inf_as_in_the_formulas(engine, spec, dtype):
 def test_inputs_dy_and_cache_are_left_alone(engine, spec):
     for case in (spec.cases[0], spec.sized("odd")):
         host = as_dtype(spec.arguments(case), "float32")
-        arguments = placed(engine, host)
+        arguments = to_engine(engine, host)
         y, cache = getattr(engine, spec.name)(*arguments, **case.options)
         dy_host = upstream_like(y, "float32", reduced=arguments[0].ndim > 0)
         dy = engine.asarray(dy_host) if isinstance(dy_host, numpy.ndarray) else dy_host
@@ -131,7 +131,7 @@ def test_inputs_dy_and_cache_are_left_alone(engine, spec):
 @pytest.mark.parametrize("spec", [s for s in SPECS.values() if s.empty_options], ids=lambda s: s.name)
 def test_the_mean_of_nothing_is_refused(engine, spec):
     with pytest.raises(ShapeError, match="empty batch"):
-        getattr(engine, spec.name)(*placed(engine, spec.arguments(spec.sized("empty"))), reduction="mean")
+        getattr(engine, spec.name)(*to_engine(engine, spec.arguments(spec.sized("empty"))), reduction="mean")
 
 
 # what the catalogue's cases do not reach ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ ALL = [pytest.param(spec, id=spec.name) for spec in SPECS.values()]
 MASK = "random.random(shape, dtype=numpy.float32) >= p -> random.random(shape, dtype=numpy.float32) < p"
 EQUIVALENT = {  # out, accumulate and the generator are checked in test_catalogue_engines, windows that see nothing in ops/test_pool
     "matmul": {"out + y -> out", "out + y -> y", "out + y -> out - y"},
-    "_mask": {MASK},
+    "_draw_mask": {MASK},
     "_max_pool": {"-math.inf -> math.inf", "nobody < 256 -> nobody > 256"},
 }
 """Mutants that these checks cannot tell from the original, with the place that does. A stale entry fails too."""

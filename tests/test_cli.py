@@ -12,7 +12,7 @@ import minidl as dl
 from minidl import data, engines, models
 from minidl.cli import main
 from minidl.cli.bench import step_times
-from minidl.cli.demo import moved
+from minidl.cli.demo import add_shifted
 from minidl.cli.tables import confusion
 from minidl.cli.train import fold_scales
 
@@ -64,7 +64,7 @@ class TestDemo:
     def test_it_learns_to_read(self, capsys):
         assert main(["demo"]) == 0
         out = capsys.readouterr().out
-        assert float(re.search(r"never seen: ([\d.]+)%", out).group(1)) >= 97.0
+        assert float(re.search(r"test accuracy on 360 digits: ([\d.]+)%", out).group(1)) >= 97.0
         assert len(re.findall(r"largest relative error \d\.\de-\d\d", out)) == len(
             list(filter(None, engines.engines().values()))
         )
@@ -78,12 +78,12 @@ class TestDemo:
         assert main(["demo", "--model", "conv", "--epochs", "2"]) == 0
         out = capsys.readouterr().out
         assert "Conv2d(1, 32, kernel_size=3, padding=1)" in out
-        assert float(re.search(r"never seen: ([\d.]+)%", out).group(1)) >= 94.0
+        assert float(re.search(r"test accuracy on 360 digits: ([\d.]+)%", out).group(1)) >= 94.0
 
     def test_images_are_moved_by_a_pixel(self):
         image = numpy.zeros((1, 8, 8))
         image[0, 3, 0] = 1
-        x, y = moved(image.reshape(1, 64), numpy.array([7]))
+        x, y = add_shifted(image.reshape(1, 64), numpy.array([7]))
         places = [tuple(numpy.argwhere(view)[0]) if view.any() else None for view in x.reshape(-1, 8, 8)]
         assert places == [(3, 0), None, (3, 1), (2, 0), (4, 0)]
         assert y.tolist() == [7] * 5
@@ -109,7 +109,7 @@ class TestTrain:
         command = ["train", "--data", table, "--target", target, "--epochs", "80", "--layers", "16"]
         assert main([*command, *others, *settings]) == 0
         out = capsys.readouterr().out
-        assert float(re.search(r"held out: accuracy ([\d.]+) on 40", out).group(1)) > 0.85
+        assert float(re.search(r"test accuracy ([\d.]+) on 40 held-out examples", out).group(1)) > 0.85
         assert ("one of 2 classes: high, low" if target == "word" else "one of 3 classes: 0, 1, 2") in out
         assert "true \\ predicted" in out
 
@@ -155,10 +155,10 @@ class TestTrain:
         command = ["train", "--data", name, "--layers", "", "--lr", "0.1"]
         assert main([*command, "--epochs", "20"]) == 0
         out = capsys.readouterr().out
-        assert "69 examples of 4 features; to predict: 'class', one of 3 classes: a, b, c" in out
-        assert "held out: accuracy 0.0000 on 9 examples" in out
+        assert "69 examples of 4 features; target: 'class', one of 3 classes: a, b, c" in out
+        assert "test accuracy 0.0000 on 9 held-out examples" in out
         assert main([*command, "--epochs", "1", "--test-size", "0.5"]) == 0
-        assert "on 35 examples" in capsys.readouterr().out
+        assert "on 35 held-out examples" in capsys.readouterr().out
 
     @pytest.mark.parametrize("task", ["auto", "classification", "regression"])
     def test_whole_numbers_are_classes_only_if_they_are_few(self, task, table, capsys):
@@ -194,7 +194,7 @@ class TestTrain:
         (["gradcheck", "rellu"], "known: "),
         (["gradcheck", "--engine", "abacus"], "known: cupy, native, numpy"),
         (["gradcheck", "none.py:Layer"], "no file none.py"),
-        (["gradcheck", "none.py:Layer", "--shape", "4,x"], "--shape: expected whole numbers"),
+        (["gradcheck", "none.py:Layer", "--shape", "4,x"], "--shape: expected integers of at least 1"),
     ],
 )
 def test_mistakes_are_one_line(command, message, table, capsys):

@@ -41,7 +41,7 @@ def test_the_confusion_matrix(tmp_path, drawn):
         (1, 2): "1",
     }
     assert [label.get_text() for label in panel.get_yticklabels()] == list(CLASSES)
-    assert panel.get_title() == "25.00% of 4 are right"
+    assert panel.get_title() == "accuracy 25.00% on 4 examples"
 
 
 def test_the_most_decided_mistakes_come_first():

@@ -15,11 +15,11 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 if a gradient is wrong, or 2 if the command could not be carried out."""
+    """Run a command; return 0, 1 if a gradient is wrong, or 2 if the command failed."""
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except BrokenPipeError:  # whoever read our output has seen enough, as `minidl info | head` has
+    except BrokenPipeError:  # the reader of our output has stopped, as in `minidl info | head`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - or the interpreter complains when it flushes
         return 0
     except (MinidlError, OSError) as error:

@@ -1,4 +1,4 @@
-"""``python -m minidl.cli``, where the command ``minidl`` is not on the path."""
+"""Run the command line as ``python -m minidl.cli``, where ``minidl`` is not on the path."""
 
 import sys
 

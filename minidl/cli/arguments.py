@@ -1,4 +1,4 @@
-"""What the commands share: kinds of arguments, and the engine that was asked for."""
+"""Shared by the commands: types of arguments, and the choice of the engine."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import AbstractContextManager
 from minidl import engines
 from minidl.errors import ParameterError
 
-__all__ = ["add_engine", "chosen_engine", "share", "sizes", "whole"]
+__all__ = ["add_engine", "share", "sizes", "use_chosen_engine", "whole"]
 
 
 def whole(text: str) -> int:
-    """Return a whole number from 1 on."""
+    """Return an integer of at least 1."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 1 on")
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return value
 
 
@@ -23,35 +23,35 @@ def share(text: str) -> float:
     """Return a number between 0 and 1."""
     value = float(text)
     if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text}")
     return value
 
 
 def sizes(text: str, argument: str) -> list[int]:
-    """Return the numbers of a list such as ``64,32``.
+    """Return the integers in a list such as ``64,32``.
 
     Raises
     ------
     ParameterError
-        If they are no whole numbers from 1 on.
+        If they are not integers of at least 1.
     """
     try:
         found = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         found = [0]
     if any(size < 1 for size in found):
-        raise ParameterError(f"{argument}: expected whole numbers from 1 on, such as 64,32, got {text!r}")
+        raise ParameterError(f"{argument}: expected integers of at least 1, such as 64,32, got {text!r}")
     return found
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say who computes."""
-    parser.add_argument("--engine", help=f"{', '.join(engines.NAMES)} (the one of `minidl info` unless given)")
-    parser.add_argument("--threads", type=whole, help="threads of the native engine (all processors unless given)")
+    """Add the arguments that choose the engine."""
+    parser.add_argument("--engine", help=f"{', '.join(engines.NAMES)} (default: the one that `minidl info` names)")
+    parser.add_argument("--threads", type=whole, help="threads of the native engine (default: one for each core)")
 
 
-def chosen_engine(args: argparse.Namespace) -> AbstractContextManager[engines.Engine]:
-    """Return the engine that was asked for, as a context."""
+def use_chosen_engine(args: argparse.Namespace) -> AbstractContextManager[engines.Engine]:
+    """Return the chosen engine as a context manager."""
     if args.threads is not None:
         engines.set_num_threads(args.threads)
     return engines.use(args.engine or engines.current())

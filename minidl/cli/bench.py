@@ -17,13 +17,13 @@ __all__ = ["add_arguments", "run", "step_times", "times_of"]
 MODELS = ([1, 1], [2, 16, 16, 1], [64, 128, 64, 10], [784, 512, 256, 10])
 ROUNDS = 9
 SECONDS = 0.03
-"""How long one engine's turn lasts."""
+"""Duration of one turn of an engine."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what may be varied."""
+    """Add the arguments of the command."""
     parser.add_argument("--batch-size", type=whole, default=128)
-    parser.add_argument("--threads", type=whole, help="threads of the native engine (all processors unless given)")
+    parser.add_argument("--threads", type=whole, help="threads of the native engine (default: one for each core)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,13 +31,13 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         engines.set_num_threads(args.threads)
     names = [name for name, status in engines.engines().items() if status.available]
-    print("milliseconds per training step (forward, loss, backward, Adam), the best of many, engines taking turns")
+    print("milliseconds per training step (forward, loss, backward, Adam), best of many, the engines take turns")
     print(f"batch {args.batch_size}, {engines.get_num_threads()} threads in the native engine")
     print("perceptron".ljust(18) + "".join(name.rjust(12) for name in names))
     for sizes in MODELS:
         times = step_times(sizes, args.batch_size)
         print("-".join(map(str, sizes)).ljust(18) + "".join(f"{times[name]:12.4f}" for name in names))
-    print("beside PyTorch and JAX: python benchmarks/board.py --against torch,jax, in the source repository")
+    print("compare with PyTorch and JAX: python benchmarks/board.py --against torch,jax, in the source repository")
     return 0
 
 
@@ -49,7 +49,7 @@ def step_times(sizes: list[int], batch_size: int) -> dict[str, float]:
 def times_of(
     make: Callable[[], models.Sequential], shape: tuple[int, ...], outputs: int, batch_size: int
 ) -> dict[str, float]:
-    """Return the best time of a training step in milliseconds, for each engine that can be used here."""
+    """Return the best time of a training step in milliseconds, for each engine that is available here."""
     usable = [name for name, status in engines.engines().items() if status.available]
     steps = {name: _step(make, shape, outputs, batch_size, name) for name in usable}
     best = dict.fromkeys(steps, float("inf"))
@@ -71,7 +71,7 @@ def times_of(
 def _step(
     make: Callable[[], models.Sequential], shape: tuple[int, ...], outputs: int, batch_size: int, name: str
 ) -> Callable[[], None]:
-    """Return one training step on an engine: a classifier, or with a single output a regression."""
+    """Return one training step on an engine, of a classifier or, with a single output, a regression."""
     random = numpy.random.default_rng(0)
     with engines.use(name) as engine:
         model = make()

@@ -38,27 +38,27 @@ def _convolutions() -> models.Sequential:
 
 
 MODELS = {"conv": (_convolutions, (1, 8, 8)), "mlp": (_perceptron, (64,))}
-"""How each is made, and the shape of the digits that it takes."""
+"""The function that creates each model, and the shape of its inputs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what may be varied."""
+    """Add the arguments of the command."""
     parser.add_argument("--epochs", type=whole, default=15)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--model", choices=sorted(MODELS), default="mlp", help="a perceptron, or a network of convolutions"
+        "--model", choices=sorted(MODELS), default="mlp", help="a perceptron or a convolutional network"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show the main job: engines, gradients, a training, its result, and what a step costs."""
+    """Show the whole path: engines, gradients, training, its result, and the time of a step."""
     started = time.perf_counter()
-    print("1. Engines: who can compute here")
+    print("1. Engines on this machine")
     for status in engines.engines().values():
         print(f"   {status}")
-    print("\n2. Every gradient, checked against differences of the function itself")
+    print("\n2. Every gradient, checked against numeric differences")
     _check_gradients()
-    print("\n3. Learning to read: 1,797 handwritten digits of 8x8 pixels, a fifth held out")
+    print("\n3. Training on 1,797 handwritten digits of 8x8 pixels, a fifth held out")
     make, shape = MODELS[args.model]
     _learn(make, shape, args.epochs, args.seed)
     print(f"\n4. Milliseconds per training step of this model, batch {BATCH}")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     print("   read a formula      python -c 'import minidl; help(minidl.ops.softmax)'")
     print("   check your layer    minidl gradcheck path/to/file.py:MyLayer --shape 4,3")
     print("   train on your data  minidl train --data FILE.csv --target COLUMN")
-    print("   and the README, which links to every room of the code")
+    print("   read more           the README, which links to every part of the code")
     return 0
 
 
@@ -83,8 +83,8 @@ def _learn(make: Callable[[], models.Sequential], shape: tuple[int, ...], epochs
     minidl.seed(seed)
     x, y = data.digits(flat=True)
     x_train, x_test, y_train, y_test = data.train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
-    x_train, y_train = moved(x_train, y_train)
-    print(f"   each of the rest also moved by a pixel to every side: {len(x_train)} images to learn from")
+    x_train, y_train = add_shifted(x_train, y_train)
+    print(f"   with each training image shifted by a pixel to every side: {len(x_train)} training images")
     x_train, x_test = x_train.reshape(-1, *shape), x_test.reshape(-1, *shape)
     model = make()
     print("   " + str(model.summary(shape)).replace("\n", "\n   "))
@@ -94,15 +94,15 @@ def _learn(make: Callable[[], models.Sequential], shape: tuple[int, ...], epochs
     shown = [schedule, _Line(epochs)]
     model.fit(x_train, y_train, BATCH, epochs, verbose=0, callbacks=shown, validation_data=(x_test, y_test))
     prediction = model.predict(x_test).argmax(axis=1)
-    print(f"\n   accuracy on {len(y_test)} digits never seen: {metrics.accuracy(y_test, prediction):.1%}")
+    print(f"\n   test accuracy on {len(y_test)} digits: {metrics.accuracy(y_test, prediction):.1%}")
     print("   " + confusion(y_test, prediction, "0123456789").replace("\n", "\n   "))
 
 
-def moved(x: numpy.ndarray, y: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return the images as they are and moved by one pixel left, right, up and down: what they show stays the same.
+def add_shifted(x: numpy.ndarray, y: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return the images together with copies shifted by one pixel left, right, up and down, and the labels.
 
-    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition" (1998), section
-    III.A, enlarge their data in this way.
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition" (1998), section III.A,
+    enlarge their data in this way.
     """
     framed = numpy.pad(x.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))  # (N, 10, 10)
     views = [framed[:, row : row + 8, column : column + 8] for row, column in ((1, 1), (1, 2), (1, 0), (2, 1), (0, 1))]
@@ -110,7 +110,7 @@ def moved(x: numpy.ndarray, y: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndar
 
 
 class _Line(training.Callback):
-    """The demo's own progress line: it moves on a terminal, and says where it is now and then in a file."""
+    """The progress line of the demo: updated in place on a terminal, printed now and then to a file."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs, self.live = epochs, sys.stdout.isatty()

@@ -5,30 +5,30 @@ from __future__ import annotations
 import argparse
 
 from minidl import testing
-from minidl.cli.arguments import add_engine, chosen_engine, sizes
+from minidl.cli.arguments import add_engine, sizes, use_chosen_engine
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is checked, and how."""
+    """Add the arguments of the command."""
     parser.add_argument(
-        "what", nargs="*", help="ops by name (all unless given), or path/to/file.py:MyLayer, or 'file.py:MyLayer(3, 2)'"
+        "what", nargs="*", help="ops by name (default: all), or path/to/file.py:MyLayer, or 'file.py:MyLayer(3, 2)'"
     )
     add_engine(parser)
-    parser.add_argument("--shape", help="shape of the input for a layer of your own, batch axis first, such as 4,3")
-    parser.add_argument("--seed", type=int, default=0, help="of the input for a layer of your own")
+    parser.add_argument("--shape", help="input shape for a layer of your own, batch axis first, such as 4,3")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the input for a layer of your own")
     parser.add_argument("--short", action="store_true", help="one small case of each op")
     parser.add_argument("--all", action="store_true", help="show every comparison, not only each op's worst")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table of comparisons for each; return 1 if a gradient is wrong."""
+    """Print a table of comparisons for each subject; return 1 if a gradient is wrong."""
     own = [what for what in args.what if ".py" in what]
     ops = [what for what in args.what if ".py" not in what]
     shape = None if args.shape is None else sizes(args.shape, "--shape")
     fine = True
-    with chosen_engine(args) as engine:
+    with use_chosen_engine(args) as engine:
         for what in own:
             report = testing.check_object(what, shape, seed=args.seed)
             print(report)

@@ -1,4 +1,4 @@
-"""``minidl info``: what is installed here, and which engines can be used."""
+"""``minidl info``: show what is installed here, and which engines are available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["add_arguments", "run"]
 
 EXTRAS = (
     ("safetensors", "weights", "saving and loading weights"),
-    ("matplotlib", "plot", "pictures of a training"),
+    ("matplotlib", "plot", "pictures"),
     ("cupy", "cuda13", "NVIDIA GPUs; 'cuda12' for CUDA 12"),
     ("hypothesis", "test", "the tests"),
     ("torch", "peers", "comparisons with other frameworks"),
@@ -25,15 +25,15 @@ EXTRAS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
+    """Add no arguments: the command has none."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print versions, engines with what they compute themselves, and extras."""
+    """Print versions, the engines with their kernels, and the extras."""
     print(
         f"minidl {minidl.__version__}, Python {platform.python_version()}, NumPy {numpy.__version__}, {platform.platform()}"
     )
-    print(f"{_processors()} processors; current engine: {engines.current().name}")
+    print(f"{_count_cores()} cores; current engine: {engines.current().name}")
     print("engines:")
     for name, status in engines.engines().items():
         print(f"  {status}")
@@ -41,28 +41,28 @@ def run(args: argparse.Namespace) -> int:
             print(f"    {_coverage(name)}")
     print("extras:")
     for package, extra, use in EXTRAS:
-        found = _installed(package) or f"not installed; pip install 'minidl[{extra}]'"
+        found = _installed_version(package) or f"not installed; pip install 'minidl[{extra}]'"
         print(f"  {package}: {found} ({use})")
     return 0
 
 
-def _processors() -> int:
+def _count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _coverage(name: str) -> str:
-    """Say which of an engine's ops are kernels."""
+    """Describe which ops of an engine are kernels."""
     coverage = engines.get(name).coverage()
     formulas = sorted(op for op, how in coverage.items() if how == "formula")
     kernels = sum(how == "kernel" for how in coverage.values())
     if not kernels:
-        return "every op is the formula itself"
-    rest = f"; the formula itself: {', '.join(formulas)}" if formulas else ""
-    return f"{kernels} kernels of its own{rest}"
+        return "every op runs its formula"
+    rest = f"; formulas: {', '.join(formulas)}" if formulas else ""
+    return f"{kernels} kernels{rest}"
 
 
-def _installed(package: str) -> str:
-    """Return the version of a package without importing it; nothing if it is not there."""
+def _installed_version(package: str) -> str:
+    """Return the version of a package without importing it; an empty string if it is not installed."""
     if importlib.util.find_spec(package) is None:
         return ""
     names = importlib.metadata.packages_distributions().get(package, [package])

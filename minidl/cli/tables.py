@@ -12,7 +12,7 @@ __all__ = ["confusion"]
 
 
 def confusion(target: numpy.ndarray, prediction: numpy.ndarray, names: Sequence[str]) -> str:
-    r"""Return the confusion matrix as text: rows are the truth, columns what was predicted; a dot is 0.
+    r"""Return the confusion matrix as text: a row for each true class, a column for each predicted one; a dot is 0.
 
     >>> print(confusion(numpy.array([0, 1, 1]), numpy.array([0, 0, 1]), ["cat", "dog"]))
     true \ predicted  cat  dog

@@ -13,7 +13,7 @@ import numpy
 
 import minidl
 from minidl import data, metrics, models, optim, weights
-from minidl.cli.arguments import add_engine, chosen_engine, share, sizes, whole
+from minidl.cli.arguments import add_engine, share, sizes, use_chosen_engine, whole
 from minidl.cli.tables import confusion
 from minidl.errors import DataError, MissingDependencyError
 
@@ -21,7 +21,7 @@ __all__ = ["add_arguments", "fold_scales", "run"]
 
 TARGET_TYPES = {"auto": "auto", "classification": "class", "regression": "number"}
 FEW = 20
-"""Whole numbers are taken for classes if there are at most so many of them, and ten examples of each on average."""
+"""Integer targets are classes if there are at most this many, with ten examples of each on average."""
 
 
 class _Problem(NamedTuple):
@@ -30,28 +30,28 @@ class _Problem(NamedTuple):
     features: list[str]
     target: str
     classes: list[str] | None  # None for a regression
-    held_out: int | None = None  # so many at the end were published to test with; None to draw a share
+    held_out: int | None = None  # number of published test examples, at the end; None to draw a share
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what to learn from, what to learn it with, and how long."""
+    """Add the arguments of the command."""
     parser.add_argument("--data", required=True, help="'digits', 'fashion-mnist', 'mnist', or the path of a CSV file")
-    parser.add_argument("--target", help="the column to predict, by name (the last one unless given)")
+    parser.add_argument("--target", help="the column to predict, by name (default: the last)")
     parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
-    parser.add_argument("--missing", choices=("error", "drop", "fill"), default="error", help="what to do with gaps")
-    parser.add_argument("--delimiter", default=",", help="what separates the values (a comma unless given)")
-    parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
     parser.add_argument(
-        "--layers", default="64,32", help="units of the hidden layers (64,32 unless given; '' for none)"
+        "--missing", choices=("error", "drop", "fill"), default="error", help="what to do about missing values"
     )
+    parser.add_argument("--delimiter", default=",", help="separator of the values (default: a comma)")
+    parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
+    parser.add_argument("--layers", default="64,32", help="units of the hidden layers (default: 64,32; '' for none)")
     parser.add_argument("--activation", default="relu")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--epochs", type=whole, default=50)
     parser.add_argument("--batch-size", type=whole, default=32)
     parser.add_argument("--optimizer", default="adam")
-    parser.add_argument("--lr", type=float, help="learning rate (the optimizer's own unless given)")
+    parser.add_argument("--lr", type=float, help="learning rate (default: the optimizer's own)")
     parser.add_argument(
-        "--test-size", type=share, help="share of the data held out (0.2 unless given, or the published test images)"
+        "--test-size", type=share, help="share of the data to hold out (default: 0.2, or the published test images)"
     )
     parser.add_argument("--seed", type=int, default=0)
     add_engine(parser)
@@ -59,17 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, report on what was held out, and save."""
+    """Train, report on the held-out data, and save."""
     if args.save is not None:
         _check_place(args.save)
     minidl.seed(args.seed)
-    problem = _problem(args)
-    print(_described(problem))
+    problem = _load_problem(args)
+    print(_describe(problem))
     hidden = sizes(args.layers, "--layers")
     kind, settings = optim.get(args.optimizer)
     if args.lr is not None:
         settings["lr"] = args.lr
-    with chosen_engine(args):
+    with use_chosen_engine(args):
         x_train, x_test, y_train, y_test = _split(problem, args)
         outputs = 1 if problem.classes is None else len(problem.classes)
         plan = [problem.x.shape[1], *hidden, outputs]
@@ -90,17 +90,17 @@ def run(args: argparse.Namespace) -> int:
             verbose=1 if sys.stderr.isatty() else 2,
         )
         fold_scales(model, given, wanted)
-        print(_judged(problem, y_test, model.predict(x_test)))
+        print(_judge(problem, y_test, model.predict(x_test)))
         if args.save is not None:
             _save(model, problem, args.save)
-            print(f"weights written to {args.save}; they take the features as they are, without standardising:")
+            print(f"weights written to {args.save}; the model takes the features in their own units:")
             print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout})")
             print(f"  model.load({str(args.save)!r}); model.predict(X)")
     return 0
 
 
-def _problem(args: argparse.Namespace) -> _Problem:
-    """Return what was asked for with ``--data``."""
+def _load_problem(args: argparse.Namespace) -> _Problem:
+    """Return the problem that ``--data`` names."""
     if args.data == "digits":
         return _digits()
     if args.data in ("fashion-mnist", "mnist"):
@@ -122,7 +122,7 @@ def _images(published: data.ImageData) -> _Problem:
 
 
 def _split(problem: _Problem, args: argparse.Namespace) -> list[Any]:
-    """Return x and y to train on and to test with: the published parts, unless a share was asked for."""
+    """Return x and y for training and for testing: the published parts, unless a share was given."""
     if problem.held_out is not None and args.test_size is None:
         return data.train_test_split(problem.x, problem.y, test_size=problem.held_out, shuffle=False)
     return data.train_test_split(
@@ -153,19 +153,19 @@ def _table(args: argparse.Namespace) -> _Problem:
     return _Problem(table.X, y, list(table.feature_names), str(table.target_name), classes)
 
 
-def _described(problem: _Problem) -> str:
+def _describe(problem: _Problem) -> str:
     kind = "a number"
     if problem.classes is not None:
         shown = ", ".join(problem.classes[:12]) + (", ..." if len(problem.classes) > 12 else "")
         kind = f"one of {len(problem.classes)} classes: {shown}"
-    return f"{len(problem.x)} examples of {problem.x.shape[1]} features; to predict: {problem.target!r}, {kind}"
+    return f"{len(problem.x)} examples of {problem.x.shape[1]} features; target: {problem.target!r}, {kind}"
 
 
 def fold_scales(model: Any, given: data.Standardizer, wanted: data.Standardizer | None) -> None:
-    """Let a perceptron that was trained on standardised data take and give data as they are.
+    """Fold the standardisation into a perceptron, so that it takes and returns data in their own units.
 
-    With standardised input (x - m) / s its first layer computes W ((x - m) / s) + b = (W / s) x + (b - (W / s) m); with
-    standardised output its last is multiplied by the scale and moved by the mean. All in float64, rounded once.
+    With standardised input (x - m) / s the first layer computes W ((x - m) / s) + b = (W / s) x + (b - (W / s) m). With
+    standardised output the last layer is multiplied by the scale and shifted by the mean. All in float64, rounded once.
     """
     first, last = model[0], model[-1]
     weight, bias = (weights.to_host(p.value).astype("float64") for p in (first.weight, first.bias))
@@ -180,28 +180,26 @@ def _assign(layer: Any, weight: numpy.ndarray, bias: numpy.ndarray) -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})
 
 
-def _judged(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
-    """Say how good predictions are on what was held out."""
+def _judge(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
+    """Describe the quality of the predictions on the held-out data."""
     if problem.classes is None:
         prediction = output[:, 0]
         error = metrics.mean_absolute_error(y, prediction)
-        return (
-            f"held out: mean absolute error {error:.6g}, R2 {metrics.r2_score(y, prediction):.4f} on {len(y)} examples"
-        )
+        return f"test mean absolute error {error:.6g}, R2 {metrics.r2_score(y, prediction):.4f} on {len(y)} held-out examples"
     prediction = output.argmax(axis=1)
-    text = f"held out: accuracy {metrics.accuracy(y, prediction):.4f} on {len(y)} examples"
+    text = f"test accuracy {metrics.accuracy(y, prediction):.4f} on {len(y)} held-out examples"
     few = len(problem.classes) <= 12 and max(map(len, problem.classes)) <= 12
     return f"{text}\n{confusion(y, prediction, problem.classes)}" if few else text
 
 
 def _save(model: Any, problem: _Problem, path: Path) -> None:
-    """Write the weights, and beside them, as metadata of the file, what goes in and what comes out."""
+    """Write the weights, with the features, the target and the classes as metadata of the file."""
     about = {"features": problem.features, "target": problem.target, "classes": problem.classes}
     weights.save_file(model.state_dict(), path, {name: json.dumps(value) for name, value in about.items()})
 
 
 def _check_place(path: Path) -> None:
-    """Find out before the training whether its result can be written."""
+    """Check before the training that its result can be written."""
     if importlib.util.find_spec("safetensors") is None:
         raise MissingDependencyError.needs("--save", "safetensors", "weights")
     if not path.absolute().parent.is_dir():

@@ -1,4 +1,4 @@
-"""Loading, cleaning, splitting, standardising and batching; and the data sets that ship with the package."""
+"""Load, clean, split, standardise and batch data; and the data sets that ship with the package."""
 
 from minidl.data import augment
 from minidl.data.batches import batches, one_hot

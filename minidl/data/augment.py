@@ -1,9 +1,9 @@
-"""Seeded changes to batches of images that leave what they show the same.
+"""Seeded changes to batches of images that keep their classes.
 
-Each is a function ``(images, generator) -> images`` on batches of shape (N, C, H, W), drawing for every image by itself and changing
-nothing in place; :class:`Compose` puts them one after another. The same generator gives the same images.
+Each is a function ``(images, generator) -> images`` on batches of shape (N, C, H, W). It draws for every image separately
+and changes nothing in place; :class:`Compose` chains several. The same generator gives the same images.
 
-``model.fit(x, y, augment=RandomCrop(28, padding=2))`` changes every batch that is trained on.
+``model.fit(x, y, augment=RandomCrop(28, padding=2))`` changes every training batch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _check(images: numpy.ndarray, name: str) -> None:
 
 
 class Compose:
-    """One change after another.
+    """Apply one change after another.
 
     >>> flip = RandomHorizontalFlip(1.0)
     >>> Compose(flip, flip)(numpy.arange(4.0).reshape(1, 1, 1, 4), numpy.random.default_rng(0)).ravel()
@@ -62,7 +62,7 @@ class RandomHorizontalFlip:
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0.0 <= p <= 1.0:
-            raise ParameterError(f"RandomHorizontalFlip: p is a probability, from 0 to 1, got {p!r}")
+            raise ParameterError(f"RandomHorizontalFlip: p must be a probability, from 0 to 1, got {p!r}")
         self.p = p
 
     def __call__(self, images: numpy.ndarray, generator: Generator) -> numpy.ndarray:
@@ -75,16 +75,15 @@ class RandomHorizontalFlip:
 
 
 class RandomCrop:
-    """Cut a part of each image out at random, after putting zeros around it.
+    """Crop each image at a random position, after padding it.
 
     Parameters
     ----------
     size : int or (int, int)
-        Height and width of what is cut out.
-    padding : int
-        Rows and columns of ``fill`` on each side first.
-    fill : float
-        0 unless said otherwise.
+        Height and width of the crop.
+    padding : int, default 0
+        Rows and columns of ``fill`` to add on each side first.
+    fill : float, default 0.0
 
     Examples
     --------
@@ -117,9 +116,9 @@ class RandomCrop:
 
 
 class RandomRotation:
-    """Turn each image about its centre by an angle drawn from -degrees to degrees; what comes in from outside is 0.
+    """Rotate each image about its centre by a random angle from -degrees to degrees; pixels from outside are 0.
 
-    Pixels are interpolated bilinearly. Positive angles turn counterclockwise.
+    Pixels are interpolated bilinearly. Positive angles rotate counterclockwise.
     """
 
     def __init__(self, degrees: float) -> None:
@@ -132,17 +131,20 @@ class RandomRotation:
         _check(images, "RandomRotation")
         if images.dtype.kind != "f":
             raise DtypeError(
-                f"RandomRotation: between pixels there are no whole numbers; give images.astype('float32'), got {images.dtype}"
+                f"RandomRotation: expected floating-point images, got {images.dtype}; give images.astype('float32')"
             )
         angles = numpy.deg2rad(generator.uniform(-self.degrees, self.degrees, len(images)))
         return rotated(images, angles)
 
 
 def rotated(images: numpy.ndarray, angles: numpy.ndarray) -> numpy.ndarray:
-    r"""Turn image n by angles[n] radians, counterclockwise, about its centre.
+    """Rotate image n counterclockwise by angles[n] radians about its centre.
 
-    The pixel at (y, x) from the centre, y downwards, comes from :math:`(y \cos a + x \sin a,\; x \cos a - y \sin a)`, which lies between
-    four pixels; each counts as much as it is near.
+    With (y, x) the position of a pixel relative to the centre, y downwards, its source is::
+
+        (y cos(a) + x sin(a), x cos(a) - y sin(a))
+
+    The source lies between four pixels, which are interpolated bilinearly.
     """
     n, channels, height, width = images.shape
     cos, sin = (f(angles)[:, None, None] for f in (numpy.cos, numpy.sin))
@@ -163,7 +165,7 @@ def rotated(images: numpy.ndarray, angles: numpy.ndarray) -> numpy.ndarray:
 
 
 class Cutout:
-    """Fill a square of each image, whose centre is anywhere in it, with zeros.
+    """Fill a square at a random position of each image with ``fill``.
 
     T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", arXiv:1708.04552 (2017).
     """
@@ -191,7 +193,7 @@ class Normalize:
     Parameters
     ----------
     mean, std : sequence of float
-        One a channel.
+        One for each channel.
 
     Examples
     --------
@@ -211,7 +213,7 @@ class Normalize:
 
     @classmethod
     def from_data(cls, images: numpy.ndarray) -> Normalize:
-        """Measure both on images; of bytes too, which stay from 0 to 255."""
+        """Measure mean and deviation on images; those of bytes are in the range 0 to 255."""
         _check(images, "Normalize.from_data")
         axes = (0, 2, 3)
         return cls(images.mean(axis=axes, dtype=float), images.std(axis=axes, dtype=float))
@@ -227,22 +229,26 @@ class Normalize:
 
 
 class Mixup:
-    r"""Blend each example with another: :math:`\tilde x = l x + (1 - l) x'`, and the labels likewise.
+    """Blend each example with another, and the labels likewise.
 
-    The share l is drawn from Beta(alpha, alpha), one for each example. H. Zhang and others, "mixup: beyond empirical risk
-    minimization", ICLR 2018.
+    With a share l from Beta(alpha, alpha) for each example::
+
+        x = l x + (1 - l) x'
+
+    H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
 
     Parameters
     ----------
     alpha : float
-        Positive; small values leave most examples nearly alone.
+        Positive; small values leave most examples nearly unchanged.
     classes : int
-        How many there are; labels become probabilities over them, which ``CrossEntropyLoss`` takes.
+        Number of classes; labels become probabilities over them, which ``CrossEntropyLoss`` takes.
 
     Examples
     --------
-    In a training loop of one's own, ``x, targets = mixup(images, labels, generator)`` comes before
-    ``loss.forward(model.forward(x), targets)``. Images 0 and 1 of class 0 and 1 become as much of 1 as of class 1:
+    In a training loop of your own, ``x, targets = mixup(images, labels, generator)`` comes before
+    ``loss.forward(model.forward(x), targets)``. Blended from an image of zeros of class 0 and one of ones of class 1, a pixel
+    equals the probability of class 1:
 
     >>> x, targets = Mixup(1.0, 2)(numpy.arange(2.0).reshape(2, 1, 1, 1), [0, 1], numpy.random.default_rng(0))
     >>> numpy.allclose(x.ravel(), targets[:, 1]), targets.sum(axis=1)
@@ -257,7 +263,7 @@ class Mixup:
     def __call__(
         self, images: numpy.ndarray, labels: numpy.ndarray, generator: Generator
     ) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Return blended images and probabilities, (N, classes)."""
+        """Return blended images, and probabilities of shape (N, classes)."""
         _check(images, "Mixup")
         if images.dtype.kind != "f":
             raise DtypeError(

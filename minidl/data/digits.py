@@ -20,19 +20,19 @@ ROWS, PIXELS, LARGEST = 1797, 64, 16
 
 
 def digits(*, flat: bool = False, scaled: bool = True, dtype: Any = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return 1797 images of handwritten digits and what they show.
+    """Return 1797 images of handwritten digits and their labels.
 
     E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI Machine Learning Repository (1998),
     https://doi.org/10.24432/C50P49, CC BY 4.0. Nothing is downloaded.
 
     Parameters
     ----------
-    flat : bool
-        One row of 64 pixels for each image instead of 8 rows of 8.
-    scaled : bool
-        Pixels from 0 to 1 rather than 0 to 16.
-    dtype : dtype
-        Of the images; any floating dtype.
+    flat : bool, default False
+        Whether an image is one row of 64 pixels instead of 8 rows of 8.
+    scaled : bool, default True
+        Whether pixels are from 0 to 1 instead of 0 to 16.
+    dtype : dtype, default "float32"
+        Of the images; any floating-point dtype.
 
     Returns
     -------

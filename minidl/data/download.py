@@ -1,4 +1,4 @@
-"""Finding the files of a data set on this machine, or fetching them, checked and whole."""
+"""Find the files of a data set on this machine, or download and verify them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 30.0
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that can be downloaded: its name, address, and the SHA-256 of its content."""
+    """A file that can be downloaded: its name, its address, and the SHA-256 of its content."""
 
     name: str
     url: str
@@ -29,7 +29,7 @@ class RemoteFile:
 
 
 def cache_folder() -> Path:
-    """Return where downloads are kept: what the system calls the user's cache, and in it ``minidl``."""
+    """Return the folder of downloads: ``minidl`` in the user's cache of the operating system."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -40,10 +40,10 @@ def cache_folder() -> Path:
 
 
 def places(name: str, folder: str | os.PathLike[str] | None) -> Iterator[Path]:
-    """Yield the folders in which a data set is looked for, in order.
+    """Yield the folders in which to look for a data set, in order.
 
-    A folder that was given is the only one. Else those that MINIDL_DATA lists, the user's cache, and where systems install
-    data sets; in each of them a folder with the data set's name comes before the folder itself.
+    A given folder is the only one. Otherwise these are the folders in MINIDL_DATA, the user's cache, and the folders where
+    systems install data sets. In each of them a folder with the name of the data set comes before the folder itself.
     """
     if folder is not None:
         bases = [Path(folder)]
@@ -59,52 +59,52 @@ def places(name: str, folder: str | os.PathLike[str] | None) -> Iterator[Path]:
 def find_or_fetch(
     name: str, files: Sequence[RemoteFile], folder: str | os.PathLike[str] | None = None, download: bool = True
 ) -> list[Path]:
-    """Return the paths of a data set's files, all from one folder; download those missing if that is allowed.
+    """Return the paths of a data set's files, all in one folder; download missing files if allowed.
 
     Parameters
     ----------
     name : str
-        Of the data set, and of its folder.
+        The name of the data set and of its folder.
     files : sequence of RemoteFile
-        A file that is stored without the ``.gz`` of its name is found too.
+        A file without the ``.gz`` of its name is found too.
     folder : path, optional
-        Look here only, and download to here.
-    download : bool
-        Whether to fetch what is not found.
+        The only folder to look in and to download to.
+    download : bool, default True
+        Whether to download missing files.
 
     Raises
     ------
     DataError
-        If files are missing and may not, or cannot, be downloaded: says where to put which files.
+        If files are missing and may not, or cannot, be downloaded. Says which files to put where.
     FileFormatError
-        If what came is not what was published.
+        If a downloaded file is not the published one.
     """
     for place in places(name, folder):
-        found = [_in(place, file.name) for file in files]
+        found = [_find_in(place, file.name) for file in files]
         if all(found):
             return [path for path in found if path is not None]
     target = Path(folder) if folder is not None else cache_folder() / name
     advice = (
         f"put {', '.join(file.name for file in files)} (from {files[0].url.rpartition('/')[0]}) into {target}, or into a "
-        f"folder {name} in one that the environment variable MINIDL_DATA names"
+        f"folder {name} below one listed in the environment variable MINIDL_DATA"
     )
     if not download:
         raise DataError(f"{name}: the files are not on this machine, and download=False; {advice}")
     try:
-        return [_in(target, file.name) or fetch(file, target) for file in files]
+        return [_find_in(target, file.name) or fetch(file, target) for file in files]
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise DataError(f"{name}: the download failed ({error}); try again, or {advice}") from error
 
 
-def _in(folder: Path, name: str) -> Path | None:
+def _find_in(folder: Path, name: str) -> Path | None:
     candidates = [folder / name, folder / name.removesuffix(".gz")]
     return next((path for path in candidates if path.is_file()), None)
 
 
 def fetch(file: RemoteFile, folder: Path, schemes: tuple[str, ...] = ("https",)) -> Path:
-    """Download a file, going on where an earlier attempt stopped; it gets its name only when its SHA-256 is right."""
+    """Download a file, resuming an earlier attempt; it gets its final name only if its SHA-256 is right."""
     if file.url.partition(":")[0] not in schemes:
-        raise ParameterError(f"downloads go over {' or '.join(schemes)}, not {file.url}")
+        raise ParameterError(f"downloads must use {' or '.join(schemes)}, not {file.url}")
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{file.name}.part"
     _complete(file.url, partial)
@@ -112,8 +112,8 @@ def fetch(file: RemoteFile, folder: Path, schemes: tuple[str, ...] = ("https",))
     if found != file.sha256:
         partial.unlink()
         raise FileFormatError(
-            f"{file.url}: what came has the SHA-256 {found}, expected {file.sha256}; it was thrown away. If it fails again, the "
-            "file at that address has been changed"
+            f"{file.url}: the download has the SHA-256 {found}, expected {file.sha256}, and was deleted; if this happens again, "
+            "the file at that address has changed"
         )
     path = folder / file.name
     partial.replace(path)
@@ -121,7 +121,7 @@ def fetch(file: RemoteFile, folder: Path, schemes: tuple[str, ...] = ("https",))
 
 
 def _complete(url: str, partial: Path) -> None:
-    """Append to the partial file what is missing of it."""
+    """Append the missing part to the partial file."""
     from tqdm import tqdm  # here, because importing it takes as long as all of minidl.data
 
     have = partial.stat().st_size if partial.exists() else 0
@@ -129,7 +129,7 @@ def _complete(url: str, partial: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=SECONDS)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to fetch
+        if error.code == 416:  # the partial file is complete
             return
         raise
     with response:

@@ -1,4 +1,4 @@
-"""Reading text files, plain or compressed, whole or not at all."""
+"""Read text files, plain or compressed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["read_text"]
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> str:
-    """Return the text of a file; one whose name ends in ``.gz`` is decompressed.
+    """Return the text of a file; decompress it if its name ends in ``.gz``.
 
     Raises
     ------
     FileFormatError
-        If a ``.gz`` file is not gzip, is cut short or is damaged, or the bytes are not text in this encoding.
+        If a ``.gz`` file is not gzip, truncated or damaged, or the bytes are not text in this encoding.
     FileNotFoundError, PermissionError, IsADirectoryError
-        As the operating system says.
+        From the operating system.
     """
     content = Path(path).read_bytes()
     if Path(path).suffix == ".gz":
@@ -36,6 +36,6 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise FileFormatError(
-            f"{os.fspath(path)}: byte {error.start} is no text in the encoding {encoding!r}; pass encoding='latin-1', "
-            "or whichever the file was written in"
+            f"{os.fspath(path)}: byte {error.start} is not text in the encoding {encoding!r}; pass encoding='latin-1', "
+            "or the encoding that the file was written in"
         ) from error

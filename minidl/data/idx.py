@@ -1,4 +1,4 @@
-"""The IDX format, in which MNIST and its relatives are published."""
+"""The IDX format of MNIST and its relatives."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ BLOCK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
-    """Read an array from an IDX file, plain or gzip-compressed (told by its content).
+    """Read an array from an IDX file, plain or gzip-compressed (recognised by its content).
 
-    The header is two zero bytes, a byte for the type of the numbers, a byte for the number of axes, and four bytes, most
-    significant first, for the length of each. The numbers follow in C order, most significant byte first.
+    The header is two zero bytes, a byte for the type of the elements, a byte for the number of axes, and four bytes, most
+    significant first, for the length of each axis. The elements follow in C order, most significant byte first.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
     Returns
     -------
     array : array
-        Of uint8, int8, int16, int32, float32 or float64, in this machine's byte order.
+        Of uint8, int8, int16, int32, float32 or float64, in the byte order of this machine.
 
     Raises
     ------
     FileFormatError
-        If the file is no IDX file, is damaged, or holds fewer or more bytes than its header says.
+        If the file is not an IDX file, is damaged, or does not have the size that its header announces.
     FileNotFoundError
         If there is no such file.
 
@@ -65,7 +65,7 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
             dtype, shape = _header(stream, name)
             size = math.prod(shape) * dtype.itemsize
             content = bytearray()
-            while len(content) <= size and (block := stream.read(BLOCK)):  # never much more than was announced
+            while len(content) <= size and (block := stream.read(BLOCK)):  # at most one block more than announced
                 content += block
         except EOFError as error:
             raise FileFormatError(f"{name}: the compressed data end too early; get the file again") from error
@@ -73,7 +73,7 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
             raise FileFormatError(f"{name}: the compressed data are damaged: {error}; get the file again") from error
     if len(content) != size:
         raise FileFormatError(
-            f"{name}: the header announces {size} bytes of numbers (shape {shape}, {dtype.name}), but there are "
+            f"{name}: the header announces {size} bytes of elements (shape {shape}, {dtype.name}), but there are "
             f"{'more' if len(content) > size else len(content)}; get the file again"
         )
     return numpy.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
@@ -102,9 +102,9 @@ def write_idx(path: str | os.PathLike[str], array: numpy.ndarray) -> None:
     Raises
     ------
     DtypeError
-        If the format has no type for the array's numbers.
+        If the format has no type for the dtype of the array.
     FileFormatError
-        If the array has more than 255 axes or an axis too long for 32 bits.
+        If the array has more than 255 axes, or an axis too long for 32 bits.
     """
     array = numpy.asarray(array)
     kinds = {numpy.dtype(code).newbyteorder("="): kind for kind, code in TYPES.items()}
@@ -115,7 +115,7 @@ def write_idx(path: str | os.PathLike[str], array: numpy.ndarray) -> None:
             "array.astype(...)"
         )
     if array.ndim > 255 or max(array.shape, default=0) >= 2**32:
-        raise FileFormatError(f"write_idx: the format takes no array of shape {array.shape}")
+        raise FileFormatError(f"write_idx: the format cannot hold an array of shape {array.shape}")
     header = bytes([0, 0, kind, array.ndim]) + numpy.array(array.shape, ">u4").tobytes()
     content = header + array.astype(TYPES[kind], order="C").tobytes()
     write_atomically(path, gzip.compress(content, mtime=0) if Path(path).suffix == ".gz" else content)

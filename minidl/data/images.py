@@ -18,16 +18,16 @@ __all__ = ["ImageData", "cifar10", "fashion_mnist", "mnist"]
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images to train on and to test with.
+    """Images for training and for testing.
 
     Attributes
     ----------
     train_images, test_images : uint8 array, shape (N, C, H, W)
-        From 0 to 255. ``as_floats`` makes numbers of them that layers take.
+        From 0 to 255. ``as_floats`` converts them to the floating-point arrays that layers take.
     train_labels, test_labels : int64 array, shape (N,)
-        Positions in ``classes``.
+        Indices into ``classes``.
     classes : tuple of str
-        What the labels stand for.
+        The names of the classes.
     """
 
     train_images: numpy.ndarray
@@ -37,7 +37,7 @@ class ImageData:
     classes: tuple[str, ...]
 
     def as_floats(self, dtype: str = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Return training and test images with mean 0 and standard deviation 1, both measured on the training images.
+        """Return training and test images standardised by the mean and deviation of the training images.
 
         >>> images = numpy.array([[[[0, 255]]]], dtype="uint8")
         >>> ImageData(images, numpy.zeros(1, int), images, numpy.zeros(1, int), ("a",)).as_floats()[0].ravel()
@@ -79,7 +79,7 @@ CIFAR = RemoteFile(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
-CIFAR_RECORD = 1 + 3 * 32 * 32  # a label and the three planes of a picture
+CIFAR_RECORD = 1 + 3 * 32 * 32  # a label and the three channels of an image
 
 
 def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
@@ -90,27 +90,27 @@ def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -
     Parameters
     ----------
     folder : path, optional
-        Where the four IDX files are, plain or compressed. Otherwise they are looked for in the folders that MINIDL_DATA lists, in the
-        user's cache, and where systems install data sets (``share/datasets``), under ``mnist`` or directly.
-    download : bool
-        Whether to fetch them over https if they are nowhere; about 11 MB, checked against a SHA-256.
+        The folder of the four IDX files, plain or compressed. By default they are searched for in the folders in MINIDL_DATA,
+        in the user's cache, and where systems install data sets (``share/datasets``), under ``mnist`` or directly.
+    download : bool, default True
+        Whether to download the files over https if they are not found: about 11 MB, verified by SHA-256.
 
     Raises
     ------
     DataError
-        If the files are nowhere and cannot be fetched: says where to put which files.
+        If the files are not found and cannot be downloaded. Says which files to put where.
     FileFormatError
-        If a file is damaged or is not what its name says.
+        If a file is damaged or has other contents.
     """
     return _idx_data("mnist", MNIST_AT, MNIST_SHA256, DIGITS, folder, download)
 
 
 def fashion_mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
-    """Return pictures of clothes: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes; MIT licence.
+    """Return images of clothes: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes; MIT licence.
 
-    H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms"
-    (2017). Debian and its relatives have it as the package ``dataset-fashion-mnist``, where it is found too. For the
-    arguments see :func:`mnist`; the folder is called ``fashion-mnist``, and the download is about 31 MB.
+    H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms" (2017).
+    It is also found where Debian's package ``dataset-fashion-mnist`` installs it. The arguments are those of :func:`mnist`, the
+    folder is ``fashion-mnist``, and the download is about 31 MB.
     """
     return _idx_data("fashion-mnist", FASHION_AT, FASHION_SHA256, FASHION, folder, download)
 
@@ -133,18 +133,18 @@ def _idx_data(
                 f"{path}: expected bytes of shape {expected} for {name}, got {array.dtype} of shape {array.shape}"
             )
         if array.ndim == 1 and array.max() >= len(classes):
-            raise FileFormatError(f"{path}: labels must be below {len(classes)}, got {array.max()}")
+            raise FileFormatError(f"{path}: labels must be less than {len(classes)}, got {array.max()}")
         arrays.append(array[:, None] if array.ndim == 3 else array.astype(numpy.int64))
     train_images, train_labels, test_images, test_labels = arrays
     return ImageData(train_images, train_labels, test_images, test_labels, classes)
 
 
 def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
-    """Return photographs of ten kinds of things: 50,000 training and 10,000 test images of 3 x 32 x 32 pixels.
+    """Return photographs of ten classes: 50,000 training and 10,000 test images of 3 x 32 x 32 pixels.
 
-    A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009). The binary version is read, never the one for
-    Python, whose pickles could run anything. For the arguments see :func:`mnist`; the folder is called ``cifar-10``, the
-    file ``cifar-10-binary.tar.gz``, and the download is about 170 MB.
+    A. Krizhevsky, "Learning multiple layers of features from tiny images" (2009). Only the binary version is read, never the one
+    for Python, whose pickles could run any code. The arguments are those of :func:`mnist`, the folder is ``cifar-10``, the file
+    ``cifar-10-binary.tar.gz``, and the download is about 170 MB.
     """
     [path] = find_or_fetch("cifar-10", [CIFAR], folder, download)
     train = [f"data_batch_{i}.bin" for i in range(1, 6)]

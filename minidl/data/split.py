@@ -1,4 +1,4 @@
-"""Splitting data into a part to train on and a part to test on."""
+"""Split data into a training part and a test part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def train_test_split(
     shuffle: bool = True,
     stratify: Any = None,
 ) -> list[Array]:
-    """Split arrays of N examples at random into two parts, all in the same way.
+    """Split arrays of N examples at random into two parts, all at the same positions.
 
     The signature is that of ``sklearn.model_selection.train_test_split``; the random numbers are not.
 
@@ -31,14 +31,14 @@ def train_test_split(
     ----------
     *arrays : array or list, length N
     test_size, train_size : float or int, optional
-        A share between 0 and 1, or a number of examples. The test part is rounded up, the training part down. Without
-        either a quarter is for testing; with one of them, the rest is the other.
-    random_state : int, numpy.random.Generator or None
-        A seed, or where the order comes from; the generator of ``minidl.seed`` unless given.
-    shuffle : bool
-        Without it the first examples are for training and the last for testing.
+        A share between 0 and 1, or a number of examples. The test part is rounded up, the training part down. If one is
+        missing it is the rest; if both are, a quarter is for testing.
+    random_state : int, numpy.random.Generator or None, default None
+        A seed, or a generator; None is the generator of ``minidl.seed``.
+    shuffle : bool, default True
+        Whether to shuffle. If not, the first examples are for training and the last for testing.
     stratify : array, shape (N,), optional
-        Class labels; each class is then split in the same proportion, as far as whole examples allow.
+        Class labels; each class is then split in the same proportion, up to rounding.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def train_test_split(
     Raises
     ------
     DataError
-        If there are no examples, lengths differ, a part would be empty, or a class has too few members to be in both.
+        If there are no examples, lengths differ, a part would be empty, or a class has too few examples to be in both parts.
     ParameterError
         If a size is outside its range, or ``stratify`` is given without ``shuffle``.
 
@@ -72,11 +72,11 @@ def train_test_split(
             order = source.permutation(n)
             parts = order[:n_train], order[n_train : n_train + n_test]
         else:
-            parts = _stratified(numpy.asarray(stratify), n, n_train, n_test, source)
-    return [_taken(array, part) for array in given for part in parts]
+            parts = _stratify(numpy.asarray(stratify), n, n_train, n_test, source)
+    return [_take(array, part) for array in given for part in parts]
 
 
-def _taken(array: Array, part: Any) -> Array:
+def _take(array: Array, part: Any) -> Array:
     return array[part] if isinstance(part, slice) else array[namespace(array).asarray(part)]
 
 
@@ -92,7 +92,7 @@ def _sizes(n: int, test_size: float | int | None, train_size: float | int | None
         n_train = n - n_test
     if n_train + n_test > n:
         raise ParameterError(
-            f"train_test_split: {n_train} examples to train and {n_test} to test are more than the {n} there are"
+            f"train_test_split: {n_train} examples to train and {n_test} to test are more than the {n} given"
         )
     if n_train < 1 or n_test < 1:
         raise DataError(
@@ -112,10 +112,10 @@ def _count(n: int, size: float | int, name: str, rounded: Any) -> int:
     )
 
 
-def _stratified(
+def _stratify(
     labels: numpy.ndarray, n: int, n_train: int, n_test: int, source: numpy.random.Generator
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return the indices of the two parts, each class shared out in proportion."""
+    """Return the indices of the two parts, each class divided in proportion."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.shape != (n,):
@@ -141,7 +141,7 @@ def _stratified(
 
 
 def _shares(counts: numpy.ndarray, total: int, source: numpy.random.Generator) -> numpy.ndarray:
-    """Share ``total`` out in proportion to the counts: whole parts first, then the largest remainders, ties by lot."""
+    """Divide ``total`` in proportion to the counts: whole parts first, then the largest remainders, ties at random."""
     exact = total * counts / counts.sum()
     shares = numpy.floor(exact).astype(int)
     order = numpy.lexsort((source.permutation(len(counts)), shares - exact))  # largest remainder first

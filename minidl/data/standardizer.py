@@ -1,4 +1,4 @@
-"""Standardising features: mean 0, standard deviation 1."""
+"""Standardise features to mean 0 and standard deviation 1."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ __all__ = ["Standardizer"]
 
 
 class Standardizer:
-    r"""Subtract each feature's mean and divide by its standard deviation: :math:`(x - \mu) / \sigma`.
+    """Subtract the mean of each feature and divide by its standard deviation.
 
-    Fit it on the training data alone and apply it to all. :math:`\sigma^2` is the mean squared deviation (divided
-    by N), computed in float64 in two passes. A feature that never varies is only centred.
+    Fit it on the training data alone and apply it to all data::
+
+        x = (x - mean) / scale
+
+    The scale is the square root of the mean squared deviation (divided by N), computed in float64 in two passes. A feature that
+    never varies is only centred.
 
     Attributes
     ----------
     mean, scale : float64 array, the shape of one example
-        :math:`\mu`, and :math:`\sigma` or 1 where that is 0. None before ``fit``.
+        None before ``fit``; the scale is 1 where the standard deviation is 0.
 
     Examples
     --------
@@ -40,12 +44,12 @@ class Standardizer:
         self.scale: numpy.ndarray | None = None
 
     def fit(self, X: Any) -> Standardizer:
-        """Measure mean and standard deviation over the first axis; return the standardiser.
+        """Measure mean and standard deviation over the first axis; return self.
 
         Raises
         ------
         DataError
-            If there are no examples, or something is NaN or infinite.
+            If there are no examples, or an element is NaN or infinite.
         DtypeError
             If X does not hold real numbers.
         ShapeError
@@ -63,38 +67,38 @@ class Standardizer:
                 f"Standardizer.fit: {x[place]} in example {place[0]}, feature {place[1:]}; drop such examples, or fill "
                 "them in first"
             )
-        # Compared exactly: the mean of equal numbers may differ from them by rounding, and the scale then from 0.
+        # Compare exactly: rounding may make the mean of equal numbers differ from them, and then the scale from 0.
         constant = x.max(axis=0) == x.min(axis=0)
         self.mean = numpy.where(constant, x[0], x.mean(axis=0))
         deviation = x - self.mean
-        largest = numpy.where(constant, 1.0, abs(deviation).max(axis=0))  # taken out, so that no square overflows
+        largest = numpy.where(constant, 1.0, abs(deviation).max(axis=0))  # factored out, so that no square overflows
         rms = numpy.sqrt(((deviation / largest) ** 2).mean(axis=0))
         self.scale = numpy.where(constant, 1.0, largest * rms)
         return self
 
     def transform(self, X: Any) -> Array:
-        """Return (X - mean) / scale, in X's own floating dtype (float32 for integers) and on its device.
+        """Return (X - mean) / scale, in X's floating-point dtype (float32 for integers) and on its device.
 
         Raises
         ------
         OrderError
             Before ``fit``.
         ShapeError
-            If an example has another shape than those fitted.
+            If an example does not have the shape of those fitted.
         """
-        x, mean, scale = self._prepared(X, "transform")
+        x, mean, scale = self._prepare(X, "transform")
         return (x - mean) / scale
 
     def inverse_transform(self, X: Any) -> Array:
-        """Return X * scale + mean; errors as for :meth:`transform`."""
-        x, mean, scale = self._prepared(X, "inverse_transform")
+        """Return X * scale + mean; raises the errors of :meth:`transform`."""
+        x, mean, scale = self._prepare(X, "inverse_transform")
         return x * scale + mean
 
     def fit_transform(self, X: Any) -> Array:
         """Fit, then transform the same data."""
         return self.fit(X).transform(X)
 
-    def _prepared(self, X: Any, what: str) -> tuple[Array, Array, Array]:
+    def _prepare(self, X: Any, what: str) -> tuple[Array, Array, Array]:
         if self.mean is None or self.scale is None:
             raise OrderError(f"Standardizer: {what} was called before fit; call fit(X) with the training data first")
         x = _numbers(X, what)

@@ -1,4 +1,4 @@
-"""Data drawn from a known model."""
+"""Draw data from a known model."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ def make_regression(
     coef: bool = False,
     random_state: Source = None,
 ) -> tuple[Any, ...]:
-    r"""Draw a linear regression problem: :math:`y = X w + b + \epsilon`.
+    """Draw a linear regression problem.
 
-    X is standard normal; w is uniform on [0, 100) in ``n_informative`` randomly chosen rows and zero elsewhere;
-    :math:`\epsilon` is normal. Arguments and shapes are those of ``sklearn.datasets.make_regression``, the
-    numbers are not.
+    With X standard normal, and e normal with standard deviation ``noise``::
+
+        y = X w + bias + e
+
+    w is uniform on [0, 100) in ``n_informative`` randomly chosen rows and zero elsewhere. Arguments and shapes are those of
+    ``sklearn.datasets.make_regression``; the random numbers are not.
 
     Parameters
     ----------
-    n_samples, n_features, n_informative, n_targets : int
-    bias : float
-        b.
-    noise : float
-        Standard deviation of :math:`\epsilon`.
-    coef : bool
-        Return w, too.
-    random_state : int, numpy.random.Generator or None
-        A seed, or where the numbers come from; the generator of ``minidl.seed`` unless given.
+    n_samples : int, default 100
+    n_features : int, default 100
+    n_informative : int, default 10
+    n_targets : int, default 1
+    bias : float, default 0.0
+    noise : float, default 0.0
+    coef : bool, default False
+        Whether to return w too.
+    random_state : int, numpy.random.Generator or None, default None
+        A seed, or a generator; None is the generator of ``minidl.seed``.
 
     Returns
     -------

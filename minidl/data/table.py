@@ -1,4 +1,4 @@
-"""Tables from CSV files: numbers as they are, text as one-hot columns."""
+"""Tables from CSV files: numbers stay numbers, text becomes one-hot columns."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError
 __all__ = ["Table", "read_csv"]
 
 MISSING = frozenset({"", "?", "n/a", "na", "nan", "none", "null"})
-"""What counts as a missing value, in lower case."""
+"""The spellings of a missing value, in lower case."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table read from a file.
+    """A table that was read from a file.
 
     Attributes
     ----------
-    X : floating array, shape (N, F)
+    X : floating-point array, shape (N, F)
         The features.
     feature_names : tuple of str
         F names; ``"city=Rome"`` for the one-hot column of a text.
     y : array, shape (N,), or None
-        The target: class numbers (int64) if ``classes`` is given, else floating numbers.
+        The target: class indices (int64) if ``classes`` is given, else floating-point numbers.
     target_name : str or None
     classes : tuple of str, or None
-        What the class numbers stand for.
+        The names of the classes.
     """
 
     X: numpy.ndarray
@@ -67,9 +67,8 @@ def read_csv(
 ) -> Table:
     r"""Read a table of features, and a target column if one is named.
 
-    A column is numeric if every value in it is a number; it is text if none is, and becomes one column of 0 and 1 for
-    each of its values, in alphabetical order. A column with some of each is an error, for it is more often a slip in
-    the file than meant.
+    A column is numeric if every value in it is a number. It is text if none is, and then becomes one column of 0 and 1 for each
+    of its values, in alphabetical order. A mixed column is an error, because it is usually a mistake in the file.
 
     Parameters
     ----------
@@ -77,35 +76,33 @@ def read_csv(
         A file of comma-separated values; one named ``*.gz`` is decompressed.
     target : str or int, optional
         The target column, by name or by position (from the end if negative).
-    target_type : str
-        ``"class"``, ``"number"``, or ``"auto"``: text is classes, numbers are numbers.
+    target_type : {"auto", "class", "number"}, default "auto"
+        ``"auto"`` makes text classes and keeps numbers.
     header : bool, optional
-        Whether the first row holds the columns' names. Unless said: if no cell in it is a number or missing.
-        Without a header columns are named by their position, ``"0"``, ``"1"`` ...
-    delimiter : str
-    missing : str
-        What to do about missing values (empty, NA, N/A, NaN, None, null or ?, in upper or lower case): ``"error"``;
-        ``"drop"`` leaves the row out; ``"fill"`` puts in the column's mean, or its most frequent text (never in the
-        target).
-    categorical : collection of str or int
-        Numeric columns to treat as text: codes, such as postal codes, whose size means nothing.
-    ignore : collection of str or int
-        Columns to leave out.
-    max_categories : int
-        How many different texts a feature may have before it is refused, as names and identifiers should be.
-    dtype : dtype
+        Whether the first row holds the names of the columns. By default it does if no cell in it is a number or missing.
+        Without a header the names are ``"0"``, ``"1"`` ...
+    delimiter : str, default ","
+    missing : {"error", "drop", "fill"}, default "error"
+        What to do about missing values (empty, NA, N/A, NaN, None, null or ?, in upper or lower case). ``"drop"`` skips the row.
+        ``"fill"`` inserts the mean of the column, or its most frequent text, but never in the target.
+    categorical : collection of str or int, default ()
+        Numeric columns to treat as text: codes, such as postal codes, whose magnitude means nothing.
+    ignore : collection of str or int, default ()
+        Columns to skip.
+    max_categories : int, default 100
+        The number of different texts above which a feature is refused, because it is probably a name or an identifier.
+    dtype : dtype, default "float32"
         Of X and of a numeric y.
-    encoding : str
+    encoding : str, default "utf-8-sig"
 
     Raises
     ------
     FileFormatError
-        If the file is no table: damaged, not text, empty, or with a row too short or too long; the message names the
-        line.
+        If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line.
     DataError
-        If a value cannot be used (missing, infinite, text among numbers), with its line and column.
+        If a value cannot be used: missing, infinite, or text among numbers. Names the line and the column.
     UnknownNameError
-        If a named column is not there; the message lists those that are.
+        If there is no column of that name; lists the columns.
     ParameterError
         If an argument is not one of those above.
 
@@ -158,7 +155,7 @@ class _Row:
 
 
 def _rows(path: str, text: str, delimiter: str, header: bool | None) -> tuple[list[str], list[_Row]]:
-    """Return the columns' names and the rows, each with the line on which it begins."""
+    """Return the names of the columns and the rows, each with the number of its first line."""
     rows: list[_Row] = []
     for row in _records(path, text, delimiter):
         if rows and len(row.cells) != len(rows[0].cells):
@@ -208,7 +205,7 @@ def _is_missing(cell: str) -> bool:
 
 
 def _number(cell: str) -> float | None:
-    """Return the number that a cell holds, if it does."""
+    """Return the number in a cell, or None."""
     if "_" in cell:  # Python would read 1_000
         return None
     try:
@@ -218,7 +215,7 @@ def _number(cell: str) -> float | None:
 
 
 class _Reader:
-    """Turns columns of cells into arrays, and says which line is at fault where one cannot be."""
+    """Convert columns of cells to arrays; errors name the line."""
 
     def __init__(self, path: str, rows: list[_Row], missing: str, max_categories: int, dtype: numpy.dtype[Any]) -> None:
         self.path, self.rows, self.missing, self.max_categories, self.dtype = path, rows, missing, max_categories, dtype
@@ -227,10 +224,10 @@ class _Reader:
         """Return the columns of X that this column of the file becomes, (N, 1) or (N, K), and their names."""
         numbers = None if as_text else self._numbers(name, index)
         if numbers is not None:
-            values = self._filled(name, index, numbers, lambda known: math.fsum(known) / len(known))
+            values = self._fill(name, index, numbers, lambda known: math.fsum(known) / len(known))
             return self._array(name, values)[:, None], [name]  # (N, 1)
         texts: list[Any] = [None if _is_missing(row.cells[index]) else row.cells[index] for row in self.rows]
-        texts = self._filled(name, index, texts, lambda known: min(Counter(known).items(), key=_most_frequent)[0])
+        texts = self._fill(name, index, texts, lambda known: min(Counter(known).items(), key=_most_frequent)[0])
         kinds = sorted(set(texts))
         if len(kinds) > self.max_categories:
             raise DataError(
@@ -243,7 +240,7 @@ class _Reader:
         return hot, [f"{name}={kind}" for kind in kinds]
 
     def target(self, name: str, index: int, kind: str) -> tuple[numpy.ndarray, tuple[str, ...] | None]:
-        """Return y and, if they are class numbers, the classes."""
+        """Return y and, if it holds class indices, the classes."""
         for row in self.rows:
             if _is_missing(row.cells[index]):
                 raise DataError(
@@ -262,7 +259,7 @@ class _Reader:
         return numpy.array([found[value] for value in values], dtype=numpy.int64), classes
 
     def _numbers(self, name: str, index: int, classes: bool = False) -> list[float | None] | None:
-        """Return the column as numbers, None for missing ones; None for the whole of a column of text."""
+        """Return the column as numbers, None for missing ones; or None for a column of text."""
         numbers: list[float | None] = []
         number_at = text_at = None
         for row in self.rows:
@@ -287,15 +284,15 @@ class _Reader:
         return numbers if text_at is None else None
 
     def _array(self, name: str, numbers: list[Any]) -> numpy.ndarray:
-        """Return numbers as an array, if its dtype can hold them."""
+        """Return numbers as an array; raise if its dtype cannot hold them."""
         largest = max(numbers, key=abs)
         if abs(largest) > float(numpy.finfo(self.dtype).max):
             line = self.rows[numbers.index(largest)].line
             raise DataError(f"{self.path}, line {line}: column {name!r} holds {largest}, too large for {self.dtype}")
         return numpy.array(numbers, dtype=self.dtype)
 
-    def _filled(self, name: str, index: int, values: list[Any], fill: Any) -> list[Any]:
-        """Return the values with the missing ones filled in, if that is wanted."""
+    def _fill(self, name: str, index: int, values: list[Any], fill: Any) -> list[Any]:
+        """Return the values with the missing ones filled in, or raise if they may not be."""
         if None not in values:
             return values
         if self.missing != "fill":

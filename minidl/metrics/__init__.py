@@ -1,4 +1,4 @@
-"""Metrics: functions of ``(y_true, y_pred)`` in scikit-learn's order, and objects that are fed batch by batch.
+"""Metrics: functions of ``(y_true, y_pred)`` in scikit-learn's order, and objects that take one batch at a time.
 
 >>> accuracy([0, 1, 1], [0, 1, 0])
 0.6666666666666666

@@ -1,4 +1,4 @@
-"""Metrics fed batch by batch that are no means: R squared, precision, recall, F1, ROC AUC."""
+"""Batchwise metrics that are not means: R squared, precision, recall, F1, ROC AUC."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ __all__ = ["F1", "Precision", "R2Score", "Recall", "RocAuc"]
 
 
 class R2Score(Metric):
-    r"""The share of the variance explained; see ``minidl.metrics.r2_score``.
+    """The share of the variance explained; see ``minidl.metrics.r2_score``.
 
-    The sum of squares about the mean is carried from batch to batch without cancellation: of two parts it is
-    :math:`S_1 + S_2 + (\bar y_1 - \bar y_2)^2\, n_1 n_2 / (n_1 + n_2)`. T. Chan, G. Golub, R. LeVeque, "Updating
-    formulae and a pairwise algorithm for computing sample variances" (1979).
+    The sum of squares S about the mean is updated from batch to batch without cancellation. For two parts::
+
+        S = S_1 + S_2 + (mean_1 - mean_2)^2 n_1 n_2 / (n_1 + n_2)
+
+    T. Chan, G. Golub, R. LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
     """
 
     default_name = "r2_score"
@@ -55,17 +57,16 @@ class R2Score(Metric):
 
 
 class _Counted(Metric):
-    """What precision, recall and F1 share: how often each class is predicted right, predicted, and true.
+    """Base of precision, recall and F1: counts, for each class, the right predictions, all predictions, and the examples.
 
     Parameters
     ----------
     average : str, optional
-        As for ``minidl.metrics.precision``; unless given, ``"binary"`` for single scores and ``"macro"`` for scores of
-        several classes.
-    threshold : float
-        A single score above it means class 1: 0.5 for probabilities, 0 for logits.
-    zero_division : float
-        What 0 / 0 is.
+        As in ``minidl.metrics.precision``. By default ``"binary"`` for single scores, ``"macro"`` for scores of several classes.
+    threshold : float, default 0.5
+        A single score above it means class 1. Use 0.5 for probabilities, 0 for logits.
+    zero_division : float, default 0.0
+        The value of 0 / 0.
     name : str, optional
     """
 
@@ -110,7 +111,7 @@ class _Counted(Metric):
         return true.reshape(-1).astype(int), (given > self.threshold).reshape(-1).astype(int)
 
     def result(self) -> float:
-        """Return the number; nan before the first example."""
+        """Return the metric; nan before the first example."""
         if not self.counts:
             return math.nan
         several = self.several or not set(self.counts) <= {0, 1}
@@ -145,13 +146,13 @@ class F1(_Counted):
 class RocAuc(Metric):
     """The area under the ROC curve; see ``minidl.metrics.roc_auc``.
 
-    It is exact, and so keeps every score until ``reset`` (Keras's counts at 200 thresholds instead).
+    It is exact, so it keeps every score until ``reset``. (Keras counts at 200 thresholds instead.)
 
     Parameters
     ----------
-    from_logits : bool
-        Make probabilities of the scores of several classes, by softmax. Single scores need none: only their order
-        counts.
+    from_logits : bool, default False
+        Whether the scores of several classes are logits, to be turned into probabilities by softmax. For single scores only the
+        order matters.
     name : str, optional
     """
 
@@ -180,7 +181,7 @@ class RocAuc(Metric):
         self.targets.append(true.astype(numpy.int64))
 
     def result(self) -> float:
-        """Return the area; nan before the first example, and where a class has all examples or none."""
+        """Return the area; nan before the first example, and if a class has all examples or none."""
         if not self.scores:
             return math.nan
         return roc_auc(numpy.concatenate(self.targets), numpy.concatenate(self.scores))

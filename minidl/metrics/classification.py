@@ -38,21 +38,21 @@ def accuracy(y_true: Any, y_pred: Any, *, threshold: float = 0.5, ignore_index: 
     Parameters
     ----------
     y_true, y_pred : array or list
-        What y_pred is decides how it is read:
+        The dtype and shape of y_pred determine its meaning:
 
-        - integers, booleans or text, shape (N,): labels, compared with y_true's;
-        - floats, shape (N, K) or (N, K, ...) with K of at least 2: scores (logits or probabilities alike), of which
-          the largest is the class (the first of several equal ones); y_true is class numbers (N, ...) or one-hot;
-        - floats, shape (N,) or (N, 1): how likely class 1 is; y_true is 0 or 1.
-    threshold : float
-        A single score above it means class 1: 0.5 for probabilities, 0 for logits.
-    ignore_index : int
-        With scores of K classes, examples with this target are left out, as by the cross-entropy loss.
+        - integers, booleans or text, shape (N,): labels, compared with those of y_true;
+        - floats, shape (N, K) or (N, K, ...) with K of at least 2: scores (logits or probabilities alike). The class is that of
+          the largest score, the first of equal ones; y_true holds class indices (N, ...) or is one-hot;
+        - floats, shape (N,) or (N, 1): the score of class 1; y_true is 0 or 1.
+    threshold : float, default 0.5
+        A single score above it means class 1. Use 0.5 for probabilities, 0 for logits.
+    ignore_index : int, default -100
+        With scores of K classes, examples with this target do not count, as in the cross-entropy loss.
 
     Raises
     ------
     ShapeError, DtypeError, TargetError, DataError
-        If they do not fit each other, there are no examples, or a score is NaN.
+        If the two do not fit each other, there are no examples, or a score is NaN.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def accuracy(y_true: Any, y_pred: Any, *, threshold: float = 0.5, ignore_index: 
 
 
 def hits(y_true: Any, y_pred: Any, threshold: float = 0.5, ignore_index: int = -100) -> numpy.ndarray:
-    """Return for each example that counts whether it is right, as :func:`accuracy` says, shape (M,)."""
+    """Return whether each example that counts is right, by the rules of :func:`accuracy`, shape (M,)."""
     pred = on_host(y_pred)
     if pred.dtype.kind != "f":
         true, pred = labels_pair(y_true, pred, "accuracy")
@@ -90,19 +90,19 @@ def top_k_accuracy(y_true: Any, y_score: Any, k: int = 5) -> float:
     ----------
     y_true : integer array, shape (N,), or one-hot (N, K)
     y_score : array, shape (N, K)
-    k : int
-        With k of K or more the answer is 1.
-
-    Notes
-    -----
-    Among equal scores later classes count as larger, as in scikit-learn (for :func:`accuracy` it is the earlier).
+    k : int, default 5
+        With k of K or more the result is 1.
 
     Raises
     ------
     ParameterError
         If k is not a positive integer.
     TargetError
-        If a class number is not below K.
+        If a class index is not below K.
+
+    Notes
+    -----
+    Among equal scores later classes count as larger, as in scikit-learn. In :func:`accuracy` it is the earlier.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def top_k_accuracy(y_true: Any, y_score: Any, k: int = 5) -> float:
 
 
 def top_k_hits(y_true: Any, y_score: Any, k: int) -> numpy.ndarray:
-    """Return for each example whether it counts, as :func:`top_k_accuracy` says, shape (N,)."""
+    """Return whether each example counts, by the rules of :func:`top_k_accuracy`, shape (N,)."""
     if isinstance(k, bool) or not isinstance(k, (int, numpy.integer)) or k < 1:
         raise ParameterError(f"top_k_accuracy: k must be a positive integer, got {k!r}")
     given = scores(y_score, "top_k_accuracy")
@@ -136,21 +136,22 @@ def top_k_hits(y_true: Any, y_score: Any, k: int) -> numpy.ndarray:
 def confusion_matrix(
     y_true: Any, y_pred: Any, *, labels: Sequence[Any] | None = None, normalize: str | None = None
 ) -> numpy.ndarray:
-    """Return how many examples of each class (row) were predicted as each class (column).
+    """Return the number of examples of each class (row) that were predicted as each class (column).
 
     Parameters
     ----------
     y_true, y_pred : array or list, shape (N,)
-        Labels, integers or text; scores of shape (N, K) stand for the class of the largest.
+        Labels, integers or text. Scores of shape (N, K) stand for the class of the largest.
     labels : sequence, optional
-        The classes, in the order of rows and columns; all that occur, sorted, unless given. Others are left out.
-    normalize : str, optional
-        ``"true"`` divides by the sums of the rows, ``"pred"`` by those of the columns, ``"all"`` by N. An empty row or
-        column stays zero.
+        The classes, in the order of rows and columns; examples of other classes do not count. By default all that occur, sorted.
+    normalize : {"true", "pred", "all"}, optional
+        Divide by the sums of the rows (``"true"``), by the sums of the columns (``"pred"``) or by N. An empty row or column stays
+        zero.
 
     Returns
     -------
-    int64 (or, normalised, float64) array, shape (K, K)
+    int64 array, shape (K, K)
+        Floating-point (float64) with ``normalize``.
 
     Examples
     --------
@@ -199,21 +200,25 @@ def precision(
     average: str | None = "binary",
     zero_division: float = 0.0,
 ) -> Any:
-    r"""Return, of the examples predicted as a class, the share that are of it: :math:`TP / (TP + FP)`.
+    """Return the share of the examples predicted as a class that belong to it.
+
+    With the true and false positives of a class::
+
+        precision = TP / (TP + FP)
 
     Parameters
     ----------
     y_true, y_pred : array or list, shape (N,)
-        Labels, integers or text; scores of shape (N, K) stand for the class of the largest.
+        Labels, integers or text. Scores of shape (N, K) stand for the class of the largest.
     labels : sequence, optional
-        The classes to consider, in this order; all that occur, sorted, unless given.
-    pos_label : label
-        The class that ``average="binary"`` is about.
-    average : str or None
-        ``"binary"`` for the one class, ``"macro"`` for the mean over classes, ``"weighted"`` for the mean weighted by
-        how often a class is true, ``"micro"`` for all decisions counted together; None for an array, one a class.
-    zero_division : float
-        What 0 / 0 is: 0, 1, or nan, which then is left out of means.
+        The classes to consider, in this order; by default all that occur, sorted.
+    pos_label : label, default 1
+        The class for ``average="binary"``.
+    average : {"binary", "macro", "micro", "weighted"} or None, default "binary"
+        ``"binary"`` gives the one class, ``"macro"`` the mean over classes, ``"weighted"`` the mean weighted by the number of
+        examples, and ``"micro"`` counts all decisions together. None gives an array, one element for each class.
+    zero_division : float, default 0.0
+        The value of 0 / 0: 0, 1, or nan, which is then left out of means.
 
     Returns
     -------
@@ -224,7 +229,7 @@ def precision(
     ParameterError
         If an argument is not one of those above.
     DataError
-        If there are more than two classes, or not ``pos_label`` among two, for ``average="binary"``.
+        With ``average="binary"``, if there are more than two classes, or ``pos_label`` is not one of two.
 
     Examples
     --------
@@ -233,7 +238,7 @@ def precision(
     >>> precision([0, 1, 2], [0, 2, 2], average=None)
     array([1. , 0. , 0.5])
     """
-    return _scored("precision", y_true, y_pred, labels, pos_label, average, zero_division)
+    return _score("precision", y_true, y_pred, labels, pos_label, average, zero_division)
 
 
 def recall(
@@ -245,16 +250,18 @@ def recall(
     average: str | None = "binary",
     zero_division: float = 0.0,
 ) -> Any:
-    r"""Return, of the examples of a class, the share predicted as it: :math:`TP / (TP + FN)`.
+    """Return the share of the examples of a class that are predicted as it.
 
-    Arguments, result and errors are those of :func:`precision`.
+    Arguments, result and errors are those of :func:`precision`. With the false negatives of a class::
+
+        recall = TP / (TP + FN)
 
     Examples
     --------
     >>> recall([0, 1, 1, 0], [0, 1, 0, 1])
     0.5
     """
-    return _scored("recall", y_true, y_pred, labels, pos_label, average, zero_division)
+    return _score("recall", y_true, y_pred, labels, pos_label, average, zero_division)
 
 
 def f1(
@@ -266,20 +273,23 @@ def f1(
     average: str | None = "binary",
     zero_division: float = 0.0,
 ) -> Any:
-    r"""Return the harmonic mean of precision and recall: :math:`2\,TP / (2\,TP + FP + FN)`.
+    """Return the harmonic mean of precision and recall.
 
-    Arguments, result and errors are those of :func:`precision`. C. van Rijsbergen, "Information retrieval" (1979),
-    chapter 7.
+    Arguments, result and errors are those of :func:`precision`. In counts::
+
+        f1 = 2 TP / (2 TP + FP + FN)
+
+    C. van Rijsbergen, "Information retrieval" (1979), chapter 7.
 
     Examples
     --------
     >>> f1([0, 1, 1, 0], [0, 1, 1, 1])
     0.8
     """
-    return _scored("f1", y_true, y_pred, labels, pos_label, average, zero_division)
+    return _score("f1", y_true, y_pred, labels, pos_label, average, zero_division)
 
 
-def _scored(
+def _score(
     which: str,
     y_true: Any,
     y_pred: Any,
@@ -296,7 +306,7 @@ def _scored(
         labels = [pos_label]
     present = numpy.unique(numpy.concatenate([true, pred])).tolist()
     wanted = list(dict.fromkeys(present if labels is None else labels))
-    every = list(dict.fromkeys([*wanted, *present]))  # mistaking a class for one that is not wanted is a mistake, too
+    every = list(dict.fromkeys([*wanted, *present]))  # predicting a class that is not wanted is a mistake too
     matrix = _confusion(true, pred, every, which)
     counts = matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)
     right, predicted, actual = (count[: len(wanted)] for count in counts)
@@ -321,7 +331,7 @@ def ratios(
     average: str | None,
     zero_division: float,
 ) -> Any:
-    """Return precision, recall or F1 from how often each class is predicted right, predicted at all, and true."""
+    """Return precision, recall or F1 from the counts of each class: right predictions, all predictions, and examples."""
     if not (zero_division in (0, 1) or math.isnan(zero_division)):
         raise ParameterError(f"{which}: zero_division must be 0, 1 or nan, got {zero_division!r}")
     if average == "micro":

@@ -1,4 +1,4 @@
-"""What all metrics do first: bring labels, scores and numbers to the host, in shapes that can be compared."""
+"""Inputs of the metrics: convert labels, scores and numbers to host arrays whose shapes can be compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["binary_targets", "labels_pair", "labels_with_scores", "numbers_pair"
 
 
 def on_host(array: Any) -> numpy.ndarray:
-    """Return anything array-like as a ``numpy.ndarray``."""
+    """Convert anything array-like to a ``numpy.ndarray``."""
     return to_host(array if hasattr(array, "dtype") else numpy.asarray(array))
 
 
@@ -23,9 +23,9 @@ def scores(y_score: Any, where: str) -> numpy.ndarray:
     Raises
     ------
     DtypeError
-        If they are no real numbers.
+        If they are not real numbers.
     DataError
-        If there are none, or one is NaN, which compares as false with everything and would be counted silently.
+        If there are none, or one is NaN. NaN compares as false with everything and would be counted silently.
     """
     found = on_host(y_score)
     if found.dtype.kind not in "fiub":
@@ -45,7 +45,7 @@ def numbers_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, n
     ShapeError
         If the shapes differ otherwise; they are never broadcast.
     DataError
-        If there are none, or one is not finite.
+        If the arrays are empty, or an element is not finite.
     """
     pair = []
     for name, given in (("y_true", y_true), ("y_pred", y_pred)):
@@ -59,7 +59,7 @@ def numbers_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, n
         pair.append(found)
     true, pred = pair
     if _column(true).shape != _column(pred).shape or true.ndim == 0:
-        raise ShapeError(f"{where}: y_true and y_pred must have one shape, got {true.shape} and {pred.shape}")
+        raise ShapeError(f"{where}: y_true and y_pred must have the same shape, got {true.shape} and {pred.shape}")
     if true.size == 0:
         raise DataError(f"{where}: there are no examples")
     return true.reshape(len(true), -1), pred.reshape(len(true), -1)
@@ -68,17 +68,17 @@ def numbers_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, n
 def labels_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Return two arrays of labels, shape (N,), either both integers or both text.
 
-    Scores of shape (N, K) stand for the class of the largest one, and so does a one-hot y_true.
+    Scores of shape (N, K) stand for the class of the largest, and so does a one-hot y_true.
 
     Raises
     ------
     ShapeError, DataError
-        If they are not labels, none, or not as many.
+        If they are not labels, are empty, or differ in length.
     """
     true = _labels(y_true, "y_true", where)
     pred = _labels(y_pred, "y_pred", where)
     if true.shape != pred.shape:
-        raise ShapeError(f"{where}: y_true and y_pred must be of one length, got {len(true)} and {len(pred)}")
+        raise ShapeError(f"{where}: y_true and y_pred must have the same length, got {len(true)} and {len(pred)}")
     if true.size == 0:
         raise DataError(f"{where}: there are no examples")
     if (true.dtype.kind == "U") != (pred.dtype.kind == "U"):
@@ -87,16 +87,16 @@ def labels_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, nu
 
 
 def labels_with_scores(y_true: Any, y_score: numpy.ndarray, where: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Return class numbers of shape (M,) and scores of shape (M, K) for scores of shape (N, K, ...), class axis 1.
+    """Return class indices (M,) and scores (M, K) for scores of shape (N, K, ...), with the classes on axis 1.
 
-    y_true is either class numbers of shape (N, ...) or, of the scores' shape, one-hot or probabilities.
+    y_true holds class indices of shape (N, ...), or has the shape of the scores and is one-hot or holds probabilities.
 
     Raises
     ------
     ShapeError
         If the shapes do not fit.
     DtypeError
-        If class numbers are not integers.
+        If class indices are not integers.
     """
     true = on_host(y_true)
     classes = y_score.shape[1]
@@ -123,16 +123,16 @@ def binary_targets(y_true: Any, shape: tuple[int, ...], where: str) -> numpy.nda
     Raises
     ------
     ShapeError
-        If the shape differs otherwise.
+        If the shapes differ otherwise.
     TargetError
-        If something is neither 0 nor 1.
+        If an element is neither 0 nor 1.
     """
     true = on_host(y_true)
     if true.shape != shape and _column(true).shape == _column(numpy.empty(shape, bool)).shape:
         true = true.reshape(shape)
     if true.shape != shape:
         raise ShapeError(
-            f"{where}: for predictions of shape {shape} targets must have that shape, too, got {true.shape}"
+            f"{where}: for predictions of shape {shape} targets must have the same shape, got {true.shape}"
         )
     outside = (true != 0) & (true != 1)
     if numpy.any(outside):
@@ -162,7 +162,7 @@ def _labels(given: Any, name: str, where: str) -> numpy.ndarray:
         if (found != numpy.floor(found)).any():
             raise DataError(
                 f"{where}: {name} must hold class labels, got {found[found != numpy.floor(found)][0]}; "
-                "make classes of scores first, with scores > 0.5"
+                "convert scores to classes first, with scores > 0.5"
             )
         return found.astype(numpy.int64)
     if found.dtype.kind == "U" or (found.dtype.kind == "O" and all(isinstance(label, str) for label in found)):

@@ -1,4 +1,4 @@
-"""Metrics by the names that Keras gives them."""
+"""Metrics by their Keras names."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ _RANKED: dict[str, Callable[..., Metric]] = {"auc": RocAuc, "roc_auc": RocAuc}
 
 
 def get(metric: Any, *, from_logits: bool = False) -> Metric:
-    """Return the metric of a Keras name, a metric as it is, or one made of a function.
+    """Return the metric of a Keras name, a metric unchanged, or a metric made from a function.
 
     Parameters
     ----------
     metric : str, callable, Metric or its class
-        Anything with update, result and reset will do for a metric, and a function of ``(y_true, y_pred)``.
-        A name becomes the name in the history, so ``"acc"`` and ``"accuracy"`` are two.
-    from_logits : bool
-        Whether predictions are logits rather than probabilities: a single one then means class 1 above 0, not 0.5.
+        Any object with update, result and reset counts as a metric; a function takes ``(y_true, y_pred)``. A name becomes the
+        name in the history, so ``"acc"`` and ``"accuracy"`` are different metrics.
+    from_logits : bool, default False
+        Whether predictions are logits instead of probabilities. A single one then means class 1 above 0 instead of 0.5.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name; the message lists those there are.
+        If there is no metric of that name; lists the known names.
     ParameterError
-        If it is nothing of these.
+        If ``metric`` is none of the above.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Pictures of a classifier's results, written as PNG files: the confusion matrix, and the worst mistakes.
+"""Pictures of a classifier's results as PNG files: the confusion matrix, and the worst mistakes.
 
-They need matplotlib, which the extra ``plot`` brings; nothing of it is imported before a picture is drawn.
+They need matplotlib, from the extra ``plot``; it is imported only when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def draw_confusion_matrix(path: str | os.PathLike[str], y_true: Any, y_pred: Any
     Parameters
     ----------
     path : path
-        Of the file; one that is there is replaced.
+        An existing file is replaced.
     y_true, y_pred : integer array, shape (N,)
-        Class numbers, positions in ``classes``; scores of shape (N, K) stand for the class of the largest.
+        Class indices, positions in ``classes``. Scores of shape (N, K) stand for the class of the largest.
     classes : sequence of str
         The names of the K classes.
 
     Raises
     ------
     TargetError
-        If a class number has no name.
+        If a class index has no name.
     MissingDependencyError
         If matplotlib is not installed.
     """
     where = "draw_confusion_matrix"
-    names = _named(classes, where)
+    names = _check_classes(classes, where)
     true, pred = labels_pair(y_true, y_pred, where)
     for name, found in (("y_true", true), ("y_pred", pred)):
         _check_numbers(found, len(names), name, where)
@@ -58,14 +58,14 @@ def draw_confusion_matrix(path: str | os.PathLike[str], y_true: Any, y_pred: Any
     panel.set_yticks(range(len(names)), names)
     panel.set_xlabel("predicted")
     panel.set_ylabel("true")
-    panel.set_title(f"{numpy.trace(counts) / len(true):.2%} of {len(true):,} are right")
+    panel.set_title(f"accuracy {numpy.trace(counts) / len(true):.2%} on {len(true):,} examples")
     _write(figure, path)
 
 
 def worst_mistakes(y_true: Any, y_score: Any, count: int | None = None) -> numpy.ndarray:
-    """Return the positions of the examples that are classified wrongly, the most decidedly wrong first.
+    """Return the positions of the misclassified examples, the most confident mistakes first.
 
-    How wrong an example is, is by how much the score of the class predicted exceeds that of the true one.
+    The confidence of a mistake is the score of the predicted class minus that of the true class.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def worst_mistakes(y_true: Any, y_score: Any, count: int | None = None) -> numpy
     y_score : array, shape (N, K)
         Probabilities or logits.
     count : int, optional
-        How many at most; all unless given.
+        The largest number of positions; all by default.
 
     Returns
     -------
@@ -100,15 +100,15 @@ def worst_mistakes(y_true: Any, y_score: Any, count: int | None = None) -> numpy
 def draw_worst_mistakes(
     path: str | os.PathLike[str], images: Any, y_true: Any, y_score: Any, classes: Sequence[str], count: int = 25
 ) -> None:
-    """Write a grid of the images that are most decidedly taken for something else as a PNG file.
+    """Write a grid of the images with the most confident mistakes as a PNG file.
 
-    Over each image stands what it was taken for, and below that what it is. Bytes are shown as they are; other numbers are
-    stretched, each image from its own smallest to its own largest.
+    Above each image is the predicted class, and below that the true one. Bytes are shown unchanged; other images are scaled, each
+    from its own minimum to its own maximum.
 
     Parameters
     ----------
     path : path
-        Of the file; one that is there is replaced.
+        An existing file is replaced.
     images : array, shape (N, C, H, W) or (N, H, W)
         C is 1 (grey) or 3 (red, green, blue).
     y_true : integer array, shape (N,)
@@ -116,25 +116,25 @@ def draw_worst_mistakes(
         Probabilities or logits; see :func:`worst_mistakes`.
     classes : sequence of str
         The names of the K classes.
-    count : int
-        How many at most.
+    count : int, default 25
+        The largest number of images.
 
     Raises
     ------
     ShapeError
-        If there are not as many images as labels, or they are no images; or not as many scores as classes.
+        If the images are not images, or their number differs from the labels', or the number of scores from the classes'.
     MissingDependencyError
         If matplotlib is not installed.
     """
     where = "draw_worst_mistakes"
-    names, found, pictures = _named(classes, where), on_host(y_score), on_host(images)
+    names, found, pictures = _check_classes(classes, where), on_host(y_score), on_host(images)
     chosen = worst_mistakes(y_true, found, count)
     if found.shape[1] != len(names):
         raise ShapeError(f"{where}: y_score has {found.shape[1]} columns, but there are {len(names)} classes")
     if pictures.ndim == 3:
         pictures = pictures[:, None]  # (N, 1, H, W)
     if pictures.ndim != 4 or pictures.shape[1] not in (1, 3) or len(pictures) != len(found):
-        advice = "; bring the channels to axis 1 with images.transpose(0, 3, 1, 2)" if _channels_last(pictures) else ""
+        advice = "; move the channels to axis 1 with images.transpose(0, 3, 1, 2)" if _channels_last(pictures) else ""
         raise ShapeError(
             f"{where}: images must be of shape ({len(found)}, 1 or 3, H, W), got {on_host(images).shape}{advice}"
         )
@@ -144,7 +144,7 @@ def draw_worst_mistakes(
     figure = _figure(where, 1.6 * side, 1.9 * rows)
     for place, index in enumerate(chosen):
         panel = figure.add_subplot(rows, side, place + 1)
-        panel.imshow(_shown(pictures[index]), cmap="gray", vmin=0, vmax=1)
+        panel.imshow(_to_picture(pictures[index]), cmap="gray", vmin=0, vmax=1)
         panel.set_title(f"{names[found[index].argmax()]}?\n{names[true[index]]}", fontsize=8)
         panel.set_axis_off()
     if not len(chosen):
@@ -152,7 +152,7 @@ def draw_worst_mistakes(
     _write(figure, path)
 
 
-def _named(classes: Sequence[str], where: str) -> list[str]:
+def _check_classes(classes: Sequence[str], where: str) -> list[str]:
     names = [str(name) for name in classes]
     if not names:
         raise ParameterError(f"{where}: classes must name at least one class")
@@ -170,8 +170,8 @@ def _channels_last(images: numpy.ndarray) -> bool:
     return images.ndim == 4 and images.shape[3] in (1, 3)
 
 
-def _shown(image: numpy.ndarray) -> numpy.ndarray:
-    """Return an image (C, H, W) as matplotlib takes it, (H, W) or (H, W, 3), from 0 to 1."""
+def _to_picture(image: numpy.ndarray) -> numpy.ndarray:
+    """Convert an image (C, H, W) for matplotlib: (H, W) or (H, W, 3), from 0 to 1."""
     shown = image.astype(numpy.float64)
     if image.dtype == numpy.uint8:
         shown /= 255
@@ -182,7 +182,7 @@ def _shown(image: numpy.ndarray) -> numpy.ndarray:
 
 
 def _figure(where: str, width: float, height: float) -> Any:
-    """Return an empty figure that no window knows of."""
+    """Return an empty figure without a window."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -15,31 +15,29 @@ __all__ = ["roc_auc"]
 
 
 def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels: Sequence[Any] | None = None) -> Any:
-    r"""Return the probability that an example of the class scores higher than one that is not, ties counting half.
+    """Return the probability that an example of the class scores higher than another one, ties counting half.
 
-    With :math:`r_i` the ranks of the scores (equal ones share their mean rank) and P, Q the numbers of examples that
-    are and are not of the class, :math:`\left(\sum_{i \in P} r_i - P (P + 1) / 2\right) / (P\,Q)`: the area under the
-    ROC curve is the Mann-Whitney statistic. J. Hanley, B. McNeil, "The meaning and use of the area under a receiver
-    operating characteristic (ROC) curve", Radiology 143 (1982). Computed by sorting, exactly.
+    This is the area under the ROC curve, and the Mann-Whitney statistic as a share. With P positive and Q other examples, and
+    the ranks of the scores (equal scores share their mean rank), computed exactly by sorting::
+
+        auc = (sum of the ranks of the positive examples - P (P + 1) / 2) / (P Q)
 
     Parameters
     ----------
     y_true : array or list, shape (N,)
-        Labels. With one score for each example there must be no more than two classes; the larger one is scored.
+        Labels. With one score for each example there must be at most two classes; the larger one is scored.
     y_score : array, shape (N,), (N, 1), or (N, K)
-        Scores of the larger class, or of K classes, one against the rest. For the latter they should be
-        probabilities: logits of one class are not comparable between examples. Of K = 2 columns the second is used.
-    average : str or None
-        With K classes: ``"macro"`` for the mean, ``"weighted"`` for the mean weighted by how often a class is true, or
-        None for an array, one a class.
+        Scores of the larger class, or of K classes, one against the rest. The latter should be probabilities, because logits
+        are not comparable between examples. Of K = 2 columns the second is used.
+    average : {"macro", "weighted"} or None, default "macro"
+        With K classes: the mean, the mean weighted by the number of examples, or an array with one element for each class.
     labels : sequence, optional
-        Which class each column is; the sorted classes of y_true, or 0 to K - 1 if they are such numbers.
+        The class of each column; by default the sorted classes of y_true, or 0 to K - 1 if it holds such numbers.
 
     Returns
     -------
     float, or float64 array of shape (K,)
-        nan where all or none of the examples are of the class: there is no such probability then. A mean that it
-        counts in is nan, too.
+        Undefined, hence nan, where all or none of the examples are of the class. A mean that includes it is nan too.
 
     Raises
     ------
@@ -47,6 +45,11 @@ def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels:
         If there are no examples, a score is NaN, or the classes and the columns do not match.
     ShapeError
         If lengths differ.
+
+    References
+    ----------
+    J. Hanley, B. McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve", Radiology 143
+    (1982).
 
     Examples
     --------
@@ -81,7 +84,7 @@ def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels:
 
 
 def _classes(true: numpy.ndarray, columns: int, labels: Sequence[Any] | None) -> list[Any]:
-    """Return the class of each column; of two, if there is just one column, the second is the one scored."""
+    """Return the class of each column; a single column is that of the second of two classes."""
     present = numpy.unique(true).tolist()
     if labels is not None:
         if len(labels) != columns or len(set(labels)) != columns:

@@ -1,7 +1,7 @@
-"""Metrics of numbers: mean absolute and mean squared error, and R squared.
+"""Metrics of numbers: mean absolute error, mean squared error, and R squared.
 
-Arguments come in scikit-learn's order, ``(y_true, y_pred)``; (N,) and (N, 1) are aligned, never broadcast, and
-everything is computed on the host in float64.
+Arguments come in scikit-learn's order, ``(y_true, y_pred)``. (N,) and (N, 1) are aligned, never broadcast. Everything is
+computed on the host in float64.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["mean_absolute_error", "mean_squared_error", "r2_from_sums", "r2_scor
 
 
 def mean_absolute_error(y_true: Any, y_pred: Any) -> float:
-    r"""Return the mean of :math:`|y - \hat y|` over examples and outputs.
+    """Return the mean of abs(y_true - y_pred) over examples and outputs.
 
     >>> mean_absolute_error([1.0, 2.0], [1.0, 4.0])
     1.0
@@ -27,7 +27,7 @@ def mean_absolute_error(y_true: Any, y_pred: Any) -> float:
 
 
 def mean_squared_error(y_true: Any, y_pred: Any) -> float:
-    r"""Return the mean of :math:`(y - \hat y)^2` over examples and outputs.
+    """Return the mean of (y_true - y_pred)^2 over examples and outputs.
 
     >>> mean_squared_error([1.0, 2.0], [1.0, 4.0])
     2.0
@@ -46,11 +46,14 @@ def root_mean_squared_error(y_true: Any, y_pred: Any) -> float:
 
 
 def r2_score(y_true: Any, y_pred: Any) -> float:
-    r"""Return the share of the variance explained: :math:`1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2`.
+    """Return the share of the variance explained, averaged over outputs.
 
-    1 is perfect, 0 as good as always predicting the mean, and there is no limit downward. Several outputs are
-    averaged. Of a constant y it is 1 if predicted exactly and 0 otherwise, and of a single example nan, as in
-    scikit-learn.
+    In sums over the examples of one output::
+
+        r2 = 1 - sum((y_true - y_pred)^2) / sum((y_true - mean(y_true))^2)
+
+    1 is perfect, 0 is as good as always predicting the mean, and there is no lower limit. If y_true is constant, it is 1 for an
+    exact prediction and 0 otherwise; for a single example it is nan, as in scikit-learn.
 
     >>> r2_score([1.0, 2.0, 3.0], [1.0, 2.0, 2.0])
     0.5

@@ -1,4 +1,4 @@
-"""Metrics that are fed batch by batch, as ``fit`` and ``evaluate`` do: the base, and those that are means."""
+"""Metrics that take one batch at a time, as in ``fit`` and ``evaluate``: the base class, and the metrics that are means."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 
 
 class Metric:
-    """Base: a number over all examples seen since ``reset``, not a mean of the batches' numbers.
+    """Base: a number over all examples since ``reset``, not a mean of the batches' numbers.
 
     Arrays come in the order of a loss, prediction first; they may be on a GPU.
 
     Parameters
     ----------
     name : str, optional
-        What a history calls it; the class's own otherwise.
+        The name in a history; the class's own by default.
 
     Attributes
     ----------
     larger_is_better : bool
-        Which way early stopping should look.
+        The direction for early stopping.
     """
 
     default_name = "metric"
@@ -57,7 +57,7 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} defines no update")
 
     def result(self) -> float:
-        """Return the number; nan before the first example."""
+        """Return the metric; nan before the first example."""
         raise NotImplementedError(f"{type(self).__name__} defines no result")
 
     def __repr__(self) -> str:
@@ -65,14 +65,14 @@ class Metric:
 
 
 class Mean(Metric):
-    """The mean of a number that each example, or each element, has."""
+    """The mean of a number for each example or each element."""
 
     def reset(self) -> None:
         """Forget all examples."""
         self.total, self.count = 0.0, 0
 
     def values(self, prediction: Any, target: Any) -> numpy.ndarray:
-        """Return the number of each."""
+        """Return the numbers."""
         raise NotImplementedError
 
     def update(self, prediction: Any, target: Any) -> None:
@@ -87,12 +87,12 @@ class Mean(Metric):
 
 
 class Accuracy(Mean):
-    """The share of examples predicted right; how predictions are read is told at ``minidl.metrics.accuracy``.
+    """The share of examples predicted right; ``minidl.metrics.accuracy`` describes how predictions are read.
 
     Parameters
     ----------
-    threshold : float
-        A single score above it means class 1: 0.5 for probabilities, 0 for logits.
+    threshold : float, default 0.5
+        A single score above it means class 1. Use 0.5 for probabilities, 0 for logits.
     name : str, optional
 
     Examples
@@ -116,7 +116,7 @@ class Accuracy(Mean):
 
 
 class BinaryAccuracy(Accuracy):
-    """The share of elements on the right side of the threshold: each output is a yes or no of its own."""
+    """The share of elements on the right side of the threshold: each output is a separate yes or no."""
 
     default_name = "binary_accuracy"
 
@@ -127,7 +127,7 @@ class BinaryAccuracy(Accuracy):
 
 
 class TopKAccuracy(Mean):
-    """The share of examples whose class is among the k best scored; see ``minidl.metrics.top_k_accuracy``."""
+    """The share of examples whose class is among the k largest scores; see ``minidl.metrics.top_k_accuracy``."""
 
     default_name = "top_k_accuracy"
 
@@ -177,9 +177,9 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class FunctionMetric(Metric):
-    """Any function of ``(y_true, y_pred)``: the mean over batches, weighted by their sizes.
+    """The mean of any function of ``(y_true, y_pred)`` over batches, weighted by their sizes.
 
-    That is the value over all examples only if the function is a mean over examples itself.
+    This equals the value over all examples only if the function is itself a mean over examples.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:

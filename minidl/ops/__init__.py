@@ -1,8 +1,13 @@
-"""THE FORMULAS: every operation as a pair of pure functions, forward and backward.
+"""The formulas: every operation as a pair of pure functions on arrays, forward and backward.
 
-The modules in here hold the formulas themselves: pure functions on arrays, with no state, no layers and no engines. The
-names reachable as ``minidl.ops.NAME`` have the same signatures and hand the call to the current engine (see
-``minidl.use``); ``minidl.ops.activation.relu`` or ``minidl.ops.FORMULAS["relu"]`` is the formula and nothing else.
+``NAME(x, ...)`` returns (y, cache) and ``NAME_backward(dy, cache)`` returns the gradients. dy must have the shape and dtype
+of y; otherwise ``ShapeError`` or ``DtypeError`` is raised. Each gradient has the shape and dtype of its argument. Backward
+changes neither dy nor the cache, so it may be called again. Every docstring opens with the equations in plain lines:
+``y = ...`` in a forward (``l = ...`` in a loss), and ``dx = ...`` for each gradient in a backward. The backward of an op
+with parameters also takes ``into=``, ``add=`` and ``wanted=``; see ``minidl.ops._gradients``.
+
+There is no state, no layer and no engine in here. A name reached as ``minidl.ops.NAME`` hands the call to the current
+engine (see ``minidl.use``); ``minidl.ops.activation.relu`` or ``minidl.ops.FORMULAS["relu"]`` is the formula itself.
 
 >>> import numpy, minidl
 >>> y, cache = minidl.ops.relu(numpy.array([-1.0, 2.0]))

@@ -1,4 +1,4 @@
-"""What the formulas share besides the namespace: checks of several arrays, sums of float16, and IEEE's silence."""
+"""Checks of several arrays, sums of float16, and the silencing of floating-point warnings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from minidl.errors import DtypeError, ShapeError
 from minidl.ops._namespace import Array, require_float
 
 ieee = numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
-"""Decorator: what has no finite value is inf or nan in the result, and not a Python warning besides.
+"""Decorator: results without a finite value are inf or nan, without a Python warning.
 
-Of the namespaces only NumPy warns, so this makes all engines behave alike. It hides no slip of a formula: with finite
-inputs and results the formulas have no such intermediate, which the tests check on the undecorated functions.
+Only NumPy warns, so this makes all engines behave alike. It hides no mistake in a formula: with finite inputs and results
+the formulas have only finite intermediates, which the tests check on the undecorated functions.
 """
 
 
@@ -40,25 +40,25 @@ def require_same_dtype(array: Array, model: Array, name: str, model_name: str, o
     minidl.errors.DtypeError: linear: bias must have the dtype of x, float32, got float64; convert one of the two, \
 such as bias.astype('float32')
     """
-    if array.dtype != model.dtype and array.dtype.itemsize != model.dtype.itemsize:  # another byte order is no mixture
+    if array.dtype != model.dtype and array.dtype.itemsize != model.dtype.itemsize:  # another byte order is fine
         raise DtypeError(
             f"{op}: {name} must have the dtype of {model_name}, {model.dtype}, got {array.dtype}; convert one of the "
             f"two, such as {name}.astype('{model.dtype}')"
         )
 
 
-def widened(x: Array) -> Array:
+def widen_float16(x: Array) -> Array:
     """Return float16 as float32, and anything wider as it is.
 
-    A float16 sum leaves the range (65504) or loses its eleven bits long before the result of the formula does. Formulas
-    with sums or long chains of operations therefore compute in float32 and round once, at the end.
+    A float16 sum overflows (beyond 65504) or loses its eleven bits long before the result of the formula does. Formulas with
+    sums or long chains of operations therefore compute in float32 and round once, at the end.
 
-    >>> widened(numpy.ones(2, "float16")).dtype, widened(numpy.ones(2)).dtype
+    >>> widen_float16(numpy.ones(2, "float16")).dtype, widen_float16(numpy.ones(2)).dtype
     (dtype('float32'), dtype('float64'))
     """
     return x.astype("float32") if x.dtype.itemsize < 4 else x
 
 
-def total(x: Array, axis: Any = None) -> Array:
-    """Return the sum over ``axis`` in the dtype of x, float16 accumulated in float32."""
-    return widened(x).sum(axis=axis).astype(x.dtype, copy=False)
+def sum_widened(x: Array, axis: Any = None) -> Array:
+    """Return the sum over ``axis`` in the dtype of x, with float16 accumulated in float32."""
+    return widen_float16(x).sum(axis=axis).astype(x.dtype, copy=False)

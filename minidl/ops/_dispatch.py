@@ -1,4 +1,4 @@
-"""The slot into which an engine plugs: how ``minidl.ops.relu`` finds the current engine without knowing any."""
+"""Dispatch to the current engine: how ``minidl.ops.relu`` finds it without importing any engine."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
-nothing_plugged_in = SimpleNamespace()
-"""The formulas themselves, which are what there is until ``minidl.engines`` plugs in the machine's best engine."""
+formulas_only = SimpleNamespace()
+"""The formulas, used until ``minidl.engines`` plugs in the best engine of this machine."""
 
-current: ContextVar[Any] = ContextVar("minidl_engine", default=nothing_plugged_in)
+current: ContextVar[Any] = ContextVar("minidl_engine", default=formulas_only)
 """The engine chosen in this context; ``minidl.use`` sets it."""
 
 active: Callable[[], Any] = current.get
 """Return the engine of this context: the one set by ``minidl.use``, else native if it was built, else numpy.
 
-It is asked several times in a training step, so it is the slot's own method and no function around it.
+A training step calls it several times, so it is the method itself, without a function around it.
 """
 
 
 def plug_in(default: Any) -> Callable[[], Any]:
-    """Make an engine the one of every context that has chosen none; return the new :data:`active`."""
+    """Make an engine the default of every context that has chosen none; return the new :data:`active`."""
     global current, active
     current = ContextVar("minidl_engine", default=default)
     active = current.get
     return active
 
 
-def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
+def dispatch(formula: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that calls the active engine's method of the formula's name.
 
-    The formula itself stays reachable as ``__wrapped__``.
+    The formula itself remains reachable as ``__wrapped__``.
     """
     name = formula.__name__
 
@@ -45,5 +45,5 @@ def dispatching(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 def register(formulas: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Make the formulas reachable without any engine; return the dispatching functions by name."""
-    vars(nothing_plugged_in).update(formulas)
-    return {name: dispatching(formula) for name, formula in formulas.items()}
+    vars(formulas_only).update(formulas)
+    return {name: dispatch(formula) for name, formula in formulas.items()}

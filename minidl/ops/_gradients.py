@@ -1,4 +1,4 @@
-"""One contract for the gradients of parameters: where they go, whether they are added, and which of them are wanted."""
+"""One contract for the gradients of parameters: where to write them, whether to add them, and which of them are wanted."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ Backward = Callable[..., Any]
 def parameter_gradients(*parameters: str) -> Callable[[Backward], Backward]:
     """Give the backward of an op with parameters the contract that holds on every engine.
 
-    The backward that is decorated returns one gradient for each input and then one for each parameter. It gains three
-    arguments: ``backward(dy, cache, into=None, add=False, wanted=None)``.
+    The decorated backward returns one gradient for each input, then one for each parameter. It gains three arguments:
+    ``backward(dy, cache, into=None, add=False, wanted=None)``.
 
     ``into`` : tuple of array or None, optional
-        One entry for each parameter: where its gradient is written. That array is then returned in the gradient's place.
-        A gradient without such an array is returned in a new one.
+        One entry for each parameter: the array to write its gradient to, which is then returned as the gradient. A gradient
+        without such an array is returned in a new one.
     ``add`` : bool, default False
-        Add to the arrays in ``into`` instead of overwriting them.
+        Whether to add to the arrays in ``into`` instead of overwriting them.
     ``wanted`` : tuple of bool, optional
-        One entry for each gradient, those of the inputs first. A gradient that is not wanted is None, and nothing is
-        written for it. All are wanted unless this is given.
+        One entry for each gradient, those of the inputs first; all are wanted by default. A gradient that is not wanted is
+        None, and nothing is written for it.
 
-    A formula that has an argument ``wanted`` itself is told, and saves the work; of any other the result is dropped.
-    A kernel that takes the place of the formula keeps the same contract.
+    A formula that takes ``wanted`` itself skips the work of unwanted gradients; of any other formula they are computed and
+    dropped. A kernel that replaces the formula keeps the same contract.
 
     Parameters
     ----------
     *parameters : str
-        The parameters' names in the forward, in the order of their gradients.
+        The names of the parameters in the forward, in the order of their gradients.
 
     Raises
     ------
     ParameterError
-        By the backward, if ``into`` or ``wanted`` has another length than there are gradients.
+        From the backward, if ``into`` or ``wanted`` does not have one entry for each gradient.
     ShapeError
-        By the backward, if an array in ``into`` has another shape or dtype than the gradient.
+        From the backward, if an array in ``into`` does not have the shape and dtype of the gradient.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def _deliver(
     add: bool,
     wanted: Sequence[bool] | None,
 ) -> tuple[Any, ...]:
-    """Put the parameters' gradients, the last ``count``, where they belong, and leave out what is not wanted."""
+    """Write the gradients of the parameters, the last ``count``, to their storage; drop those not wanted."""
     _check_wanted(op, wanted, len(gradients))
     if into is not None and len(into) != count:
         raise ParameterError(f"{op}: into must have {count} entries, one for each parameter, got {len(into)}")

@@ -1,4 +1,4 @@
-"""What every formula needs of its arrays: their namespace and a check of their dtype."""
+"""The namespace of an array and a check of its dtype, which every formula needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = Any
 
 
 def namespace(*arrays: Array) -> Any:
-    """Return the module whose functions work on these arrays: ``numpy``, ``cupy``, or what the array names itself.
+    """Return the module whose functions work on these arrays: ``numpy``, ``cupy``, or the one that the array names.
 
     >>> namespace(numpy.zeros(3)).__name__
     'numpy'
@@ -24,7 +24,7 @@ def namespace(*arrays: Array) -> Any:
             return numpy
         if hasattr(array, "__array_namespace__"):
             return array.__array_namespace__()
-        if type(array).__module__ == "cupy":  # CuPy's arrays (14.2) do not name their namespace themselves
+        if type(array).__module__ == "cupy":  # CuPy's arrays (14.2) do not name their namespace
             return sys.modules["cupy"]
     return numpy
 

@@ -1,4 +1,4 @@
-"""Where the windows of a pooling lie: checked, written out for every axis, and met one kernel position at a time."""
+"""The windows of a pooling: its arguments checked and expanded to every axis, and the slices of each kernel position."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
-from minidl.ops._windows import AXES, Shape, each_axis, require_images
+from minidl.ops._windows import AXES, Shape, each_axis, hashable, require_images
 
-__all__ = ["Meeting", "Pooling", "check_upstream", "hashable", "meetings", "output_sizes", "pooling", "require_batch"]
+__all__ = ["Overlap", "Pooling", "check_upstream", "output_sizes", "overlaps", "pooling", "require_batch"]
 
 
 class Pooling(NamedTuple):
-    """Where windows lie on an image; every tuple has an entry for each spatial axis.
+    """The windows on an image; every tuple has an entry for each spatial axis.
 
-    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation - padding``, if
-    there is one.
+    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation - padding`` if it
+    is inside the image.
     """
 
     kernel: Shape
@@ -30,36 +30,30 @@ class Pooling(NamedTuple):
     output: Shape
 
 
-Meeting = tuple[int, tuple[slice, ...], tuple[slice, ...]]
-"""The number of a kernel position, the outputs for which it lies inside the image, and the pixels that they meet there."""
+Overlap = tuple[int, tuple[slice, ...], tuple[slice, ...]]
+"""The number of a kernel position, the outputs for which it lies inside the image, and the pixels that they see there."""
 
 
 def require_batch(x: Any, axes: int, op: str) -> None:
-    """Raise unless x is a batch of images, or of sequences, with something in each.
+    """Raise unless x is a batch of images or of sequences that are not empty.
 
-    >>> require_batch(numpy.zeros((3, 8, 8)), 2, "max_pool2d")
+    >>> require_batch(numpy.zeros((8, 8)), 2, "max_pool2d")
     Traceback (most recent call last):
     ...
-    minidl.errors.ShapeError: max_pool2d: x must have shape (N, C, H, W), got (3, 8, 8); for a single image add a batch axis: \
-x[None]
+    minidl.errors.ShapeError: max_pool2d: x must have shape (N, C, H, W), got (8, 8)
     """
     require_images(x, "x", op)
     if x.ndim != axes + 2:
         one = "; for a single image add a batch axis: x[None]" if x.ndim == axes + 1 else ""
         raise ShapeError(f"{op}: x must have shape {AXES[axes]}, got {x.shape}{one}")
     if 0 in x.shape[2:]:
-        raise ShapeError(f"{op}: there is nothing in the images of x, got shape {x.shape}")
-
-
-def hashable(value: Any) -> Any:
-    """Return a list, or an array of numbers, as a tuple."""
-    return tuple(value) if isinstance(value, (list, numpy.ndarray)) else value
+        raise ShapeError(f"{op}: the images of x are empty, got shape {x.shape}")
 
 
 def pooling(
     op: str, image: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Pooling:
-    """Check the arguments of a pooling against the spatial shape of its images and write them out.
+    """Check the arguments of a pooling against the spatial shape of its images and expand them to every axis.
 
     >>> pooling("max_pool2d", (5, 7), 2, None, 0, 1, True).output
     (3, 4)
@@ -81,7 +75,7 @@ def _pooling(
         raise ParameterError(
             f"{op}: padding must be at most half of the kernel, got padding {paddings} with kernel_size {kernel}"
         )
-    output = tuple(map(functools.partial(_positions, ceil_mode), image, kernel, strides, paddings, dilations))
+    output = tuple(map(functools.partial(_count_windows, ceil_mode), image, kernel, strides, paddings, dilations))
     if min(output) < 1:
         spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
         padded = tuple(n + 2 * p for n, p in zip(image, paddings, strict=True))
@@ -93,8 +87,8 @@ def _pooling(
     return Pooling(kernel, strides, paddings, dilations, image, output)
 
 
-def _positions(ceil_mode: bool, n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Return how many windows there are along an axis."""
+def _count_windows(ceil_mode: bool, n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Return the number of windows along an axis."""
     room = n + 2 * padding - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
@@ -103,17 +97,18 @@ def _positions(ceil_mode: bool, n: int, kernel: int, stride: int, padding: int, 
 
 
 @functools.lru_cache(maxsize=256)
-def meetings(w: Pooling) -> tuple[Meeting, ...]:
-    """Return, for every kernel position in order, which outputs meet which pixels there; slices of (N, C, *spatial) arrays.
+def overlaps(w: Pooling) -> tuple[Overlap, ...]:
+    """Return, for every kernel position in order, the outputs and the pixels that meet there, as slices of (N, C, *spatial) arrays.
 
-    >>> meetings(pooling("max_pool1d", (3,), 2, 2, 1, 1, False))[0][1:]  # the first output looks out of the image here
-    ((slice(None, None, None), slice(None, None, None), slice(1, 2, None)), \
-(slice(None, None, None), slice(None, None, None), slice(1, 2, 2)))
+    >>> [slices[-1] for slices in overlaps(pooling("max_pool1d", (3,), 2, 2, 1, 1, False))[0][1:]]
+    [slice(1, 2, None), slice(1, 2, 2)]
+
+    Here the first position of the kernel is outside the image for the first output.
     """
-    return tuple(_meetings(w))
+    return tuple(_find_overlaps(w))
 
 
-def _meetings(w: Pooling) -> Iterator[Meeting]:
+def _find_overlaps(w: Pooling) -> Iterator[Overlap]:
     every = slice(None)
     for number, at in enumerate(numpy.ndindex(*w.kernel)):
         places, pixels = [every, every], [every, every]
@@ -130,7 +125,7 @@ def _meetings(w: Pooling) -> Iterator[Meeting]:
 
 
 def output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
-    """Write out an adaptive pooling's output size: a number, or one for each axis; None keeps the image's.
+    """Expand the output size of an adaptive pooling to every axis; None keeps the length of the axis.
 
     >>> output_sizes("adaptive_avg_pool2d", (5, 7), (None, 1))
     (5, 1)
@@ -152,7 +147,7 @@ def check_upstream(op: str, dy: Array, shape: Shape, dtype: Any) -> None:
     require_float(dy, "dy", op)
     if dy.shape != shape:
         raise ShapeError(f"{op}: dy must have the shape of y, {shape}, got {dy.shape}")
-    if dy.dtype != dtype and dy.dtype.itemsize != dtype.itemsize:  # another byte order is no mixture
+    if dy.dtype != dtype and dy.dtype.itemsize != dtype.itemsize:  # another byte order is fine
         raise DtypeError(
             f"{op}: dy must have the dtype of x, {dtype}, got {dy.dtype}; convert it with dy.astype('{dtype}')"
         )

@@ -1,4 +1,4 @@
-"""The arguments of padding and upsampling, checked and written out for every axis."""
+"""The arguments of padding and upsampling, checked and expanded to every axis."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ _VERBS = {"reflect": "reflect", "circular": "repeat"}
 
 
 class Scale(NamedTuple):
-    """How an axis is resampled."""
+    """The resampling of one axis."""
 
     before: int
     """Its length in x."""
     after: int
     """Its length in y."""
     step: float
-    """From one pixel of y to the next, in pixels of x."""
+    """The distance between pixels of y, in pixels of x."""
 
 
 def require_pixels(x: Array, op: str) -> None:
-    """Raise unless x is a batch of images, or of sequences, with something in each."""
+    """Raise unless x is a batch of images or of sequences that are not empty."""
     require_images(x, "x", op)
     if x.ndim not in (3, 4):
         raise ShapeError(f"{op}: x must have shape (N, C, H, W) or (N, C, L), got {x.shape}")
     if 0 in x.shape[2:]:
-        raise ShapeError(f"{op}: there is nothing in the images of x, got shape {x.shape}")
+        raise ShapeError(f"{op}: the images of x are empty, got shape {x.shape}")
 
 
 def scales(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[Scale, ...]:
-    """Write out to what an upsampling resamples each axis.
+    """Return the resampling of each axis.
 
     >>> scales("upsample_nearest", (4, 5), None, (2, 1.5))
     (Scale(before=4, after=8, step=0.5), Scale(before=5, after=7, step=0.6666666666666666))
     """
     axes = len(image)
     if (size is None) == (scale_factor is None):
-        raise ParameterError(f"{op}: give size or scale_factor, one of the two; got {size!r} and {scale_factor!r}")
+        raise ParameterError(f"{op}: give either size or scale_factor; got {size!r} and {scale_factor!r}")
     given = size if scale_factor is None else scale_factor
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * axes
     if scale_factor is None:
@@ -54,12 +54,12 @@ def scales(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[Scale, 
         raise ParameterError(f"{op}: scale_factor must be a positive number, or {axes} of them, got {scale_factor!r}")
     after = [math.floor(n * f) for n, f in zip(image, values, strict=True)]
     if min(after) < 1:
-        raise ParameterError(f"{op}: scale_factor {scale_factor!r} leaves nothing of images of {image}")
+        raise ParameterError(f"{op}: scale_factor {scale_factor!r} reduces images of {image} to nothing")
     return tuple(Scale(n, m, 1.0 if n == m else 1 / f) for n, m, f in zip(image, after, values, strict=True))
 
 
 def widths(op: str, shape: Shape, padding: Any, mode: str) -> tuple[tuple[int, int], ...]:
-    """Return (before, after) for every axis of an array.
+    """Return the padding (before, after) of every axis of an array.
 
     >>> widths("pad", (2, 3, 4), (1, 2), "constant")
     ((0, 0), (0, 0), (1, 2))

@@ -1,22 +1,26 @@
-"""Sums over runs of neighbours along an axis, which adaptive pooling and the way back through a resampling are made of."""
+"""Sums over runs of neighbours along an axis, for adaptive pooling and the backward of resampling."""
 
 from __future__ import annotations
 
 from minidl.ops._namespace import Array, namespace
 
-__all__ = ["along", "sum_runs"]
+__all__ = ["reshape_along", "sum_runs"]
 
 
-def along(values: Array, axis: int, ndim: int) -> Array:
-    """Return a vector as an array of so many axes, lying along one of them."""
+def reshape_along(values: Array, axis: int, ndim: int) -> Array:
+    """Reshape a vector to ``ndim`` axes, of which it lies along ``axis``."""
     return values.reshape(tuple(-1 if a == axis else 1 for a in range(ndim)))
 
 
 def sum_runs(x: Array, axis: int, starts: Array, stops: Array, longest: int) -> Array:
-    r"""Return :math:`y_i = \sum_{\text{starts}_i \le u < \text{stops}_i} x_u` along an axis.
+    """Sum over runs of neighbours along an axis.
 
-    Runs may overlap, differ in length and be empty; ``longest`` is the length of the longest. Elements outside a run take no
-    part in its sum, whatever they are.
+    In elements::
+
+        y_i = sum of x_u over starts_i <= u < stops_i
+
+    Runs may overlap, differ in length and be empty; ``longest`` is the length of the longest. Elements outside a run have no
+    effect on its sum, whatever their values.
 
     >>> import numpy
     >>> x = numpy.array([1.0, 10.0, numpy.inf])
@@ -29,5 +33,5 @@ def sum_runs(x: Array, axis: int, starts: Array, stops: Array, longest: int) -> 
     for step in range(longest):
         at = starts + step
         seen = xp.take(x, xp.minimum(at, x.shape[axis] - 1), axis=axis)
-        y += xp.where(along(at < stops, axis, x.ndim), seen, 0)
+        y += xp.where(reshape_along(at < stops, axis, x.ndim), seen, 0)
     return y

@@ -1,9 +1,11 @@
-"""Where the windows of a convolution lie: strides, padding, dilation and groups, checked and written out for every axis."""
+"""The windows of a convolution: strides, padding, dilation and groups, checked and expanded to every axis."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any, NamedTuple
+
+import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
@@ -18,7 +20,7 @@ class Windows(NamedTuple):
     """How a kernel slides over an image; every tuple has an entry for each spatial axis.
 
     Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation -
-    padding[0]``; what lies outside the input is 0.
+    padding[0]``. Outside the input it sees 0.
     """
 
     stride: Shape
@@ -27,14 +29,14 @@ class Windows(NamedTuple):
     dilation: Shape
     groups: int
     image: Shape
-    """Spatial shape of what the kernel slides over."""
+    """Spatial shape of the array that the kernel slides over."""
     kernel: Shape
     output: Shape
-    """How many positions there are."""
+    """Number of positions of the kernel along each axis."""
 
 
 def each_axis(value: Any, axes: int, name: str, op: str, least: int) -> Shape:
-    """Write out an argument that is a number, or a number for each axis.
+    """Expand a number, or check a number for each axis.
 
     >>> each_axis(2, 2, "stride", "conv2d", 1)
     (2, 2)
@@ -62,7 +64,7 @@ def _paddings(
             f'{op}: padding="same" keeps the size only with stride 1, got stride {stride}; give the padding as a number'
         )
     totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    return tuple((t // 2, t - t // 2) for t in totals)  # the odd one after, as PyTorch does
+    return tuple((t // 2, t - t // 2) for t in totals)  # the odd zero comes after, as in PyTorch
 
 
 def _check_weight(weight: Shape, axes: int, names: str, op: str) -> None:
@@ -139,23 +141,24 @@ def _windows_of_transposed(
         for n, s, p, d, k, e in zip(output, strides, paddings, dilations, kernel, extra, strict=True)
     )
     if any(n < 1 for n in image):
-        raise ShapeError(f"{op}: nothing would be left of the output, {image}; use less padding")
+        raise ShapeError(f"{op}: the output would be empty, {image}; use less padding")
     return Windows(strides, paddings, dilations, groups, image, kernel, output)
 
 
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def hashable(value: Any) -> Any:
+    """Return a list or an array as a tuple, and anything else as it is."""
+    return tuple(value) if isinstance(value, (list, numpy.ndarray)) else value
 
 
 def windows(
     op: str, axes: int, x: Shape, weight: Shape, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Windows:
-    """Check a convolution's arguments against its shapes and write them out.
+    """Check the arguments of a convolution against its shapes and expand them to every axis.
 
     >>> windows("conv2d", 2, (1, 3, 5, 7), (8, 3, 3, 3), 2, "valid", 1, 1).output
     (2, 3)
     """
-    return _windows(op, axes, x, weight, _hashable(stride), _hashable(padding), _hashable(dilation), groups)
+    return _windows(op, axes, x, weight, hashable(stride), hashable(padding), hashable(dilation), groups)
 
 
 def windows_of_transposed(
@@ -169,7 +172,7 @@ def windows_of_transposed(
     groups: int,
     dilation: Any,
 ) -> Windows:
-    """Write out the windows of the convolution whose adjoint a transposed convolution is.
+    """Return the windows of the convolution whose adjoint is a given transposed convolution.
 
     >>> windows_of_transposed("conv_transpose2d", 2, (1, 8, 2, 3), (8, 3, 3, 3), 2, 0, 0, 1, 1).image
     (5, 7)
@@ -179,16 +182,16 @@ def windows_of_transposed(
         axes,
         x,
         weight,
-        _hashable(stride),
-        _hashable(padding),
-        _hashable(output_padding),
+        hashable(stride),
+        hashable(padding),
+        hashable(output_padding),
         groups,
-        _hashable(dilation),
+        hashable(dilation),
     )
 
 
 def require_images(x: Array, name: str, op: str) -> None:
-    """Raise :class:`DtypeError` unless x is floating-point; images of bytes are told how to become so.
+    """Raise :class:`DtypeError` unless x is floating-point; for images of bytes the message says how to convert them.
 
     >>> import numpy
     >>> require_images(numpy.zeros((1, 1, 2, 2), "uint8"), "x", "conv2d")

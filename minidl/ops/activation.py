@@ -1,13 +1,11 @@
-r"""Activations: functions of one element at a time, :math:`y_i = f(x_i)`.
+"""Activations: functions of one element at a time, y_i = f(x_i).
 
-Since :math:`x_i` enters :math:`y_i` and no other output, the chain rule is :math:`dx_i = dy_i\, f'(x_i)` for all of them.
-What remains to be said of each is :math:`f'`, and how f and :math:`f'` are computed so that no finite input overflows on the
-way and no digits cancel.
+Every forward takes a floating-point array x of any shape, empty included. It returns y, of the shape and dtype of x, and
+the cache. It raises ``DtypeError`` if x is not floating-point.
 
-Every forward takes a floating array x of any shape, empty included, and returns y of the same shape and dtype together
-with the cache; every backward takes dy, of the shape and dtype of y, and the cache, changes neither, and returns dx. Raised
-are ``DtypeError`` for arrays that are not floating or not of one dtype, and ``ShapeError`` for a dy of another shape. nan
-goes through; at infinity a product 0 times inf is nan, as in IEEE arithmetic.
+Since x_i enters y_i and no other output, every backward is dx_i = dy_i f'(x_i). It remains to say of each what f' is,
+and how f and f' are computed so that no finite input overflows and no digits cancel. nan passes through; 0 times inf is
+nan, as in IEEE arithmetic.
 """
 
 from __future__ import annotations
@@ -45,25 +43,14 @@ Cache = tuple[Any, ...]
 
 
 def relu(x: Array) -> tuple[Array, Cache]:
-    r"""Rectify: :math:`y = \max(x, 0)`.
+    """Rectify: set negative elements to 0.
 
-    V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
+    The rectified linear unit::
 
-    Parameters
-    ----------
-    x : array
-        Any shape, floating.
+        y = max(x, 0)
 
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (y,)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
+    The cache is (y,).
+    Source: V. Nair, G. Hinton, "Rectified linear units improve restricted Boltzmann machines", ICML 2010.
 
     Examples
     --------
@@ -80,33 +67,26 @@ def relu(x: Array) -> tuple[Array, Cache]:
 
 
 def relu_backward(dy: Array, cache: Cache) -> Array:
-    """Return dx: f' is 1 where x > 0, which is where y > 0, and 0 elsewhere (at the kink too, by convention)."""
+    """Return the gradient of x.
+
+    f' is 1 where x > 0, which is where y > 0. It is 0 elsewhere, by convention at the kink too::
+
+        dx = dy where y > 0, else 0
+    """
     (y,) = cache
     require_like(dy, y, "dy", "y", "relu_backward")
     return namespace(dy).where(y > 0, dy, 0)
 
 
 def relu6(x: Array) -> tuple[Array, Cache]:
-    r"""Rectify and saturate: :math:`y = \min(\max(x, 0), 6)`.
+    """Rectify and saturate at 6.
 
-    A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010). The bound keeps numbers in the range that
-    low-precision arithmetic represents well, which is why MobileNets use it.
+    The bound keeps y in a range that low-precision arithmetic represents well, which is why MobileNets use it::
 
-    Parameters
-    ----------
-    x : array
-        Any shape, floating.
+        y = min(max(x, 0), 6)
 
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (y,)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
+    The cache is (y,).
+    Source: A. Krizhevsky, "Convolutional deep belief networks on CIFAR-10" (2010).
 
     Examples
     --------
@@ -123,7 +103,12 @@ def relu6(x: Array) -> tuple[Array, Cache]:
 
 
 def relu6_backward(dy: Array, cache: Cache) -> Array:
-    """Return dx: f' is 1 where 0 < x < 6, which is where 0 < y < 6, and 0 elsewhere (at both kinks too, by convention)."""
+    """Return the gradient of x.
+
+    f' is 1 where 0 < x < 6, which is where 0 < y < 6. It is 0 elsewhere, by convention at both kinks too::
+
+        dx = dy where 0 < y < 6, else 0
+    """
     (y,) = cache
     require_like(dy, y, "dy", "y", "relu6_backward")
     return namespace(dy).where((y > 0) & (y < 6), dy, 0)
@@ -131,27 +116,20 @@ def relu6_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, Cache]:
-    r"""Rectify with a leak: :math:`y = x` where :math:`x > 0` and :math:`a x` elsewhere.
+    """Rectify with a leak, so that negative elements keep a small slope.
 
-    A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
+    With a = ``negative_slope``::
+
+        y = x where x > 0, else a x
+
+    The cache is (x, negative_slope).
+    Source: A. Maas, A. Hannun, A. Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML 2013.
 
     Parameters
     ----------
     x : array
-        Any shape, floating.
-    negative_slope : float
+    negative_slope : float, default 0.01
         The slope a.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, negative_slope)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
 
     Examples
     --------
@@ -168,7 +146,12 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> tuple[Array, Cache]:
 
 @ieee
 def leaky_relu_backward(dy: Array, cache: Cache) -> Array:
-    """Return dx: f' is 1 where x > 0 and the slope a elsewhere (at the kink too, by convention)."""
+    """Return the gradient of x.
+
+    f' is 1 where x > 0 and a elsewhere, by convention at the kink too::
+
+        dx = dy where x > 0, else a dy
+    """
     x, negative_slope = cache
     require_like(dy, x, "dy", "x", "leaky_relu_backward")
     return namespace(dy).where(x > 0, dy, dy * negative_slope)
@@ -176,26 +159,16 @@ def leaky_relu_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def sigmoid(x: Array) -> tuple[Array, Cache]:
-    r"""Squash to (0, 1): :math:`y = \sigma(x) = 1 / (1 + e^{-x})`.
+    """Squash elements to the interval (0, 1).
 
-    With :math:`e = e^{-|x|} \le 1`, y is :math:`1/(1+e)` for positive x and :math:`e/(1+e)` for negative x: nothing
+    The logistic function::
+
+        y = sigma(x) = 1 / (1 + exp(-x))
+
+    With e = exp(-abs(x)), which is at most 1, y is 1 / (1 + e) for positive x and e / (1 + e) for negative x. So nothing
     overflows, and small results keep all their digits.
 
-    Parameters
-    ----------
-    x : array
-        Any shape, floating.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (y,)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
+    The cache is (y,).
 
     Examples
     --------
@@ -213,9 +186,11 @@ def sigmoid(x: Array) -> tuple[Array, Cache]:
 
 @ieee
 def sigmoid_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx.
+    """Return the gradient of x.
 
-    :math:`f' = \frac{e^{-x}}{(1+e^{-x})^2} = \frac{1}{1+e^{-x}} \cdot \frac{e^{-x}}{1+e^{-x}} = y (1 - y)`.
+    f' = exp(-x) / (1 + exp(-x))^2, which is 1 / (1 + exp(-x)) times exp(-x) / (1 + exp(-x))::
+
+        dx = dy y (1 - y)
     """
     (y,) = cache
     require_like(dy, y, "dy", "y", "sigmoid_backward")
@@ -223,23 +198,13 @@ def sigmoid_backward(dy: Array, cache: Cache) -> Array:
 
 
 def tanh(x: Array) -> tuple[Array, Cache]:
-    r"""Squash to (-1, 1): :math:`y = \tanh x = (e^x - e^{-x}) / (e^x + e^{-x})`.
+    """Squash elements to the interval (-1, 1).
 
-    Parameters
-    ----------
-    x : array
-        Any shape, floating.
+    The hyperbolic tangent::
 
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (y,)
+        y = tanh(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
 
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
+    The cache is (y,).
 
     Examples
     --------
@@ -257,10 +222,11 @@ def tanh(x: Array) -> tuple[Array, Cache]:
 
 @ieee
 def tanh_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx.
+    """Return the gradient of x.
 
-    With :math:`\tanh = \sinh/\cosh`, :math:`\sinh' = \cosh` and :math:`\cosh' = \sinh`, the quotient rule gives
-    :math:`f' = \frac{\cosh^2 x - \sinh^2 x}{\cosh^2 x} = 1 - y^2`.
+    With tanh = sinh / cosh, sinh' = cosh and cosh' = sinh, the quotient rule gives f' = (cosh^2 - sinh^2) / cosh^2::
+
+        dx = dy (1 - y^2)
     """
     (y,) = cache
     require_like(dy, y, "dy", "y", "tanh_backward")
@@ -269,31 +235,28 @@ def tanh_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> tuple[Array, Cache]:
-    r"""Smooth the rectifier: :math:`y = \frac1\beta \log(1 + e^{\beta x})`, and y = x where beta x exceeds the threshold.
+    """Smooth the rectifier.
 
-    Computed as :math:`\frac1\beta (\max(\beta x, 0) + \log(1 + e^{-|\beta x|}))`, which is the same and cannot overflow:
-    for positive x the factor :math:`e^{\beta x}` is taken out of the logarithm.
-    C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
+    With b = ``beta``::
+
+        y = log(1 + exp(b x)) / b where b x <= threshold, else x
+
+    It is computed as (max(b x, 0) + log(1 + exp(-abs(b x)))) / b. This is the same, because for positive x the factor
+    exp(b x) comes out of the logarithm, and it cannot overflow.
+
+    The cache is (x, beta, threshold).
+    Source: C. Dugas et al., "Incorporating second-order functional knowledge for better option pricing", NIPS 2000.
 
     Parameters
     ----------
     x : array
-        Any shape, floating.
-    beta : float
-        Sharpness; positive.
-    threshold : float
+    beta : float, default 1.0
+        The sharpness; positive.
+    threshold : float, default 20.0
         Beyond it y is exactly x, as in PyTorch.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, beta, threshold)
 
     Raises
     ------
-    DtypeError
-        If x is not floating-point.
     ParameterError
         If beta is not positive.
 
@@ -317,7 +280,12 @@ def softplus(x: Array, beta: float = 1.0, threshold: float = 20.0) -> tuple[Arra
 
 @ieee
 def softplus_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx: :math:`f' = \frac1\beta \cdot \frac{\beta e^{\beta x}}{1+e^{\beta x}} = \sigma(\beta x)`, beyond the threshold 1."""
+    """Return the gradient of x.
+
+    f' = (1 / b) b exp(b x) / (1 + exp(b x)), and 1 beyond the threshold::
+
+        dx = dy sigma(b x) where b x <= threshold, else dy
+    """
     x, beta, threshold = cache
     require_like(dy, x, "dy", "x", "softplus_backward")
     scaled = x * beta
@@ -326,29 +294,23 @@ def softplus_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
-    r"""Exponential linear unit: :math:`y = x` where :math:`x > 0` and :math:`\alpha (e^x - 1)` elsewhere.
+    """Apply the exponential linear unit.
 
-    :math:`e^x - 1` is one function (expm1), because the difference would lose the digits of small x.
-    D. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential linear units",
+    With a = ``alpha``::
+
+        y = x where x > 0, else a (exp(x) - 1)
+
+    exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
+
+    The cache is (x, alpha).
+    Source: D. Clevert, T. Unterthiner, S. Hochreiter, "Fast and accurate deep network learning by exponential linear units",
     ICLR 2016.
 
     Parameters
     ----------
     x : array
-        Any shape, floating.
-    alpha : float
-        What y tends to for very negative x is -alpha.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, alpha)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
+    alpha : float, default 1.0
+        The scale a; y tends to -a for very negative x.
 
     Examples
     --------
@@ -366,7 +328,12 @@ def elu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
 
 @ieee
 def elu_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx: f' is 1 where :math:`x > 0` and :math:`\alpha e^x` elsewhere."""
+    """Return the gradient of x.
+
+    f' is 1 where x > 0 and a exp(x) elsewhere::
+
+        dx = dy where x > 0, else dy a exp(x)
+    """
     x, alpha = cache
     require_like(dy, x, "dy", "x", "elu_backward")
     xp = namespace(dy)
@@ -375,33 +342,28 @@ def elu_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def gelu(x: Array, approximate: str = "none") -> tuple[Array, Cache]:
-    r"""Gaussian error linear unit: :math:`y = x \Phi(x)`, with :math:`\Phi` the normal distribution function.
+    """Apply the Gaussian error linear unit.
 
-    ``approximate="tanh"`` takes :math:`\Phi(x) \approx \tfrac12 (1 + \tanh u)`,
-    :math:`u = \sqrt{2/\pi}\,(x + 0.044715\,x^3)`. That is :math:`\sigma(2u)`, and computed as such, for at negative x the sum
-    :math:`1 + \tanh u` would cancel; so would :math:`1 + \operatorname{erf}` in the exact form, which takes
-    :math:`\Phi` from the tail instead (``minidl.ops.special``).
-    D. Hendrycks, K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016), section 2.
+    With Phi the normal distribution function::
+
+        y = x Phi(x)
+
+    ``approximate="tanh"`` takes Phi(x) = (1 + tanh(u)) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3). That is computed as
+    sigma(2 u), because 1 + tanh(u) would cancel for negative x. The exact form would cancel too in 1 + erf, so it takes Phi
+    from the tail; see ``minidl.ops.special``.
+
+    The cache is (x, approximate).
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units", arXiv:1606.08415 (2016), section 2.
 
     Parameters
     ----------
     x : array
-        Any shape, floating.
-    approximate : str
-        ``"none"`` or ``"tanh"``.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, approximate)
+    approximate : {"none", "tanh"}, default "none"
 
     Raises
     ------
-    DtypeError
-        If x is not floating-point.
     ParameterError
-        If ``approximate`` is neither.
+        If ``approximate`` is neither of the two.
 
     Examples
     --------
@@ -423,11 +385,14 @@ def gelu(x: Array, approximate: str = "none") -> tuple[Array, Cache]:
 
 @ieee
 def gelu_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx.
+    """Return the gradient of x.
 
-    Exactly, by the product rule with :math:`\Phi' = \varphi`: :math:`f' = \Phi(x) + x \varphi(x)`.
-    In the approximation, with :math:`s = \sigma(2u)` and :math:`\sigma' = \sigma (1 - \sigma)`:
-    :math:`f' = s + x \cdot s (1 - s) \cdot 2 u'`, :math:`u' = \sqrt{2/\pi}\,(1 + 3 \cdot 0.044715\, x^2)`.
+    By the product rule, with the normal density phi = Phi'::
+
+        dx = dy (Phi(x) + x phi(x))
+
+    The approximation has s = sigma(2 u), and sigma' = sigma (1 - sigma), in place of Phi. So there it is
+    dy (s + x s (1 - s) 2 u') with u' = sqrt(2 / pi) (1 + 3 0.044715 x^2).
     """
     x, approximate = cache
     require_like(dy, x, "dy", "x", "gelu_backward")
@@ -441,26 +406,15 @@ def gelu_backward(dy: Array, cache: Cache) -> Array:
 
 @ieee
 def silu(x: Array) -> tuple[Array, Cache]:
-    r"""Sigmoid-weighted linear unit, or swish: :math:`y = x\,\sigma(x)`.
+    """Apply the sigmoid-weighted linear unit, also called swish.
 
-    S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
+    With sigma the logistic function::
+
+        y = x sigma(x)
+
+    The cache is (x,).
+    Source: S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network function approximation in
     reinforcement learning", Neural Networks 107 (2018).
-
-    Parameters
-    ----------
-    x : array
-        Any shape, floating.
-
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x,)
-
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
 
     Examples
     --------
@@ -477,10 +431,11 @@ def silu(x: Array) -> tuple[Array, Cache]:
 
 @ieee
 def silu_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx.
+    """Return the gradient of x.
 
-    By the product rule with :math:`\sigma' = \sigma (1 - \sigma)`: :math:`f' = \sigma + x \sigma (1 - \sigma)
-    = \sigma (1 + x (1 - \sigma))`.
+    By the product rule, with sigma' = sigma (1 - sigma), f' = s + x s (1 - s)::
+
+        dx = dy s (1 + x (1 - s)),   s = sigma(x)
     """
     (x,) = cache
     require_like(dy, x, "dy", "x", "silu_backward")
@@ -495,7 +450,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def _gelu_inner(x: Array) -> tuple[Array, Array]:
-    """Return u and u' of the tanh approximation; beyond |x| = 50 the gate is 0 or 1 whatever u is."""
+    """Return u and u' of the tanh approximation; beyond abs(x) = 50 the gate is 0 or 1 whatever u is."""
     bounded = namespace(x).clip(x, -50, 50)
     square = bounded * bounded
     scale = math.sqrt(2 / math.pi)

@@ -1,13 +1,15 @@
 """Convolutions and their adjoints, along one or two spatial axes.
 
-Every op in here is made of three maps. For a kernel W that slides over an image x, with y the output:
+Every op here consists of three maps. For a kernel that slides over an image x, with output y:
 
-* :func:`_slide` computes y from x and W;
-* :func:`_spread` is its adjoint in x: it takes what belongs to y back to where it came from in x;
-* :func:`_kernel_gradient` is its adjoint in W.
+* :func:`_slide` computes y from x and the weight;
+* :func:`_spread` is its adjoint in x: it takes each output back to the pixels that it saw;
+* :func:`_kernel_gradient` is its adjoint in the weight.
 
-A convolution's backward is the two adjoints. A transposed convolution *is* the first adjoint, so its own backward is made of
-the other two.
+The backward of a convolution is the two adjoints. A transposed convolution *is* the first adjoint, so its own backward
+consists of the other two.
+
+Shapes: N images, C input and O output channels, G groups, k positions of the kernel, P positions of the output.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ShapeError
-from minidl.ops._checks import ieee, require_same_dtype, total, widened
+from minidl.ops._checks import ieee, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops._windows import Windows, require_images, windows, windows_of_transposed
@@ -49,29 +51,32 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> tuple[Array, Cache]:
-    r"""Slide a kernel over images: :math:`y_{nohw} = b_o + \sum_{cij} W_{ocij}\, x_{n,c,\;hs+id-p,\;ws+jd-p}`.
+    """Slide a kernel over images.
 
-    s is the stride, d the dilation, p the padding; x is 0 outside the image. As everywhere in deep learning the kernel is not
-    flipped, so this is the correlation of mathematics.
+    With stride s, dilation d and padding p; x is 0 outside the image::
+
+        y_nohw = b_o + sum_cij w_ocij x_ncuv,   u = h s + i d - p,   v = w s + j d - p
+
+    The kernel is not flipped, as everywhere in deep learning, so this is what mathematics calls correlation.
 
     Parameters
     ----------
     x : array, shape (N, C, H, W)
     weight : array, shape (O, C / groups, kernel height, kernel width)
     bias : array, shape (O,), optional
-        All floating, of one dtype.
-    stride, dilation : int or (int, int)
-    padding : int, (int, int), "same" or "valid"
-        Zeros on each side. ``"same"`` keeps H and W (stride 1 only; where the number of zeros is odd, the last comes after
-        the image), ``"valid"`` is 0.
-    groups : int
-        Channels are cut into so many groups, and the outputs of each group see only that group's channels; C groups are a
+        All floating-point, of one dtype.
+    stride : int or (int, int), default 1
+    padding : int, (int, int), "same" or "valid", default 0
+        Zeros on each side. ``"same"`` keeps H and W, with stride 1 only; an odd zero comes after the image. ``"valid"`` is 0.
+    dilation : int or (int, int), default 1
+    groups : int, default 1
+        The channels are divided into this many groups, and the outputs of a group see only its channels. C groups are a
         depthwise convolution.
 
     Returns
     -------
     y : array, shape (N, O, H', W')
-        With :math:`H' = \lfloor (H + 2p - d(k - 1) - 1) / s \rfloor + 1` for a kernel of height k.
+        H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1 for a kernel of height k.
     cache : (x, weight, whether there is a bias, windows)
 
     Raises
@@ -79,7 +84,7 @@ def conv2d(
     ShapeError
         If the channels do not fit, or the kernel is larger than the padded image.
     ParameterError
-        If stride, padding, dilation or groups make no sense.
+        If stride, padding, dilation or groups is invalid.
     DtypeError
         If an argument is not floating-point, or the dtypes differ.
 
@@ -111,34 +116,16 @@ def conv2d(
 @parameter_gradients("weight", "bias")
 @ieee
 def conv2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
-    r"""Return the gradients of x, weight and bias.
+    """Return the gradients of x, weight and bias; None without a bias.
 
-    Write :math:`G = dL/dy`. From :math:`y_{nohw} = b_o + \sum_{cij} W_{ocij}\, x_{n,c,u,v}` with :math:`u = hs + id - p` and
-    :math:`v = ws + jd - p`, summing over every output that an element enters:
+    Each product goes back to the pixel that it came from, each weight met one pixel for every output, and b is added to every
+    output. With u = h s + i d - p and v = w s + j d - p as in the forward::
 
-    * :math:`dx_{ncuv} = \sum_{o} \sum_{(h, i):\, hs + id - p = u}\; \sum_{(w, j):\, ws + jd - p = v} W_{ocij}\, G_{nohw}`:
-      each product goes back to the pixel that it came from;
-    * :math:`dW_{ocij} = \sum_{nhw} G_{nohw}\, x_{n,c,\,hs+id-p,\,ws+jd-p}`: each weight met one pixel for every output;
-    * :math:`db_o = \sum_{nhw} G_{nohw}`, because b is added to every output.
+        dx_ncuv = sum of w_ocij dy_nohw over all o, h, i, w, j that meet at (u, v)
+        dweight_ocij = sum_nhw dy_nohw x_ncuv
+        dbias_o = sum_nhw dy_nohw
 
-    The first two are the adjoints of the map in x and in W: :math:`\langle y, G \rangle = \langle x, dx \rangle = \langle W, dW
-    \rangle` for b = 0.
-
-    Parameters
-    ----------
-    dy : array, shape (N, O, H', W')
-    cache : tuple
-        From :func:`conv2d`.
-
-    Returns
-    -------
-    dx, dweight : arrays of the shapes of x and weight
-    dbias : array, shape (O,), or None without a bias
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    The first two are the adjoints of the map in x and in the weight: <y, dy> = <x, dx> = <weight, dweight> for b = 0.
     """
     return _conv_backward("conv2d_backward", dy, cache, wanted)
 
@@ -153,9 +140,11 @@ def conv1d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> tuple[Array, Cache]:
-    r"""Slide a kernel along sequences: :math:`y_{nol} = b_o + \sum_{ci} W_{oci}\, x_{n,c,\,ls+id-p}`.
+    """Slide a kernel along sequences.
 
-    The one-dimensional :func:`conv2d`; x has shape (N, C, L), weight (O, C / groups, kernel length), y (N, O, L').
+    The one-dimensional :func:`conv2d`; x has shape (N, C, L), weight (O, C / groups, kernel length), y (N, O, L')::
+
+        y_nol = b_o + sum_ci w_oci x_ncu,   u = l s + i d - p
 
     Examples
     --------
@@ -173,7 +162,14 @@ def conv1d(
 @parameter_gradients("weight", "bias")
 @ieee
 def conv1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
-    """Return the gradients of x, weight and bias; those of :func:`conv2d_backward` with one spatial axis."""
+    """Return the gradients of x, weight and bias; None without a bias.
+
+    Those of :func:`conv2d_backward` with one spatial axis, u = l s + i d - p::
+
+        dx_ncu = sum of w_oci dy_nol over all o, l, i that meet at u
+        dweight_oci = sum_nl dy_nol x_ncu
+        dbias_o = sum_nl dy_nol
+    """
     return _conv_backward("conv1d_backward", dy, cache, wanted)
 
 
@@ -188,33 +184,40 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> tuple[Array, Cache]:
-    r"""Spread each pixel over a window: :math:`y_{nouv} = b_o + \sum_{c} \sum_{hs+id-p=u,\, ws+jd-p=v} W_{coij}\, x_{nchw}`.
+    """Spread each pixel over a window.
 
-    The adjoint in x of :func:`conv2d` with the same weight: it turns what has the shape of that convolution's output into
-    what has the shape of its input, so that a stride enlarges. It is not an inverse.
+    The adjoint in x of :func:`conv2d` with the same weight::
+
+        y_nouv = b_o + sum of w_coij x_nchw over all c, h, i, w, j with u = h s + i d - p, v = w s + j d - p
+
+    It maps arrays of the shape of that convolution's output to arrays of the shape of its input, so a stride enlarges. It is
+    not an inverse.
 
     Parameters
     ----------
     x : array, shape (N, C, H, W)
     weight : array, shape (C, O / groups, kernel height, kernel width)
     bias : array, shape (O,), optional
-        All floating, of one dtype.
-    stride, padding, dilation, groups
-        Those of the convolution whose adjoint this is.
-    output_padding : int or (int, int)
-        Rows and columns to add at the end: a convolution with a stride takes several sizes to one, and this says to which of
-        them to go back.
+        All floating-point, of one dtype.
+    stride : int or (int, int), default 1
+    padding : int or (int, int), default 0
+        Both of the convolution whose adjoint this is.
+    output_padding : int or (int, int), default 0
+        Rows and columns to add at the end. A convolution with a stride maps several sizes to one; this chooses among them.
+    groups : int, default 1
+    dilation : int or (int, int), default 1
+        Both as in :func:`conv2d`.
 
     Returns
     -------
     y : array, shape (N, O, H', W')
-        With :math:`H' = (H - 1) s - 2p + d(k - 1) + 1 +` output_padding for a kernel of height k.
+        H' = (H - 1) s - 2 p + d (k - 1) + 1 + output_padding for a kernel of height k.
     cache : (x, weight, whether there is a bias, windows)
 
     Raises
     ------
     ShapeError, ParameterError, DtypeError
-        As :func:`conv2d`; also where nothing would be left of the output.
+        As :func:`conv2d`; ``ShapeError`` also if the output would be empty.
 
     References
     ----------
@@ -236,27 +239,15 @@ def conv_transpose2d(
 @parameter_gradients("weight", "bias")
 @ieee
 def conv_transpose2d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
-    r"""Return the gradients of x, weight and bias.
+    """Return the gradients of x, weight and bias; None without a bias.
 
-    With A the convolution's map, y = A^T x + b, so :math:`dx = A\, dy`: the convolution of dy with the same weight. In the bilinear
-    form :math:`\langle dy, A^T x \rangle = \langle A\, dy, x \rangle` the weight plays the part that it has in a convolution of dy
-    whose upstream gradient is x, so dW is that convolution's weight gradient. :math:`db_o = \sum_{nuv} dy_{nouv}`.
+    With A the map of the convolution, y = A^T x + b, so dx is A dy. In <dy, A^T x> = <A dy, x> the weight plays the part that
+    it has in a convolution of dy with upstream gradient x, so dweight is that convolution's weight gradient. With
+    u = h s + i d - p and v = w s + j d - p::
 
-    Parameters
-    ----------
-    dy : array, shape (N, O, H', W')
-    cache : tuple
-        From :func:`conv_transpose2d`.
-
-    Returns
-    -------
-    dx, dweight : arrays of the shapes of x and weight
-    dbias : array, shape (O,), or None without a bias
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+        dx_nchw = sum_oij w_coij dy_nouv
+        dweight_coij = sum_nhw x_nchw dy_nouv
+        dbias_o = sum_nuv dy_nouv
     """
     return _conv_transpose_backward("conv_transpose2d_backward", dy, cache, wanted)
 
@@ -272,9 +263,11 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> tuple[Array, Cache]:
-    r"""Spread each element over a window: :math:`y_{nou} = b_o + \sum_{c} \sum_{ls+id-p=u} W_{coi}\, x_{ncl}`.
+    """Spread each element over a window.
 
-    The one-dimensional :func:`conv_transpose2d`; x has shape (N, C, L), weight (C, O / groups, kernel length), y (N, O, L').
+    The one-dimensional :func:`conv_transpose2d`; x has shape (N, C, L), weight (C, O / groups, kernel length), y (N, O, L')::
+
+        y_nou = b_o + sum of w_coi x_ncl over all c, l, i with u = l s + i d - p
 
     Examples
     --------
@@ -288,11 +281,18 @@ def conv_transpose1d(
 @parameter_gradients("weight", "bias")
 @ieee
 def conv_transpose1d_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = ALL_WANTED) -> Gradients:
-    """Return the gradients of x, weight and bias; those of :func:`conv_transpose2d_backward` with one spatial axis."""
+    """Return the gradients of x, weight and bias; None without a bias.
+
+    Those of :func:`conv_transpose2d_backward` with one spatial axis, u = l s + i d - p::
+
+        dx_ncl = sum_oi w_coi dy_nou
+        dweight_coi = sum_nl x_ncl dy_nou
+        dbias_o = sum_nu dy_nou
+    """
     return _conv_transpose_backward("conv_transpose1d_backward", dy, cache, wanted)
 
 
-# What one and two axes share ----------------------------------------------------------------------------------------------
+# Shared by one and two axes ----------------------------------------------------------------------------------------------
 
 
 def _conv(
@@ -309,7 +309,7 @@ def _conv(
     _check_dtypes(op, x, weight)
     w = windows(op, axes, x.shape, weight.shape, stride, padding, dilation, groups)
     y = _slide(x, weight, w)  # (N, O, *output)
-    return _plus_bias(op, y, bias, weight.shape[0]), (x, weight, bias is not None, w)
+    return _add_bias(op, y, bias, weight.shape[0]), (x, weight, bias is not None, w)
 
 
 def _conv_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
@@ -335,7 +335,7 @@ def _conv_transpose(
     _check_dtypes(op, x, weight)
     w = windows_of_transposed(op, axes, x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
     y = _spread(x, weight, w)  # (N, O, *image)
-    return _plus_bias(op, y, bias, w.groups * weight.shape[1]), (x, weight, bias is not None, w)
+    return _add_bias(op, y, bias, w.groups * weight.shape[1]), (x, weight, bias is not None, w)
 
 
 def _conv_transpose_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[bool]) -> Gradients:
@@ -349,29 +349,29 @@ def _conv_transpose_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[
 # The three maps -----------------------------------------------------------------------------------------------------------
 #
 # "Columns" are the pixels that each output sees, laid out so that the sums over c, i and j become one matrix product for each
-# image and group (im2col). They are kernel-height times kernel-width as large as x and therefore made anew when needed.
+# image and group (im2col). They are k times as large as x, so they are not cached but made again when needed.
 
 
 def _slide(x: Array, weight: Array, w: Windows) -> Array:
-    kernels = _grouped(widened(weight), w)  # (G, O/G, C/G K)
-    y = namespace(x).matmul(kernels, _columns(widened(x), w))  # (N, G, O/G, P)
+    kernels = _to_kernel_matrices(widen_float16(weight), w)  # (G, O/G, C/G k)
+    y = namespace(x).matmul(kernels, _im2col(widen_float16(x), w))  # (N, G, O/G, P)
     return y.reshape((x.shape[0], weight.shape[0], *w.output)).astype(x.dtype, copy=False)  # (N, O, *output)
 
 
 def _spread(g: Array, weight: Array, w: Windows) -> Array:
-    kernels = _grouped(widened(weight), w).swapaxes(-1, -2)  # (G, C/G K, O/G)
-    columns = namespace(g).matmul(kernels, _in_groups(widened(g), w))  # (N, G, C/G K, P)
-    return _images(columns, weight.shape[1] * w.groups, w).astype(g.dtype, copy=False)  # (N, C, *image)
+    kernels = _to_kernel_matrices(widen_float16(weight), w).swapaxes(-1, -2)  # (G, C/G k, O/G)
+    columns = namespace(g).matmul(kernels, _split_groups(widen_float16(g), w))  # (N, G, C/G k, P)
+    return _col2im(columns, weight.shape[1] * w.groups, w).astype(g.dtype, copy=False)  # (N, C, *image)
 
 
 def _kernel_gradient(x: Array, g: Array, weight: Array, w: Windows) -> Array:
-    rows = _one_sum(_in_groups(widened(g), w))  # (G, O/G, N P)
-    columns = _one_sum(_columns(widened(x), w)).swapaxes(-1, -2)  # (G, N P, C/G K)
+    rows = _join_images(_split_groups(widen_float16(g), w))  # (G, O/G, N P)
+    columns = _join_images(_im2col(widen_float16(x), w)).swapaxes(-1, -2)  # (G, N P, C/G k)
     return namespace(x).matmul(rows, columns).reshape(weight.shape).astype(x.dtype, copy=False)  # (O, C/G, *kernel)
 
 
-def _seen(w: Windows, at: tuple[int, ...]) -> tuple[slice, ...]:
-    """Return the pixels of the padded image that position ``at`` of the kernel meets, as the output's positions go by."""
+def _seen_slices(w: Windows, at: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the slices of the padded image that position ``at`` of the kernel meets, one pixel for each output."""
     return (
         EVERY,
         EVERY,
@@ -382,53 +382,53 @@ def _seen(w: Windows, at: tuple[int, ...]) -> tuple[slice, ...]:
     )
 
 
-def _at(at: tuple[int, ...]) -> tuple[Any, ...]:
+def _kernel_slices(at: tuple[int, ...]) -> tuple[Any, ...]:
     return (EVERY, EVERY, *at)
 
 
-def _inside(w: Windows) -> tuple[slice, ...]:
-    """Return where the image lies in the padded image."""
+def _image_slices(w: Windows) -> tuple[slice, ...]:
+    """Return the slices of the padded image that hold the image."""
     return (EVERY, EVERY, *(slice(p[0], p[0] + n) for p, n in zip(w.padding, w.image, strict=True)))
 
 
-def _padded(shape: tuple[int, ...], w: Windows) -> tuple[int, ...]:
+def _padded_shape(shape: tuple[int, ...], w: Windows) -> tuple[int, ...]:
     return (*shape[:2], *(n + p[0] + p[1] for n, p in zip(w.image, w.padding, strict=True)))
 
 
-def _columns(x: Array, w: Windows) -> Array:
-    """Lay out the pixels that each output sees: (N, C, *image) to (N, G, C/G K, P)."""
+def _im2col(x: Array, w: Windows) -> Array:
+    """Lay out the pixels that each output sees: (N, C, *image) to (N, G, C/G k, P)."""
     xp = namespace(x)
-    padded = xp.zeros(_padded(x.shape, w), dtype=x.dtype)
-    padded[_inside(w)] = x
-    columns = xp.empty((*x.shape[:2], *w.kernel, *w.output), dtype=x.dtype)
+    padded = xp.zeros(_padded_shape(x.shape, w), dtype=x.dtype)  # (N, C, *padded image)
+    padded[_image_slices(w)] = x
+    columns = xp.empty((*x.shape[:2], *w.kernel, *w.output), dtype=x.dtype)  # (N, C, *kernel, *output)
     for at in numpy.ndindex(*w.kernel):
-        columns[_at(at)] = padded[_seen(w, at)]
+        columns[_kernel_slices(at)] = padded[_seen_slices(w, at)]
     length = x.shape[1] // w.groups * _product(w.kernel)
-    return columns.reshape((x.shape[0], w.groups, length, _product(w.output)))
+    return columns.reshape((x.shape[0], w.groups, length, _product(w.output)))  # (N, G, C/G k, P)
 
 
-def _images(columns: Array, channels: int, w: Windows) -> Array:
-    """Add every element of columns to the pixel that it was seen at, the adjoint of :func:`_columns`."""
+def _col2im(columns: Array, channels: int, w: Windows) -> Array:
+    """Add every element of columns to its pixel: (N, G, C/G k, P) to (N, C, *image), the adjoint of :func:`_im2col`."""
     shape = (columns.shape[0], channels)
-    columns = columns.reshape((*shape, *w.kernel, *w.output))
-    padded = namespace(columns).zeros(_padded((*shape, *w.image), w), dtype=columns.dtype)
+    columns = columns.reshape((*shape, *w.kernel, *w.output))  # (N, C, *kernel, *output)
+    padded = namespace(columns).zeros(_padded_shape((*shape, *w.image), w), dtype=columns.dtype)
     for at in numpy.ndindex(*w.kernel):
-        padded[_seen(w, at)] += columns[_at(at)]
-    return padded[_inside(w)]  # (N, C, *image)
+        padded[_seen_slices(w, at)] += columns[_kernel_slices(at)]
+    return padded[_image_slices(w)]  # (N, C, *image)
 
 
-def _grouped(weight: Array, w: Windows) -> Array:
-    """Write the kernels of each group as the rows of a matrix: (G, O/G, C/G K)."""
+def _to_kernel_matrices(weight: Array, w: Windows) -> Array:
+    """Write the kernels of each group as the rows of a matrix: (G, O/G, C/G k)."""
     return weight.reshape((w.groups, weight.shape[0] // w.groups, _product(weight.shape[1:])))
 
 
-def _in_groups(g: Array, w: Windows) -> Array:
-    """(N, O, *output) to (N, G, O/G, P)."""
+def _split_groups(g: Array, w: Windows) -> Array:
+    """Split the channels into groups: (N, O, *output) to (N, G, O/G, P)."""
     return g.reshape((g.shape[0], w.groups, g.shape[1] // w.groups, _product(w.output)))
 
 
-def _one_sum(x: Array) -> Array:
-    """(N, G, rows, P) to (G, rows, N P): images side by side, so that one product sums over all of them."""
+def _join_images(x: Array) -> Array:
+    """Put the images side by side, so that one product sums over all of them: (N, G, rows, P) to (G, rows, N P)."""
     return x.transpose((1, 2, 0, 3)).reshape((x.shape[1], x.shape[2], x.shape[0] * x.shape[3]))
 
 
@@ -436,7 +436,7 @@ def _product(shape: tuple[int, ...]) -> int:
     return int(numpy.prod(shape, dtype=numpy.int64))
 
 
-def _plus_bias(op: str, y: Array, bias: Array | None, channels: int) -> Array:
+def _add_bias(op: str, y: Array, bias: Array | None, channels: int) -> Array:
     if bias is None:
         return y
     require_float(bias, "bias", op)
@@ -447,7 +447,7 @@ def _plus_bias(op: str, y: Array, bias: Array | None, channels: int) -> Array:
 
 
 def _bias_gradient(dy: Array) -> Array:
-    return total(dy, axis=(0, *range(2, dy.ndim)))  # (O,)
+    return sum_widened(dy, axis=(0, *range(2, dy.ndim)))  # (O,)
 
 
 def _check_dtypes(op: str, x: Array, weight: Array) -> None:

@@ -1,4 +1,4 @@
-"""Dropout: multiplying by a random mask."""
+"""Dropout: multiply by a random mask."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ __all__ = ["dropout", "dropout2d", "dropout2d_backward", "dropout_backward"]
 
 @ieee
 def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[Any, ...]]:
-    r"""Drop elements at random: :math:`y_i = s_i x_i`, :math:`s_i = m_i / (1 - p)`.
+    """Drop elements at random.
 
-    The mask :math:`m_i` is 0 with probability p and 1 otherwise. The division keeps the expectation of y at x, so evaluation needs no factor ("inverted" dropout).
-    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
+    With a mask m_i that is 0 with probability p, else 1::
+
+        y_i = s_i x_i,   s_i = m_i / (1 - p)
+
+    The division keeps the expectation of y at x, so evaluation needs no factor ("inverted" dropout).
 
     Parameters
     ----------
     x : array
-        Any shape, floating.
-    p : float
+        Floating-point, of any shape.
+    p : float, default 0.5
         Probability of dropping, from 0 to 1; with p = 1 everything is dropped and y is 0.
     random : numpy.random.Generator or boolean array of x's shape
-        Where the mask comes from (one float32 number an element, kept if it is at least p), or the mask itself (True
-        keeps). There is no global state.
+        Draws the mask (one float32 number an element, kept if at least p), or is the mask (True keeps). Required: there is
+        no global state.
 
     Returns
     -------
     y : array
-        Of x's shape and dtype.
     cache : (s,)
 
     Raises
@@ -42,9 +44,13 @@ def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[
     DtypeError
         If x is not floating-point, or a mask not boolean.
     ParameterError
-        If p is no probability or ``random`` is missing.
+        If p is not a probability or ``random`` is missing.
     ShapeError
         If a mask does not have the shape of x.
+
+    References
+    ----------
+    N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
 
     Examples
     --------
@@ -55,13 +61,18 @@ def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[
     array([6., 0.])
     """
     require_float(x, "x", "dropout")
-    scale = _scale("dropout", x, x.shape, p, random)
+    scale = _draw_scale("dropout", x, x.shape, p, random)
     return x * scale, (scale,)
 
 
 @ieee
 def dropout_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    r"""Return dx: :math:`y_i` is :math:`x_i` times the constant :math:`s_i`, so :math:`dx_i = dy_i s_i`."""
+    """Return the gradient of x.
+
+    y_i is x_i times the constant s_i::
+
+        dx = dy s,   s = m / (1 - p)
+    """
     (scale,) = cache
     require_like(dy, scale, "dy", "y", "dropout_backward")
     return dy * scale
@@ -69,25 +80,27 @@ def dropout_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
 
 @ieee
 def dropout2d(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[Any, ...]]:
-    r"""Drop whole channels at random: :math:`y_{nchw} = s_{nc}\, x_{nchw}`, :math:`s_{nc} = m_{nc} / (1 - p)`.
+    """Drop whole channels at random.
 
-    Neighbouring pixels say nearly the same, so where single ones are dropped little is lost and little learnt; here the others of the
-    channel cannot tell. The mask :math:`m_{nc}` is 0 with probability p and 1 otherwise.
-    J. Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
+    With a mask m_nc that is 0 with probability p, else 1::
+
+        y_nchw = s_nc x_nchw,   s_nc = m_nc / (1 - p)
+
+    Neighbouring pixels are strongly correlated, so dropping single pixels removes little information. Dropping the whole
+    channel does.
 
     Parameters
     ----------
     x : array, shape (N, C, H, W)
-        Floating; any number of axes after the first two.
-    p : float
+        Floating-point; any number of axes after the first two.
+    p : float, default 0.5
         Probability of dropping a channel, from 0 to 1; with p = 1 y is 0.
     random : numpy.random.Generator or boolean array, shape (N, C, 1, 1)
-        Where the mask comes from (one float32 number a channel, kept if it is at least p), or the mask itself (True keeps).
+        Draws the mask (one float32 number a channel, kept if at least p), or is the mask (True keeps). Required.
 
     Returns
     -------
-    y : array
-        Of x's shape and dtype.
+    y : array, shape (N, C, H, W)
     cache : (s, shape of x)
 
     Raises
@@ -95,9 +108,13 @@ def dropout2d(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tupl
     DtypeError
         If x is not floating-point, or a mask not boolean.
     ParameterError
-        If p is no probability or ``random`` is missing.
+        If p is not a probability or ``random`` is missing.
     ShapeError
-        If x has less than three axes, or a mask another shape.
+        If x has fewer than three axes, or a mask has another shape.
+
+    References
+    ----------
+    J. Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
 
     Examples
     --------
@@ -112,27 +129,32 @@ def dropout2d(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tupl
     require_float(x, "x", "dropout2d")
     if x.ndim < 3:
         raise ShapeError(f"dropout2d: x must have shape (N, C, H, W), got {x.shape}; for features use dropout")
-    scale = _scale("dropout2d", x, (*x.shape[:2], *(1 for _ in x.shape[2:])), p, random)  # (N, C, 1, 1)
+    scale = _draw_scale("dropout2d", x, (*x.shape[:2], *(1 for _ in x.shape[2:])), p, random)  # (N, C, 1, 1)
     return x * scale, (scale, x.shape)
 
 
 @ieee
 def dropout2d_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    r"""Return dx: :math:`y_{nchw}` is :math:`x_{nchw}` times the constant :math:`s_{nc}`, so :math:`dx_{nchw} = dy_{nchw}\, s_{nc}`."""
+    """Return the gradient of x.
+
+    y_nchw is x_nchw times the constant s_nc::
+
+        dx = dy s,   s = m / (1 - p)
+    """
     scale, shape = cache
     check_upstream("dropout2d_backward", dy, shape, scale.dtype)
     return dy * scale
 
 
-def _scale(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
+def _draw_scale(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
     """Return 1 / (1 - p) where the mask keeps, and 0 elsewhere."""
     if not 0.0 <= p <= 1.0:
-        raise ParameterError(f"{op}: p is a probability, from 0 to 1, got {p!r}")
-    keep = _mask(op, x, shape, p, random)
+        raise ParameterError(f"{op}: p must be a probability, from 0 to 1, got {p!r}")
+    keep = _draw_mask(op, x, shape, p, random)
     return keep.astype(x.dtype) * (1 / (1 - p) if p < 1 else 0)
 
 
-def _mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
+def _draw_mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
     if isinstance(random, numpy.random.Generator):
         return namespace(x).asarray(random.random(shape, dtype=numpy.float32) >= p)
     if not hasattr(random, "dtype"):
@@ -144,6 +166,6 @@ def _mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> A
             f"{op}: the mask must be boolean (True keeps), got dtype {random.dtype}; convert it with mask != 0"
         )
     if random.shape != shape:
-        whose = "the shape of x" if shape == x.shape else "an element for each channel"
+        whose = "the shape of x" if shape == x.shape else "one element for each channel"
         raise ShapeError(f"{op}: the mask must have {whose}, {shape}, got {random.shape}")
     return namespace(x).asarray(random)

@@ -1,13 +1,13 @@
-r"""Batch normalisation with constant statistics as part of the convolution before it.
+"""Fold batch normalisation with constant statistics into the convolution before it.
 
-In evaluation :math:`y = \gamma\, (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta` is one multiplication and one addition for each
-channel, and a convolution is linear in its weights, so the two are one convolution with other numbers.
+In evaluation batch normalisation is one multiplication and one addition for each channel, and a convolution is linear in
+its weights. So the two together are one convolution with other weights.
 """
 
 from __future__ import annotations
 
 from minidl.errors import ShapeError
-from minidl.ops._checks import require_same_dtype, widened
+from minidl.ops._checks import require_same_dtype, widen_float16
 from minidl.ops._namespace import Array, require_float
 
 __all__ = ["batch_norm_as_affine", "fold_batch_norm"]
@@ -16,9 +16,11 @@ __all__ = ["batch_norm_as_affine", "fold_batch_norm"]
 def batch_norm_as_affine(
     running_mean: Array, running_var: Array, gamma: Array | None = None, beta: Array | None = None, eps: float = 1e-5
 ) -> tuple[Array, Array]:
-    r"""Return s and t with which batch normalisation in evaluation is :math:`s x + t`.
+    """Return s and t such that batch normalisation in evaluation is s x + t.
 
-    :math:`s = \gamma / \sqrt{\sigma^2 + \epsilon}` and :math:`t = \beta - s \mu`. Parameters are those of :func:`fold_batch_norm`.
+    With the parameters of :func:`fold_batch_norm`::
+
+        s = gamma / sqrt(running_var + eps),   t = beta - s running_mean
 
     >>> import numpy
     >>> one = numpy.ones(1)
@@ -41,15 +43,16 @@ def fold_batch_norm(
     beta: Array | None = None,
     eps: float = 1e-5,
 ) -> tuple[Array, Array]:
-    r"""Fold a batch normalisation in evaluation into the convolution before it.
+    """Fold batch normalisation in evaluation into the convolution before it.
 
-    With :math:`s_o = \gamma_o / \sqrt{\sigma^2_o + \epsilon}`,
+    With s = gamma / sqrt(running_var + eps), for each output channel o::
 
-    .. math:: s_o \Bigl(\sum W_o x + b_o - \mu_o\Bigr) + \beta_o = \sum (s_o W_o)\, x + s_o (b_o - \mu_o) + \beta_o,
+        weight'_o = s_o weight_o
+        bias'_o = s_o (bias_o - running_mean_o) + beta_o
 
-    so :math:`W'_o = s_o W_o` and :math:`b'_o = s_o (b_o - \mu_o) + \beta_o`. It holds for every map whose output channel o is linear
-    in ``weight[o]``: ``conv1d``, ``conv2d`` with any stride, padding, dilation and groups, and ``linear``; of a transposed
-    convolution the output channels are on another axis.
+    because s (sum(W x) + b - mean) + beta = sum((s W) x) + s (b - mean) + beta. This holds for every map whose output channel
+    o is linear in ``weight[o]``: ``conv1d`` and ``conv2d`` with any settings, and ``linear``. A transposed convolution has its
+    output channels on another axis.
 
     Parameters
     ----------
@@ -57,11 +60,10 @@ def fold_batch_norm(
     bias : array, shape (O,), or None
         Of the convolution.
     running_mean, running_var : array, shape (O,)
-        :math:`\mu` and :math:`\sigma^2`.
-    gamma, beta : array, shape (O,), optional
-        The normalisation's weight and bias; 1 and 0 if left out.
-    eps : float
-        :math:`\epsilon`, added to the variance.
+    gamma, beta : array, shape (O,), default 1 and 0
+        The weight and the bias of the normalisation.
+    eps : float, default 1e-5
+        Added to the variance.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def fold_batch_norm(
     Raises
     ------
     ShapeError
-        If there is not one number for each output channel.
+        If an argument does not have one element for each output channel.
     DtypeError
         If an argument is not floating-point, or the dtypes differ.
 
@@ -97,12 +99,12 @@ def fold_batch_norm(
         require_same_dtype(array, weight, name, "weight", "fold_batch_norm")
         if array.shape != weight.shape[:1]:
             raise ShapeError(
-                f"fold_batch_norm: {name} must have one number for each of the output channels on axis 0 of weight, "
+                f"fold_batch_norm: {name} must have one element for each of the output channels on axis 0 of weight, "
                 f"{weight.shape[:1]}, got {array.shape}"
             )
-    wide = {name: None if array is None else widened(array) for name, array in given.items()}
+    wide = {name: None if array is None else widen_float16(array) for name, array in given.items()}
     own = wide.pop("bias")
     scale, shift = batch_norm_as_affine(**wide, eps=eps)
-    folded = widened(weight) * scale.reshape((-1,) + (1,) * (weight.ndim - 1))  # (O, ...)
+    folded = widen_float16(weight) * scale.reshape((-1,) + (1,) * (weight.ndim - 1))  # (O, ...)
     shift = shift if own is None else shift + scale * own
     return folded.astype(weight.dtype, copy=False), shift.astype(weight.dtype, copy=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ParameterError, ShapeError
-from minidl.ops._checks import ieee, require_same_dtype, total
+from minidl.ops._checks import ieee, require_same_dtype, sum_widened
 from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
@@ -25,34 +25,37 @@ def matmul(
     out: Array | None = None,
     accumulate: bool = False,
 ) -> tuple[Array, tuple[Any, ...]]:
-    r"""Multiply matrices: :math:`Y_{ij} = \sum_k A_{ik} B_{kj}`, with either side read transposed.
+    """Multiply matrices, either side read transposed if asked.
+
+    Y = A B, in elements::
+
+        y_ij = sum_k a_ik b_kj
 
     Parameters
     ----------
     a : array, shape (..., m, k), or (..., k, m) with ``transpose_a``
     b : array, shape (..., k, n), or (..., n, k) with ``transpose_b``
-        Floating, of one dtype. Leading axes are batches and broadcast against each other.
-    transpose_a, transpose_b : bool
-        Read the last two axes swapped.
+        Both floating-point, of one dtype. Leading axes are batches and broadcast against each other.
+    transpose_a, transpose_b : bool, default False
+        Whether to read the last two axes swapped.
     out : array, shape (..., m, n), optional
         Written to and returned as y.
-    accumulate : bool
-        With ``out``: add the product to what is there.
+    accumulate : bool, default False
+        Whether to add the product to ``out`` instead of overwriting it.
 
     Returns
     -------
     y : array, shape (..., m, n)
-        Of the dtype of a.
     cache : (a, b, transpose_a, transpose_b)
 
     Raises
     ------
     ShapeError
-        If an operand is no matrix, or the inner or batch axes do not fit, or ``out`` does not.
+        If an operand is not a matrix, or inner axes, batch axes or ``out`` do not fit.
     DtypeError
         If an operand is not floating-point, or the dtypes differ.
     ParameterError
-        If ``accumulate`` has no ``out`` to add to.
+        If ``accumulate`` is True without an ``out`` to add to.
 
     Examples
     --------
@@ -72,7 +75,7 @@ def matmul(
     require_float(b, "b", "matmul")
     require_same_dtype(b, a, "b", "a", "matmul")
     shape = _product_shape(a, b, transpose_a, transpose_b)
-    y = namespace(a).matmul(_read(a, transpose_a), _read(b, transpose_b))  # (..., m, n)
+    y = namespace(a).matmul(_transpose_if(a, transpose_a), _transpose_if(b, transpose_b))  # (..., m, n)
     if out is not None:
         if out.shape != shape:
             raise ShapeError(f"matmul: out must have shape {shape}, got {out.shape}")
@@ -80,37 +83,22 @@ def matmul(
         out[...] = out + y if accumulate else y
         y = out
     elif accumulate:
-        raise ParameterError("matmul: accumulate=True needs an array to add to; give it as out=")
+        raise ParameterError("matmul: accumulate=True needs an array to add to; pass it as out=")
     return y, (a, b, transpose_a, transpose_b)
 
 
 @ieee
 def matmul_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array]:
-    r"""Return the gradients of both operands.
+    """Return the gradients of both operands.
 
-    With :math:`G = dL/dY` and :math:`Y = A B`, the element :math:`A_{ik}` enters every :math:`Y_{ij}` with the factor
-    :math:`B_{kj}`, so
+    a_ik enters every y_ij with the factor b_kj, and b_kj with the factor a_ik. So da_ik = sum_j dy_ij b_kj and
+    db_kj = sum_i a_ik dy_ij::
 
-    * :math:`dA_{ik} = \sum_j G_{ij} B_{kj}`, that is :math:`dA = G B^T`; likewise
-    * :math:`dB_{kj} = \sum_i A_{ik} G_{ij}`, that is :math:`dB = A^T G`.
+        da = dy b^T
+        db = a^T dy
 
-    An operand that was read transposed gets the transpose of its gradient. One that was broadcast entered several products,
-    and gets the sum of what each of them contributes.
-
-    Parameters
-    ----------
-    dy : array, shape (..., m, n)
-    cache : tuple
-        From :func:`matmul`.
-
-    Returns
-    -------
-    da, db : arrays of the shapes of a and b
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    An operand that was read transposed gets the transpose of its gradient. One that was broadcast took part in several
+    products, and gets the sum of their gradients.
     """
     a, b, transpose_a, transpose_b = cache
     require_float(dy, "dy", "matmul_backward")
@@ -119,26 +107,29 @@ def matmul_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array]:
     if dy.shape != shape:
         raise ShapeError(f"matmul_backward: dy must have the shape of y, {shape}, got {dy.shape}")
     xp = namespace(dy)
-    da = xp.matmul(dy, _read(b, not transpose_b))  # dA = G B^T  (..., m, k)
-    db = xp.matmul(_read(a, not transpose_a), dy)  # dB = A^T G  (..., k, n)
-    return _sum_to(_read(da, transpose_a), a.shape), _sum_to(_read(db, transpose_b), b.shape)
+    da = xp.matmul(dy, _transpose_if(b, not transpose_b))  # da = dy b^T  (..., m, k)
+    db = xp.matmul(_transpose_if(a, not transpose_a), dy)  # db = a^T dy  (..., k, n)
+    return _sum_to(_transpose_if(da, transpose_a), a.shape), _sum_to(_transpose_if(db, transpose_b), b.shape)
 
 
 @ieee
 def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[Any, ...]]:
-    r"""Apply the affine map :math:`Y = X W^T + b` to the last axis.
+    """Apply an affine map to the last axis.
+
+    Y = X W^T + b, in elements::
+
+        y_no = sum_i x_ni w_oi + b_o
 
     Parameters
     ----------
     x : array, shape (..., in)
     weight : array, shape (out, in)
     bias : array, shape (out,), optional
-        All floating, of one dtype.
+        All floating-point, of one dtype.
 
     Returns
     -------
     y : array, shape (..., out)
-        Of the dtype of x.
     cache : (x, weight, whether there is a bias)
 
     Raises
@@ -168,7 +159,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, t
             f"linear: expected {weight.shape[1]} features on the last axis of x, got shape {x.shape}; "
             f"weight has shape {weight.shape}"
         )
-    y = namespace(x).matmul(_rows(x), weight.T)  # (N, out): one large product, not one for each leading index
+    y = namespace(x).matmul(_to_rows(x), weight.T)  # (N, out): one large product instead of many small ones
     if bias is not None:
         require_float(bias, "bias", "linear")
         require_same_dtype(bias, x, "bias", "x", "linear")
@@ -183,31 +174,14 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, t
 def linear_backward(
     dy: Array, cache: tuple[Any, ...], wanted: Sequence[bool] = ALL_WANTED
 ) -> tuple[Array | None, Array | None, Array | None]:
-    r"""Return the gradients of x, weight and bias.
+    """Return the gradients of x, weight and bias; None without a bias.
 
-    Flatten the leading axes to N rows and write :math:`G = dL/dY` with shape (N, out). From
-    :math:`Y_{no} = \sum_i X_{ni} W_{oi} + b_o`, summing over every output that an element enters:
+    Flatten the leading axes to N rows, and sum over every output that an element enters. That gives
+    dx_ni = sum_o dy_no w_oi, dw_oi = sum_n dy_no x_ni, and db_o = sum_n dy_no because b is added to every row::
 
-    * :math:`dX_{ni} = \sum_o G_{no} W_{oi}`, that is :math:`dX = G W`;
-    * :math:`dW_{oi} = \sum_n G_{no} X_{ni}`, that is :math:`dW = G^T X`;
-    * :math:`db_o = \sum_n G_{no}`, because b is added to every row.
-
-    Parameters
-    ----------
-    dy : array, shape (..., out)
-    cache : tuple
-        From :func:`linear`.
-
-    Returns
-    -------
-    dx : array, shape (..., in)
-    dweight : array, shape (out, in)
-    dbias : array, shape (out,), or None without a bias
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+        dx = dy W
+        dweight = dy^T x
+        dbias = sum_n dy
     """
     x, weight, has_bias = cache
     require_float(dy, "dy", "linear_backward")
@@ -215,24 +189,24 @@ def linear_backward(
     if dy.shape != (*x.shape[:-1], weight.shape[0]):
         raise ShapeError(f"linear_backward: dy must have shape {(*x.shape[:-1], weight.shape[0])}, got {dy.shape}")
     xp = namespace(dy)
-    g = _rows(dy)  # (N, out)
-    dx = xp.matmul(g, weight).reshape(x.shape) if wanted[0] else None  # dX = G W  (..., in)
-    dweight = xp.matmul(g.T, _rows(x)) if wanted[1] else None  # dW = G^T X  (out, in)
-    dbias = total(g, axis=0) if wanted[2] and has_bias else None  # db = column sums of G  (out,)
+    g = _to_rows(dy)  # (N, out)
+    dx = xp.matmul(g, weight).reshape(x.shape) if wanted[0] else None  # dx = dy W  (..., in)
+    dweight = xp.matmul(g.T, _to_rows(x)) if wanted[1] else None  # dweight = dy^T x  (out, in)
+    dbias = sum_widened(g, axis=0) if wanted[2] and has_bias else None  # dbias = sum_n dy  (out,)
     return dx, dweight, dbias
 
 
-def _rows(x: Array) -> Array:
-    """Flatten all axes but the last."""
+def _to_rows(x: Array) -> Array:
+    """Flatten all axes but the last: (N, in)."""
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _read(matrix: Array, transposed: bool) -> Array:
+def _transpose_if(matrix: Array, transposed: bool) -> Array:
     return matrix.swapaxes(-1, -2) if transposed else matrix
 
 
 def _product_shape(a: Array, b: Array, transpose_a: bool, transpose_b: bool) -> tuple[int, ...]:
-    """Return (..., m, n), or say what does not fit."""
+    """Return (..., m, n); raise if the operands do not fit."""
     if a.ndim < 2 or b.ndim < 2:
         raise ShapeError(f"matmul: a and b must have at least 2 axes, got shapes {a.shape} and {b.shape}")
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
@@ -254,4 +228,4 @@ def _sum_to(gradient: Array, shape: tuple[int, ...]) -> Array:
         return gradient
     added = gradient.ndim - len(shape)
     stretched = [added + axis for axis, size in enumerate(shape[:-2]) if size != gradient.shape[added + axis]]
-    return total(gradient, axis=(*range(added), *stretched)).reshape(shape)
+    return sum_widened(gradient, axis=(*range(added), *stretched)).reshape(shape)

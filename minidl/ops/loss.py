@@ -1,14 +1,16 @@
-r"""Losses: from predictions and targets to one number, or one for each element.
+"""Losses: from predictions and targets to one number, or to one for each element.
 
-Each loss is first an elementwise (or, for cross-entropy, rowwise) loss :math:`l_i` and then a reduction
-:math:`L = s \sum_i l_i` with a constant s: 1/n for the mean over n elements, 1 for the sum, 1/2 for ``half_sum``. So
-:math:`\partial L / \partial p_i = s\, \partial l_i / \partial p_i`, and every cache is the pair (slope, s) with slope
-:math:`\partial l_i / \partial p_i`, which the forward has at hand: the line that computes ``slope`` is where each derivation
-ends, and every backward is the product of the upstream gradient with the two. With ``"none"`` there is an upstream
-gradient for each :math:`l_i`.
+Each loss is an elementwise (for cross-entropy, rowwise) loss l_i and then a reduction::
 
-Targets are data: they have no gradient, and are converted to the dtype of the prediction. float16 is computed in float32
-and rounded once.
+    loss = s sum_i l_i
+
+with a constant s: 1/n for the mean over n elements, 1 for the sum, 1/2 for ``half_sum``; ``"none"`` returns the l_i. So
+the gradient of p_i is dloss s slope_i, with slope_i the derivative of l_i by p_i. The forward has the slope at hand: each
+derivation ends at the line that computes ``slope``. The cache is (slope, s), and every backward multiplies the upstream
+gradient by the two. With ``"none"`` there is an upstream gradient for each l_i.
+
+Targets are data: they have no gradient, and are converted to the dtype of the prediction. Shapes (N,) and (N, 1) are
+aligned; nothing is broadcast. float16 is computed in float32 and rounded once.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
-from minidl.ops._checks import ieee, require_same_dtype, widened
+from minidl.ops._checks import ieee, require_same_dtype, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = [
@@ -40,17 +42,20 @@ Cache = tuple[Any, ...]
 
 @ieee
 def mse_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[Array, Cache]:
-    r"""Squared error: :math:`l_i = (p_i - t_i)^2`, with slope :math:`2 (p_i - t_i)`.
+    """Return the squared error.
+
+    With p the prediction and t the target::
+
+        l = (p - t)^2,   slope = 2 (p - t)
 
     Parameters
     ----------
     prediction : array
-        p; any shape, floating.
+        Floating-point, of any shape.
     target : array
-        t; the same shape, real numbers. (N,) and (N, 1) are aligned, nothing is broadcast.
-    reduction : str
-        ``"mean"``, ``"sum"``, ``"none"``, or ``"half_sum"``: :math:`L = \tfrac12 \sum_i l_i`, as textbooks write it, so that
-        :math:`dp_i = p_i - t_i`.
+        Real numbers, of the same shape.
+    reduction : {"mean", "sum", "none", "half_sum"}, default "mean"
+        ``"half_sum"`` is sum((p - t)^2) / 2, as textbooks write it, so that the gradient is p - t.
 
     Returns
     -------
@@ -60,11 +65,11 @@ def mse_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple
     Raises
     ------
     ShapeError
-        If the shapes differ, or the mean of nothing is asked for.
+        If the shapes differ, or the mean of an empty batch is asked for.
     DtypeError
-        If the prediction is not floating-point, or the target holds no real numbers.
+        If the prediction is not floating-point, or the target does not hold real numbers.
     ParameterError
-        If there is no such reduction.
+        If the reduction is unknown.
 
     Examples
     --------
@@ -81,32 +86,32 @@ def mse_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple
 
 @ieee
 def mse_loss_backward(dloss: Any, cache: Cache) -> Array:
-    """Return dprediction = dloss s slope."""
+    """Return the gradient of the prediction.
+
+    With the constant s of the reduction::
+
+        dprediction = dloss s 2 (p - t)
+    """
     return _backward(dloss, cache, "mse_loss_backward")
 
 
 @ieee
 def l1_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[Array, Cache]:
-    r"""Absolute error: :math:`l_i = |p_i - t_i|`, with slope :math:`\operatorname{sign}(p_i - t_i)`, at the kink 0.
+    """Return the absolute error.
+
+    With p the prediction and t the target::
+
+        l = abs(p - t),   slope = sign(p - t)
+
+    The slope at the kink is 0. Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
     prediction : array
-        p; any shape, floating.
+        Floating-point, of any shape.
     target : array
-        t; the same shape, real numbers. (N,) and (N, 1) are aligned, nothing is broadcast.
-    reduction : str
-        ``"mean"``, ``"sum"``, ``"none"``.
-
-    Returns
-    -------
-    loss : scalar of the dtype of ``prediction``, or an array of its shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`.
+        Real numbers, of the same shape.
+    reduction : {"mean", "sum", "none"}, default "mean"
 
     Examples
     --------
@@ -123,39 +128,39 @@ def l1_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[
 
 @ieee
 def l1_loss_backward(dloss: Any, cache: Cache) -> Array:
-    """Return dprediction = dloss s slope."""
+    """Return the gradient of the prediction.
+
+    With the constant s of the reduction::
+
+        dprediction = dloss s sign(p - t)
+    """
     return _backward(dloss, cache, "l1_loss_backward")
 
 
 @ieee
 def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: str = "mean") -> tuple[Array, Cache]:
-    r"""Huber's loss: quadratic near zero, linear beyond delta.
+    """Return Huber's loss, quadratic near zero and linear beyond delta.
 
-    With :math:`d = p - t`: :math:`l = \tfrac12 d^2` where :math:`|d| \le \delta`, else
-    :math:`\delta (|d| - \tfrac12 \delta)`. The slope is d in the first case and :math:`\delta \operatorname{sign} d` in the second:
-    d, cut off at :math:`\pm\delta`. With this slope c, both cases of l are :math:`c\,(d - \tfrac12 c)`.
-    P. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
+    With d = p - t::
+
+        l = d^2 / 2 where abs(d) <= delta, else delta (abs(d) - delta / 2)
+
+    The slope is d in the first case and delta sign(d) in the second, that is d clipped to [-delta, delta]. With this slope c,
+    both cases of l are c (d - c / 2). Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
     prediction : array
-        p; any shape, floating.
+        Floating-point, of any shape.
     target : array
-        t; the same shape, real numbers. (N,) and (N, 1) are aligned, nothing is broadcast.
-    delta : float
-        Where the line begins; positive.
-    reduction : str
-        ``"mean"``, ``"sum"``, ``"none"``.
+        Real numbers, of the same shape.
+    delta : float, default 1.0
+        Where the linear part begins; positive, else ``ParameterError``.
+    reduction : {"mean", "sum", "none"}, default "mean"
 
-    Returns
-    -------
-    loss : scalar of the dtype of ``prediction``, or an array of its shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`; ``ParameterError`` also if delta is not positive.
+    References
+    ----------
+    P. Huber, "Robust estimation of a location parameter", Annals of Mathematical Statistics 35 (1964).
 
     Examples
     --------
@@ -174,7 +179,12 @@ def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: 
 
 @ieee
 def huber_loss_backward(dloss: Any, cache: Cache) -> Array:
-    """Return dprediction = dloss s slope."""
+    """Return the gradient of the prediction.
+
+    With the constant s of the reduction::
+
+        dprediction = dloss s clip(p - t, -delta, delta)
+    """
     return _backward(dloss, cache, "huber_loss_backward")
 
 
@@ -186,38 +196,31 @@ def binary_cross_entropy_with_logits(
     pos_weight: Array | None = None,
     reduction: str = "mean",
 ) -> tuple[Array, Cache]:
-    r"""Binary cross-entropy of :math:`\sigma(x)`: :math:`l = -w\,(q\,t \log\sigma(x) + (1 - t) \log(1 - \sigma(x)))`.
+    """Return the binary cross-entropy of sigmoid(logits).
 
-    Since :math:`1 - \sigma(x) = \sigma(-x)` and :math:`-\log\sigma(x) = \log(1 + e^{-x}) = \zeta(-x)`, the softplus, this is
-    :math:`l = w\,(q\,t\,\zeta(-x) + (1 - t)\,\zeta(x))` with :math:`\zeta(x) = \max(x, 0) + \log(1 + e^{-|x|})`: no
-    exponential overflows, no logarithm sees zero, and no two terms of unlike sign meet, so the loss of a confident and right
-    answer keeps all its digits.
+    With x the logit, t the target, w = ``weight``, q = ``pos_weight`` and sigma the sigmoid::
 
-    With :math:`\zeta' = \sigma`, the slope is :math:`w\,((1 - t)\,\sigma(x) - q\,t\,\sigma(-x))`; without weights that is
-    :math:`\sigma(x) - t`, but does not cancel.
+        l = -w (q t log(sigma(x)) + (1 - t) log(1 - sigma(x)))
+
+    It is computed from the softplus zeta(x) = max(x, 0) + log(1 + exp(-abs(x))). Since 1 - sigma(x) = sigma(-x) and
+    -log(sigma(x)) = zeta(-x), l = w (q t zeta(-x) + (1 - t) zeta(x)). No exponential overflows, no logarithm sees zero, and
+    no terms of unlike sign meet, so the loss of a confident and right answer keeps all its digits.
+
+    With zeta' = sigma, the slope is w ((1 - t) sigma(x) - q t sigma(-x)). Without weights that is sigma(x) - t, but it does
+    not cancel. Result, cache and errors are those of :func:`mse_loss`.
 
     Parameters
     ----------
     logits : array
-        x; any shape, floating.
+        Floating-point, of any shape.
     target : array
-        t, from 0 to 1 (not enforced, as in PyTorch); the same shape; (N,) and (N, 1) are aligned.
+        From 0 to 1 (not enforced, as in PyTorch), of the same shape.
     weight : array, optional
-        w; broadcast to the shape of the logits.
+        Broadcast to the shape of the logits, else ``ShapeError``.
     pos_weight : array, optional
-        q, what a positive counts for; broadcast to the shape of the logits.
-    reduction : str
-        ``"mean"`` (over elements, whatever the weights), ``"sum"``, ``"none"``.
-
-    Returns
-    -------
-    loss : scalar of the dtype of ``logits``, or an array of their shape for ``"none"``
-    cache : (slope, s)
-
-    Raises
-    ------
-    ShapeError, DtypeError, ParameterError
-        As :func:`mse_loss`; ``ShapeError`` also if a weight does not broadcast to the shape of the logits.
+        Weight of the positive term; broadcast to the shape of the logits.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        The mean is over elements, whatever the weights.
 
     Examples
     --------
@@ -231,19 +234,24 @@ def binary_cross_entropy_with_logits(
     xp = namespace(logits)
     e = xp.exp(-xp.abs(x))
     large, small, rest = 1 / (1 + e), e / (1 + e), xp.log1p(e)  # sigma(|x|), sigma(-|x|), log(1 + exp(-|x|))
-    positive = t if pos_weight is None else _factor(pos_weight, x, "pos_weight") * t  # q t
+    positive = t if pos_weight is None else _check_weight(pos_weight, x, "pos_weight") * t  # q t
     negative = 1 - t
     each = positive * (xp.maximum(-x, 0) + rest) + negative * (xp.maximum(x, 0) + rest)
     slope = negative * xp.where(x >= 0, large, small) - positive * xp.where(x >= 0, small, large)
     if weight is not None:
-        w = _factor(weight, x, "weight")
+        w = _check_weight(weight, x, "weight")
         each, slope = w * each, w * slope
     return _reduce(each, slope, reduction, op, logits.dtype)
 
 
 @ieee
 def binary_cross_entropy_with_logits_backward(dloss: Any, cache: Cache) -> Array:
-    """Return dlogits = dloss s slope."""
+    """Return the gradient of the logits.
+
+    With the constant s of the reduction::
+
+        dlogits = dloss s w ((1 - t) sigma(x) - q t sigma(-x))
+    """
     return _backward(dloss, cache, "binary_cross_entropy_with_logits_backward")
 
 
@@ -256,37 +264,32 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> tuple[Array, Cache]:
-    r"""Cross-entropy of softmax(logits): :math:`l_n = -\sum_k q_{nk} \log p_{nk}`, :math:`p = \operatorname{softmax}(x)`.
+    r"""Return the cross-entropy of softmax(logits).
 
-    The coefficients q come from the target. For probabilities :math:`t_{nk}`, class weights w and smoothing
-    :math:`\epsilon`: :math:`q_{nk} = w_k ((1 - \epsilon)\,t_{nk} + \epsilon / K)`. For a class index :math:`c_n`, t is 1 at
-    :math:`c_n` and 0 elsewhere, and q is 0 for the ignored index.
+    With p = softmax(x) over the K classes::
 
-    From :math:`\log p_{nj} = x_{nj} - \log \sum_k e^{x_{nk}}` follows
-    :math:`\partial \log p_{nj} / \partial x_{nk} = \delta_{jk} - p_{nk}`. So the slope is
+        l_n = -sum_k q_nk log(p_nk)
 
-    .. math:: \frac{\partial l_n}{\partial x_{nk}} = -\sum_j q_{nj} (\delta_{jk} - p_{nk}) = p_{nk} \sum_j q_{nj} - q_{nk},
+    The coefficients q come from the target. For probabilities t_nk, class weights w and e = ``label_smoothing``,
+    q_nk = w_k ((1 - e) t_nk + e / K). For a class index c_n, t is 1 at c_n and 0 elsewhere, and the whole row of q is 0 if
+    c_n is the ignored index.
 
-    without weights and smoothing :math:`p - t`.
-
-    The mean divides by the number of targets not ignored, each counted with its weight :math:`w_{c_n}`; for probabilities by
-    the number of rows. If all targets are ignored, the mean is nan and its gradient 0. All of this is as in PyTorch. The
-    smoothing is that of C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
+    The mean divides by the total weight w[c_n] of the targets that are not ignored; for probabilities by the number of rows.
+    If all targets are ignored, the mean is nan and its gradient 0. All of this is as in PyTorch.
 
     Parameters
     ----------
     logits : array, shape (N, K, ...) or (K,)
-        x; floating. Classes on axis 1, or 0 for a single example. A class may be ruled out by minus infinity.
-    target : integer array, shape (N, ...) or (), or floating array of the shape of the logits
+        Floating-point; classes on axis 1, or 0 for a single example. Minus infinity rules a class out.
+    target : integer array, shape (N, ...) or (), or floating-point array of the shape of the logits
         Class indices, or probabilities.
     weight : array, shape (K,), optional
-        w, one for each class.
-    ignore_index : int
-        A class index that counts for nothing.
-    label_smoothing : float
-        :math:`\epsilon`, from 0 to 1.
-    reduction : str
-        ``"mean"``, ``"sum"``, ``"none"``.
+        A weight for each class.
+    ignore_index : int, default -100
+        The class index that does not count.
+    label_smoothing : float, default 0.0
+        From 0 to 1.
+    reduction : {"mean", "sum", "none"}, default "mean"
 
     Returns
     -------
@@ -296,13 +299,26 @@ def cross_entropy(
     Raises
     ------
     TargetError
-        If a class index is out of range, or floating-point.
+        If a class index is out of range or floating-point.
     ShapeError
         If the shapes do not fit, there are no classes, or the mean of an empty batch is asked for.
     DtypeError
-        If the logits are not floating-point, or the target is neither integer nor floating.
+        If the logits are not floating-point, or the target is neither integer nor floating-point.
     ParameterError
-        If ``label_smoothing`` is not from 0 to 1, or there is no such reduction.
+        If ``label_smoothing`` is not from 0 to 1, or the reduction is unknown.
+
+    Notes
+    -----
+    From :math:`\log p_{nj} = x_{nj} - \log \sum_k e^{x_{nk}}` follows
+    :math:`\partial \log p_{nj} / \partial x_{nk} = \delta_{jk} - p_{nk}`. So the slope is
+
+    .. math:: \frac{\partial l_n}{\partial x_{nk}} = -\sum_j q_{nj} (\delta_{jk} - p_{nk}) = p_{nk} \sum_j q_{nj} - q_{nk},
+
+    which is p - t without weights and smoothing.
+
+    References
+    ----------
+    Label smoothing: C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016, section 7.
 
     Examples
     --------
@@ -316,12 +332,12 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise ParameterError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     xp = namespace(logits)
-    x = widened(logits)
+    x = widen_float16(logits)
     w = None if weight is None else _class_weight(weight, x, axis)
     q, divisor = _coefficients(x, target, w, ignore_index, label_smoothing, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
     log_p = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))  # (N, K, ...)
-    each = -xp.where(q == 0, 0, q * log_p).sum(axis=axis)  # (N, ...); where a class is ruled out, 0 times -inf is 0
+    each = -xp.where(q == 0, 0, q * log_p).sum(axis=axis)  # (N, ...); for a class that is ruled out, 0 times -inf is 0
     slope = xp.exp(log_p) * q.sum(axis=axis, keepdims=True) - q  # (N, K, ...)
     if reduction != "mean" or each.size == 0:
         loss, cache = _reduce(each, slope, reduction, op, logits.dtype)
@@ -332,9 +348,14 @@ def cross_entropy(
 
 @ieee
 def cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
-    """Return dlogits = dloss s slope; for ``"none"`` each row's dloss goes to all its classes."""
+    """Return the gradient of the logits.
+
+    With the constant s of the reduction; for ``"none"`` each row's dloss goes to all its classes::
+
+        dlogits = dloss s (p sum_k q_k - q)
+    """
     slope, s, axis = cache
-    dloss = _upstream(dloss, slope, slope.shape[:axis] + slope.shape[axis + 1 :], "cross_entropy_backward")
+    dloss = _check_upstream(dloss, slope, slope.shape[:axis] + slope.shape[axis + 1 :], "cross_entropy_backward")
     if getattr(dloss, "ndim", 0):
         dloss = namespace(slope).expand_dims(dloss, axis)  # (N, 1, ...)
     return (dloss * s) * slope
@@ -353,7 +374,7 @@ def _class_axis(logits: Array) -> int:
 def _coefficients(
     x: Array, target: Array, w: Array | None, ignore_index: int, label_smoothing: float, axis: int
 ) -> tuple[Array, float]:
-    """Return q, (N, K, ...), and what the mean divides by."""
+    """Return q, (N, K, ...), and the divisor of the mean."""
     kind = getattr(getattr(target, "dtype", None), "kind", None)
     if kind is None or kind not in "iuf":
         came = type(target).__name__ if kind is None else f"dtype {target.dtype}"
@@ -372,7 +393,7 @@ def _coefficients(
 
 
 def _from_indices(x: Array, target: Array, w: Array | None, ignore_index: int, axis: int) -> tuple[Array, float]:
-    """Return t as zeros and ones, (N, K, ...), and the weight of all targets that count."""
+    """Return t as zeros and ones, (N, K, ...), and the total weight of the targets that count."""
     expected = x.shape[:axis] + x.shape[axis + 1 :]
     if target.shape != expected:
         hint = "; one-hot rows are probabilities: convert them with target.astype(float)" * (target.shape == x.shape)
@@ -388,12 +409,12 @@ def _from_indices(x: Array, target: Array, w: Array | None, ignore_index: int, a
     labels = xp.arange(classes).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
     t = ((xp.expand_dims(c, axis) == labels) & xp.expand_dims(counted, axis)).astype(x.dtype)  # (N, K, ...)
     weight = (t if w is None else t * w).sum(dtype="float64")
-    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the one look at values that must be taken
+    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
     if wrong:
         first = int(bad.ravel().argmax())
         index = tuple(int(i) for i in numpy.unravel_index(first, target.shape))
         raise TargetError(
-            f"cross_entropy: target {int(c.ravel()[first])} at index {index} is no class; with {classes} classes the "
+            f"cross_entropy: target {int(c.ravel()[first])} at index {index} is not a class; with {classes} classes the "
             f"indices are 0 to {classes - 1}, or {ignore_index} to ignore"
         )
     return t, divisor
@@ -422,7 +443,7 @@ def _class_weight(weight: Array, x: Array, axis: int) -> Array:
 
 
 def _align(prediction: Array, target: Array, op: str, name: str = "prediction") -> tuple[Array, Array]:
-    """Return both in the shape and dtype of the prediction, widened; only (N,) and (N, 1) may differ."""
+    """Return both in the shape of the prediction, widened; only (N,) and (N, 1) may differ."""
     require_float(prediction, name, op)
     kind = getattr(getattr(target, "dtype", None), "kind", None)
     if kind is None or kind not in "fiub":
@@ -436,12 +457,12 @@ def _align(prediction: Array, target: Array, op: str, name: str = "prediction") 
                 "and (N, 1) are aligned, nothing is broadcast)"
             )
         target = target.reshape(prediction.shape)
-    wide = widened(prediction)
+    wide = widen_float16(prediction)
     return wide, target.astype(wide.dtype, copy=False)
 
 
-def _factor(weight: Array, x: Array, name: str) -> Array:
-    """Return a weight in the dtype of the logits, checked to broadcast to their shape and no further."""
+def _check_weight(weight: Array, x: Array, name: str) -> Array:
+    """Return a weight in the dtype of the logits; raise unless it broadcasts to their shape."""
     op = "binary_cross_entropy_with_logits"
     if not hasattr(weight, "dtype"):
         raise DtypeError(
@@ -474,11 +495,11 @@ def _reduce(each: Array, slope: Array, reduction: str, op: str, dtype: Any) -> t
 
 def _backward(dloss: Any, cache: Cache, op: str) -> Array:
     slope, s = cache
-    return (_upstream(dloss, slope, slope.shape, op) * s) * slope
+    return (_check_upstream(dloss, slope, slope.shape, op) * s) * slope
 
 
-def _upstream(dloss: Any, slope: Array, shape: tuple[int, ...], op: str) -> Any:
-    """Return dloss, which is a number or has the shape of the unreduced loss, such that it does not promote the slope."""
+def _check_upstream(dloss: Any, slope: Array, shape: tuple[int, ...], op: str) -> Any:
+    """Return dloss, a number or an array of the shape of the unreduced loss, in a form that does not promote the slope."""
     if type(dloss) in (float, int):
         return dloss
     if getattr(dloss, "ndim", 0):

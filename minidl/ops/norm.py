@@ -1,24 +1,11 @@
-r"""Normalisation: numbers are brought to mean 0 and variance 1 over some axes, then scaled and shifted.
+"""Normalisation: bring elements to mean 0 and variance 1 over some axes, then scale and shift them.
 
-Batch, layer and group normalisation are one formula over different axes. With the mean :math:`\mu` and the variance
-:math:`\sigma^2` over n numbers,
+Batch, layer and group normalisation are one formula over different axes::
 
-.. math:: y = w\,\hat x + b, \qquad \hat x = \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}}.
+    y = w x_hat + b,   x_hat = (x - mean) r,   r = 1 / sqrt(var + eps)
 
-Backward, one chain of steps serves all of them. Write :math:`r = 1 / \sqrt{\sigma^2 + \epsilon}` and :math:`g = dL/d\hat x`. An
-element :math:`x_j` enters the n values :math:`\hat x_i = (x_i - \mu)\, r` in three ways:
-
-* directly: :math:`\partial \hat x_i / \partial x_j = r\, \delta_{ij}`, which gives :math:`r\, g_j`;
-* through the mean, of which it is one n-th: :math:`\partial \mu / \partial x_j = 1/n`, so :math:`-\frac{r}{n} \sum_i g_i`;
-* through the variance: :math:`\partial \sigma^2 / \partial x_j = \frac{2}{n} (x_j - \mu)` (the mean's own share is
-  :math:`-\frac{2}{n} \sum_i (x_i - \mu) \frac{1}{n} = 0`) and :math:`\partial r / \partial \sigma^2 = -\frac12 r^3`, so
-  :math:`-\frac{r^3}{n} (x_j - \mu) \sum_i g_i (x_i - \mu) = -\frac{r}{n}\, \hat x_j \sum_i g_i \hat x_i`.
-
-Together :math:`dx = r\,(g - \overline{g} - \hat x\, \overline{g \hat x})`, with bars for means over the same n numbers: what
-g has in common with a constant and with :math:`\hat x` is taken out, because a shift or a stretch of x does not change y.
-:func:`_through_statistics` is this line.
-
-The variance is taken in two passes, after the mean. float16 is computed in float32 and rounded once.
+RMS normalisation leaves out the mean and the shift. The variance is taken in two passes, after the mean. float16 is
+computed in float32 and rounded once. ``DtypeError`` is raised if an argument is not floating-point or the dtypes differ.
 """
 
 from __future__ import annotations
@@ -30,7 +17,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ParameterError, ShapeError
-from minidl.ops._checks import ieee, require_like, require_same_dtype, widened
+from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
 from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
@@ -58,38 +45,38 @@ def batch_norm(
     training: bool = True,
     eps: float = 1e-5,
 ) -> tuple[Array, Cache]:
-    r"""Normalise every channel over the batch and all positions: :math:`y_{nc\cdot} = w_c\, \hat x_{nc\cdot} + b_c`.
+    """Normalise every channel over the batch and all positions.
 
-    In training :math:`\mu_c` and :math:`\sigma^2_c` are the mean and the (biased) variance of the channel in this batch,
-    otherwise ``running_mean`` and ``running_var``, which are constants. The op changes nothing: the cache holds the mean and
-    the variance that were used, and whoever keeps running statistics (``minidl.layers.BatchNorm2d``) updates them from there.
+    With the statistics of channel c::
+
+        y = w_c x_hat + b_c,   x_hat = (x - mean_c) / sqrt(var_c + eps)
+
+    In training these are the mean and the biased variance of the channel in this batch. Otherwise they are ``running_mean``
+    and ``running_var``, which are constants. The op updates nothing: the cache holds the statistics that were used, and
+    layers that keep running statistics (``minidl.layers.BatchNorm2d``) update them from there.
 
     Parameters
     ----------
     x : array, shape (N, C, ...)
-        Channels are on axis 1; any number of axes may follow.
-    weight, bias : array, shape (C,), optional
-        1 and 0 if left out.
-    running_mean, running_var : array, shape (C,)
-        Needed, and read, only with ``training=False``.
-    training : bool
-        Whether the statistics are this batch's.
-    eps : float
+        Any number of axes may follow the channels.
+    weight, bias : array, shape (C,), default 1 and 0
+    running_mean, running_var : array, shape (C,), optional
+        Required, and read, only with ``training=False``.
+    training : bool, default True
+        Whether to use the statistics of this batch.
+    eps : float, default 1e-5
         Added to the variance.
 
     Returns
     -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, weight, whether there is a bias, mean, variance, training, eps)
-        Mean and variance of shape (C,), in float32 if x is float16.
+    y : array, shape (N, C, ...)
+    cache : (x, weight, whether there is a bias, mean, var, training, eps)
+        Mean and variance have shape (C,), and dtype float32 if x is float16.
 
     Raises
     ------
     ShapeError
-        If x has no channels, or a parameter not one number for each.
-    DtypeError
-        If an argument is not floating-point, or the dtypes differ.
+        If x has no channels, or a parameter does not have one element for each.
     ParameterError
         If ``training`` is False and the running statistics are missing.
 
@@ -110,7 +97,7 @@ def batch_norm(
     (array([ 2., -2.,  0.,  0.]), None, None)
     """
     _check_channels(x, "batch_norm", weight=weight, bias=bias)
-    wide, axes = widened(x), _all_but_channels(x)
+    wide, axes = widen_float16(x), _all_but_channels(x)
     if training:
         mean = _mean(wide, axes)  # (1, C, 1, ...)
         centred = wide - mean
@@ -119,51 +106,56 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ParameterError("batch_norm: with training=False, running_mean and running_var must be given")
         _check_channels(x, "batch_norm", running_mean=running_mean, running_var=running_var)
-        mean, var = _per_channel(running_mean, x), _per_channel(running_var, x)
+        mean, var = _broadcast_channels(running_mean, x), _broadcast_channels(running_var, x)
         centred = wide - mean
-    y = _scaled(centred * _inverse_root(var, eps), _per_channel(weight, x), _per_channel(bias, x))
+    y = _scale_and_shift(
+        centred * _inverse_root(var, eps), _broadcast_channels(weight, x), _broadcast_channels(bias, x)
+    )
     cache = (x, weight, bias is not None, mean.reshape(x.shape[1]), var.reshape(x.shape[1]), training, eps)
     return y.astype(x.dtype, copy=False), cache
+
+
+def _backward_through_statistics(dx_hat: Array, x_hat: Array, inverse: Array, axes: tuple[int, ...]) -> Array:
+    """Return dx from dx_hat, where x_hat = (x - mean) inverse and both statistics depend on x."""
+    return inverse * (dx_hat - _mean(dx_hat, axes) - x_hat * _mean(dx_hat * x_hat, axes))
 
 
 @parameter_gradients("weight", "bias")
 @ieee
 def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
-    r"""Return the gradients of x, weight and bias.
+    r"""Return the gradients of x, weight and bias; None where there is no weight or bias.
 
-    With :math:`G = dL/dy`, and sums over the batch and all positions of a channel:
+    With r = 1 / sqrt(var + eps), and sums and means over the batch and all positions of a channel::
 
-    * :math:`dw_c = \sum G_{nc\cdot}\, \hat x_{nc\cdot}`, because w multiplies every :math:`\hat x` of its channel;
-    * :math:`db_c = \sum G_{nc\cdot}`, because b is added to each;
-    * :math:`g = dL/d\hat x = w_c\, G`, and dx follows as derived at the top of this module, with means over the channel. With
-      the running statistics, which do not depend on x, only the direct way remains: :math:`dx = r\, g`.
+        dx = r (g - mean(g) - x_hat mean(g x_hat)),   g = w dy
+        dweight = sum(dy x_hat)
+        dbias = sum(dy)
 
-    Parameters
-    ----------
-    dy : array
-        Of y's shape and dtype.
-    cache : tuple
-        From :func:`batch_norm`.
+    Running statistics do not depend on x, so with ``training=False`` only the first term remains: dx = r g.
 
-    Returns
-    -------
-    dx : array
-    dweight, dbias : array, shape (C,), or None where there is none
+    Notes
+    -----
+    w multiplies every :math:`\hat x` of its channel and b is added to each, hence the two sums. For dx, with
+    :math:`g = dL/d\hat x`, an element :math:`x_j` enters the n values :math:`\hat x_i = (x_i - \mu)\, r` in three ways:
 
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    * directly: :math:`\partial \hat x_i / \partial x_j = r\, \delta_{ij}`, which gives :math:`r\, g_j`;
+    * through the mean: :math:`\partial \mu / \partial x_j = 1/n`, which gives :math:`-\frac{r}{n} \sum_i g_i`;
+    * through the variance: :math:`\partial \sigma^2 / \partial x_j = \frac{2}{n} (x_j - \mu)`, where the mean's own share is
+      :math:`-\frac{2}{n} \sum_i (x_i - \mu) \frac{1}{n} = 0`, and :math:`\partial r / \partial \sigma^2 = -\frac12 r^3`. This
+      gives :math:`-\frac{r^3}{n} (x_j - \mu) \sum_i g_i (x_i - \mu) = -\frac{r}{n}\, \hat x_j \sum_i g_i \hat x_i`.
+
+    The sum of the three is the line above. It removes from g what it has in common with a constant and with
+    :math:`\hat x`, because a shift or a stretch of x does not change y.
     """
     x, weight, has_bias, mean, var, training, eps = cache
     require_like(dy, x, "dy", "y", "batch_norm_backward")
-    g, axes = widened(dy), _all_but_channels(x)
-    inverse = _per_channel(_inverse_root(var, eps), x)  # (1, C, 1, ...)
-    x_hat = (widened(x) - _per_channel(mean, x)) * inverse
+    g, axes = widen_float16(dy), _all_but_channels(x)
+    inverse = _broadcast_channels(_inverse_root(var, eps), x)  # (1, C, 1, ...)
+    x_hat = (widen_float16(x) - _broadcast_channels(mean, x)) * inverse
     dweight = None if weight is None else (g * x_hat).sum(axis=axes).astype(x.dtype, copy=False)  # (C,)
     dbias = g.sum(axis=axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
-    dx_hat = _scaled(g, _per_channel(weight, x))
-    dx = _through_statistics(dx_hat, x_hat, inverse, axes) if training else dx_hat * inverse
+    dx_hat = _scale_and_shift(g, _broadcast_channels(weight, x))
+    dx = _backward_through_statistics(dx_hat, x_hat, inverse, axes) if training else dx_hat * inverse
     return dx.astype(x.dtype, copy=False), dweight, dbias
 
 
@@ -175,31 +167,31 @@ def layer_norm(
     bias: Array | None = None,
     eps: float = 1e-5,
 ) -> tuple[Array, Cache]:
-    r"""Normalise each example by itself, over the last axes: :math:`y_{ri} = w_i\, \hat x_{ri} + b_i`.
+    """Normalise each example by itself, over its last axes.
+
+    With the statistics of example n::
+
+        y = w x_hat + b,   x_hat = (x - mean_n) / sqrt(var_n + eps)
 
     Parameters
     ----------
     x : array, shape (..., *normalized_shape)
     normalized_shape : int or sequence of int
         The last axes of x; mean and variance are over all of them together.
-    weight, bias : array, shape normalized_shape, optional
-        1 and 0 if left out.
-    eps : float
+    weight, bias : array, shape normalized_shape, default 1 and 0
+    eps : float, default 1e-5
         Added to the variance.
 
     Returns
     -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, normalized_shape, weight, whether there is a bias, mean, 1 / sqrt(variance + eps))
-        The last two of shape (R,), R being the number of examples, in float32 if x is float16.
+    y : array, shape (..., *normalized_shape)
+    cache : (x, normalized_shape, weight, whether there is a bias, mean, 1 / sqrt(var + eps))
+        The last two have one element for each example, and dtype float32 if x is float16.
 
     Raises
     ------
     ShapeError
         If the last axes of x, or a parameter, do not have that shape.
-    DtypeError
-        If an argument is not floating-point, or the dtypes differ.
 
     References
     ----------
@@ -215,12 +207,12 @@ def layer_norm(
     >>> dx, dweight, dbias
     (array([[ 2., -2.,  0.,  0.]]), array([-4.,  0.,  0.,  0.]), None)
     """
-    shape = _checked_shape(x, normalized_shape, "layer_norm", weight=weight, bias=bias)
-    rows = _rows(widened(x), shape)  # (R, n)
-    mean = _mean(rows, (1,))  # (R, 1)
+    shape = _check_shape(x, normalized_shape, "layer_norm", weight=weight, bias=bias)
+    rows = _to_rows(widen_float16(x), shape)  # (N, C)
+    mean = _mean(rows, (1,))  # (N, 1)
     centred = rows - mean
-    inverse = _inverse_root(_mean(centred * centred, (1,)), eps)  # (R, 1)
-    y = _scaled(centred * inverse, _as_row(weight), _as_row(bias))  # (R, n)
+    inverse = _inverse_root(_mean(centred * centred, (1,)), eps)  # (N, 1)
+    y = _scale_and_shift(centred * inverse, _to_row(weight), _to_row(bias))  # (N, C)
     count = rows.shape[0]
     cache = (x, shape, weight, bias is not None, mean.reshape(count), inverse.reshape(count))
     return y.reshape(x.shape).astype(x.dtype, copy=False), cache
@@ -229,38 +221,31 @@ def layer_norm(
 @parameter_gradients("weight", "bias")
 @ieee
 def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
-    r"""Return the gradients of x, weight and bias.
+    r"""Return the gradients of x, weight and bias; None where there is no weight or bias.
 
-    With :math:`G = dL/dy`, one row r for each example:
+    With r = 1 / sqrt(var + eps), means over the features of an example, and sums over the examples n::
 
-    * :math:`dw_i = \sum_r G_{ri}\, \hat x_{ri}` and :math:`db_i = \sum_r G_{ri}`: every example met the same w and b;
-    * :math:`g_{ri} = dL/d\hat x_{ri} = w_i\, G_{ri}`, and dx follows as derived at the top of this module, with means over the
-      row.
+        dx = r (g - mean(g) - x_hat mean(g x_hat)),   g = w dy
+        dweight = sum_n dy x_hat
+        dbias = sum_n dy
 
-    Parameters
-    ----------
-    dy : array
-        Of y's shape and dtype.
-    cache : tuple
-        From :func:`layer_norm`.
+    Notes
+    -----
+    Every example meets the same w and b, hence the two sums. dx has three terms because :math:`x_j` enters every
+    :math:`\hat x_i = (x_i - \mu)\, r` of its example in three ways. With :math:`g = dL/d\hat x` and C features:
 
-    Returns
-    -------
-    dx : array
-    dweight, dbias : array, shape normalized_shape, or None where there is none
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    * directly: :math:`r\, g_j`;
+    * through the mean, :math:`\partial \mu / \partial x_j = 1/C`: :math:`-r\, \overline{g}`;
+    * through the variance, :math:`\partial r / \partial x_j = -\frac12 r^3 \cdot \frac2C (x_j - \mu)`:
+      :math:`-\frac{r^3}{C} (x_j - \mu) \sum_i g_i (x_i - \mu) = -r\, \hat x_j\, \overline{g \hat x}`.
     """
     x, shape, weight, has_bias, mean, inverse = cache
     require_like(dy, x, "dy", "y", "layer_norm_backward")
-    g, inverse = _rows(widened(dy), shape), inverse[:, None]
-    x_hat = (_rows(widened(x), shape) - mean[:, None]) * inverse  # (R, n)
+    g, inverse = _to_rows(widen_float16(dy), shape), inverse[:, None]
+    x_hat = (_to_rows(widen_float16(x), shape) - mean[:, None]) * inverse  # (N, C)
     dweight = None if weight is None else (g * x_hat).sum(axis=0).reshape(shape).astype(x.dtype, copy=False)
     dbias = g.sum(axis=0).reshape(shape).astype(x.dtype, copy=False) if has_bias else None
-    dx = _through_statistics(_scaled(g, _as_row(weight)), x_hat, inverse, (1,))  # (R, n)
+    dx = _backward_through_statistics(_scale_and_shift(g, _to_row(weight)), x_hat, inverse, (1,))  # (N, C)
     return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias
 
 
@@ -268,36 +253,36 @@ def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
 def group_norm(
     x: Array, num_groups: int, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
 ) -> tuple[Array, Cache]:
-    r"""Normalise groups of channels, each example by itself: :math:`y_{nc\cdot} = w_c\, \hat x_{nc\cdot} + b_c`.
+    """Normalise groups of channels, each example by itself.
+
+    With the statistics of the group of channel c in example n::
+
+        y = w_c x_hat + b_c,   x_hat = (x - mean_ng) / sqrt(var_ng + eps)
 
     Mean and variance are over the positions and channels of a group. One group is layer normalisation with a weight for each
-    channel; as many groups as channels are instance normalisation.
+    channel. As many groups as channels are instance normalisation.
 
     Parameters
     ----------
     x : array, shape (N, C, ...)
     num_groups : int
-        Must divide C; a group is C / num_groups channels that follow one another.
-    weight, bias : array, shape (C,), optional
-        1 and 0 if left out.
-    eps : float
+        Must divide C; a group is C / num_groups consecutive channels.
+    weight, bias : array, shape (C,), default 1 and 0
+    eps : float, default 1e-5
         Added to the variance.
 
     Returns
     -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, num_groups, weight, whether there is a bias, mean, 1 / sqrt(variance + eps))
-        The last two of shape (N num_groups,), in float32 if x is float16.
+    y : array, shape (N, C, ...)
+    cache : (x, num_groups, weight, whether there is a bias, mean, 1 / sqrt(var + eps))
+        The last two have shape (N num_groups,), and dtype float32 if x is float16.
 
     Raises
     ------
     ShapeError
-        If x has no channels, or a parameter not one number for each.
-    DtypeError
-        If an argument is not floating-point, or the dtypes differ.
+        If x has no channels, or a parameter does not have one element for each.
     ParameterError
-        If the channels cannot be cut into so many groups.
+        If the channels cannot be divided into that many groups.
 
     References
     ----------
@@ -310,18 +295,18 @@ def group_norm(
     >>> y, cache = group_norm(x, 2, bias=numpy.array([0.0, 0.0, 5.0, 5.0]), eps=0.0)
     >>> y
     array([[-1.,  1.,  4.,  6.]])
-    >>> group_norm_backward(numpy.array([[1.0, 2.0, 3.0, 4.0]]), cache)  # two numbers always become -1 and 1
+    >>> group_norm_backward(numpy.array([[1.0, 2.0, 3.0, 4.0]]), cache)  # two elements always become -1 and 1
     (array([[0., 0., 0., 0.]]), None, array([1., 2., 3., 4.]))
     """
     _check_channels(x, "group_norm", weight=weight, bias=bias)
     if num_groups < 1 or x.shape[1] % num_groups:
-        raise ParameterError(f"group_norm: {x.shape[1]} channels cannot be cut into {num_groups} equal groups")
-    groups = _groups(widened(x), num_groups)  # (N G, n)
+        raise ParameterError(f"group_norm: {x.shape[1]} channels cannot be divided into {num_groups} equal groups")
+    groups = _to_groups(widen_float16(x), num_groups)  # (N G, C/G P)
     mean = _mean(groups, (1,))  # (N G, 1)
     centred = groups - mean
     inverse = _inverse_root(_mean(centred * centred, (1,)), eps)  # (N G, 1)
-    x_hat = (centred * inverse).reshape(x.shape)
-    y = _scaled(x_hat, _per_channel(weight, x), _per_channel(bias, x))
+    x_hat = (centred * inverse).reshape(x.shape)  # (N, C, ...)
+    y = _scale_and_shift(x_hat, _broadcast_channels(weight, x), _broadcast_channels(bias, x))
     count = groups.shape[0]
     cache = (x, num_groups, weight, bias is not None, mean.reshape(count), inverse.reshape(count))
     return y.astype(x.dtype, copy=False), cache
@@ -330,41 +315,27 @@ def group_norm(
 @parameter_gradients("weight", "bias")
 @ieee
 def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, Array | None]:
-    r"""Return the gradients of x, weight and bias.
+    """Return the gradients of x, weight and bias; None where there is no weight or bias.
 
-    With :math:`G = dL/dy`:
+    With r = 1 / sqrt(var + eps), means over a group, and sums over the batch and all positions of a channel::
 
-    * :math:`dw_c = \sum G_{nc\cdot}\, \hat x_{nc\cdot}` and :math:`db_c = \sum G_{nc\cdot}`, over batch and positions, as in
-      :func:`batch_norm_backward`;
-    * :math:`g = dL/d\hat x = w_c\, G`, and dx follows as derived at the top of this module, with means over the group.
+        dx = r (g - mean(g) - x_hat mean(g x_hat)),   g = w dy
+        dweight = sum(dy x_hat)
+        dbias = sum(dy)
 
-    Parameters
-    ----------
-    dy : array
-        Of y's shape and dtype.
-    cache : tuple
-        From :func:`group_norm`.
-
-    Returns
-    -------
-    dx : array
-    dweight, dbias : array, shape (C,), or None where there is none
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    x_j acts directly, which gives r g_j; through the mean, -r mean(g); and through the variance, -r x_hat_j mean(g x_hat).
+    :func:`batch_norm_backward` derives each.
     """
     x, num_groups, weight, has_bias, mean, inverse = cache
     require_like(dy, x, "dy", "y", "group_norm_backward")
-    g, axes, inverse = widened(dy), _all_but_channels(x), inverse[:, None]
-    x_hat = (_groups(widened(x), num_groups) - mean[:, None]) * inverse  # (N G, n)
+    g, axes, inverse = widen_float16(dy), _all_but_channels(x), inverse[:, None]
+    x_hat = (_to_groups(widen_float16(x), num_groups) - mean[:, None]) * inverse  # (N G, C/G P)
     dweight = None
     if weight is not None:
         dweight = (g * x_hat.reshape(x.shape)).sum(axis=axes).astype(x.dtype, copy=False)  # (C,)
     dbias = g.sum(axis=axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
-    dx_hat = _groups(_scaled(g, _per_channel(weight, x)), num_groups)
-    dx = _through_statistics(dx_hat, x_hat, inverse, (1,)).reshape(x.shape)
+    dx_hat = _to_groups(_scale_and_shift(g, _broadcast_channels(weight, x)), num_groups)  # (N G, C/G P)
+    dx = _backward_through_statistics(dx_hat, x_hat, inverse, (1,)).reshape(x.shape)  # (N, C, ...)
     return dx.astype(x.dtype, copy=False), dweight, dbias
 
 
@@ -372,33 +343,31 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
 def rms_norm(
     x: Array, normalized_shape: int | Sequence[int], weight: Array | None = None, eps: float | None = None
 ) -> tuple[Array, Cache]:
-    r"""Divide each example by its root mean square over the last axes: :math:`y_{ri} = w_i\, \hat x_{ri}`.
+    """Divide each example by its root mean square over its last axes.
 
-    .. math:: \hat x_{ri} = x_{ri}\, \rho_r, \qquad \rho_r = 1 / \sqrt{\tfrac1n \textstyle\sum_j x_{rj}^2 + \epsilon}.
+    With the mean over the features of an example::
+
+        y = w x_hat,   x_hat = x / sqrt(mean(x^2) + eps)
 
     Parameters
     ----------
     x : array, shape (..., *normalized_shape)
     normalized_shape : int or sequence of int
         The last axes of x; the mean is over all of them together.
-    weight : array, shape normalized_shape, optional
-        1 if left out.
+    weight : array, shape normalized_shape, default 1
     eps : float, optional
-        Added to the mean square; the machine epsilon of x's dtype if left out.
+        Added to the mean square; the machine epsilon of x's dtype by default.
 
     Returns
     -------
-    y : array
-        Of x's shape and dtype.
-    cache : (x, normalized_shape, weight, 1 / sqrt(mean square + eps))
-        The last of shape (R,), R being the number of examples, in float32 if x is float16.
+    y : array, shape (..., *normalized_shape)
+    cache : (x, normalized_shape, weight, 1 / sqrt(mean(x^2) + eps))
+        The last has one element for each example, and dtype float32 if x is float16.
 
     Raises
     ------
     ShapeError
         If the last axes of x, or the weight, do not have that shape.
-    DtypeError
-        If an argument is not floating-point, or the dtypes differ.
 
     References
     ----------
@@ -414,60 +383,46 @@ def rms_norm(
     >>> dx.round(4), dweight
     (array([[ 1.96, -0.28]]), array([0.4, 0. ]))
     """
-    shape = _checked_shape(x, normalized_shape, "rms_norm", weight=weight)
-    rows = _rows(widened(x), shape)  # (R, n)
+    shape = _check_shape(x, normalized_shape, "rms_norm", weight=weight)
+    rows = _to_rows(widen_float16(x), shape)  # (N, C)
     if eps is None:
         eps = float(numpy.finfo(x.dtype).eps)
-    inverse = _inverse_root(_mean(rows * rows, (1,)), eps)  # (R, 1)
-    y = _scaled(rows * inverse, _as_row(weight)).reshape(x.shape)
+    inverse = _inverse_root(_mean(rows * rows, (1,)), eps)  # (N, 1)
+    y = _scale_and_shift(rows * inverse, _to_row(weight)).reshape(x.shape)
     return y.astype(x.dtype, copy=False), (x, shape, weight, inverse.reshape(rows.shape[0]))
 
 
 @parameter_gradients("weight")
 @ieee
 def rms_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None]:
-    r"""Return the gradients of x and weight.
+    r"""Return the gradients of x and weight; None without a weight.
 
-    With :math:`G = dL/dy` and :math:`g_{ri} = dL/d\hat x_{ri} = w_i\, G_{ri}`:
+    With r = 1 / sqrt(mean(x^2) + eps), means over the features of an example, and the sum over the examples n::
 
-    * :math:`dw_i = \sum_r G_{ri}\, \hat x_{ri}`;
-    * :math:`x_{rj}` enters :math:`\hat x_{ri} = x_{ri}\, \rho_r` directly, which gives :math:`\rho\, g_j`, and through the mean
-      square: :math:`\partial \rho / \partial x_j = -\frac12 \rho^3 \cdot \frac2n x_j`, so
-      :math:`-\frac{\rho^3}{n} x_j \sum_i g_i x_i = -\rho\, \hat x_j\, \overline{g \hat x}`. Together
-      :math:`dx = \rho\,(g - \hat x\, \overline{g \hat x})`.
+        dx = r (g - x_hat mean(g x_hat)),   g = w dy
+        dweight = sum_n dy x_hat
 
-    Parameters
-    ----------
-    dy : array
-        Of y's shape and dtype.
-    cache : tuple
-        From :func:`rms_norm`.
-
-    Returns
-    -------
-    dx : array
-    dweight : array, shape normalized_shape, or None where there is none
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape or dtype of y.
+    Notes
+    -----
+    :math:`x_j` enters :math:`\hat x_i = x_i\, r` directly, which gives :math:`r\, g_j`, and through the mean square of the C
+    features: :math:`\partial r / \partial x_j = -\frac12 r^3 \cdot \frac2C x_j`, which gives
+    :math:`-\frac{r^3}{C} x_j \sum_i g_i x_i = -r\, \hat x_j\, \overline{g \hat x}`.
     """
     x, shape, weight, inverse = cache
     require_like(dy, x, "dy", "y", "rms_norm_backward")
-    g, inverse = _rows(widened(dy), shape), inverse[:, None]
-    x_hat = _rows(widened(x), shape) * inverse  # (R, n)
+    g, inverse = _to_rows(widen_float16(dy), shape), inverse[:, None]
+    x_hat = _to_rows(widen_float16(x), shape) * inverse  # (N, C)
     dweight = None if weight is None else (g * x_hat).sum(axis=0).reshape(shape).astype(x.dtype, copy=False)
-    dx_hat = _scaled(g, _as_row(weight))
+    dx_hat = _scale_and_shift(g, _to_row(weight))  # (N, C)
     dx = inverse * (dx_hat - x_hat * _mean(dx_hat * x_hat, (1,)))
     return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight
 
 
-# what they share ------------------------------------------------------------------------------------------------------
+# Shared by all of them ------------------------------------------------------------------------------------------------------
 
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the mean over some axes, which stay with length 1; of nothing, 0."""
+    """Return the mean over some axes, kept with length 1; the mean of nothing is 0."""
     return x.sum(axis=axes, keepdims=True) / max(math.prod(x.shape[axis] for axis in axes), 1)
 
 
@@ -475,44 +430,39 @@ def _inverse_root(var: Array, eps: float) -> Array:
     return 1 / namespace(var).sqrt(var + eps)
 
 
-def _scaled(x_hat: Array, weight: Array | None, bias: Array | None = None) -> Array:
-    """Return w x_hat + b, without what is None."""
+def _scale_and_shift(x_hat: Array, weight: Array | None, bias: Array | None = None) -> Array:
+    """Return w x_hat + b; None stands for no weight or bias."""
     y = x_hat if weight is None else x_hat * weight
     return y if bias is None else y + bias
-
-
-def _through_statistics(dx_hat: Array, x_hat: Array, inverse: Array, axes: tuple[int, ...]) -> Array:
-    """Return dx for the gradient of x_hat = (x - mean) inverse, where mean and inverse depend on x."""
-    return inverse * (dx_hat - _mean(dx_hat, axes) - x_hat * _mean(dx_hat * x_hat, axes))
 
 
 def _all_but_channels(x: Array) -> tuple[int, ...]:
     return tuple(axis for axis in range(x.ndim) if axis != 1)
 
 
-def _per_channel(values: Array | None, x: Array) -> Array | None:
-    """Return (C,) as (1, C, 1, ...), to be broadcast against x."""
+def _broadcast_channels(values: Array | None, x: Array) -> Array | None:
+    """Reshape (C,) to (1, C, 1, ...), to broadcast against x."""
     if values is None:
         return None
-    return widened(values).reshape(tuple(size if axis == 1 else 1 for axis, size in enumerate(x.shape)))
+    return widen_float16(values).reshape(tuple(size if axis == 1 else 1 for axis, size in enumerate(x.shape)))
 
 
-def _as_row(values: Array | None) -> Array | None:
-    return None if values is None else widened(values).reshape((1, values.size))
+def _to_row(values: Array | None) -> Array | None:
+    return None if values is None else widen_float16(values).reshape((1, values.size))
 
 
-def _rows(x: Array, shape: tuple[int, ...]) -> Array:
-    """Flatten the last axes, which have this shape, and the axes before them."""
+def _to_rows(x: Array, shape: tuple[int, ...]) -> Array:
+    """Flatten the normalised axes to C features and the axes before them to N examples: (N, C)."""
     return x.reshape((math.prod(x.shape[: x.ndim - len(shape)]), math.prod(shape)))
 
 
-def _groups(x: Array, num_groups: int) -> Array:
-    """Return a row for each group of channels of each example."""
+def _to_groups(x: Array, num_groups: int) -> Array:
+    """Reshape x to one row for each group of channels of each example: (N G, C/G P)."""
     return x.reshape((x.shape[0] * num_groups, x.shape[1] // num_groups * math.prod(x.shape[2:])))
 
 
 def _check_channels(x: Array, op: str, **parameters: Array | None) -> None:
-    """Raise unless x has channels on axis 1 and each parameter one number for each."""
+    """Raise unless x has channels on axis 1 and each parameter has one element for each channel."""
     require_float(x, "x", op)
     if x.ndim < 2:
         raise ShapeError(f"{op}: x must have shape (N, C, ...), with channels on axis 1, got {x.shape}")
@@ -522,15 +472,15 @@ def _check_channels(x: Array, op: str, **parameters: Array | None) -> None:
             require_same_dtype(values, x, name, "x", op)
             if values.shape != x.shape[1:2]:
                 raise ShapeError(
-                    f"{op}: {name} must have one number for each channel, shape {x.shape[1:2]} for x of shape "
+                    f"{op}: {name} must have one element for each channel, shape {x.shape[1:2]} for x of shape "
                     f"{x.shape}, got shape {values.shape}"
                 )
 
 
-def _checked_shape(
+def _check_shape(
     x: Array, normalized_shape: int | Sequence[int], op: str, **parameters: Array | None
 ) -> tuple[int, ...]:
-    """Return the shape of the last axes as a tuple; raise unless x and the parameters fit it."""
+    """Return the shape of the normalised axes as a tuple; raise unless x and the parameters fit it."""
     require_float(x, "x", op)
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:

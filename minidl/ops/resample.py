@@ -1,7 +1,7 @@
-"""Padding and upsampling: images with more pixels than they came with.
+"""Padding and upsampling: images with more pixels.
 
-All of them go through one spatial axis after the other. Upsampling reads source positions that never go backwards along an axis, so
-what an element of x contributed to is a run of neighbours in y, and the way back is a sum over runs.
+All of them work on one spatial axis after the other. Along an axis upsampling reads source positions in ascending order.
+So the copies of an element of x are a run of neighbours in y, and backward is a sum over runs.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy
 
-from minidl.ops._checks import ieee, widened
+from minidl.ops._checks import ieee, widen_float16
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import check_upstream
 from minidl.ops._resampling import Scale, require_pixels, scales, widths
-from minidl.ops._runs import along, sum_runs
+from minidl.ops._runs import reshape_along, sum_runs
 from minidl.ops._windows import require_images
 
 __all__ = [
@@ -32,36 +32,39 @@ Cache = tuple[Any, ...]
 
 @ieee
 def pad(x: Array, padding: Any, mode: str = "constant", value: float = 0.0) -> tuple[Array, Cache]:
-    r"""Add elements around the last axes.
+    """Add elements around the last axes.
 
-    Along an axis of length n, position i of x with the padding (from :math:`-\text{before}` to :math:`n + \text{after} - 1`) is
+    Along an axis of length n, with positions i of y counted from the first element of x::
 
-    * ``"constant"``: :math:`x_i` inside and ``value`` outside;
-    * ``"reflect"``: :math:`x_{-i}` before and :math:`x_{2(n-1)-i}` after, the edge itself not repeated;
-    * ``"replicate"``: :math:`x_0` before and :math:`x_{n-1}` after;
-    * ``"circular"``: :math:`x_{i \bmod n}`.
+        y_i = x_s(i),   s(i) = i inside
+
+    Outside, s(i) depends on the mode:
+
+    * ``"constant"``: there is no source, and y_i is ``value``;
+    * ``"reflect"``: -i before and 2 (n - 1) - i after, the edge itself not repeated;
+    * ``"replicate"``: 0 before and n - 1 after;
+    * ``"circular"``: i mod n.
 
     Parameters
     ----------
     x : array
-        Floating; any shape.
-    padding : int, or a sequence of pairs
-        (before, after) of the last axis, then of the one before it, and so on, all in one flat sequence, as PyTorch has it:
+        Floating-point, of any shape.
+    padding : int or sequence of int
+        (before, after) of the last axis, then of the one before it, and so on, in one flat sequence as in PyTorch:
         (left, right, top, bottom) for images. One number pads the last two axes on all sides.
-    mode : str
-    value : float
+    mode : {"constant", "reflect", "replicate", "circular"}, default "constant"
+    value : float, default 0.0
         For ``"constant"``.
 
     Returns
     -------
     y : array
-        Of x's dtype.
     cache : (shape of x, dtype of x, (before, after) of every axis, mode)
 
     Raises
     ------
     ParameterError
-        If the padding is no sequence of pairs of numbers from 0 on, or the mode not known.
+        If the padding is not a sequence of pairs of numbers from 0 on, or the mode is unknown.
     ShapeError
         If x has fewer axes than are padded, or is too short to reflect or repeat so much.
     DtypeError
@@ -82,9 +85,9 @@ def pad(x: Array, padding: Any, mode: str = "constant", value: float = 0.0) -> t
     for axis, (before, after) in enumerate(pairs):
         if before or after:
             n = y.shape[axis]
-            bigger = xp.full(_lengthened(y.shape, axis, n + before + after), value, dtype=x.dtype)
-            bigger[_at(axis, before, before + n)] = y
-            for outside, origin in _borrowed(axis, n, before, after, mode):
+            bigger = xp.full(_replace_length(y.shape, axis, n + before + after), value, dtype=x.dtype)
+            bigger[_slice_axis(axis, before, before + n)] = y
+            for outside, origin in _pair_copies(axis, n, before, after, mode):
                 bigger[outside] = y[origin]
             y = bigger
     return y, (x.shape, x.dtype, pairs, mode)
@@ -92,61 +95,50 @@ def pad(x: Array, padding: Any, mode: str = "constant", value: float = 0.0) -> t
 
 @ieee
 def pad_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx: the inner part of dy, and on top of it the gradient of every copy.
+    """Return the gradient of x.
 
-    Along an axis y is :math:`y_i = x_{s(i)}` for a source position s(i), or constant. So :math:`dx_u = \sum_{i: s(i) = u} dy_i`: one i is
-    inside, where s(i) = i; those in the padding are the ones that the forward read u for, so the same slices are read the
-    other way round and added. ``"replicate"`` read the edge once for the whole padding, and gets the sum over it. A constant
-    has no source.
+    Each element gets the sum over its copies: one inside, where s(i) = i, and those in the padding::
 
-    Parameters
-    ----------
-    dy : array
-        Of the shape of y.
-    cache : tuple
-        From :func:`pad`.
+        dx_u = sum of dy_i over all i with s(i) = u
 
-    Returns
-    -------
-    dx : array
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape of y or the dtype of x.
+    Backward reads the slices of the forward the other way round. ``"replicate"`` copies the edge to the whole padding, so the
+    edge gets the sum over it. A constant has no source.
     """
     shape, dtype, pairs, mode = cache
     check_upstream(
         "pad_backward", dy, tuple(n + before + after for n, (before, after) in zip(shape, pairs, strict=True)), dtype
     )
-    g = widened(dy)
+    g = widen_float16(dy)
     for axis, (before, after) in reversed(list(enumerate(pairs))):
         n = shape[axis]
-        dx = g[_at(axis, before, before + n)].copy()
-        for outside, origin in _borrowed(axis, n, before, after, mode):
+        dx = g[_slice_axis(axis, before, before + n)].copy()
+        for outside, origin in _pair_copies(axis, n, before, after, mode):
             copies = g[outside]
             dx[origin] += copies.sum(axis=axis, keepdims=True) if mode == "replicate" else copies
         g = dx
     return g.astype(dtype, copy=False)
 
 
-def _lengthened(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, ...]:
+def _replace_length(shape: tuple[int, ...], axis: int, length: int) -> tuple[int, ...]:
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-def _at(axis: int, start: int | None, stop: int | None, step: int = 1) -> tuple[slice, ...]:
+def _slice_axis(axis: int, start: int | None, stop: int | None, step: int = 1) -> tuple[slice, ...]:
     return (*(slice(None),) * axis, slice(start, stop, step))
 
 
-def _borrowed(axis: int, n: int, before: int, after: int, mode: str) -> list[tuple[Any, Any]]:
-    """Return which slices of the padding are which slices of x along an axis of length n; an edge may stand for many."""
-    outside = _at(axis, 0, before), _at(axis, before + n, before + n + after)
+def _pair_copies(axis: int, n: int, before: int, after: int, mode: str) -> list[tuple[Any, Any]]:
+    """Return pairs of slices, of the padding and of its source in x, along an axis of length n."""
+    outside = _slice_axis(axis, 0, before), _slice_axis(axis, before + n, before + n + after)
     if mode == "reflect":
-        origins = _at(axis, before, 0, -1), _at(axis, n - 2, n - 2 - after if n - 2 - after >= 0 else None, -1)
+        origins = (
+            _slice_axis(axis, before, 0, -1),
+            _slice_axis(axis, n - 2, n - 2 - after if n - 2 - after >= 0 else None, -1),
+        )
     elif mode == "circular":
-        origins = _at(axis, n - before, n), _at(axis, 0, after)
+        origins = _slice_axis(axis, n - before, n), _slice_axis(axis, 0, after)
     else:
-        origins = _at(axis, 0, 1), _at(axis, n - 1, n)
+        origins = _slice_axis(axis, 0, 1), _slice_axis(axis, n - 1, n)
     pairs = zip(outside, origins, (before, after), strict=True)
     return [(there, here) for there, here, width in pairs if width and mode != "constant"]
 
@@ -156,33 +148,36 @@ def _borrowed(axis: int, n: int, before: int, after: int, mode: str) -> list[tup
 
 @ieee
 def upsample_nearest(x: Array, size: Any = None, scale_factor: Any = None) -> tuple[Array, Cache]:
-    r"""Repeat pixels: :math:`y_{nchw} = x_{n,c,\,\lfloor h\,\sigma_H \rfloor,\,\lfloor w\,\sigma_W \rfloor}`.
+    """Repeat pixels.
 
-    :math:`\sigma` is 1 / ``scale_factor``, or the size before over the size after, rounded to float32 as in PyTorch, so that the
-    same pixels are taken. A size that comes out the same or exactly twice as large has :math:`\sigma` 1 or 1/2, whatever the factor
-    was. A smaller size leaves pixels out.
+    Along each axis, with step r in pixels of x::
+
+        y_i = x_u,   u = floor(i r)
+
+    r is 1 / ``scale_factor``, or the old size over the new, rounded to float32 as in PyTorch so that the same pixels are
+    taken. A size that stays the same has r = 1 and one that doubles r = 1/2, whatever the factor was. A smaller size skips
+    pixels.
 
     Parameters
     ----------
     x : array, shape (N, C, H, W) or (N, C, L)
-        Floating.
-    size : int or one for each spatial axis
-        After upsampling.
-    scale_factor : float or one for each spatial axis
-        Instead of the size: H' is the H scale_factor, rounded down.
+        Floating-point.
+    size : int or one for each spatial axis, optional
+        The size after upsampling.
+    scale_factor : float or one for each spatial axis, optional
+        Instead of the size: H' = floor(H scale_factor).
 
     Returns
     -------
     y : array, shape (N, C, H', W') or (N, C, L')
-        Of x's dtype.
     cache : (shape of x, dtype of x, scales)
 
     Raises
     ------
     ParameterError
-        Unless exactly one of size and scale_factor is given and makes sense.
+        Unless exactly one of size and scale_factor is given, and is valid.
     ShapeError
-        If x has another rank, or there is nothing in its images.
+        If x has another rank, or its images are empty.
     DtypeError
         If x is not floating-point.
 
@@ -199,38 +194,25 @@ def upsample_nearest(x: Array, size: Any = None, scale_factor: Any = None) -> tu
     found = scales("upsample_nearest", x.shape[2:], size, scale_factor)
     xp, y = namespace(x), x
     for axis, scale in enumerate(found, start=2):
-        y = xp.take(y, _nearest(xp, scale), axis=axis)
+        y = xp.take(y, _nearest(xp, scale), axis=axis)  # (N, C, H', W), then (N, C, H', W')
     return y, (x.shape, x.dtype, found)
 
 
 @ieee
 def upsample_nearest_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx: each pixel gets the sum over its copies.
+    """Return the gradient of x.
 
-    Along an axis :math:`y_i = x_{s(i)}`, so :math:`dx_u = \sum_{i: s(i) = u} dy_i`. s never decreases, so these i are neighbours:
-    a run, empty if u was left out.
+    Along an axis each pixel gets the sum over its copies, neighbours in y because floor(i r) never decreases::
 
-    Parameters
-    ----------
-    dy : array
-        Of the shape of y.
-    cache : tuple
-        From :func:`upsample_nearest`.
+        dx_u = sum of dy_i over all i with floor(i r) = u
 
-    Returns
-    -------
-    dx : array
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape of y or the dtype of x.
+    The sum is empty for a pixel that was skipped.
     """
     shape, dtype, found = cache
     check_upstream("upsample_nearest_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
-    g = widened(dy)
+    g = widen_float16(dy)
     for axis, scale in reversed(list(enumerate(found, start=2))):
-        g = _gathered(g, axis, _nearest(namespace(g), scale), scale.before, _most_copies(scale))
+        g = _sum_copies(g, axis, _nearest(namespace(g), scale), scale.before, _count_copies(scale))
     return g.astype(dtype, copy=False)
 
 
@@ -241,12 +223,12 @@ def _nearest(xp: Any, scale: Scale) -> Array:
 
 
 @functools.lru_cache(maxsize=256)
-def _most_copies(scale: Scale) -> int:
+def _count_copies(scale: Scale) -> int:
     return int(numpy.bincount(_nearest(numpy, scale)).max())
 
 
-def _gathered(g: Array, axis: int, sources: Array, n: int, longest: int) -> Array:
-    """Sum, for each of n source positions, what was read from there; sources never decrease."""
+def _sum_copies(g: Array, axis: int, sources: Array, n: int, longest: int) -> Array:
+    """Sum over the elements read from each of n source positions; ``sources`` never decreases."""
     xp = namespace(g)
     each = xp.arange(n)
     return sum_runs(g, axis, xp.searchsorted(sources, each), xp.searchsorted(sources, each, side="right"), longest)
@@ -256,31 +238,30 @@ def _gathered(g: Array, axis: int, sources: Array, n: int, longest: int) -> Arra
 def upsample_bilinear(
     x: Array, size: Any = None, scale_factor: Any = None, align_corners: bool = False
 ) -> tuple[Array, Cache]:
-    r"""Interpolate between pixels, along each axis linearly: :math:`y_i = (1 - \lambda_i)\, x_{l_i} + \lambda_i\, x_{r_i}`.
+    """Interpolate linearly between pixels, along each axis.
 
-    With :math:`p_i` the position of pixel i of y among those of x, :math:`l_i = \lfloor p_i \rfloor`, :math:`\lambda_i = p_i - l_i` and
-    :math:`r_i = \min(l_i + 1, n - 1)`. Pixels are squares whose centres lie at i + 1/2, so with :math:`\sigma` = 1 / ``scale_factor``
-    (or the size before over the size after; 1 if the size stays the same) :math:`p_i = \max(0, (i + \tfrac12)\,\sigma - \tfrac12)`. With ``align_corners`` they are
-    points and the outermost stay where they are: :math:`p_i = i\,(n - 1) / (m - 1)`.
+    With at_i the position of pixel i of y among those of x, l = floor(at_i), r = min(l + 1, n - 1) and a = at_i - l::
+
+        y_i = (1 - a) x_l + a x_r
+
+    Pixels are squares with centres at i + 1/2. So at_i = max(0, (i + 1/2) step - 1/2), where step is 1 / ``scale_factor``, or
+    the old size over the new, and 1 if the size stays the same. With ``align_corners`` pixels are points and the outermost
+    stay in place: at_i = i (n - 1) / (m - 1).
 
     Parameters
     ----------
     x : array, shape (N, C, H, W), or (N, C, L) for linear interpolation
-        Floating.
-    size, scale_factor
-        As for :func:`upsample_nearest`.
-    align_corners : bool
+        Floating-point.
+    size : int or one for each spatial axis, optional
+    scale_factor : float or one for each spatial axis, optional
+        Both as in :func:`upsample_nearest`, with the same errors.
+    align_corners : bool, default False
 
     Returns
     -------
     y : array, shape (N, C, H', W') or (N, C, L')
-        Of x's dtype; float16 is computed in float32.
+        Computed in float32 if x is float16.
     cache : (shape of x, dtype of x, scales, align_corners)
-
-    Raises
-    ------
-    ParameterError, ShapeError, DtypeError
-        As :func:`upsample_nearest`.
 
     Examples
     --------
@@ -295,54 +276,38 @@ def upsample_bilinear(
     """
     require_pixels(x, "upsample_bilinear")
     found = scales("upsample_bilinear", x.shape[2:], size, scale_factor)
-    xp, y = namespace(x), widened(x)
+    xp, y = namespace(x), widen_float16(x)
     for axis, scale in enumerate(found, start=2):
         left, right, part = _between(xp, scale, align_corners)
-        part = along(part.astype(y.dtype), axis, x.ndim)
+        part = reshape_along(part.astype(y.dtype), axis, x.ndim)
         y = xp.take(y, left, axis=axis) * (1 - part) + xp.take(y, right, axis=axis) * part
     return y.astype(x.dtype, copy=False), (x.shape, x.dtype, found, align_corners)
 
 
 @ieee
 def upsample_bilinear_backward(dy: Array, cache: Cache) -> Array:
-    r"""Return dx.
+    """Return the gradient of x.
 
-    Along an axis x enters :math:`y_i = (1 - \lambda_i)\, x_{l_i} + \lambda_i\, x_{r_i}` twice, so
+    Along an axis each pixel is the left neighbour of some pixels of y and the right neighbour of others::
 
-    .. math:: dx_u = \sum_{i:\, l_i = u} (1 - \lambda_i)\, dy_i + \sum_{i:\, r_i = u} \lambda_i\, dy_i.
+        dx_u = sum of (1 - a_i) dy_i over all i with l_i = u, plus sum of a_i dy_i over all i with r_i = u
 
-    Neither l nor r ever decreases, so both sums are over runs.
-
-    Parameters
-    ----------
-    dy : array
-        Of the shape of y.
-    cache : tuple
-        From :func:`upsample_bilinear`.
-
-    Returns
-    -------
-    dx : array
-
-    Raises
-    ------
-    ShapeError, DtypeError
-        If dy does not have the shape of y or the dtype of x.
+    l and r never decrease, so both sums are over runs.
     """
     shape, dtype, found, align_corners = cache
     check_upstream("upsample_bilinear_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
-    g = widened(dy)
+    g = widen_float16(dy)
     for axis, scale in reversed(list(enumerate(found, start=2))):
         left, right, part = _between(namespace(g), scale, align_corners)
-        part = along(part.astype(g.dtype), axis, g.ndim)
-        longest = _most_neighbours(scale, align_corners)
-        from_left = _gathered(g * (1 - part), axis, left, scale.before, longest)
-        g = from_left + _gathered(g * part, axis, right, scale.before, longest)
+        part = reshape_along(part.astype(g.dtype), axis, g.ndim)
+        longest = _count_neighbours(scale, align_corners)
+        from_left = _sum_copies(g * (1 - part), axis, left, scale.before, longest)
+        g = from_left + _sum_copies(g * part, axis, right, scale.before, longest)
     return g.astype(dtype, copy=False)
 
 
 def _between(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array, Array, Array]:
-    """Return between which two pixels every pixel lies along an axis, and how far from the first of them."""
+    """Return, for every pixel of y along an axis, its two neighbours in x and its distance from the first."""
     i = xp.arange(scale.after, dtype="float64")
     if align_corners:
         at = i * ((scale.before - 1) / max(scale.after - 1, 1))
@@ -353,6 +318,6 @@ def _between(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array, Array, 
 
 
 @functools.lru_cache(maxsize=256)
-def _most_neighbours(scale: Scale, align_corners: bool) -> int:
+def _count_neighbours(scale: Scale, align_corners: bool) -> int:
     left, right, _ = _between(numpy, scale, align_corners)
     return int(max(numpy.bincount(left).max(), numpy.bincount(right).max()))

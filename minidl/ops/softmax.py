@@ -1,7 +1,8 @@
-r"""Softmax and its logarithm, along any axis.
+"""Softmax and its logarithm, along any axis.
 
-Both take floating arrays of any shape with at least one axis; axes other than the chosen one may be empty. float16 is
-computed in float32 and rounded once. A row with plus infinity, with nothing but minus infinity, or with nan gives nan.
+Both take a floating-point array x with at least one axis and return y of the same shape and dtype. The chosen axis must
+not be empty; the others may be. float16 is computed in float32 and rounded once. A row that holds plus infinity, nan, or
+nothing but minus infinity gives nan.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl.errors import ShapeError
-from minidl.ops._checks import ieee, require_like, widened
+from minidl.ops._checks import ieee, require_like, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
@@ -17,23 +18,23 @@ __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 @ieee
 def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
-    r"""Turn scores into probabilities: :math:`y_i = e^{x_i} / \sum_j e^{x_j}`.
+    """Turn scores into probabilities.
+
+    Along ``axis``::
+
+        y_i = exp(x_i) / sum_j exp(x_j)
 
     The largest score is subtracted first: it cancels in the quotient, and no exponential overflows.
-    J. Bridle, "Probabilistic interpretation of feedforward classification network outputs, with relationships to
-    statistical pattern recognition", Neurocomputing (1990).
 
     Parameters
     ----------
     x : array
-        Any shape with at least one axis, floating.
-    axis : int
-        The axis that sums to one.
+    axis : int, default -1
+        The axis along which y sums to one.
 
     Returns
     -------
     y : array
-        Of x's shape and dtype.
     cache : (y, axis)
 
     Raises
@@ -42,6 +43,11 @@ def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
         If x is not floating-point.
     ShapeError
         If x has no such axis, or its length there is zero.
+
+    References
+    ----------
+    J. Bridle, "Probabilistic interpretation of feedforward classification network outputs, with relationships to
+    statistical pattern recognition", Neurocomputing (1990).
 
     Examples
     --------
@@ -54,55 +60,45 @@ def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     """
     require_float(x, "x", "softmax")
     _check_axis(x, axis, "softmax")
-    e = namespace(x).exp(_less_maximum(widened(x), axis))  # all at most 1, one of them 1
+    e = namespace(x).exp(_subtract_maximum(widen_float16(x), axis))  # all at most 1, one of them 1
     y = (e / e.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
     return y, (y, axis)
 
 
 @ieee
 def softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    r"""Return dx.
+    r"""Return the gradient of x.
 
-    By the quotient rule :math:`\partial y_i / \partial x_j = y_i \delta_{ij} - y_i y_j`: the numerator of :math:`y_i` depends on
-    :math:`x_j` only if i = j, the denominator always. So
+    With <dy, y> = sum_i dy_i y_i, the mean of dy under the probabilities y::
 
-    .. math:: dx_j = \sum_i dy_i\, y_i (\delta_{ij} - y_j) = y_j \Big(dy_j - \sum_i dy_i\, y_i\Big),
+        dx = y (dy - <dy, y>)
 
-    whose sum over i is ``mean`` below: the mean of dy under the probabilities y.
+    Notes
+    -----
+    By the quotient rule :math:`\partial y_i / \partial x_j = y_i \delta_{ij} - y_i y_j`: the numerator of :math:`y_i`
+    depends on :math:`x_j` only if i = j, the denominator always. So
+
+    .. math:: dx_j = \sum_i dy_i\, y_i (\delta_{ij} - y_j) = y_j \Big(dy_j - \sum_i dy_i\, y_i\Big).
     """
     y, axis = cache
     require_like(dy, y, "dy", "y", "softmax_backward")
-    p, g = widened(y), widened(dy)
+    p, g = widen_float16(y), widen_float16(dy)
     mean = (g * p).sum(axis=axis, keepdims=True)
     return (p * (g - mean)).astype(y.dtype, copy=False)
 
 
 @ieee
 def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
-    r"""Return the logarithm of softmax: :math:`y_i = x_i - \log \sum_j e^{x_j}`.
+    """Return the logarithm of softmax.
 
-    With the largest score m taken out, :math:`y_i = (x_i - m) - \log \sum_j e^{x_j - m}`: the sum is at least 1, so its
-    logarithm neither overflows nor loses digits.
+    Along ``axis``::
 
-    Parameters
-    ----------
-    x : array
-        Any shape with at least one axis, floating.
-    axis : int
-        The axis whose exponentials sum to one.
+        y_i = x_i - log(sum_j exp(x_j))
 
-    Returns
-    -------
-    y : array
-        Of x's shape and dtype.
-    cache : (y, axis)
+    With the largest score m taken out, y_i = (x_i - m) - log(sum_j exp(x_j - m)). This sum is at least 1, so its logarithm
+    neither overflows nor loses digits.
 
-    Raises
-    ------
-    DtypeError
-        If x is not floating-point.
-    ShapeError
-        If x has no such axis, or its length there is zero.
+    Arguments, cache and errors are those of :func:`softmax`.
 
     Examples
     --------
@@ -116,7 +112,7 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     require_float(x, "x", "log_softmax")
     _check_axis(x, axis, "log_softmax")
     xp = namespace(x)
-    shifted = _less_maximum(widened(x), axis)
+    shifted = _subtract_maximum(widen_float16(x), axis)
     y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
     y = y.astype(x.dtype, copy=False)
     return y, (y, axis)
@@ -124,19 +120,26 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
 
 @ieee
 def log_softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    r"""Return dx.
+    r"""Return the gradient of x.
 
+    With exp(y) = softmax(x), and the sum along the axis::
+
+        dx = dy - exp(y) sum(dy)
+
+    Notes
+    -----
     :math:`\partial y_i / \partial x_j = \delta_{ij} - e^{x_j} / \sum_k e^{x_k} = \delta_{ij} - e^{y_j}`, so
-    :math:`dx_j = \sum_i dy_i (\delta_{ij} - e^{y_j}) = dy_j - e^{y_j} \sum_i dy_i`.
+
+    .. math:: dx_j = \sum_i dy_i (\delta_{ij} - e^{y_j}) = dy_j - e^{y_j} \sum_i dy_i.
     """
     y, axis = cache
     require_like(dy, y, "dy", "y", "log_softmax_backward")
-    g = widened(dy)
-    dx = g - namespace(y).exp(widened(y)) * g.sum(axis=axis, keepdims=True)
+    g = widen_float16(dy)
+    dx = g - namespace(y).exp(widen_float16(y)) * g.sum(axis=axis, keepdims=True)
     return dx.astype(y.dtype, copy=False)
 
 
-def _less_maximum(x: Array, axis: int) -> Array:
+def _subtract_maximum(x: Array, axis: int) -> Array:
     return x - x.max(axis=axis, keepdims=True)
 
 

@@ -1,12 +1,11 @@
-r"""The error function and the normal distribution, which NumPy lacks, from operations that every namespace has.
+"""The error function and the normal distribution, which NumPy lacks, from operations that every namespace has.
 
-Everything comes from one function that is smooth and bounded on the whole half-line, the scaled tail
+Everything comes from one function that is smooth and bounded for all z >= 0, the scaled tail::
 
-.. math:: g(z) = (1 + 2z)\, e^{z^2} \operatorname{erfc}(z), \qquad z \ge 0,
+    g(z) = (1 + 2 z) exp(z^2) erfc(z)
 
-which rises from 1 to 1.28 and falls to :math:`2/\sqrt\pi`. In the variable :math:`t = (z - 3.75)/(z + 3.75)`, which maps
-the half-line to :math:`[-1, 1)`, its Chebyshev series converges so fast that the first 24 terms are right to
-:math:`3 \cdot 10^{-17}`.
+It rises from 1 to 1.28 and falls to 2 / sqrt(pi). The variable t = (z - 3.75) / (z + 3.75) maps z >= 0 to [-1, 1). In t
+the Chebyshev series of g converges so fast that its first 24 terms are accurate to 3e-17.
 
 M. Shepherd, J. Laframboise, "Chebyshev approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < infinity", Mathematics of
 Computation 36 (1981).
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import math
 
-from minidl.ops._checks import ieee, widened
+from minidl.ops._checks import ieee, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["erf", "normal"]
@@ -48,10 +47,10 @@ _TAIL = (
     -2.6231073471334757612e-9,
     3.1114333809799251993e-10,
 )
-"""Coefficients of 1, t, ... t^23 in g: those 24 Chebyshev terms, multiplied out.
+"""Coefficients of 1, t, ... t^23 in g: the 24 Chebyshev terms, multiplied out.
 
-Their absolute values sum to 1.8, so Horner's rule loses nothing on [-1, 1]. A test compares the polynomial
-with the definition, in 90 digits.
+Their absolute values sum to 1.8, so Horner's rule loses no digits on [-1, 1]. A test compares the polynomial with the
+definition, in 90 digits.
 """
 
 _NEAR = tuple(2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1)) for n in range(13))
@@ -60,15 +59,19 @@ _NEAR = tuple(2 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n +
 
 @ieee
 def erf(x: Array) -> Array:
-    r"""Return :math:`\operatorname{erf}(x) = \frac{2}{\sqrt\pi} \int_0^x e^{-s^2} ds` of each element.
+    """Return the error function of each element.
 
-    Maclaurin's series :math:`\frac{2}{\sqrt\pi} \sum_n \frac{(-1)^n x^{2n+1}}{n!\,(2n+1)}` for :math:`|x| < 1/2`, so that small
-    results keep all their digits; :math:`\pm(1 - \operatorname{erfc}|x|)` beyond, where nothing cancels.
+    The integral of the normal density, in another scale::
+
+        erf(x) = 2 / sqrt(pi) integral from 0 to x of exp(-s^2) ds
+
+    For abs(x) < 1/2 it is Maclaurin's series, so that small results keep all their digits. Beyond, it is
+    sign(x) (1 - erfc(abs(x))), where nothing cancels.
 
     Parameters
     ----------
     x : array
-        Any shape, floating; the result has the same dtype and in float64 is right to about 3e-16 of its size.
+        Floating-point, of any shape. The result has the same dtype, and in float64 a relative error of about 3e-16.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def erf(x: Array) -> Array:
     """
     require_float(x, "x", "erf")
     xp = namespace(x)
-    wide = widened(x)
+    wide = widen_float16(x)
     size = xp.minimum(xp.abs(wide), 6.0)  # erfc(6) is 2e-17: erf is 1 from there on
     near = wide * _polynomial(_NEAR, size * size)
     far = xp.sign(wide) * (1 - _gauss(size, 1.0) * _scaled_tail(size))
@@ -91,18 +94,19 @@ def erf(x: Array) -> Array:
 
 
 def normal(x: Array) -> tuple[Array, Array]:
-    r"""Return the distribution function and the density of the standard normal distribution.
+    """Return the distribution function and the density of the standard normal distribution.
 
-    .. math:: \varphi(x) = \frac{e^{-x^2/2}}{\sqrt{2\pi}}, \qquad
-              \Phi(x) = \int_{-\infty}^x \varphi = \tfrac12 \operatorname{erfc}(-x/\sqrt2)
+    In this order::
 
-    From the tail :math:`\Phi(-|x|) = \tfrac12 e^{-x^2/2} \cdot e^{z^2} \operatorname{erfc}(z)`, :math:`z = |x|/\sqrt2`, and
-    :math:`1 - \Phi(-|x|)` for positive x; both keep all their digits, the left tail down to the smallest numbers.
+        Phi(x) = erfc(-x / sqrt(2)) / 2,   phi(x) = exp(-x^2 / 2) / sqrt(2 pi)
+
+    With z = abs(x) / sqrt(2), the tail Phi(-abs(x)) is exp(-x^2 / 2) / 2 times exp(z^2) erfc(z). For positive x, Phi is 1
+    minus the tail. Both keep all their digits, the left tail down to the smallest numbers.
 
     Parameters
     ----------
     x : array
-        Any shape, floating; both results have the same dtype.
+        Floating-point, of any shape; both results have the same dtype.
 
     Examples
     --------
@@ -114,7 +118,7 @@ def normal(x: Array) -> tuple[Array, Array]:
     array([0.      , 0.398942, 0.241971])
     """
     xp = namespace(x)
-    wide = widened(x)
+    wide = widen_float16(x)
     size = xp.minimum(xp.abs(wide), 60.0)  # exp(-60^2/2) is 0 in every precision, and 60^2 overflows in none
     gauss = _gauss(size, 0.5)
     tail = 0.5 * gauss * _scaled_tail(size * math.sqrt(0.5))
@@ -131,7 +135,7 @@ def _scaled_tail(z: Array) -> Array:
 def _gauss(x: Array, factor: float) -> Array:
     """Return exp(-factor x^2) for x >= 0.
 
-    Of x^2 = h^2 + (x - h)(x + h), h has so few digits that h^2 is exact: the exponential would magnify its rounding.
+    The exponential would magnify the rounding of x^2. So x^2 = h^2 + (x - h)(x + h), with h so short that h^2 is exact.
     """
     xp = namespace(x)
     high = xp.trunc(x * 16) / 16

@@ -1,14 +1,16 @@
-r"""The optimisers' update equations, each one pass over flat arrays, in place.
+"""The optimisers' update equations, each one pass over flat arrays, in place.
 
-In all of them :math:`g` is the gradient, :math:`\theta` the value, :math:`\eta` the learning rate and :math:`\lambda` the
-weight decay. First of all the gradient is multiplied by ``grad_scale``, the factor that clipping asks for
-(``Optimizer.clip_grad_norm``), so that nobody has to write the clipped gradients. Unless decoupled, weight decay is the gradient
-of an L2 penalty :math:`\tfrac\lambda2 |\theta|^2`, so :math:`g \leftarrow g + \lambda\theta` comes next. The order of
+In all of them g is the gradient, theta the value, lr the learning rate. Every update begins with::
+
+    g = grad_scale grad + weight_decay theta
+
+``grad_scale`` is the factor that clipping asks for (``Optimizer.clip_grad_norm``), so that the clipped gradients need not
+be written. Weight decay is the gradient of the penalty weight_decay / 2 abs(theta)^2, unless it is decoupled. The order of
 operations is PyTorch's.
 
-All arrays have one shape and one floating dtype, usually (P,) for P parameters in one flat buffer; they may be empty. Nothing
-is returned, and ``grad`` is never changed. Raised are ``ShapeError`` and ``DtypeError`` where the arrays are not alike, and
-``ParameterError`` where a setting needs an array that is None.
+All arrays have one shape and one floating-point dtype, usually (P,) for P parameters in one flat buffer; they may be
+empty. Nothing is returned, and ``grad`` is never changed. ``ShapeError`` or ``DtypeError`` is raised where the arrays
+differ in shape or dtype, ``ParameterError`` where a setting needs an array that is None.
 """
 
 from __future__ import annotations
@@ -36,30 +38,30 @@ def sgd_update(
     grad_scale: float = 1.0,
     first_step: bool = False,
 ) -> None:
-    r"""Stochastic gradient descent with momentum.
+    """Apply stochastic gradient descent with momentum.
 
-    :math:`b \leftarrow \mu b + (1 - \tau) g` (b = g at the first step);
-    :math:`\theta \leftarrow \theta - \eta\, b`, in Nesterov's variant :math:`\theta - \eta\,(g + \mu b)`, without momentum
-    :math:`\theta - \eta\, g`.
-    B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); I. Sutskever et al., "On the
-    importance of initialization and momentum in deep learning", ICML 2013.
+    With mu = ``momentum`` and tau = ``dampening``::
+
+        b = mu b + (1 - tau) g           at the first step b = g
+        theta = theta - lr b             with nesterov theta - lr (g + mu b), without momentum theta - lr g
 
     Parameters
     ----------
     value, grad : array, shape (P,)
-        ``value`` is changed; ``grad`` is not.
-    momentum_buffer : array, shape (P,), or None without momentum
-        b; changed.
-    lr, momentum, dampening, weight_decay, grad_scale : float
-        :math:`\eta, \mu, \tau, \lambda`, and the factor of the gradient.
-    nesterov, first_step : bool
+        ``value`` is changed.
+    momentum_buffer : array, shape (P,), or None
+        The buffer b, changed; None without momentum.
+    lr : float
+    momentum, dampening : float, default 0.0
+    nesterov : bool, default False
+    weight_decay : float, default 0.0
+    grad_scale : float, default 1.0
+    first_step : bool, default False
 
-    Raises
-    ------
-    ShapeError, DtypeError
-        If the arrays are not alike.
-    ParameterError
-        If there is a momentum but no buffer.
+    References
+    ----------
+    B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964). I. Sutskever et al., "On the
+    importance of initialization and momentum in deep learning", ICML 2013.
 
     Examples
     --------
@@ -73,7 +75,7 @@ def sgd_update(
     (array([0.5]), array([3.]))
     """
     _check("sgd_update", value, grad=grad, momentum_buffer=momentum_buffer)
-    grad = _effective(grad, grad_scale, value, weight_decay)
+    grad = _scale_and_decay(grad, grad_scale, value, weight_decay)
     if momentum:
         if momentum_buffer is None:
             raise ParameterError("sgd_update: momentum needs a momentum_buffer; give an array of zeros like value")
@@ -99,24 +101,29 @@ def adagrad_update(
     grad_scale: float = 1.0,
     step: int,
 ) -> None:
-    r"""Adagrad: :math:`s \leftarrow s + g^2`, :math:`\theta \leftarrow \theta - \eta_t\, g / (\sqrt s + \epsilon)`.
+    """Apply Adagrad.
 
-    With :math:`\eta_t = \eta / (1 + (t - 1)\,d)` for the step number t from 1 and the decay d.
-    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12
-    (2011).
+    For step t = 1, 2, ..., with d = ``lr_decay``::
+
+        s = s + g^2
+        theta = theta - lr / (1 + (t - 1) d) g / (sqrt(s) + eps)
 
     Parameters
     ----------
     value, grad, square_sum : array, shape (P,)
         ``value`` and ``square_sum`` (s) are changed.
-    lr, lr_decay, eps, weight_decay, grad_scale : float
+    lr : float
+    lr_decay : float, default 0.0
+    eps : float, default 1e-10
+    weight_decay : float, default 0.0
+    grad_scale : float, default 1.0
     step : int
-        t, from 1.
+        The number t, from 1.
 
-    Raises
-    ------
-    ShapeError, DtypeError
-        If the arrays are not alike.
+    References
+    ----------
+    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12
+    (2011).
 
     Examples
     --------
@@ -127,7 +134,7 @@ def adagrad_update(
     (array([0.9]), array([9.]))
     """
     _check("adagrad_update", value, grad=grad, square_sum=square_sum)
-    grad = _effective(grad, grad_scale, value, weight_decay)
+    grad = _scale_and_decay(grad, grad_scale, value, weight_decay)
     rate = lr / (1 + (step - 1) * lr_decay)
     square_sum += grad * grad
     value -= rate * grad / (namespace(value).sqrt(square_sum) + eps)
@@ -148,31 +155,34 @@ def rmsprop_update(
     grad_scale: float = 1.0,
     momentum: float = 0.0,
 ) -> None:
-    r"""RMSprop: divide by a running root mean square of the gradient.
+    """Apply RMSprop: divide by a running root mean square of the gradient.
 
-    :math:`v \leftarrow \alpha v + (1 - \alpha) g^2`; centred, :math:`a \leftarrow \alpha a + (1 - \alpha) g` and
-    :math:`\tilde v = v - a^2`, else :math:`\tilde v = v`; :math:`u = g / (\sqrt{\tilde v} + \epsilon)`;
-    :math:`b \leftarrow \mu b + u` with momentum, else b = u; :math:`\theta \leftarrow \theta - \eta\, b`.
-    T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5 (2012); A. Graves, arXiv:1308.0850
-    (2013), equations 38 to 45, for the centred form.
+    With mu = ``momentum``::
+
+        v = alpha v + (1 - alpha) g^2
+        a = alpha a + (1 - alpha) g                  centred form only; otherwise a = 0
+        b = mu b + g / (sqrt(v - a^2) + eps)         without momentum mu = 0
+        theta = theta - lr b
 
     Parameters
     ----------
     value, grad, square_average : array, shape (P,)
         ``value`` and ``square_average`` (v) are changed.
-    grad_average : array or None
-        a, for the centred form; changed.
-    momentum_buffer : array or None
-        b, with momentum; changed.
-    lr, alpha, eps, weight_decay, momentum, grad_scale : float
-        :math:`\eta, \alpha, \epsilon, \lambda, \mu`, and the factor of the gradient.
+    grad_average : array, shape (P,), or None
+        The average a of the centred form, changed.
+    momentum_buffer : array, shape (P,), or None
+        The buffer b, changed; None without momentum.
+    lr : float
+    alpha : float, default 0.99
+    eps : float, default 1e-8
+    weight_decay : float, default 0.0
+    grad_scale : float, default 1.0
+    momentum : float, default 0.0
 
-    Raises
-    ------
-    ShapeError, DtypeError
-        If the arrays are not alike.
-    ParameterError
-        If there is a momentum but no buffer.
+    References
+    ----------
+    T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5 (2012). For the centred form: A. Graves,
+    arXiv:1308.0850 (2013), equations 38 to 45.
 
     Examples
     --------
@@ -187,7 +197,7 @@ def rmsprop_update(
     if momentum and momentum_buffer is None:
         raise ParameterError("rmsprop_update: momentum needs a momentum_buffer; give an array of zeros like value")
     xp = namespace(value)
-    grad = _effective(grad, grad_scale, value, weight_decay)
+    grad = _scale_and_decay(grad, grad_scale, value, weight_decay)
     square_average *= alpha
     square_average += (1 - alpha) * (grad * grad)
     variance = square_average
@@ -220,34 +230,39 @@ def adam_update(
     decoupled: bool = False,
     step: int,
 ) -> None:
-    r"""Adam, AMSGrad and AdamW.
+    """Apply Adam, AMSGrad or AdamW.
 
-    :math:`m \leftarrow \beta_1 m + (1 - \beta_1) g`, :math:`v \leftarrow \beta_2 v + (1 - \beta_2) g^2`,
-    :math:`\hat m = m / (1 - \beta_1^t)`, :math:`\hat v = v / (1 - \beta_2^t)`,
-    :math:`\theta \leftarrow \theta - \eta\, \hat m / (\sqrt{\hat v} + \epsilon)`.
-    AMSGrad divides by the largest v so far. Decoupled weight decay (AdamW) multiplies :math:`\theta` by
-    :math:`1 - \eta\lambda` first and leaves g alone.
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; S. Reddi, S. Kale, S. Kumar, "On
-    the convergence of Adam and beyond", ICLR 2018 (AMSGrad); I. Loshchilov, F. Hutter, "Decoupled weight decay
-    regularization", ICLR 2019 (AdamW).
+    For step t = 1, 2, ...::
+
+        m = beta1 m + (1 - beta1) g
+        v = beta2 v + (1 - beta2) g^2
+        theta = theta - lr m_hat / (sqrt(v_hat) + eps),   m_hat = m / (1 - beta1^t),   v_hat = v / (1 - beta2^t)
+
+    AMSGrad divides by the largest v so far. Decoupled weight decay (AdamW) first multiplies theta by 1 - lr weight_decay and
+    leaves g alone.
 
     Parameters
     ----------
     value, grad, m, v : array, shape (P,)
         All but ``grad`` are changed.
-    v_max : array or None
+    v_max : array, shape (P,), or None
         The largest v so far, for AMSGrad; changed.
-    lr, beta1, beta2, eps, weight_decay, grad_scale : float
-        :math:`\eta, \beta_1, \beta_2, \epsilon, \lambda`, and the factor of the gradient.
-    decoupled : bool
-        AdamW.
+    lr : float
+    beta1 : float, default 0.9
+    beta2 : float, default 0.999
+    eps : float, default 1e-8
+    weight_decay : float, default 0.0
+    grad_scale : float, default 1.0
+    decoupled : bool, default False
+        Whether weight decay is decoupled, as in AdamW.
     step : int
-        t, from 1.
+        The number t, from 1.
 
-    Raises
-    ------
-    ShapeError, DtypeError
-        If the arrays are not alike.
+    References
+    ----------
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1. AMSGrad: S. Reddi, S. Kale,
+    S. Kumar, "On the convergence of Adam and beyond", ICLR 2018. AdamW: I. Loshchilov, F. Hutter, "Decoupled weight decay
+    regularization", ICLR 2019.
 
     Examples
     --------
@@ -260,7 +275,7 @@ def adam_update(
     _check("adam_update", value, grad=grad, m=m, v=v, v_max=v_max)
     if weight_decay and decoupled:
         value *= 1 - lr * weight_decay
-    grad = _effective(grad, grad_scale, value, 0.0 if decoupled else weight_decay)
+    grad = _scale_and_decay(grad, grad_scale, value, 0.0 if decoupled else weight_decay)
     m += (1 - beta1) * (grad - m)
     v *= beta2
     v += (1 - beta2) * (grad * grad)
@@ -273,15 +288,15 @@ def adam_update(
     value -= lr / (1 - beta1**step) * m / denominator
 
 
-def _effective(grad: Array, grad_scale: float, value: Array, weight_decay: float) -> Array:
-    """Return the gradient, scaled, with that of the L2 penalty; itself where there is neither."""
+def _scale_and_decay(grad: Array, grad_scale: float, value: Array, weight_decay: float) -> Array:
+    """Return the scaled gradient plus that of the L2 penalty; ``grad`` itself where there is neither."""
     if grad_scale != 1:
         grad = grad * grad_scale
     return grad + weight_decay * value if weight_decay else grad
 
 
 def _check(op: str, value: Array, **arrays: Array | None) -> None:
-    """Raise unless all arrays that are given have the shape and dtype of value: broadcasting would hide the mistake."""
+    """Raise unless all arrays have the shape and dtype of value: broadcasting would hide the mistake."""
     require_float(value, "value", op)
     for name, array in arrays.items():
         if array is not None:

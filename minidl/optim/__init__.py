@@ -58,15 +58,15 @@ _NAMED: Mapping[str, tuple[type[Optimizer], dict[str, Any]]] = {
 
 
 def get(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
-    """Return the optimiser of a Keras name and the settings that it then starts with.
+    """Return the optimiser of a Keras name and its initial settings.
 
-    The learning rates are Keras's: 0.01 for ``"sgd"``, 0.001 for ``"adam"``, ``"adamw"``, ``"rmsprop"`` (with alpha
-    0.9) and ``"adagrad"``. Everything else is as the class has it.
+    The learning rates are Keras's: 0.01 for ``"sgd"``, 0.001 for ``"adam"``, ``"adamw"``, ``"rmsprop"`` (with alpha 0.9) and
+    ``"adagrad"``. Everything else is the default of the class.
 
     Raises
     ------
     UnknownNameError
-        If there is none of that name; the message lists those there are.
+        If there is no optimiser of that name; lists the known names.
 
     Examples
     --------

@@ -13,32 +13,34 @@ __all__ = ["Adagrad"]
 
 
 class Adagrad(Optimizer):
-    r"""Adagrad: each coordinate's rate falls with the sum of its squared gradients.
+    """Adagrad: the rate of each coordinate falls with the sum of its squared gradients.
 
-    .. math::
+    For step t = 1, 2, ..., with d = ``lr_decay``::
 
-        g &\leftarrow g + \lambda\theta \\
-        s &\leftarrow s + g^2 \\
-        \theta &\leftarrow \theta - \frac{\eta}{1 + (t - 1)\, d} \cdot \frac{g}{\sqrt s + \epsilon}
-
-    for the step t, from 1. J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and
-    stochastic optimization", JMLR 12 (2011), the diagonal form of figure 1.
+        g = grad + weight_decay theta
+        s = s + g^2
+        theta = theta - lr / (1 + (t - 1) d) g / (sqrt(s) + eps)
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        As for :class:`Optimizer`.
-    lr, lr_decay, weight_decay : float
-        :math:`\eta`, d and :math:`\lambda`.
-    initial_accumulator_value : float
-        What s starts from.
-    eps : float
-        :math:`\epsilon`.
+        As in :class:`Optimizer`.
+    lr : float, default 0.01
+    lr_decay : float, default 0.0
+    weight_decay : float, default 0.0
+    initial_accumulator_value : float, default 0.0
+        The initial value of s.
+    eps : float, default 1e-10
 
     Raises
     ------
     ParameterError
-        If a setting is outside its range, or as :class:`Optimizer` says.
+        If a setting is outside its range, and as :class:`Optimizer`.
+
+    References
+    ----------
+    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic optimization", JMLR 12
+    (2011), the diagonal form of figure 1.
 
     Examples
     --------
@@ -82,7 +84,7 @@ class Adagrad(Optimizer):
         return ("square_sum",)
 
     def initial_state(self, name: str, settings: Settings) -> float:
-        """Return what the sum starts from."""
+        """Return the initial value of the sum."""
         return settings["initial_accumulator_value"]
 
     def moves_touched_rows_only(self, settings: Settings) -> bool:

@@ -13,36 +13,36 @@ __all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
-    r"""Adam: running means of the gradient and of its square, both corrected for their start at zero.
+    """Adam: running means of the gradient and of its square, both corrected for their start at zero.
 
-    .. math::
+    For step t = 1, 2, ...::
 
-        g &\leftarrow g + \lambda\theta \\
-        m &\leftarrow \beta_1 m + (1 - \beta_1)\, g \\
-        v &\leftarrow \beta_2 v + (1 - \beta_2)\, g^2 \\
-        \theta &\leftarrow \theta
-            - \eta\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+        g = grad + weight_decay theta
+        m = beta1 m + (1 - beta1) g
+        v = beta2 v + (1 - beta2) g^2
+        theta = theta - lr m_hat / (sqrt(v_hat) + eps),   m_hat = m / (1 - beta1^t),   v_hat = v / (1 - beta2^t)
 
-    for the step t, from 1. With ``amsgrad`` the largest v so far takes the place of v in the last line.
-    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1; S. Reddi, S. Kale, S. Kumar,
-    "On the convergence of Adam and beyond", ICLR 2018, algorithm 2, for AMSGrad.
+    With ``amsgrad`` the largest v so far replaces v in the last line.
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        As for :class:`Optimizer`.
-    lr : float
-        :math:`\eta`.
-    betas : pair of float
-        :math:`\beta_1` and :math:`\beta_2`.
-    eps, weight_decay : float
-        :math:`\epsilon` and :math:`\lambda`.
-    amsgrad : bool
+        As in :class:`Optimizer`.
+    lr : float, default 0.001
+    betas : pair of float, default (0.9, 0.999)
+    eps : float, default 1e-8
+    weight_decay : float, default 0.0
+    amsgrad : bool, default False
 
     Raises
     ------
     ParameterError
-        If a setting is outside its range, or as :class:`Optimizer` says.
+        If a setting is outside its range, and as :class:`Optimizer`.
+
+    References
+    ----------
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1. AMSGrad: S. Reddi, S. Kale,
+    S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, algorithm 2.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Adam(Optimizer):
     """
 
     decoupled = False
-    """Whether weight decay shrinks the values themselves rather than adding to the gradient."""
+    """Whether weight decay shrinks the values directly instead of adding to the gradient."""
     scales_gradients = True
     checks: ClassVar[Mapping[str, Check]] = {
         "lr": non_negative,
@@ -101,15 +101,26 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    r"""Adam with decoupled weight decay: :math:`\theta \leftarrow (1 - \eta\lambda)\,\theta`, then Adam without decay.
+    """Adam with decoupled weight decay.
 
-    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2 (its schedule multiplier
-    is the learning rate here, as in PyTorch).
+    Before Adam's step, which then has no decay of its own::
+
+        theta = (1 - lr weight_decay) theta
 
     Parameters
     ----------
-    params, lr, betas, eps, weight_decay, amsgrad
-        As for :class:`Adam`; the decay is 0.01 unless said otherwise.
+    params : list of Parameter, or list of dict
+        As in :class:`Optimizer`.
+    lr : float, default 0.001
+    betas : pair of float, default (0.9, 0.999)
+    eps : float, default 1e-8
+    weight_decay : float, default 0.01
+    amsgrad : bool, default False
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2. Its schedule multiplier is the
+    learning rate here, as in PyTorch.
     """
 
     decoupled = True

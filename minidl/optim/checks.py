@@ -1,4 +1,4 @@
-"""Ranges of settings: functions that return the checked value, or say what it must be."""
+"""Checks of settings: functions that return the checked value, or raise and say what it must be."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_state", "count", "flag", "fraction", "fractions", "non_negativ
 
 
 def number(value: Any) -> float:
-    """Return any finite number as a float.
+    """Return a finite number as a float.
 
     >>> number(2)
     2.0
@@ -24,7 +24,7 @@ def number(value: Any) -> float:
 
 
 def non_negative(value: Any) -> float:
-    """Return a finite number that is not below 0."""
+    """Return a finite number that is at least 0."""
     if number(value) < 0:
         raise ParameterError(f"must be at least 0, got {value!r}")
     return float(value)
@@ -38,7 +38,7 @@ def fraction(value: Any) -> float:
 
 
 def fractions(value: Any) -> tuple[float, float]:
-    """Return a pair of such numbers.
+    """Return a pair of fractions.
 
     >>> fractions([0.9, 0.999])
     (0.9, 0.999)
@@ -56,14 +56,14 @@ def flag(value: Any) -> bool:
 
 
 def count(where: str, name: str, value: Any, least: int = 1) -> int:
-    """Return an integer that is not below ``least``."""
+    """Return an integer that is at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ParameterError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
     return value
 
 
 def setting(where: str, name: str, value: Any) -> float:
-    """Return a finite number that is not below 0, or say whose setting is wrong."""
+    """Return a finite number that is at least 0; an error names the owner and the setting."""
     try:
         return non_negative(value)
     except ParameterError as error:
@@ -71,7 +71,7 @@ def setting(where: str, name: str, value: Any) -> float:
 
 
 def check_state(owner: Any, given: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Refuse a state whose entries are not those of the owner's own."""
+    """Raise unless a state has the same entries as the owner's."""
     if set(given) != set(own):
         raise ParameterError(
             f"{type(owner).__name__}.load_state_dict: expected the entries {', '.join(sorted(own))}, got "

@@ -1,4 +1,4 @@
-"""Gradient clipping, one pass over each flat buffer."""
+"""Gradient clipping, in one pass over each flat buffer."""
 
 from __future__ import annotations
 
@@ -19,28 +19,34 @@ __all__ = ["clip_grad_norm", "clip_grad_value"]
 def clip_grad_norm(
     parameters: Iterable[Parameter], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
 ) -> float:
-    r"""Scale all gradients so that their joint norm is at most ``max_norm``; return the norm before.
+    """Scale all gradients so that their joint norm is at most ``max_norm``; return the norm before.
 
-    :math:`g \leftarrow g \cdot \min(1, c / (\lVert g \rVert + 10^{-6}))`, the norm taken over all parameters together.
-    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013,
-    algorithm 1. ``Optimizer.clip_grad_norm`` gives the same step without writing the gradients.
+    With the norm over all parameters together::
+
+        grad = grad min(1, max_norm / (norm + 1e-6))
+
+    ``Optimizer.clip_grad_norm`` gives the same step without writing the gradients.
 
     Parameters
     ----------
     parameters : list of Parameter
     max_norm : float
-        c; positive.
-    norm_type : float
-        p of the p-norm, positive; ``math.inf`` for the largest absolute value.
-    error_if_nonfinite : bool
-        Raise instead of scaling by what a nan or infinite norm gives, which is PyTorch's behaviour and the default.
+        Positive.
+    norm_type : float, default 2.0
+        The p of the p-norm, positive; ``math.inf`` is the largest absolute value.
+    error_if_nonfinite : bool, default False
+        Whether to raise on a nan or infinite norm. By default the gradients are scaled all the same, as in PyTorch.
 
     Raises
     ------
     ParameterError
-        If something is no parameter, or ``max_norm`` or ``norm_type`` is not positive.
+        If an item is not a parameter, or ``max_norm`` or ``norm_type`` is not positive.
     NonFiniteError
-        If asked for, when the norm is nan or infinite; the gradients are unchanged.
+        With ``error_if_nonfinite``, if the norm is nan or infinite; the gradients are unchanged.
+
+    References
+    ----------
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
 
     Examples
     --------
@@ -61,7 +67,7 @@ def clip_grad_norm(
 def norm_and_factor(
     runs: Sequence[Segment], max_norm: float, norm_type: float, error_if_nonfinite: bool, scale: float = 1.0
 ) -> tuple[float, float]:
-    """Return the joint norm of the gradients times ``scale``, and what to multiply them by; 1 where they are short enough."""
+    """Return the joint norm of the gradients times ``scale``, and the factor to clip them by, which is 1 if the norm is small enough."""
     if not max_norm > 0:
         raise ParameterError(f"clip_grad_norm: max_norm must be positive, got {max_norm!r}")
     if not norm_type > 0:
@@ -75,7 +81,7 @@ def norm_and_factor(
             "or gradient is not finite"
         )
     factor = max_norm / (norm + 1e-6)
-    return norm, 1.0 if factor >= 1.0 else factor  # written so that a nan norm is seen in the gradients
+    return norm, 1.0 if factor >= 1.0 else factor  # so that a nan norm shows in the gradients
 
 
 def rescale(runs: Sequence[Segment], factor: float) -> None:
@@ -86,12 +92,12 @@ def rescale(runs: Sequence[Segment], factor: float) -> None:
 
 
 def clip_grad_value(parameters: Iterable[Parameter], clip_value: float) -> None:
-    r"""Cut every element of the gradients off at :math:`\pm` ``clip_value``.
+    """Clip every element of the gradients to [-clip_value, clip_value].
 
     Raises
     ------
     ParameterError
-        If something is no parameter, or ``clip_value`` is not positive.
+        If an item is not a parameter, or ``clip_value`` is not positive.
 
     Examples
     --------

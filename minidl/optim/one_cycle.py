@@ -1,4 +1,4 @@
-"""The one-cycle policy: a schedule of the learning rate and, the other way round, of momentum."""
+"""The one-cycle policy: a schedule of the learning rate and, in the opposite direction, of the momentum."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ __all__ = ["OneCycleLR"]
 
 
 class OneCycleLR(LRScheduler):
-    r"""Up to ``max_lr`` and down to almost nothing in one cycle, momentum the other way round.
+    """Raise the rate to ``max_lr`` and lower it to almost nothing in one cycle; move the momentum the opposite way.
 
-    L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning rates",
-    arXiv:1708.07120 (2017). The rate starts at ``max_lr / div_factor`` and ends, after ``total_steps - 1`` steps,
-    at that over ``final_div_factor``; one more step, which a loop over ``total_steps`` batches takes, leaves it there
-    (PyTorch's goes on along the curve, below zero if that is a line).
+    The rate starts at ``max_lr / div_factor`` and ends at that over ``final_div_factor``, after ``total_steps - 1`` steps. A loop
+    over ``total_steps`` batches takes one more step, which leaves the rate there. (PyTorch's continues along the curve, below
+    zero if that is a line.)
 
     Parameters
     ----------
@@ -27,17 +26,19 @@ class OneCycleLR(LRScheduler):
     max_lr : float or sequence of float
         The largest rate, of all groups or of each.
     total_steps : int, optional
-        Steps of the whole cycle; or give ``epochs`` and ``steps_per_epoch``.
+        Steps of the whole cycle. Alternatively give ``epochs`` and ``steps_per_epoch``.
     epochs, steps_per_epoch : int, optional
-    pct_start : float
+    pct_start : float, default 0.3
         The share of the steps in which the rate rises.
-    anneal_strategy : str
-        ``"cos"`` or ``"linear"``.
-    cycle_momentum : bool
-        Move ``momentum`` (or the first of ``betas``) between ``base_momentum`` and ``max_momentum``.
-    base_momentum, max_momentum, div_factor, final_div_factor : float
-    three_phase : bool
-        Down in two phases, the first mirroring the rise and the second to the final rate.
+    anneal_strategy : {"cos", "linear"}, default "cos"
+    cycle_momentum : bool, default True
+        Whether to move ``momentum`` (or the first of ``betas``) between ``base_momentum`` and ``max_momentum``.
+    base_momentum : float, default 0.85
+    max_momentum : float, default 0.95
+    div_factor : float, default 25.0
+    final_div_factor : float, default 1e4
+    three_phase : bool, default False
+        Whether the rate falls in two phases: the first mirrors the rise, the second leads to the final rate.
 
     Raises
     ------
@@ -45,6 +46,11 @@ class OneCycleLR(LRScheduler):
         If a setting is outside its range, or there is no momentum to cycle.
     OrderError
         From ``step()``, beyond the last step.
+
+    References
+    ----------
+    L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning rates",
+    arXiv:1708.07120 (2017).
     """
 
     def __init__(
@@ -98,16 +104,16 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer)
 
     def _phases(self, pct_start: float, three_phase: bool) -> list[tuple[float, str, str]]:
-        """Return for each phase the step at which it ends and the names of its first and last rate."""
+        """Return, for each phase, the step at which it ends and the names of its first and last rate."""
         top, end = pct_start * self.total_steps - 1, self.total_steps - 1
         if three_phase:
             return [(top, "initial", "max"), (2 * top, "max", "initial"), (end, "initial", "min")]
         return [(top, "initial", "max"), (end, "max", "min")]
 
     def _where(self, t: int) -> tuple[str, str, float]:
-        """Return the names of the rates between which step t lies and the share of the way done."""
+        """Return the names of the two rates around step t, and the fraction of the way between them."""
         if t > self.total_steps:
-            raise OrderError(f"OneCycleLR: step {t} comes after the last of {self.total_steps}; make a new schedule")
+            raise OrderError(f"OneCycleLR: step {t} is beyond the last of {self.total_steps}; create a new schedule")
         start = 0.0
         for index, (stop, first, last) in enumerate(self.phases):
             if t <= stop or index == len(self.phases) - 1:
@@ -121,7 +127,7 @@ class OneCycleLR(LRScheduler):
         return last + (first - last) * (1.0 + math.cos(math.pi * share)) / 2.0
 
     def rate(self, base: float, t: int) -> float:
-        """Return the rate at step t; ``base`` is the initial one, ``max_lr / div_factor``."""
+        """Return the rate at step t; ``base`` is the initial rate, ``max_lr / div_factor``."""
         rates = {"initial": base, "max": base * self.div_factor, "min": base / self.final_div_factor}
         first, last, share = self._where(t)
         return self._between(rates[first], rates[last], share)

@@ -1,4 +1,4 @@
-"""What all optimisers share: groups of parameters with their settings, the state, and the step."""
+"""The base of all optimisers: groups of parameters with their settings, the state, and the step."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Check = Callable[[Any], Any]
 
 
 class Group:
-    """Parameters that share their settings; ``group["lr"]`` reads one and, with a check, ``group["lr"] = 0.1`` sets it.
+    """Parameters that share their settings; ``group["lr"]`` reads a setting, ``group["lr"] = 0.1`` checks and sets it.
 
     Attributes
     ----------
     parameters : list of Parameter
     settings : dict
-        Read it; set through ``group[name] = value``, which checks.
+        Read-only; ``group[name] = value`` checks and sets.
     initial_lr : float or None
-        The rate at which a schedule found the group.
+        The rate when the first schedule of the group was created.
     """
 
     def __init__(self, owner: Optimizer, parameters: list[Parameter], settings: Settings) -> None:
@@ -57,49 +57,49 @@ class Group:
 
 
 class Optimizer:
-    r"""Base of the optimisers: one pass over each flat buffer, by the engine's update op.
+    """Base of the optimisers: one pass over each flat buffer, by the engine's update op.
 
-    A model's parameters are views of one flat buffer, so that a step is one call of one op for the whole model,
-    however many layers it has. A gradient that no backward has computed since ``zero_grad`` counts as zero: unlike
-    PyTorch, which leaves such a parameter out, its momentum still moves it. A frozen parameter (``trainable = False``) is
-    left out, and has no state unless it was trained before.
+    A model's parameters are views of one flat buffer, so a step is one call of one op for the whole model, however many layers
+    it has. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
+    parameter, unlike in PyTorch, which skips it. A frozen parameter (``trainable = False``) is skipped, and has no state unless
+    it was trained before.
 
-    A subclass has the settings' checks (:attr:`checks`), the names of the arrays that it remembers
-    (:meth:`state_names`), and the call of its op (:meth:`update`).
+    A subclass defines the checks of its settings (:attr:`checks`), the names of its state arrays (:meth:`state_names`), and the
+    call of its op (:meth:`update`).
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        ``model.parameters()``, or groups ``{"params": [...], "lr": ...}`` with settings of their own, as in PyTorch.
-        A parameter given twice counts once.
-    **settings
-        What every group has unless it says otherwise.
+        ``model.parameters()``, or groups ``{"params": [...], "lr": ...}`` with settings of their own, as in PyTorch. A parameter
+        given twice counts once.
+    **settings : Any
+        The defaults of every group.
 
     Attributes
     ----------
     param_groups : list of Group
     step_count : int
-        Steps taken.
+        Number of steps taken.
     updates : int
-        While :meth:`update` runs, how often the values at hand have been changed, this time included. Less than
-        ``step_count`` for parameters that were frozen for some of the steps.
+        While :meth:`update` runs, the number of updates of its values, including this one. Smaller than ``step_count`` for
+        parameters that were frozen during some of the steps.
     grad_scale : float
-        What the next step multiplies the gradients by; 1 again after it and after ``zero_grad``.
+        The factor of the gradients in the next step; reset to 1 by the step and by ``zero_grad``.
 
     Raises
     ------
     ParameterError
-        If there are no parameters, something is no parameter, one is in two groups, a setting is not known, or it is
-        outside its range.
+        If there are no parameters, an item is not a parameter, a parameter is in two groups, or a setting is unknown or outside
+        its range.
     NotBuiltError
         From ``model.parameters()``, if the model has layers that have not seen their input shape.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {}
-    """For each setting the function that returns it checked, or raises ParameterError saying what it must be."""
+    """For each setting a function that returns the checked value, or raises ParameterError."""
 
     scales_gradients: ClassVar[bool] = False
-    """Whether :meth:`update` multiplies by :attr:`grad_scale` itself; otherwise :meth:`step` does so before, in a pass of its own."""
+    """Whether :meth:`update` applies :attr:`grad_scale` itself; otherwise :meth:`step` does, in a separate pass."""
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
         self.step_count = self.updates = 0
@@ -108,47 +108,47 @@ class Optimizer:
         self._known_at = -1
         self._whole_buffers: list[ParameterBuffer] = []
         self._others: list[Parameter] = []
-        self.defaults = self._checked(settings)
+        self.defaults = self._check(settings)
         self.param_groups = [
-            self._group(self._where(index, given), given) for index, given in enumerate(self._given(params))
+            self._create_group(self._where(index, given), given)
+            for index, given in enumerate(self._list_groups(params))
         ]
         seen: set[Parameter] = set()
         for index, group in enumerate(self.param_groups):
             twice = next((p for p in group.parameters if p in seen), None)
             if twice is not None:
-                raise ParameterError(f"{self._name}: {twice!r} of group {index} is in an earlier group already")
+                raise ParameterError(f"{self._name}: {twice!r} of group {index} is already in an earlier group")
             seen.update(group.parameters)
         self._regroup()
 
-    # what a subclass defines -----------------------------------------------------------------------------------------
+    # for subclasses to define -----------------------------------------------------------------------------------------
 
     def state_names(self, settings: Settings) -> tuple[str, ...]:
-        """Return the names of the arrays to remember under these settings, each as large as the values."""
+        """Return the names of the state arrays under these settings, each as large as the values."""
         return ()
 
     def initial_state(self, name: str, settings: Settings) -> float:
-        """Return what such an array is filled with at first."""
+        """Return the initial value of a state array."""
         return 0.0
 
     def check_together(self, settings: Settings) -> None:
-        """Raise ParameterError if settings, each right by itself, do not fit together."""
+        """Raise ParameterError if settings that are each valid do not fit together."""
 
     def moves_touched_rows_only(self, settings: Settings) -> bool:
-        """Whether values, and the state, stay the same where the gradient is zero.
+        """Whether values and state stay the same where the gradient is zero.
 
-        Of a table of which a step used some rows, only these are then read and written; see
-        :class:`minidl.layers.TableParameter`.
+        If so, a step reads and writes only the rows of a table that it used; see :class:`minidl.layers.TableParameter`.
         """
         return False
 
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
-        """Change the values of one segment, by the engine's update op."""
+        """Update the values of one segment with the engine's update op."""
         raise NotImplementedError(f"{self._name} defines no update")
 
     # stepping --------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """Change every value by one step."""
+        """Update every value by one step."""
         self._follow()
         self.step_count += 1
         engine = current()
@@ -166,7 +166,7 @@ class Optimizer:
         self.grad_scale = 1.0
 
     def _update_rows(self, engine: Any, segment: Segment, settings: Settings) -> None:
-        """Change the rows of a table that have a gradient."""
+        """Update the rows of a table that have a gradient."""
         table = segment.table
         assert table is not None
         rows = table.touched_rows()
@@ -184,17 +184,17 @@ class Optimizer:
                 array[rows] = state[name].reshape(shape)
 
     def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:
-        """Let the next step clip the gradients' joint norm to ``max_norm``; return the norm before.
+        """Clip the joint norm of the gradients to ``max_norm`` in the next step; return the norm before.
 
-        As :func:`minidl.optim.clip_grad_norm` over all parameters of this optimiser, but the gradients stay as they are: the
-        step's own pass multiplies by the factor (:attr:`grad_scale`), which saves reading and writing them once more.
+        As :func:`minidl.optim.clip_grad_norm` over all parameters of this optimiser, but the gradients do not change. The pass of
+        the step multiplies by the factor (:attr:`grad_scale`), which saves reading and writing the gradients once more.
 
         Raises
         ------
         ParameterError
             If ``max_norm`` or ``norm_type`` is not positive.
         NonFiniteError
-            If asked for, when the norm is nan or infinite.
+            With ``error_if_nonfinite``, if the norm is nan or infinite.
 
         Examples
         --------
@@ -214,7 +214,7 @@ class Optimizer:
         return norm
 
     def zero_grad(self) -> None:
-        """Set the gradients to zero; those of parameters that are not optimised here stay."""
+        """Set the gradients to zero, except those of parameters that this optimiser does not hold."""
         self._follow()
         self.grad_scale = 1.0
         for buffer in self._whole_buffers:
@@ -246,8 +246,8 @@ class Optimizer:
     def _where(self, index: int, given: Mapping[str, Any]) -> str:
         return self._name if set(given) == {"params"} else f"{self._name}: group {index}"
 
-    def _given(self, params: Iterable[Any]) -> list[Mapping[str, Any]]:
-        """Return the groups as dicts, whichever way they were given."""
+    def _list_groups(self, params: Iterable[Any]) -> list[Mapping[str, Any]]:
+        """Return the groups as dicts, however they were given."""
         if not hasattr(params, "parameters") and isinstance(params, Iterable) and not isinstance(params, Mapping):
             params = list(params)
             if any(isinstance(group, Mapping) for group in params):
@@ -259,22 +259,22 @@ class Optimizer:
                 return params
         return [{"params": params}]
 
-    def _group(self, where: str, given: Mapping[str, Any]) -> Group:
+    def _create_group(self, where: str, given: Mapping[str, Any]) -> Group:
         own = {name: value for name, value in given.items() if name != "params"}
         parameters = unique_parameters(given["params"], where)
         if not parameters:
             raise ParameterError(
-                f"{where}: got no parameters to optimise; give model.parameters() of a model that has some"
+                f"{where}: got no parameters to optimise; pass model.parameters() of a model that has parameters"
             )
-        return Group(self, parameters, self._checked({**self.defaults, **own}))
+        return Group(self, parameters, self._check({**self.defaults, **own}))
 
-    def _checked(self, settings: Settings) -> Settings:
-        """Return the settings, each checked and of its plain Python type."""
-        checked = {name: self._checked_one(name, value) for name, value in settings.items()}
+    def _check(self, settings: Settings) -> Settings:
+        """Return the settings, each checked and converted to its plain Python type."""
+        checked = {name: self._check_one(name, value) for name, value in settings.items()}
         self.check_together(checked)
         return checked
 
-    def _checked_one(self, name: str, value: Any) -> Any:
+    def _check_one(self, name: str, value: Any) -> Any:
         if name not in self.checks:
             raise ParameterError(f"{self._name}: unknown setting {name!r}; known: {', '.join(sorted(self.checks))}")
         try:
@@ -283,8 +283,8 @@ class Optimizer:
             raise ParameterError(f"{self._name}: {name} {error}") from None
 
     def _set(self, group: Group, name: str, value: Any) -> None:
-        """Set one setting of a group; forget or begin the arrays that it makes needless or needed."""
-        settings = {**group.settings, name: self._checked_one(name, value)}
+        """Set one setting of a group; add or remove the state arrays that depend on it."""
+        settings = {**group.settings, name: self._check_one(name, value)}
         self.check_together(settings)
         other_state = self.state_names(settings) != self.state_names(group.settings)
         group.settings[name] = settings[name]
@@ -294,7 +294,7 @@ class Optimizer:
     # state -----------------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        """Go on where the parameters are now, if they were moved (into a larger model, to a GPU, to a precision) or frozen."""
+        """Find the parameters again if they were frozen or moved: into a larger model, to a GPU, to another precision."""
         if self._known_at != Trainability.changes:
             self._known_at = Trainability.changes
             trained = {parameter for segment in self._segments for parameter in segment.parameters}
@@ -307,7 +307,7 @@ class Optimizer:
                 return
 
     def _regroup(self) -> None:
-        """Find the segments anew and take the state over to them."""
+        """Build the segments again and copy the state to them."""
         self._known_at = Trainability.changes
         for group in self.param_groups:
             old = self._kept(group)
@@ -358,10 +358,10 @@ class Optimizer:
     def state_dict(self) -> dict[str, numpy.ndarray]:
         """Return everything that the next step depends on, as arrays on the host.
 
-        ``step`` is the number of steps taken, ``groups.G.NAME`` a setting of group G, and ``state.G.I.NAME`` what is
-        remembered of the I-th parameter of that group, in its shape. ``updates.G.I`` is how often that parameter was
-        changed, where that is not ``step``; one that was never trained has no state. All are arrays (0-d for numbers), so a
-        safetensors file holds them as they are.
+        ``step`` is the number of steps taken, ``groups.G.NAME`` a setting of group G, and ``state.G.I.NAME`` a state array of the
+        I-th parameter of that group, in its shape. ``updates.G.I`` is the number of updates of that parameter if it is not
+        ``step``. A parameter that was never trained has no state. All are arrays, 0-d for numbers, so a safetensors file can
+        hold them.
         """
         self._follow()
         found: dict[str, numpy.ndarray] = {"step": numpy.asarray(self.step_count)}
@@ -377,22 +377,22 @@ class Optimizer:
         return found
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned, of an optimiser of this kind for parameters of these shapes.
+        """Load the result of :meth:`state_dict` of an optimiser of this kind, for parameters of these shapes.
 
-        Nothing is changed unless everything fits.
+        Nothing changes unless everything fits.
 
         Raises
         ------
         ParameterError
             If an entry is missing or unexpected, or a setting is outside its range.
         ShapeError
-            If an array has another shape than its parameter.
+            If an array does not have the shape of its parameter.
         DtypeError
             If an array does not hold floating-point numbers.
         """
         self._follow()
         found = {name: weights.to_host(value) for name, value in state_dict.items()}
-        settings = [self._restored(found, g) for g in range(len(self.param_groups))]
+        settings = [self._restore_settings(found, g) for g in range(len(self.param_groups))]
         expected: dict[str, tuple[int, ...] | None] = {"step": ()}
         expected |= {f"groups.{g}.{name}": None for g, own in enumerate(settings) for name in own}
         optional: dict[str, tuple[int, ...] | None] = {}
@@ -419,18 +419,20 @@ class Optimizer:
         return int(found.get(f"updates.{g}.{i}", found["step"])), state
 
     def _state_views(self, g: int) -> Iterator[tuple[str, Array]]:
-        """Yield the key and the view of everything remembered of group g."""
+        """Yield the key and the view of every state array of group g."""
         group = self.param_groups[g]
         index = {parameter: i for i, parameter in enumerate(group.parameters)}
         for parameter, (_, state) in self._kept(group).items():
             for name, array in state.items():
                 yield f"state.{g}.{index[parameter]}.{name}", array
 
-    def _restored(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
+    def _restore_settings(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
         missing = [key for name in self.defaults if (key := f"groups.{g}.{name}") not in found]
         if missing:
-            raise ParameterError(f"{self._name}.load_state_dict: of another optimiser; missing: {', '.join(missing)}")
-        return self._checked({name: found[f"groups.{g}.{name}"].tolist() for name in self.defaults})
+            raise ParameterError(
+                f"{self._name}.load_state_dict: the state is of another optimiser; missing: {', '.join(missing)}"
+            )
+        return self._check({name: found[f"groups.{g}.{name}"].tolist() for name in self.defaults})
 
     def _compare(
         self,
@@ -438,7 +440,7 @@ class Optimizer:
         expected: Mapping[str, tuple[int, ...] | None],
         optional: Mapping[str, tuple[int, ...] | None],
     ) -> None:
-        """Refuse a state that is not for this optimiser."""
+        """Raise unless a state fits this optimiser."""
         where = f"{self._name}.load_state_dict"
         missing, unexpected = sorted(set(expected) - set(found)), sorted(set(found) - set(expected) - set(optional))
         if missing or unexpected:

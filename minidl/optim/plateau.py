@@ -1,4 +1,4 @@
-"""Reducing the learning rate when a number stops improving."""
+"""A schedule that reduces the learning rate when a metric stops improving."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["ReduceLROnPlateau"]
 
 
 class ReduceLROnPlateau:
-    """Multiply the rates by ``factor`` once a number has not improved for more than ``patience`` steps.
+    """Multiply the rates by ``factor`` once a metric has not improved for more than ``patience`` steps.
 
     Parameters
     ----------
     optimizer : Optimizer
-    mode : str
-        ``"min"`` or ``"max"``: which way is better.
-    factor : float
+    mode : {"min", "max"}, default "min"
+        Whether smaller or larger is better.
+    factor : float, default 0.1
         From 0 up to but not including 1.
-    patience : int
-        Steps without improvement that are put up with.
-    threshold : float
-        How much better counts as better.
-    threshold_mode : str
-        ``"rel"``, relative to the size of the best so far, or ``"abs"``. (PyTorch takes the best with its sign, so that
-        for negative numbers even a repeated one counts as better.)
-    cooldown : int
+    patience : int, default 10
+        Steps without improvement to tolerate.
+    threshold : float, default 1e-4
+        The smallest change that counts as an improvement.
+    threshold_mode : {"rel", "abs"}, default "rel"
+        Whether the threshold is relative to the absolute value of the best so far. (PyTorch takes the best with its sign, so a
+        repeated negative number counts as an improvement.)
+    cooldown : int, default 0
         Steps after a reduction in which nothing is counted.
-    min_lr : float
-        No rate falls below it.
-    eps : float
-        A reduction smaller than this is left out.
+    min_lr : float, default 0.0
+        The smallest rate.
+    eps : float, default 1e-8
+        Smaller reductions are skipped.
 
     Examples
     --------
@@ -85,7 +85,7 @@ class ReduceLROnPlateau:
         return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
 
     def step(self, metrics: float) -> None:
-        """Look at the newest number and reduce the rates if it is time."""
+        """Take in the newest metric, and reduce the rates if it is time."""
         self.last_epoch += 1
         metric = float(metrics)
         if self._is_better(metric):
@@ -106,15 +106,15 @@ class ReduceLROnPlateau:
                 group["lr"] = new
 
     def get_last_lr(self) -> list[float]:
-        """Return each group's rate as it is now."""
+        """Return the current rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts and the best so far, plain numbers."""
+        """Return the counters and the best metric, as plain numbers."""
         return {name: getattr(self, name) for name in ("best", "bad_steps", "cooldown_left", "last_epoch")}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`; the rates themselves are in the optimiser's.
+        """Load the result of :meth:`state_dict`; the rates themselves are in the optimiser's state.
 
         Raises
         ------

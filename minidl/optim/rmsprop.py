@@ -13,33 +13,37 @@ __all__ = ["RMSprop"]
 
 
 class RMSprop(Optimizer):
-    r"""RMSprop: divide by a running root mean square of the gradient.
+    """RMSprop: divide by a running root mean square of the gradient.
 
-    .. math::
+    With mu = ``momentum``::
 
-        g &\leftarrow g + \lambda\theta \\
-        v &\leftarrow \alpha v + (1 - \alpha)\, g^2 \\
-        a &\leftarrow \alpha a + (1 - \alpha)\, g, \quad \tilde v = v - a^2 \qquad
-            (\text{centred; otherwise } \tilde v = v) \\
-        b &\leftarrow \mu b + g / (\sqrt{\tilde v} + \epsilon) \\
-        \theta &\leftarrow \theta - \eta\, b
-
-    T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5 (2012); A. Graves, "Generating sequences
-    with recurrent neural networks", arXiv:1308.0850 (2013), equations 38 to 45, for the centred form.
+        g = grad + weight_decay theta
+        v = alpha v + (1 - alpha) g^2
+        a = alpha a + (1 - alpha) g                  centred form only; otherwise a = 0
+        b = mu b + g / (sqrt(v - a^2) + eps)
+        theta = theta - lr b
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        As for :class:`Optimizer`.
-    lr, alpha, eps, weight_decay, momentum : float
-        :math:`\eta`, :math:`\alpha`, :math:`\epsilon`, :math:`\lambda` and :math:`\mu`.
-    centered : bool
-        Divide by an estimate of the gradient's standard deviation rather than its root mean square.
+        As in :class:`Optimizer`.
+    lr : float, default 0.01
+    alpha : float, default 0.99
+    eps : float, default 1e-8
+    weight_decay : float, default 0.0
+    momentum : float, default 0.0
+    centered : bool, default False
+        Whether to divide by an estimate of the gradient's standard deviation instead of its root mean square.
 
     Raises
     ------
     ParameterError
-        If a setting is outside its range, or as :class:`Optimizer` says.
+        If a setting is outside its range, and as :class:`Optimizer`.
+
+    References
+    ----------
+    T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5 (2012). For the centred form: A. Graves,
+    "Generating sequences with recurrent neural networks", arXiv:1308.0850 (2013), equations 38 to 45.
 
     Examples
     --------
@@ -76,7 +80,7 @@ class RMSprop(Optimizer):
         )
 
     def state_names(self, settings: Settings) -> tuple[str, ...]:
-        """Return the names of the averages and of the momentum buffer, as far as they are needed."""
+        """Return the names of the averages and of the momentum buffer that these settings need."""
         centred = ("grad_average",) if settings["centered"] else ()
         return ("square_average", *centred, *(("momentum_buffer",) if settings["momentum"] else ()))
 

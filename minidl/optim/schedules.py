@@ -1,9 +1,9 @@
-r"""Learning-rate schedules: the rate as a function of the number of steps (epochs, or batches) done.
+"""Learning-rate schedules: the rate as a function of the number t of steps (epochs or batches) done.
 
-Names and arguments are those of ``torch.optim.lr_scheduler``. A schedule sets its optimiser's rates at once, for t = 0,
-and each ``step()`` counts one: call it after every epoch, or after every batch if the numbers are meant so. All but
-``ReduceLROnPlateau`` are closed forms: the rate depends on t and on the initial rate :math:`\eta_0` alone, not on the
-rates before, so nothing accumulates and a rate set by hand in between lasts until the next ``step()``.
+Names and arguments are those of ``torch.optim.lr_scheduler``. A schedule sets the rates of its optimiser at once, for
+t = 0, and each ``step()`` adds one to t. Call it after every epoch, or after every batch if the settings count batches. All
+but ``ReduceLROnPlateau`` are closed forms: the rate depends only on t and on the initial rate lr_0. So nothing accumulates,
+and a rate set by hand lasts until the next ``step()``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class LRScheduler:
-    r"""Base: a subclass gives the rate as a function of :math:`\eta_0` and t (:meth:`rate`).
+    """Base of the schedules: a subclass defines the rate as a function of lr_0 and t (:meth:`rate`).
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ class LRScheduler:
     Attributes
     ----------
     base_lrs : list of float
-        :math:`\eta_0` of each group: its rate when its first schedule was made.
+        The initial rate lr_0 of each group, when its first schedule was created.
     last_epoch : int
-        t, the steps counted.
+        The number t of steps.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -69,15 +69,15 @@ class LRScheduler:
             group["lr"] = self.rate(base, t)
 
     def get_last_lr(self) -> list[float]:
-        """Return each group's rate as it is now."""
+        """Return the current rate of each group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return t and the initial rates, plain numbers."""
+        """Return t and the initial rates, as plain numbers."""
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`; sets the rates.
+        """Load the result of :meth:`state_dict` and set the rates.
 
         Raises
         ------
@@ -96,7 +96,7 @@ class LRScheduler:
 
 
 class LambdaLR(LRScheduler):
-    r"""The initial rate times a function of t: :math:`\eta_0 f(t)`."""
+    """Multiply the initial rate by a function of t: lr = lr_0 lr_lambda(t)."""
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
         if not callable(lr_lambda):
@@ -110,7 +110,7 @@ class LambdaLR(LRScheduler):
 
 
 class StepLR(LRScheduler):
-    r"""Multiply by gamma every s steps: :math:`\eta_0\, \gamma^{\lfloor t / s \rfloor}`.
+    """Multiply the rate by gamma every s = ``step_size`` steps: lr = lr_0 gamma^floor(t / s).
 
     Examples
     --------
@@ -134,7 +134,7 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """Multiply by gamma at each milestone (twice at one that is given twice)."""
+    """Multiply the rate by gamma at each milestone, twice if it is given twice."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones = sorted(count("MultiStepLR", "a milestone", m, least=0) for m in milestones)
@@ -147,7 +147,7 @@ class MultiStepLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    r"""Multiply by gamma at each step: :math:`\eta_0\, \gamma^t`."""
+    """Multiply the rate by gamma at each step: lr = lr_0 gamma^t."""
 
     def __init__(self, optimizer: Optimizer, gamma: float) -> None:
         self.gamma = setting("ExponentialLR", "gamma", gamma)
@@ -159,18 +159,23 @@ class ExponentialLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    r"""Move the factor of :math:`\eta_0` in a straight line over the first T steps: a warm-up.
+    """Move the factor of the initial rate linearly over the first T steps, for a warm-up.
 
-    :math:`\eta_0\, (f_0 + (f_1 - f_0) \min(t, T) / T)`. P. Goyal et al., "Accurate, large minibatch SGD",
-    arXiv:1706.02677 (2017), section 2.2.
+    With the factors f_0 and f_1 at the start and the end::
+
+        lr = lr_0 (f_0 + (f_1 - f_0) min(t, T) / T)
+
+    P. Goyal et al., "Accurate, large minibatch SGD", arXiv:1706.02677 (2017), section 2.2.
 
     Parameters
     ----------
     optimizer : Optimizer
-    start_factor, end_factor : float
-        :math:`f_0`, above 0 and at most 1, and :math:`f_1`, from 0 to 1.
-    total_iters : int
-        T.
+    start_factor : float, default 1/3
+        The factor f_0, above 0 and at most 1.
+    end_factor : float, default 1.0
+        The factor f_1, from 0 to 1.
+    total_iters : int, default 5
+        The number T.
     """
 
     def __init__(
@@ -191,10 +196,14 @@ class LinearLR(LRScheduler):
 
 
 class CosineAnnealingLR(LRScheduler):
-    r"""Half a cosine wave down to eta_min: :math:`\eta_{min} + (\eta_0 - \eta_{min}) (1 + \cos(\pi t / T)) / 2`.
+    """Lower the rate along half a cosine wave.
 
-    Beyond T it comes up again, as in PyTorch. I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm
-    restarts", ICLR 2017, equation 5, without the restarts.
+    With T = ``T_max``::
+
+        lr = eta_min + (lr_0 - eta_min) (1 + cos(pi t / T)) / 2
+
+    Beyond T it rises again, as in PyTorch. I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts",
+    ICLR 2017, equation 5, without the restarts.
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
@@ -203,20 +212,20 @@ class CosineAnnealingLR(LRScheduler):
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
-        """Return the point on the cosine."""
+        """Return the value of the cosine at step t."""
         return self.eta_min + (base - self.eta_min) * (1.0 + math.cos(math.pi * t / self.T_max)) / 2.0
 
 
 class SequentialLR(LRScheduler):
-    """One schedule after another: each takes over at its milestone and counts from 0 there.
+    """Run one schedule after another: each takes over at its milestone and counts from 0 there.
 
     Parameters
     ----------
     optimizer : Optimizer
     schedulers : sequence of LRScheduler
-        All of this optimiser; no ``ReduceLROnPlateau``, whose rates are no function of the step.
+        All for this optimiser. ``ReduceLROnPlateau`` is not allowed, because its rates are not a function of the step.
     milestones : sequence of int
-        Where the second, the third ... begins: one fewer than there are schedules.
+        The starts of the second, the third ... schedule: one fewer than there are schedules.
 
     Examples
     --------
@@ -247,7 +256,7 @@ class SequentialLR(LRScheduler):
             raise ParameterError(f"SequentialLR: milestones must ascend, got {self.milestones}")
         for schedule in self.schedulers:
             if not isinstance(schedule, LRScheduler) or schedule.optimizer is not optimizer:
-                raise ParameterError(f"SequentialLR: {schedule!r} is no closed-form schedule of this optimizer")
+                raise ParameterError(f"SequentialLR: {schedule!r} is not a closed-form schedule of this optimizer")
         super().__init__(optimizer)
 
     def _apply(self, t: int) -> None:
@@ -256,11 +265,11 @@ class SequentialLR(LRScheduler):
         self.schedulers[index]._apply(t - begin)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return t, the initial rates, and the states of the schedules inside."""
+        """Return t, the initial rates, and the states of the schedules."""
         return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state_dict`; sets the rates."""
+        """Load the result of :meth:`state_dict` and set the rates."""
         check_state(self, state_dict, self.state_dict())
         for schedule, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
             schedule.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Runs of parameters that lie one after another in a flat buffer: what one pass of an optimiser goes over."""
+"""Segments: runs of parameters without gaps in a flat buffer, which an optimiser updates in one pass."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Segment", "segments", "unique_parameters"]
 
 @dataclass(eq=False)
 class Segment:
-    """A run of parameters without a gap; their values, gradients and optimiser state are one array each.
+    """A run of parameters without gaps; their values, gradients and optimiser state are one array each.
 
     Attributes
     ----------
     whole : bool
-        Whether this is the whole buffer, so that zeroing the buffer zeroes nobody else's gradients.
+        Whether this is the whole buffer, so that zeroing the buffer zeroes no other gradients.
     updates : int
-        How often an optimiser has changed these values.
+        The number of updates of these values.
     state : dict of str to array, shape (P,)
-        What an optimiser remembers, by name.
+        The state of the optimiser, by name.
     """
 
     buffer: ParameterBuffer
@@ -55,7 +55,7 @@ class Segment:
         return self.values, self.gradients()
 
     def gradients(self) -> Array:
-        """Return the gradients, shape (P,), those not computed since ``zero_grad`` as zeros; only to be read."""
+        """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
         if self.whole and not isinstance(self.parameters[0], TableParameter):
             return self.buffer.gradients()
         return self.buffer.gradients_of(self.parameters, self.start, self.stop)
@@ -67,7 +67,7 @@ class Segment:
         return self.gradients()
 
     def nonzero_gradients(self) -> Array:
-        """Return the gradients without the rows of a table that are known to be zero; only to be read."""
+        """Return the gradients without the rows of a table that are known to be zero; read-only."""
         rows = None if self.table is None else self.table.touched_rows()
         return self.gradients() if rows is None else self.part(self.gradients(), self.parameters[0])[rows].reshape(-1)
 
@@ -77,27 +77,27 @@ class Segment:
         return array[offset : offset + parameter.size].reshape(parameter.shape)
 
     def moved(self) -> bool:
-        """Whether a parameter has been moved to another buffer since: its model was put into a larger one."""
+        """Whether a parameter has since moved to another buffer, because its model was put into a larger one."""
         return self.buffer.retired and any(parameter.buffer is not self.buffer for parameter in self.parameters)
 
 
 def unique_parameters(given: Iterable[Parameter], where: str) -> list[Parameter]:
-    """Return the parameters, each once.
+    """Return the parameters without duplicates.
 
     Raises
     ------
     ParameterError
-        If something is no :class:`Parameter`.
+        If an item is not a :class:`Parameter`.
     """
     if isinstance(given, Parameter):
         given = [given]
     if hasattr(given, "parameters") or not isinstance(given, Iterable):
-        raise ParameterError(f"{where}: expected a list of parameters, got {given!r}; give model.parameters()")
+        raise ParameterError(f"{where}: expected a list of parameters, got {given!r}; pass model.parameters()")
     found = list(given)
     for parameter in found:
         if not isinstance(parameter, Parameter):
             raise ParameterError(
-                f"{where}: expected minidl.Parameter objects, got {type(parameter).__name__}; give model.parameters()"
+                f"{where}: expected minidl.Parameter objects, got {type(parameter).__name__}; pass model.parameters()"
             )
     return list(dict.fromkeys(found))
 

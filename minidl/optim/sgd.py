@@ -14,33 +14,36 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimizer):
-    r"""Stochastic gradient descent, with momentum, dampening and Nesterov's variant.
+    """Stochastic gradient descent, with momentum, dampening and Nesterov's variant.
 
-    .. math::
+    With mu = ``momentum`` and tau = ``dampening``::
 
-        g &\leftarrow g + \lambda\theta \\
-        b &\leftarrow \mu b + (1 - \tau)\, g \qquad (b = g \text{ at the first step}) \\
-        \theta &\leftarrow \theta - \eta\, b \qquad (\theta - \eta\,(g + \mu b) \text{ with Nesterov's variant})
-
-    B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964); Y. Nesterov, "A method for
-    solving the convex programming problem with convergence rate O(1/k^2)" (1983), in the form of I. Sutskever, J.
-    Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013.
+        g = grad + weight_decay theta
+        b = mu b + (1 - tau) g           at the first step b = g
+        theta = theta - lr b             with nesterov theta - lr (g + mu b)
 
     Parameters
     ----------
     params : list of Parameter, or list of dict
-        As for :class:`Optimizer`.
-    lr : float
-        :math:`\eta`; 0.01 unless said otherwise, as in Keras (PyTorch's is 0.001).
-    momentum, dampening, weight_decay : float
-        :math:`\mu`, :math:`\tau` and :math:`\lambda`.
-    nesterov : bool
-        Needs momentum and no dampening.
+        As in :class:`Optimizer`.
+    lr : float, default 0.01
+        Keras's default; PyTorch's is 0.001.
+    momentum : float, default 0.0
+    dampening : float, default 0.0
+    weight_decay : float, default 0.0
+    nesterov : bool, default False
+        Requires a momentum and no dampening.
 
     Raises
     ------
     ParameterError
-        If a setting is outside its range, or as :class:`Optimizer` says.
+        If a setting is outside its range, and as :class:`Optimizer`.
+
+    References
+    ----------
+    B. Polyak, "Some methods of speeding up the convergence of iteration methods" (1964). Y. Nesterov, "A method for solving the
+    convex programming problem with convergence rate O(1/k^2)" (1983), in the form of I. Sutskever, J. Martens, G. Dahl,
+    G. Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013.
 
     Examples
     --------
@@ -75,7 +78,7 @@ class SGD(Optimizer):
         )
 
     def check_together(self, settings: Settings) -> None:
-        """Nesterov's variant is defined with momentum and without dampening."""
+        """Raise unless Nesterov's variant has a momentum and no dampening."""
         if settings["nesterov"] and (settings["momentum"] == 0 or settings["dampening"] != 0):
             raise ParameterError(
                 f"{self._name}: nesterov needs a momentum above 0 and dampening 0, got momentum="

@@ -1,13 +1,12 @@
-"""Checking gradients: of your own layers and functions, and of everything in here.
+"""Gradient checks: of your own layers and functions, and of everything in this package.
 
 >>> import numpy, minidl
 >>> minidl.gradcheck(minidl.Linear(3, 2), numpy.ones((4, 3))).ok
 True
 
-``gradcheck`` checks one thing; ``check_object`` finds it in a file first; ``check_catalogue`` takes every op on an
-engine. ``SPECS`` and ``UPDATES`` are the catalogue, ``minidl.testing.mutants`` breaks things on purpose to see
-whether a check notices, and ``minidl.testing.strategies`` draws shapes and arrays for Hypothesis (which it needs
-installed).
+``gradcheck`` checks one object, ``check_object`` an object in a file, and ``check_catalogue`` every op on an engine.
+``SPECS`` and ``UPDATES`` are the catalogue. ``minidl.testing.mutants`` breaks code deliberately to test the checks.
+``minidl.testing.strategies`` draws shapes and arrays for Hypothesis, which must be installed.
 """
 
 from minidl.testing.agreement import agreement, oracle_agreement, update_agreement

@@ -1,13 +1,13 @@
-r"""Agreement of an engine with the formulas, and of the formulas with the oracles.
+"""Agreement of an engine with the formulas, and of the formulas with the oracles.
 
-The engine computes in some dtype; the reference is the formula applied in float64 to the very same numbers. Two
-results agree if they differ by less than
+The engine computes in some dtype. The reference is the formula applied in float64 to the very same elements. Two results
+agree if they differ by less than::
 
-.. math:: \epsilon\,(r + 2 \sqrt{n}) \cdot s + \text{(the smallest normal number)}
+    eps (r + 2 sqrt(n)) s + (the smallest normal number)
 
-with the dtype's machine epsilon, the r other roundings that the catalogue allows the op, the length n of its longest
-sum (whose rounding errors grow like a random walk), and the scale s: of the element itself for the forward of an
-elementwise op, of the largest element of the array otherwise.
+with the machine epsilon eps of the dtype, the r other roundings that the catalogue allows the op, and the length n of its
+longest sum, whose rounding errors grow like a random walk. The scale s is the element itself for the forward of an
+elementwise op, and otherwise the largest element of the array.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ UPDATE_STEPS = 4
 
 
 def as_dtype(arguments: Sequence[Any], dtype: Any) -> list[Any]:
-    """Return the arguments with the floating arrays among them in a dtype."""
+    """Convert the floating-point arrays among the arguments to a dtype."""
     return [a.astype(dtype) if getattr(getattr(a, "dtype", None), "kind", "") == "f" else a for a in arguments]
 
 
-def placed(engine: Any, arguments: Sequence[Any]) -> list[Any]:
-    """Return the arguments with the arrays among them where the engine computes."""
+def to_engine(engine: Any, arguments: Sequence[Any]) -> list[Any]:
+    """Move the arrays among the arguments to the engine."""
     return [engine.asarray(a) if isinstance(a, numpy.ndarray) else a for a in arguments]
 
 
 def upstream_like(y: Any, dtype: Any, seed: int = 0, reduced: bool = False) -> Any:
-    """Draw an upstream gradient for an output: a Python float where a loss was reduced to one, as users give it."""
+    """Draw an upstream gradient for an output; a Python float for a loss that was reduced to one, as users pass it."""
     dy = numpy.asarray(numpy.random.default_rng([seed, 7]).standard_normal(numpy.shape(y)))
     return float(dy.astype("float16")) if reduced and dy.ndim == 0 else dy.astype(dtype)
 
@@ -52,24 +52,24 @@ def agreement(
     arguments: Sequence[Any] | None = None,
     layout: Callable[[Array], Array] | None = None,
 ) -> list[Row]:
-    """Compare forward and backward of an engine with the formula; a row for y and for each gradient.
+    """Compare forward and backward of an engine with the formula; one row for y and one for each gradient.
 
     Parameters
     ----------
     engine : Engine
-    spec, case
-        From the catalogue.
+    spec : OpSpec
+    case : Case
     dtype : dtype
-        In which the engine computes.
+        The dtype in which the engine computes.
     arguments : sequence, optional
-        On the host, in that dtype, instead of those that the case draws.
+        Arguments on the host, in that dtype; drawn by the case by default.
     layout : callable, optional
-        Applied to each array once it is where the engine computes; see ``minidl.testing.layouts``.
+        Applied to each array on the engine; see ``minidl.testing.layouts``.
     """
     layout = layout or (lambda array: array)
     if arguments is None:
         arguments = as_dtype(spec.arguments(case), dtype)
-    given = [layout(a) if hasattr(a, "dtype") else a for a in placed(engine, arguments)]
+    given = [layout(a) if hasattr(a, "dtype") else a for a in to_engine(engine, arguments)]
     y, cache = getattr(engine, spec.name)(*given, **case.options)
     exact = as_dtype(arguments, "float64")
     y_true, cache_true = FORMULAS[spec.name](*exact, **case.options)
@@ -77,7 +77,7 @@ def agreement(
     magnitude = spec.magnitude(*exact, **case.options)
     title = f"{spec.name} ({case.name})"
     rows = [_row(title, "y", engine, y, y_true, dtype, allowed, magnitude, spec.elementwise)]
-    if not rows[0].method:  # of another dtype or shape: backward would be given what it does not expect
+    if not rows[0].method:  # wrong dtype or shape: backward would get an unexpected dy
         return rows
     dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
     dy_placed = layout(engine.asarray(dy)).astype(y.dtype, copy=False) if isinstance(dy, numpy.ndarray) else dy
@@ -107,7 +107,7 @@ def _row(
     elementwise: bool = False,
 ) -> Row:
     problem = ""
-    if numpy.dtype(found.dtype).newbyteorder("=") != numpy.dtype(dtype):  # the order of its bytes is its own affair
+    if numpy.dtype(found.dtype).newbyteorder("=") != numpy.dtype(dtype):  # the byte order is free
         problem = f"It has dtype {found.dtype} instead of {numpy.dtype(dtype)}."
     elif found.shape != true.shape:
         problem = f"It has shape {found.shape} instead of {true.shape}."
@@ -127,16 +127,23 @@ def compared(
     elementwise: bool = False,
     engine: str = "",
 ) -> Row:
-    """Compare two arrays; the row's error and tolerance are relative to the scale.
+    """Compare two arrays; the error and the tolerance of the row are relative to the scale.
 
     Parameters
     ----------
+    title : str
+        The op and the case.
+    what : str
+        The result that is compared, such as ``"y"`` or ``"dx"``.
+    found, true : numpy.ndarray
+    dtype : dtype
     allowed : float
         In units of the machine epsilon.
-    magnitude : float
-        The scale, if it is more than the size of the numbers.
-    elementwise : bool
-        Compare each element with its own size rather than with the largest.
+    magnitude : float, default 0.0
+        The scale, if it is larger than the elements.
+    elementwise : bool, default False
+        Whether to compare each element with its own size instead of with the largest.
+    engine : str, default ""
     """
     information = numpy.finfo(dtype)
     true, found = numpy.asarray(true, dtype="float64"), numpy.asarray(found).astype("float64")
@@ -167,7 +174,7 @@ def compared(
 
 
 def oracle_agreement(spec: OpSpec, case: Case, forward: Any = None) -> Row:
-    """Compare the formula's forward (or another) with the oracle, in float64."""
+    """Compare the forward of the formula, or another forward, with the oracle in float64."""
     arguments = spec.arguments(case)
     y, _ = (forward or FORMULAS[spec.name])(*arguments, **case.options)
     true = numpy.asarray(spec.oracle(*arguments, **case.options))
@@ -180,11 +187,11 @@ def oracle_agreement(spec: OpSpec, case: Case, forward: Any = None) -> Row:
 def update_agreement(
     update: Any, spec: UpdateSpec, case: UpdateCase, dtype: Any, size: int, engine: Any = None
 ) -> list[Row]:
-    """Compare some steps of an update with the formula in float64, or with the oracle if there is no engine."""
+    """Compare some steps of an update with the formula in float64, or without an engine with the oracle."""
     random = numpy.random.default_rng([size, sum(map(ord, spec.name + case.name))])
     value = random.standard_normal(size).astype(dtype)
     grads = random.standard_normal((UPDATE_STEPS, size)).astype(dtype)
-    largest: dict[str, float] = {}  # sums of steps may cancel, but not their rounding errors
+    largest: dict[str, float] = {}  # sums of steps may cancel, their rounding errors do not
     exact = run(FORMULAS[spec.name], spec, case, value.astype("float64"), grads.astype("float64"), largest)
     if engine is None:
         found, true = run(update, spec, case, value, grads), spec.expected(case, value, grads)

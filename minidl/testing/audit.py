@@ -1,4 +1,4 @@
-"""What a backward must do besides being right: leave everything as it is, repeat itself, keep shapes and dtypes."""
+"""What a backward must do besides being right: change nothing, repeat itself, keep shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -11,47 +11,49 @@ from minidl.weights import to_host
 __all__ = ["audit"]
 
 NOT_REPEATING = (
-    "two calls of forward with the same inputs differ, so differences of outputs mean nothing; draw random numbers "
+    "two calls of forward with the same inputs differ, so differences of outputs are meaningless; draw random numbers "
     "from a numpy.random.Generator kept in an attribute, or from minidl.random.generator(), or switch to evaluation "
     "with .eval()"
 )
 
 
 def audit(subject: Subject, values: list[numpy.ndarray], seed: int) -> list[Row]:
-    """Return a row for each thing that is wrong."""
+    """Return a row for each violation."""
     outputs = subject.forward(values)
     problems = [
         (name, "forward changes it")
         for name, old, new in zip(subject.names, values, subject.passed(), strict=True)
-        if not _same(old, new)
+        if not _is_same(old, new)
     ]
-    if not all(_same(one, other) for one, other in zip(outputs, subject.forward(values), strict=True)):
+    if not all(_is_same(one, other) for one, other in zip(outputs, subject.forward(values), strict=True)):
         problems.append(("y", NOT_REPEATING))
     random = numpy.random.default_rng([seed, 0])
     upstream = [numpy.asarray(random.standard_normal(y.shape)) for y in outputs]
     before = [(name, array, numpy.array(to_host(array))) for name, array in subject.watched()]
     gradients = subject.backward(upstream)
-    problems += [(name, "backward changes it") for name, array, old in before if not _same(to_host(array), old)]
-    problems += _changed_upstream(subject, upstream)
-    problems += _misshapen(subject, values, gradients)
-    problems += _unrepeated(subject, gradients, subject.backward(upstream, accumulate=True))
+    problems += [(name, "backward changes it") for name, array, old in before if not _is_same(to_host(array), old)]
+    problems += _check_upstream(subject, upstream)
+    problems += _check_shapes(subject, values, gradients)
+    problems += _check_repetition(subject, gradients, subject.backward(upstream, accumulate=True))
     return [
         Row(subject.name, argument, problem=f"{problem}.", dtype=str(subject.dtype))
         for argument, problem in dict.fromkeys(problems)
     ]
 
 
-def _same(one: numpy.ndarray, other: numpy.ndarray) -> bool:
+def _is_same(one: numpy.ndarray, other: numpy.ndarray) -> bool:
     return one.shape == other.shape and numpy.array_equal(one, other, equal_nan=True)
 
 
-def _changed_upstream(subject: Subject, upstream: list[numpy.ndarray]) -> list[tuple[str, str]]:
+def _check_upstream(subject: Subject, upstream: list[numpy.ndarray]) -> list[tuple[str, str]]:
     given = [to_host(array) for array in subject.given_upstream()]
-    changed = any(not _same(new, old.astype(new.dtype)) for new, old in zip(given, upstream, strict=False))
+    changed = any(not _is_same(new, old.astype(new.dtype)) for new, old in zip(given, upstream, strict=False))
     return [("dy", "backward changes it")] if changed else []
 
 
-def _misshapen(subject: Subject, values: list[numpy.ndarray], gradients: list[numpy.ndarray]) -> list[tuple[str, str]]:
+def _check_shapes(
+    subject: Subject, values: list[numpy.ndarray], gradients: list[numpy.ndarray]
+) -> list[tuple[str, str]]:
     problems = []
     for name, value, gradient in zip(subject.names, values, gradients, strict=True):
         if gradient.shape != value.shape:
@@ -61,21 +63,21 @@ def _misshapen(subject: Subject, values: list[numpy.ndarray], gradients: list[nu
     return problems
 
 
-def _doubled(once: numpy.ndarray, twice: numpy.ndarray) -> bool:
-    """Whether the gradient was added again; a kernel that adds inside its sums may round the last bits otherwise."""
+def _is_doubled(once: numpy.ndarray, twice: numpy.ndarray) -> bool:
+    """Whether the gradient was added again; the last bits may differ, because a kernel may add inside its sums."""
     if not numpy.isfinite(once).all():
-        return _same(2 * once, twice)
+        return _is_same(2 * once, twice)
     allowed = 64 * numpy.finfo(once.dtype).eps * numpy.max(numpy.abs(once), initial=0.0)
     return bool((numpy.abs(2 * once - twice) <= allowed).all())
 
 
-def _unrepeated(
+def _check_repetition(
     subject: Subject, gradients: list[numpy.ndarray], repeated: list[numpy.ndarray]
 ) -> list[tuple[str, str]]:
-    """Compare a second backward with the first: the same for inputs, twice as much for parameters."""
+    """Compare a second backward with the first: the same gradient for inputs, twice the gradient for parameters."""
     problems = []
     for name, once, twice, expected in zip(subject.names, gradients, repeated, subject.repetition(), strict=True):
-        same, added = _same(once, twice), _doubled(once, twice)
+        same, added = _is_same(once, twice), _is_doubled(once, twice)
         if expected == "same" and not same:
             problems.append((name, "a second call of backward gives another gradient"))
         elif (expected == "added" and not added) or not (same or added):

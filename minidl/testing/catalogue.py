@@ -1,4 +1,4 @@
-"""The whole catalogue on one engine, as the command line runs it."""
+"""The checks of the whole catalogue on one engine, as the command line runs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minidl import engines
 from minidl.engines import Engine
 from minidl.errors import UnknownNameError
 from minidl.ops import FORMULAS
-from minidl.testing.agreement import agreement, oracle_agreement, placed, update_agreement
+from minidl.testing.agreement import agreement, oracle_agreement, to_engine, update_agreement
 from minidl.testing.gradcheck import gradcheck
 from minidl.testing.report import Report, Row
 from minidl.testing.specs import SPECS, Case, OpSpec
@@ -22,7 +22,7 @@ UPDATE_SIZE = 37
 
 
 def missing() -> list[str]:
-    """Return the public ops that have no entry in the catalogue; a complete catalogue gives none.
+    """Return the public ops without an entry in the catalogue; there should be none.
 
     >>> missing()
     []
@@ -34,22 +34,22 @@ def missing() -> list[str]:
 def check_catalogue(engine: str | Engine = "numpy", ops: Iterable[str] | None = None, short: bool = False) -> Report:
     """Check every op of the catalogue on an engine.
 
-    Gradients by differences in float64, with full Jacobians on small inputs and directional derivatives on large
-    ones; on the numpy engine also by the complex step, and y against the oracle; on the others every result in
-    float32 and float64 against the formula.
+    Gradients are checked by differences in float64: full Jacobians on small inputs, directional derivatives on large ones. The
+    numpy engine is also checked by the complex step, and its y against the oracle. Other engines are compared with the formula,
+    every result in float32 and float64.
 
     Parameters
     ----------
-    engine : str or Engine
+    engine : str or Engine, default "numpy"
     ops : iterable of str, optional
-        Only these.
-    short : bool
-        Only one small case of each, by differences: the whole catalogue in about a second.
+        Check only these.
+    short : bool, default False
+        Whether to check only one small case of each op, by differences; takes about a second.
 
     Returns
     -------
     report : Report
-        Of every comparison; ``report.worst()`` keeps the worst of each op.
+        All comparisons; ``report.worst()`` keeps the worst of each op.
 
     Raises
     ------
@@ -57,12 +57,6 @@ def check_catalogue(engine: str | Engine = "numpy", ops: Iterable[str] | None = 
         If an op is not in the catalogue.
     EngineError
         If the engine cannot be used here.
-
-    Examples
-    --------
-    >>> report = check_catalogue("numpy", ops=["relu"], short=True)
-    >>> report.ok, [row.argument for row in report.table]
-    (True, ['x'])
     """
     engine = engines.get(engine) if isinstance(engine, str) else engine
     names = list(ops) if ops is not None else [*SPECS, *UPDATES]
@@ -103,7 +97,7 @@ def check_case(
     drawn = list(spec.arguments(case) if arguments is None else arguments)
     return gradcheck(
         (getattr(engine, spec.name), getattr(engine, f"{spec.name}_backward")),
-        *placed(engine, drawn),
+        *to_engine(engine, drawn),
         method=method,
         options=case.options,
         differentiable=spec.present(drawn),

@@ -1,14 +1,12 @@
-r"""The comparison at the heart of the check: analytic against numeric derivatives, argument by argument.
+"""The comparison of analytic and numeric derivatives, argument by argument.
 
-Let :math:`y(x)` be the outputs in one vector. ``backward`` is asked for :math:`g_r = J^T p_r` for some upstream
-gradients :math:`p_r` (*probes*), and the forward is differentiated along some directions :math:`v_c` (*moves*) of one
-argument. The numbers compared are the two sides of
+Let y(x) be the outputs as one vector. For some upstream gradients p_r (*probes*), ``backward`` returns g_r = J^T p_r. Along
+some directions v_c (*moves*) of one argument, the forward is differentiated numerically. The two sides compared are::
 
-.. math:: \langle g_r, v_c \rangle = \frac{d}{dt} \langle p_r, y(x + t v_c) \rangle .
+    <g_r, v_c> = d/dt <p_r, y(x + t v_c)>
 
-With the unit vectors as probes and moves this is the full Jacobian; with random ones, a directional derivative. A
-random probe is always among them (ones would not do: the gradient of the sum of a softmax is zero and proves
-nothing).
+With unit vectors as probes and moves this is the full Jacobian; with random ones it is a directional derivative. One
+probe is always random, not ones: the gradient of the sum of a softmax is zero and proves nothing.
 """
 
 from __future__ import annotations
@@ -27,22 +25,22 @@ __all__ = ["Comparison", "Settings", "compare"]
 
 @dataclass(frozen=True)
 class Settings:
-    """How to compare.
+    """Settings of a comparison.
 
     Attributes
     ----------
     method : str
         ``"central"`` or ``"complex"``.
     tolerance : float
-        Largest relative error that passes.
+        The largest relative error that passes.
     floor : float
-        Elements smaller than this share of the largest are compared with that share of it.
+        Elements smaller than this share of the largest are compared relative to that share of it.
     step : float or None
-        A step to use instead of the derived ones.
+        The step; None derives it.
     full_inputs, full_outputs : int
         Up to these sizes every element is tried, beyond them random combinations.
     directions : int
-        How many of those.
+        The number of random combinations.
     """
 
     method: str
@@ -56,10 +54,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The two matrices for one argument, and where they differ most.
+    """The two matrices of one argument, and their largest difference.
 
-    ``analytic`` and ``numeric`` have a row for each probe and a column for each move. ``unresolved`` says that the
-    numeric side cannot be trusted there: a kink, or a forward that is not smooth in its last digits.
+    ``analytic`` and ``numeric`` have a row for each probe and a column for each move. ``unresolved`` means that the numeric
+    side cannot be trusted: there is a kink, or the forward is not smooth in its last digits.
     """
 
     argument: int
@@ -99,17 +97,17 @@ def _split(probe: numpy.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[nump
 
 
 def _probes(subject: Subject, size: int, settings: Settings, random: numpy.random.Generator) -> numpy.ndarray:
-    """Return the upstream gradients to try, the last of them always random; (r, m)."""
+    """Return the upstream gradients to try, the last of them always random: (r, m)."""
     if not subject.takes_upstream:
         return numpy.ones((1, size))
-    if size == 1:  # the unit vector would be a one, and so would hide a backward that ignores it
+    if size == 1:  # the unit vector would be 1, and hide a backward that ignores dy
         return random.uniform(1.5, 3.0, size=(2, 1)) * [[1.0], [-1.0]]
     chance = random.standard_normal((1 if size <= settings.full_outputs else settings.directions, size))
     return numpy.concatenate([numpy.eye(size), chance]) if size <= settings.full_outputs else chance
 
 
 class _Argument:
-    """One argument of a subject, to be moved while the others stay."""
+    """One argument of a subject, moved while the others stay fixed."""
 
     def __init__(
         self,
@@ -123,11 +121,11 @@ class _Argument:
         self.subject, self.values, self.argument = subject, list(values), argument
         self.probes, self.outputs, self.settings = probes, outputs, settings
         self.units = probes.shape[0] == probes.shape[1] + 1 and probes.shape[1] > 1
-        # Each product with a random probe suffers the rounding of all its terms, however much of them cancels.
+        # A product with a random probe has the rounding errors of all its terms, even if the terms cancel.
         self.magnitude = float(numpy.max(numpy.abs(probes) @ numpy.abs(outputs), initial=0.0))
 
     def compare(self, gradients: numpy.ndarray, random: numpy.random.Generator, value: numpy.ndarray) -> Comparison:
-        """Compare with the gradients that backward gave, (r, n)."""
+        """Compare with the gradients from backward, (r, n)."""
         scale = scale_of(value).ravel()
         full = value.size <= self.settings.full_inputs
         if full:
@@ -141,7 +139,7 @@ class _Argument:
         relative, unresolved = found[2], found[3]
         index, worst = self._worst(found[0], found[1], relative, value.shape, full)
         if not full and worst[2] > self.settings.tolerance and not unresolved:
-            index, worst = self._localised(gradients, scale, int(numpy.argmax(relative.max(axis=1))), value.shape)
+            index, worst = self._localise(gradients, scale, int(numpy.argmax(relative.max(axis=1))), value.shape)
         method = "complex step" if self.settings.method == "complex" else "differences"
         extent = "full" if full and self.units else "elementwise" if full else "directional"
         how = f"{extent}, {method}"
@@ -150,7 +148,7 @@ class _Argument:
     def _against(
         self, analytic: numpy.ndarray, moves: numpy.ndarray, steps: numpy.ndarray, typical: float
     ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, bool]:
-        """Return analytic, numeric and relative error as (r, c) matrices, and whether kinks are in the way."""
+        """Return analytic, numeric and relative error as (r, c) matrices, and whether kinks interfere."""
         columns = [self._derivative(move, float(step)) for move, step in zip(moves, steps, strict=True)]
         if not columns:
             empty = numpy.zeros((len(self.probes), 0))
@@ -175,7 +173,7 @@ class _Argument:
         return analytic, numeric, relative, unresolved
 
     def _depends_on_step(self, move: numpy.ndarray, scale: float, allowed: float) -> bool:
-        """Look again before accusing anybody: where the second derivative jumps, only another step gives it away."""
+        """Whether another step gives another derivative, which betrays a jump of the second derivative."""
         if self.settings.method == "complex" or self.settings.step is not None:
             return False
         first = relative_step(self.subject.dtype) * scale
@@ -236,10 +234,10 @@ class _Argument:
         index = tuple(int(i) for i in numpy.unravel_index(column, shape)) if full and shape else ()
         return index, (float(analytic[row, column]), float(numeric[row, column]), float(relative[row, column]))
 
-    def _localised(
+    def _localise(
         self, gradients: numpy.ndarray, scale: numpy.ndarray, probe: int, shape: tuple[int, ...]
     ) -> tuple[tuple[int, ...], tuple[float, float, float]]:
-        """Find an element that is wrong, by halving the set of suspects and following the worse half."""
+        """Find a wrong element by bisection: halve the suspects and keep the worse half."""
         suspects = numpy.arange(scale.size)
         random = numpy.random.default_rng(0)
         move = random.standard_normal(scale.size) * scale

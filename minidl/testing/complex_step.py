@@ -1,14 +1,17 @@
-r"""Derivatives without any subtraction: the complex step.
+"""Derivatives without subtraction: the complex step.
 
-For an analytic function, :math:`f(x + i h) = f(x) + i h f'(x) - \tfrac12 h^2 f''(x) - \dots`, so
-:math:`f'(x) = \operatorname{Im} f(x + i h) / h` up to :math:`h^2`, and nothing cancels however small h is. With
-:math:`h = 2^{-200}` the derivative is as exact as the function itself.
+For an analytic function f, with Taylor's series at x::
+
+    f(x + i h) = f(x) + i h f'(x) - h^2 f''(x) / 2 - ...
+
+so f'(x) = Im f(x + i h) / h up to h^2, and nothing cancels however small h is. With h = 2^-200 the derivative is as exact
+as the function itself.
 W. Squire, G. Trapp, "Using complex variables to estimate derivatives of real functions", SIAM Review 40 (1998).
 
-The formulas refuse complex arrays, and rightly. But they are written against the namespace that their arrays name, so
-an array of a type of our own can carry the imaginary part through them: :class:`StepArray` looks real (its dtype is
-float64, comparisons see the real part) and computes complex. Where a formula chooses between pieces, the real part
-chooses, as it would without the step; so a function made of analytic pieces is differentiated exactly inside each.
+The formulas refuse complex arrays, and rightly so. But they are written against the namespace of their arrays, so an array
+type of our own can carry the imaginary part through them. :class:`StepArray` looks real: its dtype is float64, and
+comparisons see the real part. Inside it computes with complex numbers. Where a formula chooses between pieces, the real part
+chooses, as it would without the step. A function made of analytic pieces is thus differentiated exactly inside each piece.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class StepArray:
     (True, dtype('float64'))
     """
 
-    __array_ufunc__ = None  # an ndarray on the left leaves the operation to us
+    __array_ufunc__ = None  # an ndarray on the left then defers to this class
     __hash__ = None  # type: ignore[assignment]
     dtype = numpy.dtype("float64")
 
@@ -48,7 +51,7 @@ class StepArray:
     def astype(self, dtype: Any, copy: bool = True) -> StepArray:
         """Return self: there is only one precision."""
         if numpy.dtype(dtype) != self.dtype:
-            raise TypeError(f"a complex step can only be taken in float64, not in {numpy.dtype(dtype)}")
+            raise TypeError(f"a complex step works only in float64, not in {numpy.dtype(dtype)}")
         return self
 
     def __getitem__(self, index: Any) -> Any:
@@ -61,7 +64,7 @@ class StepArray:
         return len(self.values)
 
     def __float__(self) -> float:
-        raise TypeError("a number cannot be taken out of an array in the middle of a complex step")
+        raise TypeError("an element cannot be converted to a float during a complex step")
 
     def __bool__(self) -> bool:
         return bool(self.values.real)
@@ -86,7 +89,7 @@ _METHODS = frozenset(
 
 
 def imaginary(array: Any) -> numpy.ndarray:
-    """Return the imaginary part; zeros of anything that the step has not reached."""
+    """Return the imaginary part; zeros for anything that the step has not reached."""
     return numpy.imag(_bare(array))
 
 
@@ -161,12 +164,12 @@ def _extreme(choose: Callable[..., Any], x: Any, axis: int | None = None, keepdi
 
 
 def _of_real_part(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Functions that are constant between their jumps, or yield no numbers at all."""
+    """Apply a function to real parts: it is constant between its jumps, or returns no numbers."""
     return lambda *args, **kwargs: function(*map(_real, args), **kwargs)
 
 
 def _making(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Functions that make arrays: what is to hold real numbers must hold the step too when parts of it are set."""
+    """Make arrays: those of real numbers must be able to hold the step when parts of them are set."""
 
     def make(*args: Any, dtype: Any = float, **kwargs: Any) -> Any:
         real = numpy.dtype(dtype).kind == "f"
@@ -176,7 +179,7 @@ def _making(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Namespace:
-    """NumPy's functions, on StepArrays; those that are not analytic are taken piece by piece."""
+    """NumPy's functions on StepArrays; functions that are not analytic are taken piece by piece."""
 
     abs = absolute = staticmethod(_abs)
     maximum = staticmethod(_maximum)

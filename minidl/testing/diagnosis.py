@@ -1,4 +1,4 @@
-"""From a wrong gradient to the usual suspects."""
+"""A diagnosis of a wrong gradient: the usual suspects."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy
 __all__ = ["diagnose"]
 
 CLOSE = 1e-5
-"""How well a suspicion must explain the numbers before it is voiced."""
+"""How well a diagnosis must explain the gradients before it is reported."""
 
 
 def diagnose(analytic: numpy.ndarray, numeric: numpy.ndarray, shape: tuple[int, ...], full: bool) -> str:
-    """Say what the pattern of the differences points to.
+    """Name the mistake that the pattern of the differences points to.
 
     Parameters
     ----------
     analytic, numeric : array, shape (r, n)
-        The gradient for r upstream gradients, the last of them random; the columns are the argument's elements, or
-        random directions.
+        The gradient for r upstream gradients, the last of them random. The columns are the elements of the argument, or random
+        directions.
     shape : tuple of int
-        Of the argument.
+        The shape of the argument.
     full : bool
         Whether these are Jacobians: all upstream gradients but the last pick one output, and columns are elements.
 

@@ -1,4 +1,4 @@
-"""Is a backward the derivative of its forward? The check, for anything that has the two."""
+"""The gradient check: compare a backward with the numeric derivative of its forward."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from minidl.testing.subjects import FunctionSubject, LayerSubject, LossSubject, 
 __all__ = ["gradcheck"]
 
 COMPLEX_TOLERANCE = 2.0**-40
-"""With a complex step only the rounding of the function itself and of the analytic gradient remains."""
+"""A complex step leaves only the rounding of the function itself and of the analytic gradient."""
 MOVE = 0.05
-"""How far a point is moved off a kink, relative to its scale."""
+"""How far to move a point off a kink, relative to its scale."""
 UNRESOLVED = (
     "No trustworthy numeric derivative: the forward has a kink or a jump here, or is not smooth in its last digits (is "
     "part of it computed in a lower precision?)"
@@ -45,63 +45,64 @@ def gradcheck(
     raise_exception: bool = True,
     name: str | None = None,
 ) -> Report:
-    r"""Check the gradients that a backward computes against numeric derivatives of its forward.
+    """Check the gradients that a backward computes against numeric derivatives of its forward.
 
-    Every floating-point input and every parameter is checked, in float64 whatever the precision of the layer. Small
-    arguments are compared element by element (up to 64 outputs, the full Jacobian), large ones along random
-    directions; the upstream gradients are random too. Besides being right, backward must change neither its inputs,
-    dy, the cache nor the parameters; must give the same result when called again (parameter gradients: twice as
-    much); and must keep shapes and dtypes.
+    Every floating-point input and every parameter is checked, in float64 whatever the precision of the layer. Small arguments
+    are compared element by element (up to 64 outputs: the full Jacobian), large ones along random directions. The upstream
+    gradients are random too. Backward must also leave its inputs, dy, the cache and the parameters unchanged. When called
+    again, it must return the same gradients and add the same parameter gradients again. It must keep shapes and dtypes.
 
     Parameters
     ----------
-    subject
+    subject : tuple, str, callable or object
         What to check:
 
-        * a pair ``(forward, backward)`` of functions, ``forward(*arrays) -> (y, cache)`` and ``backward(dy, cache)``
-          returning one gradient for each floating-point input;
-        * an op's name such as ``"relu"``, or the op itself, or a function of your own whose backward is called
-          ``NAME_backward`` and lives beside it;
+        * a pair ``(forward, backward)`` of functions: ``forward(*arrays) -> (y, cache)``, and ``backward(dy, cache)`` which
+          returns one gradient for each floating-point input;
+        * the name of an op such as ``"relu"``, or the op itself, or a function of your own with a ``NAME_backward`` in the
+          same module;
         * a layer or a model: ``forward(x)``, ``backward(dy)`` and, if it has any, ``parameters()``;
         * a loss: ``forward(prediction, target)`` and ``backward()``.
     *arrays : array
-        The point at which to check. Of any floating dtype; integer arrays are passed on and have no gradient.
-    method : str
-        ``"central"`` for differences of order four, or ``"complex"`` for the complex step, which is exact to
-        rounding; it needs a function pair written, as the formulas are, against ``minidl.ops.namespace(x)``.
+        The point at which to check, of any floating dtype. Integer arrays are passed on and have no gradient.
+    method : {"central", "complex"}, default "central"
+        ``"central"`` uses differences of order four. ``"complex"`` uses the complex step, which is exact to rounding; it needs
+        a pair of functions that are written against ``minidl.ops.namespace(x)``, as the formulas are.
     tolerance : float, optional
-        Largest relative error that passes. Half of the digits otherwise: the square root of the machine epsilon,
+        The largest relative error that passes. By default half of the digits: the square root of the machine epsilon,
         1.5e-8 in float64.
     eps : float, optional
-        The step, instead of one derived from dtype and scale. See ``minidl.testing.numeric``.
-    differentiable : names or positions, optional
-        The inputs of a function that have a gradient, if not all do.
+        The step; derived from dtype and scale by default. See ``minidl.testing.numeric``.
+    differentiable : iterable of str or int, optional
+        Names or positions of the inputs that have a gradient; all floating-point inputs by default.
     options : dict, optional
-        Keyword arguments for a function's forward.
-    seed : int
-        Of the random upstream gradients and directions.
-    max_resamples : int
-        How often to move off a point where the forward has a kink before giving up.
-    raise_exception : bool
-        Raise if something is wrong, rather than only say so in the report.
+        Keyword arguments of a function's forward.
+    seed : int, default 0
+        Seed of the random upstream gradients and directions.
+    max_resamples : int, default 5
+        How often to move off a kink of the forward before giving up.
+    raise_exception : bool, default True
+        Whether to raise if something is wrong, or only to report it.
     name : str, optional
-        What to call the subject in the report.
+        The name of the subject in the report.
 
     Returns
     -------
     report : Report
-        ``.ok``, ``.max_error``, ``.table``; prints as a table.
+        Has ``.ok``, ``.max_error`` and ``.table``; prints as a table.
 
     Raises
     ------
     GradcheckError
-        If a gradient is wrong: names the argument, the index, the analytic and the numeric value, the relative error.
+        If a gradient is wrong. Names the argument, the index, the analytic and the numeric value, and the relative error.
     ParameterError
         If ``subject`` is none of the above.
 
-    Notes ----- A layer is checked on a deep copy in float64; yours is not touched. If it computes in float32 whatever
-    it is given, the check falls back to float32 and its tolerance, and the report says so. Random layers (dropout in
-    training) are made to repeat themselves, see ``minidl.testing.randomness``.
+    Notes
+    -----
+    A layer is checked on a deep copy in float64; yours is not touched. If it computes in float32 even then, the check falls back
+    to float32 and its tolerance, and the report says so. Random layers (dropout in training) are made to repeat themselves; see
+    ``minidl.testing.randomness``.
 
     Examples
     --------
@@ -121,27 +122,27 @@ def gradcheck(
     """
     if method not in ("central", "complex"):
         raise UnknownNameError.among("method", method, ["central", "complex"])
-    make = _maker(subject, arrays, differentiable, options, name)
+    make = _make_factory(subject, arrays, differentiable, options, name)
     checked = make("float64")
     if method == "complex" and not isinstance(checked, FunctionSubject):
-        raise ParameterError("gradcheck: the complex step can only be taken through a function pair")
+        raise ParameterError("gradcheck: the complex step works only on a function pair")
     with frozen(checked.owner) as rewind:
         checked.rewind = rewind
         if method == "central":
-            checked = _in_its_own_precision(checked, make)
+            checked = _match_precision(checked, make)
         checked.rewind = rewind
         report = _check(checked, method, tolerance, eps, seed, max_resamples)
     return report.check() if raise_exception else report
 
 
-def _maker(
+def _make_factory(
     subject: Any,
     arrays: tuple[Any, ...],
     differentiable: Iterable[str | int] | None,
     options: Mapping[str, Any] | None,
     name: str | None,
 ) -> Callable[[str], Subject]:
-    """Return what makes the subject in a given precision."""
+    """Return a function that creates the subject in a given precision."""
     for array in arrays:
         if getattr(getattr(array, "dtype", None), "kind", "f") not in "fiub":
             raise DtypeError(f"gradcheck: inputs must hold real numbers, got dtype {array.dtype}")
@@ -152,7 +153,7 @@ def _maker(
         return lambda dtype: kind(subject, arrays, dtype=dtype, name=name)
     forward, backward = _pair(subject)
     if differentiable is None:
-        differentiable = _declared(forward, arrays)
+        differentiable = _find_differentiable(forward, arrays)
     return lambda dtype: FunctionSubject(
         forward, backward, arrays, options=options, differentiable=differentiable, dtype=dtype, name=name
     )
@@ -181,8 +182,8 @@ def _pair(subject: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
     )
 
 
-def _declared(forward: Callable[..., Any], arrays: tuple[Any, ...]) -> list[int] | None:
-    """Return which of the given arguments of an op of ours have a gradient, by the catalogue."""
+def _find_differentiable(forward: Callable[..., Any], arrays: tuple[Any, ...]) -> list[int] | None:
+    """Return the positions of the arguments of one of our ops that have a gradient, by the catalogue."""
     name = getattr(forward, "__name__", "")
     ours = (getattr(ops, name, None), ops.FORMULAS.get(name), getattr(engines.current(), name, None))
     if name not in SPECS or forward not in ours:
@@ -190,8 +191,8 @@ def _declared(forward: Callable[..., Any], arrays: tuple[Any, ...]) -> list[int]
     return SPECS[name].present(arrays)
 
 
-def _in_its_own_precision(subject: Subject, make: Callable[[str], Subject]) -> Subject:
-    """Return the subject, or one in float32 if its outputs are in float32 although all its arguments are in float64."""
+def _match_precision(subject: Subject, make: Callable[[str], Subject]) -> Subject:
+    """Return the subject, or one in float32 if its outputs are float32 although all its arguments are float64."""
     if subject.dtype == numpy.float64:
         outputs = [y for y in subject.forward(subject.values) if y.dtype.kind == "f"]
         lowest = min((y.dtype for y in outputs), key=lambda dtype: dtype.itemsize, default=subject.dtype)
@@ -211,13 +212,13 @@ def _check(
 ) -> Report:
     if tolerance is None:
         tolerance = COMPLEX_TOLERANCE if method == "complex" else default_tolerance(subject.dtype)
-    # Relative to this share of the largest element rounding still leaves all the digits that the tolerance asks for.
+    # Relative to this share of the largest element, rounding leaves all the digits that the tolerance needs.
     floor = 1.0 if method == "complex" else math.sqrt(default_tolerance(subject.dtype))
     settings = Settings(method, tolerance, floor, eps)
     random = numpy.random.default_rng([seed, 2])
     values = subject.values
     problems = audit(subject, values, seed)
-    if problems:  # differences would only say the same in a less clear way, or nothing at all
+    if problems:  # differences would say the same less clearly, or nothing
         return Report(tuple(problems), tuple(subject.notes))
     for _ in range(max_resamples + 1):
         found = compare(subject, values, settings, seed)

@@ -1,4 +1,4 @@
-"""Checking a layer from a file, and everything else that a layer should do besides having a right gradient."""
+"""Checks of a layer in a file, and of everything a layer must do besides having the right gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["check_layer", "check_object", "load_object"]
 
 BATCH = 4
 GUESSES = ((BATCH, 3), (BATCH,), (2, 3, 8, 8), (2, 5, 3))
-"""Input shapes tried when nothing says what a layer expects."""
+"""Input shapes to try when nothing tells what a layer expects."""
 
 
 def check_object(
@@ -37,21 +37,21 @@ def check_object(
     raise_exception: bool = False,
     **options: Any,
 ) -> Report:
-    """Gradient-check a layer, loss or function that lives in a file.
+    """Check the gradients of a layer, loss or function in a file.
 
     Parameters
     ----------
     target : str
         ``path/to/file.py:NAME``. NAME is a class (created without arguments, or with those given as in
-        ``layers.py:Scale(3, bias=False)``), an object, or a function with a ``NAME_backward`` beside it.
+        ``layers.py:Scale(3, bias=False)``), an object, or a function with a ``NAME_backward`` in the same file.
     shape : sequence of int, optional
-        Of the input, batch axis included. Without it, what the layer says about itself (``input_shape``,
-        ``in_features``, its parameters) is used, else some usual shapes are tried.
-    seed : int
-        Of the random input.
-    raise_exception : bool
-        Raise if a gradient is wrong.
-    **options
+        The shape of the input, batch axis included. By default it follows from the layer (``input_shape``, ``in_features``, its
+        parameters), or else some common shapes are tried.
+    seed : int, default 0
+        Seed of the random input.
+    raise_exception : bool, default False
+        Whether to raise if a gradient is wrong.
+    **options : Any
         Passed on to ``gradcheck``.
 
     Returns
@@ -63,23 +63,23 @@ def check_object(
     DataError
         If there is no such file, or it cannot be imported.
     UnknownNameError
-        If it has no such name; lists what it has.
+        If the file does not define that name; lists what it defines.
     ParameterError
-        If the thing is nothing that can be checked, or cannot be created.
+        If the object cannot be checked or created.
     ShapeError
-        If no input shape fits; say which with ``shape``.
+        If no input shape fits; give one with ``shape``.
     """
     subject = load_object(target)
     random = numpy.random.default_rng(seed)
     if is_loss(subject):
-        arrays: tuple[Any, ...] = _loss_input(subject, shape, random)
+        arrays: tuple[Any, ...] = _draw_loss_input(subject, shape, random)
     elif inspect.isfunction(subject):
-        arrays = tuple(_drawn(tuple(shape or GUESSES[0]), random) for _ in positional(subject, required=True))
+        arrays = tuple(_draw(tuple(shape or GUESSES[0]), random) for _ in positional(subject, required=True))
     elif hasattr(subject, "forward") and hasattr(subject, "backward"):
-        arrays = (_input(subject, shape, random),)
+        arrays = (_draw_input(subject, shape, random),)
     else:
         raise ParameterError(
-            f"gradcheck: {target} is neither a function nor an object with forward and backward, but of type "
+            f"gradcheck: {target} must be a function or an object with forward and backward, got type "
             f"{type(subject).__name__}"
         )
     name = target.rpartition(":")[2]
@@ -87,42 +87,42 @@ def check_object(
 
 
 def load_object(target: str) -> Any:
-    """Import ``path/to/file.py:NAME`` and return what it names, created if it is a class."""
+    """Import ``path/to/file.py:NAME`` and return the object of that name; a class is instantiated."""
     path, colon, expression = target.rpartition(":")
     if not colon or not path or not expression:
         raise ParameterError(f"gradcheck: expected path/to/file.py:NAME, got {target!r}")
-    module = _imported(Path(path))
-    name, arguments, keywords = _parsed(expression)
+    module = _import_file(Path(path))
+    name, arguments, keywords = _parse(expression)
     if not hasattr(module, name):
-        raise UnknownNameError.among(f"name in {path}", name, _checkable(module))
+        raise UnknownNameError.among(f"name in {path}", name, _list_checkable(module))
     found = getattr(module, name)
     if isinstance(found, type):
-        found = _created(found, target, arguments, keywords)
+        found = _create(found, target, arguments, keywords)
     elif arguments is not None:
-        raise ParameterError(f"gradcheck: {name} in {path} is no class, so it takes no arguments")
+        raise ParameterError(f"gradcheck: {name} in {path} is not a class, so it takes no arguments")
     return found
 
 
-def _imported(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise DataError(f"gradcheck: there is no file {path}")
     specification = importlib.util.spec_from_file_location(f"minidl_checked_{path.stem}", path)
     if specification is None or specification.loader is None:
-        raise DataError(f"gradcheck: {path} is no Python file")
+        raise DataError(f"gradcheck: {path} is not a Python file")
     module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # dataclasses and the like look their module up
+    sys.modules[specification.name] = module  # dataclasses, for one, look up their module
     beside = str(path.resolve().parent)
     sys.path.insert(0, beside)  # so that the file can import its neighbours
     try:
         specification.loader.exec_module(module)
-    except Exception as error:  # whatever somebody's file may raise
+    except Exception as error:  # a user's file may raise anything
         raise DataError(f"gradcheck: {path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(beside)
     return module
 
 
-def _parsed(expression: str) -> tuple[str, list[Any] | None, dict[str, Any]]:
+def _parse(expression: str) -> tuple[str, list[Any] | None, dict[str, Any]]:
     """Split ``NAME`` or ``NAME(1, key=2)`` without evaluating anything but literals."""
     try:
         node = ast.parse(expression, mode="eval").body
@@ -138,8 +138,8 @@ def _parsed(expression: str) -> tuple[str, list[Any] | None, dict[str, Any]]:
     )
 
 
-def _checkable(module: ModuleType) -> list[str]:
-    """Return what a file defines that could be checked."""
+def _list_checkable(module: ModuleType) -> list[str]:
+    """Return the names in a file that could be checked."""
     own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     return [
         name
@@ -148,7 +148,7 @@ def _checkable(module: ModuleType) -> list[str]:
     ] or ["nothing with forward and backward"]
 
 
-def _created(kind: type[Any], target: str, arguments: list[Any] | None, keywords: dict[str, Any]) -> Any:
+def _create(kind: type[Any], target: str, arguments: list[Any] | None, keywords: dict[str, Any]) -> Any:
     if not (hasattr(kind, "forward") and hasattr(kind, "backward")):
         lacks = [method for method in ("forward", "backward") if not hasattr(kind, method)]
         raise ParameterError(f"gradcheck: {kind.__name__} has no {' and no '.join(lacks)}")
@@ -163,26 +163,26 @@ def _created(kind: type[Any], target: str, arguments: list[Any] | None, keywords
     return kind(*arguments or [], **keywords)
 
 
-def _input(subject: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> Any:
-    """Draw an input of a shape that the subject takes."""
+def _draw_input(subject: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> Any:
+    """Draw an input of a shape that the subject accepts."""
     if shape is not None:
-        return _drawn(tuple(shape), random)
+        return _draw(tuple(shape), random)
     tried = []
-    for guess in dict.fromkeys(_guesses(subject)):
-        x = _drawn(guess, random)
+    for guess in dict.fromkeys(_guess_shapes(subject)):
+        x = _draw(guess, random)
         try:
             numpy.shape(subject.forward(x))
-        except Exception as error:  # a wrong shape shows itself in any way
+        except Exception as error:  # a wrong shape may raise anything
             tried.append(f"{guess}: {error}")
         else:
             return x
     raise ShapeError(
-        f"gradcheck: {type(subject).__name__}.forward takes none of the input shapes tried; say which it takes with "
+        f"gradcheck: {type(subject).__name__}.forward accepts none of the input shapes tried; give its shape with "
         f"--shape N,FEATURES. Tried {'; '.join(tried)}"
     )
 
 
-def _guesses(subject: Any) -> list[tuple[int, ...]]:
+def _guess_shapes(subject: Any) -> list[tuple[int, ...]]:
     """Return likely input shapes, the likeliest first."""
     guesses: list[tuple[int, ...]] = []
     example = getattr(subject, "input_shape", None)
@@ -193,7 +193,7 @@ def _guesses(subject: Any) -> list[tuple[int, ...]]:
         guesses.append((BATCH, int(features)))
     try:
         parameters = list(getattr(subject, "parameters", list)())
-    except MinidlError:  # a lazy layer: it takes what it gets
+    except MinidlError:  # a lazy layer takes any shape
         parameters = []
     for parameter in parameters:
         sizes = numpy.shape(getattr(parameter, "value", parameter))
@@ -201,12 +201,12 @@ def _guesses(subject: Any) -> list[tuple[int, ...]]:
     return [*guesses, *GUESSES]
 
 
-def _drawn(shape: tuple[int, ...], random: numpy.random.Generator) -> Any:
+def _draw(shape: tuple[int, ...], random: numpy.random.Generator) -> Any:
     return engines.current().asarray(random.standard_normal(shape))
 
 
-def _loss_input(loss: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> tuple[Any, Any]:
-    """Draw a prediction, and a target of a kind that the loss takes: numbers, zeros and ones, or classes."""
+def _draw_loss_input(loss: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> tuple[Any, Any]:
+    """Draw a prediction, and a target that the loss accepts: numbers, zeros and ones, or classes."""
     shape = tuple(shape or (BATCH, 3))
     prediction = random.standard_normal(shape)
     targets = [random.standard_normal(shape), random.integers(0, 2, shape).astype(float)]
@@ -222,28 +222,28 @@ def _loss_input(loss: Any, shape: Sequence[int] | None, random: numpy.random.Gen
         else:
             if numpy.isfinite(value):
                 return place(prediction), place(target)
-    raise ShapeError(f"gradcheck: {type(loss).__name__}.forward takes none of the targets tried: {'; '.join(tried)}")
+    raise ShapeError(f"gradcheck: {type(loss).__name__}.forward accepts none of the targets tried: {'; '.join(tried)}")
 
 
 # more than gradients ------------------------------------------------------------------------------------------------
 
 
 def check_layer(layer: Any, x: Any, *, raise_exception: bool = True, **options: Any) -> Report:
-    """Check the gradients of a layer and that it keeps the rules of ``minidl.layers.Layer``.
+    """Check the gradients of a layer and the rules of ``minidl.layers.Layer``.
 
-    Besides ``gradcheck``: output and input gradient keep the dtype of the layer; inputs that are not contiguous give
-    the same results; and, for a ``Layer``, the output has the shape that ``output_shape`` promises and ``state_dict``
-    goes there and back.
+    Besides ``gradcheck``: output and input gradient keep the dtype of the layer, and inputs that are not contiguous give the
+    same results. A ``Layer`` must also have outputs of the shape that ``output_shape`` returns, and a ``state_dict`` that can be
+    loaded again.
 
     Parameters
     ----------
     layer : Layer or any object with forward and backward
-        Its forward and backward are called; parameters' gradients are changed.
+        Its forward and backward are called, and its parameters' gradients change.
     x : array
-        An input in the layer's own precision.
-    raise_exception : bool
-        Raise ``GradcheckError`` if something is wrong.
-    **options
+        An input in the precision of the layer.
+    raise_exception : bool, default True
+        Whether to raise ``GradcheckError`` if something is wrong.
+    **options : Any
         Passed on to ``gradcheck``.
 
     Examples
@@ -253,24 +253,24 @@ def check_layer(layer: Any, x: Any, *, raise_exception: bool = True, **options: 
     True
     """
     report = gradcheck(layer, x, raise_exception=False, **options)
-    problems = [*_kept_dtype(layer, x), *_strided_alike(layer, x)]
+    problems = [*_check_dtype(layer, x), *_check_layouts(layer, x)]
     if isinstance(layer, Layer):
-        problems += _as_promised(layer, x)
+        problems += _check_promises(layer, x)
     name = report.table[0].op if report.table else type(layer).__name__
     rows = tuple(Row(name, argument, problem=problem) for argument, problem in problems)
     report = replace(report, table=(*report.table, *rows))
     return report.check() if raise_exception else report
 
 
-def _kept_dtype(layer: Any, x: Any) -> list[tuple[str, str]]:
+def _check_dtype(layer: Any, x: Any) -> list[tuple[str, str]]:
     y = layer.forward(x)
     dx = layer.backward(y * 0 + 1)
     results = [("y", y), ("dx", dx)]
     return [(name, f"It has dtype {a.dtype}, the input {x.dtype}.") for name, a in results if a.dtype != x.dtype]
 
 
-def _strided_alike(layer: Any, x: Any) -> list[tuple[str, str]]:
-    """Compare with an input, and an upstream gradient, of the same numbers in another memory layout."""
+def _check_layouts(layer: Any, x: Any) -> list[tuple[str, str]]:
+    """Compare with the same input and upstream gradient in another memory layout."""
     if getattr(layer, "training", False) and hasattr(layer, "eval"):
         layer.eval()
         restore = layer.train
@@ -293,7 +293,7 @@ def _strided_alike(layer: Any, x: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _as_promised(layer: Layer, x: Any) -> list[tuple[str, str]]:
+def _check_promises(layer: Layer, x: Any) -> list[tuple[str, str]]:
     problems = []
     y = layer.forward(x)
     promised = (x.shape[0], *layer.output_shape(x.shape[1:]))
@@ -303,5 +303,5 @@ def _as_promised(layer: Layer, x: Any) -> list[tuple[str, str]]:
     layer.load_state_dict(before)
     after = layer.state_dict()
     if any(not numpy.array_equal(before[name], after[name]) for name in before):
-        problems.append(("state_dict", "Loading what was saved changes it."))
+        problems.append(("state_dict", "Saving and loading it changes it."))
     return problems

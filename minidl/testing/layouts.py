@@ -1,4 +1,4 @@
-"""The same numbers in other memory layouts: what a kernel that counts on contiguous arrays gets wrong."""
+"""The same elements in other memory layouts, which a kernel that assumes contiguous arrays gets wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _transposed(x: Array) -> Array:
 
 
 def _every_other(x: Array) -> Array:
-    """Spread the elements out, with nonsense between them."""
+    """Spread the elements out, with other values between them."""
     if x.ndim == 0:
         return x
     wide = namespace(x).zeros(tuple(2 * size for size in x.shape), dtype=x.dtype)
@@ -34,7 +34,7 @@ def _backwards(x: Array) -> Array:
 
 
 def _last_axis_apart(x: Array) -> Array:
-    """Rows one after another, but with a gap between their elements."""
+    """Place rows one after another, with gaps between their elements."""
     if x.ndim == 0:
         return x
     wide = namespace(x).zeros((*x.shape, 3), dtype=x.dtype)
@@ -49,7 +49,7 @@ def _read_only(x: numpy.ndarray) -> numpy.ndarray:
 
 
 def _unaligned(x: numpy.ndarray) -> numpy.ndarray:
-    """One byte off the boundary that the processor prefers, as in a packed file."""
+    """Place the array one byte off its natural alignment, as in a packed file."""
     buffer = numpy.zeros(x.nbytes + 1, dtype="uint8")
     view = buffer[1:].view(x.dtype).reshape(x.shape)
     view[...] = x
@@ -57,7 +57,7 @@ def _unaligned(x: numpy.ndarray) -> numpy.ndarray:
 
 
 def _swapped(x: numpy.ndarray) -> numpy.ndarray:
-    """In the other byte order, as read from an old file."""
+    """Store the array in the other byte order, as in an old file."""
     return x.astype(x.dtype.newbyteorder())
 
 

@@ -1,8 +1,8 @@
-"""Broken on purpose: what the checks must catch. A check that cannot fail proves nothing.
+"""Deliberately broken code that the checks must catch: a check that cannot fail proves nothing.
 
-Two kinds. *Wrappers* take a working pair ``(forward, backward)`` and spoil what it returns or touches; they fit any
-op. *Source mutants* change one operation in the text of a function, as a slip of the pen would: a plus for a minus, a
-factor or a term left out. Both are for tests, of ours and of anybody's own checks.
+There are two kinds. *Wrappers* take a working pair ``(forward, backward)`` and spoil its results or its arguments; they fit
+any op. *Source mutants* change one operation in the text of a function, as a slip of the pen would: a plus for a minus, a
+missing factor or term. Use both to test a check, ours or your own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _each(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _after(change: Callable[[Any], Any]) -> Callable[[Pair], Pair]:
-    """Spoil what backward returns."""
+    """Spoil the result of backward."""
 
     def wrap(pair: Pair) -> Pair:
         forward, backward = pair
@@ -43,7 +43,7 @@ def _after(change: Callable[[Any], Any]) -> Callable[[Pair], Pair]:
 
 
 def _before(change: Callable[[Any], Any]) -> Callable[[Pair], Pair]:
-    """Spoil the upstream gradient that backward sees."""
+    """Spoil the upstream gradient before backward sees it."""
 
     def wrap(pair: Pair) -> Pair:
         forward, backward = pair
@@ -72,7 +72,7 @@ def _first_only(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return changed
 
 
-def _spoils_upstream(pair: Pair) -> Pair:
+def _spoil_upstream(pair: Pair) -> Pair:
     forward, backward = pair
 
     def spoiling(dy: Any, cache: Any) -> Any:
@@ -83,7 +83,7 @@ def _spoils_upstream(pair: Pair) -> Pair:
     return forward, spoiling
 
 
-def _spoils_cache(pair: Pair) -> Pair:
+def _spoil_cache(pair: Pair) -> Pair:
     forward, backward = pair
 
     def spoiling(dy: Any, cache: Any) -> Any:
@@ -95,7 +95,7 @@ def _spoils_cache(pair: Pair) -> Pair:
     return forward, spoiling
 
 
-def _spoils_input(pair: Pair) -> Pair:
+def _spoil_input(pair: Pair) -> Pair:
     forward, backward = pair
 
     def spoiling(x: Any, *others: Any, **options: Any) -> Any:
@@ -106,8 +106,8 @@ def _spoils_input(pair: Pair) -> Pair:
     return spoiling, backward
 
 
-def _forgets_half(pair: Pair) -> Pair:
-    """Be right the first time only."""
+def _forget_half(pair: Pair) -> Pair:
+    """Return the right gradient only the first time."""
     forward, backward = pair
     calls: list[int] = []
 
@@ -135,12 +135,12 @@ WRAPPERS: dict[str, Callable[[Pair], Pair]] = {
     "absolute upstream gradient": _before(abs),
     "wrong shape": _after(_first_only(lambda g: g[None])),
     "lower precision": _after(_first_only(lambda g: g.astype("float32"))),
-    "mutated dy": _spoils_upstream,
-    "mutated cache": _spoils_cache,
-    "mutated input": _spoils_input,
-    "right only once": _forgets_half,
+    "mutated dy": _spoil_upstream,
+    "mutated cache": _spoil_cache,
+    "mutated input": _spoil_input,
+    "right only once": _forget_half,
 }
-"""Ways to break any pair of an op, by name."""
+"""Ways to break the forward and backward of any op, by name."""
 
 
 def wrapped(name: str, forward: Callable[..., Any], backward: Callable[..., Any]) -> Pair:
@@ -169,9 +169,8 @@ _REVERSED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Gt: ast.Lt, ast.Lt: ast
 def source_mutants(function: Callable[..., Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Yield copies of a function with one operation changed, each with a description.
 
-    Sums and differences lose a term or get the other sign, products and quotients lose a factor or are swapped,
-    comparisons are reversed, signs dropped. Checks of arguments (an ``if`` that raises), f-strings
-    and annotations are left alone.
+    Sums and differences lose a term or change sign, products and quotients lose a factor or are swapped, comparisons
+    are reversed, and signs dropped. Checks of arguments (an ``if`` that raises), f-strings and annotations stay.
 
     Examples
     --------
@@ -187,7 +186,7 @@ def source_mutants(function: Callable[..., Any]) -> Iterator[tuple[str, Callable
     y * y -> y
     y * y -> y / y
     """
-    function = inspect.unwrap(function)  # a decorated one lives among other globals
+    function = inspect.unwrap(function)  # a decorated function has other globals
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     definition = tree.body[0]
     assert isinstance(definition, ast.FunctionDef)
@@ -202,7 +201,7 @@ def source_mutants(function: Callable[..., Any]) -> Iterator[tuple[str, Callable
             seen.add((number, described))
             mutant = copy.deepcopy(definition)
             target = list(_sites(mutant))[number]
-            yield described, _compiled(_Replace(target, replacement).visit(mutant), function)
+            yield described, _compile(_Replace(target, replacement).visit(mutant), function)
 
 
 def _sites(node: ast.AST) -> Iterator[ast.expr | ast.AugAssign]:
@@ -210,14 +209,14 @@ def _sites(node: ast.AST) -> Iterator[ast.expr | ast.AugAssign]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.Raise, ast.JoinedStr, ast.arguments, ast.Assert)) or _only_raises(child):
             continue
-        if _changeable(child):
+        if _is_changeable(child):
             yield child  # type: ignore[misc]
         yield from _sites(child)
 
 
-def _changeable(node: ast.AST) -> bool:
+def _is_changeable(node: ast.AST) -> bool:
     if any(isinstance(part, ast.Constant) and isinstance(part.value, str) for part in ast.walk(node)):
-        return False  # the wording of a message
+        return False  # the text of a message
     if isinstance(node, (ast.BinOp, ast.AugAssign)):
         return type(node.op) in _SWAPPED
     if isinstance(node, ast.UnaryOp):
@@ -253,8 +252,8 @@ class _Replace(ast.NodeTransformer):
         return self.replacement if node is self.target else super().visit(node)
 
 
-def _compiled(definition: ast.FunctionDef, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile the changed definition among the globals of the original."""
+def _compile(definition: ast.FunctionDef, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile the changed definition with the globals of the original."""
     module = ast.fix_missing_locations(ast.Module([definition], []))
     scope: dict[str, Any] = {}
     exec(compile(module, f"<mutant of {function.__name__}>", "exec"), {**function.__globals__}, scope)

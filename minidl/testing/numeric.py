@@ -1,24 +1,21 @@
-r"""Derivatives from function values alone, with an estimate of how far to trust each one.
+"""Derivatives from function values alone, with an estimate of their error.
 
-Differences of order four. With :math:`f_k = f(x + k h)`,
+These are differences of order four. With f_k = f(x + k h)::
 
-.. math::
-    f'(x) = \frac{8 (f_1 - f_{-1}) - (f_2 - f_{-2})}{12 h} + \frac{h^4}{30} f^{(5)}(x) + \dots
+    f'(x) = (8 (f_1 - f_-1) - (f_2 - f_-2)) / (12 h) + h^4 f'''''(x) / 30 + ...
 
-The truncation error grows as :math:`h^4`, the rounding error, about :math:`\epsilon |f| / h`, as :math:`1/h`. Where x
-and f vary on a common scale X their sum is smallest near :math:`h = \epsilon^{1/5} X`, where about
-:math:`\epsilon^{4/5}` of the derivative is lost: 3e-13 in float64 (a plain central difference loses
-:math:`\epsilon^{2/3}`, 4e-11). Half of the digits, :math:`\tau = \sqrt\epsilon`, is therefore a tolerance that a
-right gradient meets with a factor of 10,000 to spare and that a wrong one does not.
+The truncation error grows like h^4, the rounding error, about eps abs(f) / h, like 1 / h. If x and f vary on a common scale
+X, their sum is smallest near h = eps^(1/5) X, where about eps^(4/5) of the derivative is lost: 3e-13 in float64. (A plain
+central difference loses eps^(2/3), 4e-11.) So a tolerance of half of the digits, sqrt(eps), separates the two: a right
+gradient meets it with a factor of 10,000 to spare, and a wrong one does not meet it.
 
-The same five values give the fourth difference
+The same five values give the fourth difference::
 
-.. math::
-    \delta = f_2 - 4 f_1 + 6 f_0 - 4 f_{-1} + f_{-2},
+    delta = f_2 - 4 f_1 + 6 f_0 - 4 f_-1 + f_-2
 
-which is :math:`h^4 f^{(4)}` for a smooth function, :math:`16 \epsilon |f|` where rounding dominates, and of the size
-of h times the jump of the slope where a kink lies inside the stencil. So :math:`|\delta| / h` tells a kink or a step
-that is too long or too short from an accurate derivative, and it errs on the safe side of all three.
+It is h^4 f''''(x) for a smooth function, 16 eps abs(f) where rounding dominates, and about h times the jump of the slope if
+there is a kink inside the stencil. So abs(delta) / h is an upper estimate of the error in all three cases: it exposes a
+kink, and a step that is too long or too short.
 """
 
 from __future__ import annotations
@@ -46,7 +43,7 @@ class Derivative:
     doubt : array, shape (r,)
         The fourth difference over the step: an upper estimate of the error.
     noise : array, shape (r,)
-        What rounding alone may contribute to the error at the step taken.
+        The part of the error that rounding alone may cause at this step.
     """
 
     value: numpy.ndarray
@@ -73,7 +70,7 @@ def relative_step(dtype: Any) -> float:
 
 
 def scale_of(x: numpy.ndarray) -> numpy.ndarray:
-    """Return for each element the scale on which it varies: its size, at least the root mean square of all, else 1.
+    """Return the scale on which each element varies: its size, or the root mean square of all if larger, or 1 if all are 0.
 
     >>> scale_of(numpy.array([3.0, 0.0, -4.0, 0.0])).tolist()
     [3.0, 2.5, 4.0, 2.5]
@@ -98,19 +95,19 @@ def differentiate(
     Parameters
     ----------
     f : callable
-        From a number to an array of shape (r,).
+        Maps a number to an array of shape (r,).
     at_zero : array, shape (r,)
-        f(0).
+        The value f(0).
     scale : float
         How far the argument may move before f changes in character; the first step is this times the relative step.
     magnitude : float, optional
-        Of the numbers whose rounding f suffers, if that is more than the size of f itself.
-    dtype : dtype
-        In which f computes.
+        The size of the numbers whose rounding affects f, if larger than f itself.
+    dtype : dtype, default "float64"
+        The dtype in which f computes.
     step : float, optional
-        The one step to take, instead of a ladder of them.
+        The only step to take; a ladder of steps by default.
     tolerance : float, optional
-        Relative error that is small enough to stop trying other steps.
+        The relative error at which to stop trying other steps.
 
     Examples
     --------
@@ -134,7 +131,7 @@ def differentiate(
 
 
 def _stencil(f: Callable[[float], numpy.ndarray], at_zero: numpy.ndarray, h: float, rounding: float) -> Derivative:
-    with numpy.errstate(all="ignore"):  # a step may leave the function's domain; the doubt is then infinite
+    with numpy.errstate(all="ignore"):  # a step may leave the domain of the function; its doubt is then infinite
         before2, before, after, after2 = f(-2 * h), f(-h), f(h), f(2 * h)
         value = (8 * (after - before) - (after2 - before2)) / (12 * h)
         doubt = numpy.abs((before2 + after2) - 4 * (before + after) + 6 * at_zero) / h
@@ -145,7 +142,7 @@ def _stencil(f: Callable[[float], numpy.ndarray], at_zero: numpy.ndarray, h: flo
 
 
 def _better(one: Derivative, other: Derivative) -> Derivative:
-    """Take each element from whichever of the two is in less doubt."""
+    """Take each element from the derivative with the smaller doubt."""
     take = other.doubt < one.doubt
     return Derivative(
         numpy.where(take, other.value, one.value),

@@ -1,7 +1,7 @@
-"""What each op should give, by other means: plain loops over Python floats, written from the definition.
+"""Independent results for each op: plain loops over Python floats, written from the definition.
 
-Nothing here shares a line with the formulas, and nothing is stabilised; the inputs that the catalogue draws are
-moderate. Each takes the op's own arguments and options and returns its y.
+Nothing here shares a line with the formulas. Nothing is stabilised either, because the catalogue draws moderate
+inputs. Each oracle takes the op's own arguments and options and returns its y.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _indices(shape: Sequence[int]) -> Iterator[Index]:
     return itertools.product(*map(range, shape))
 
 
-def _built(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.ndarray:
+def _build(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.ndarray:
     y = numpy.empty(tuple(shape))
     for index in _indices(shape):
         y[index] = element(index)
@@ -51,59 +51,59 @@ def _built(shape: Sequence[int], element: Callable[[Index], float]) -> numpy.nda
 
 
 def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
-    """Turn a function of one number (and options) into one of arrays.
+    """Turn a function of one number (and options) into a function of arrays.
 
     >>> each(lambda x, times=2: times * x)(numpy.array([1.0, 2.0]), times=3)
     array([3., 6.])
     """
-    return lambda x, *settings, **options: _built(x.shape, lambda i: function(float(x[i]), *settings, **options))
+    return lambda x, *settings, **options: _build(x.shape, lambda i: function(float(x[i]), *settings, **options))
 
 
 @each
 def relu(x: float) -> float:
-    """Max(x, 0)."""
+    """Return max(x, 0)."""
     return x if x > 0 else 0.0
 
 
 @each
 def relu6(x: float) -> float:
-    """Max(x, 0), but at most 6."""
+    """Return min(max(x, 0), 6)."""
     return 0.0 if x < 0 else 6.0 if x > 6 else x
 
 
 @each
 def leaky_relu(x: float, negative_slope: float = 0.01) -> float:
-    """Max(x, 0) with a leak."""
+    """Return x for x > 0, else negative_slope x."""
     return x if x > 0 else negative_slope * x
 
 
 @each
 def sigmoid(x: float) -> float:
-    """1 / (1 + exp(-x))."""
+    """Return 1 / (1 + exp(-x))."""
     return 1 / (1 + math.exp(-x))
 
 
 @each
 def tanh(x: float) -> float:
-    """(exp(2x) - 1) / (exp(2x) + 1), with the difference taken by expm1."""
+    """Return (exp(2x) - 1) / (exp(2x) + 1), with expm1 for the difference."""
     return math.expm1(2 * x) / (math.expm1(2 * x) + 2)
 
 
 @each
 def softplus(x: float, beta: float = 1.0, threshold: float = 20.0) -> float:
-    """log(1 + exp(beta x)) / beta."""
+    """Return log(1 + exp(beta x)) / beta."""
     return x if beta * x > threshold else math.log1p(math.exp(beta * x)) / beta
 
 
 @each
 def elu(x: float, alpha: float = 1.0) -> float:
-    """X, or alpha (exp(x) - 1)."""
+    """Return x for x > 0, else alpha (exp(x) - 1)."""
     return x if x > 0 else alpha * math.expm1(x)
 
 
 @each
 def gelu(x: float, approximate: str = "none") -> float:
-    """X times the normal distribution function, by the C library's erfc, or by the approximation with tanh."""
+    """Return x times the normal distribution function, from the C library's erfc or from the tanh approximation."""
     if approximate == "none":
         return x * 0.5 * math.erfc(-x / math.sqrt(2))
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
@@ -112,18 +112,18 @@ def gelu(x: float, approximate: str = "none") -> float:
 
 @each
 def silu(x: float) -> float:
-    """X / (1 + exp(-x))."""
+    """Return x / (1 + exp(-x))."""
     return x / (1 + math.exp(-x))
 
 
 def softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """exp(x_i) over the sum of all exp(x_j)."""
-    return _built(x.shape, lambda i: math.exp(x[i]) / math.fsum(math.exp(v) for v in _line(x, i, axis)))
+    """Return exp(x_i) / sum_j exp(x_j)."""
+    return _build(x.shape, lambda i: math.exp(x[i]) / math.fsum(math.exp(v) for v in _line(x, i, axis)))
 
 
 def log_softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """x_i minus the logarithm of the sum of all exp(x_j)."""
-    return _built(x.shape, lambda i: float(x[i]) - math.log(math.fsum(math.exp(v) for v in _line(x, i, axis))))
+    """Return x_i - log(sum_j exp(x_j))."""
+    return _build(x.shape, lambda i: float(x[i]) - math.log(math.fsum(math.exp(v) for v in _line(x, i, axis))))
 
 
 def _line(x: numpy.ndarray, index: Index, axis: int) -> list[float]:
@@ -134,12 +134,12 @@ def _line(x: numpy.ndarray, index: Index, axis: int) -> list[float]:
 
 
 def dropout(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:
-    """Divide by 1 - p where the mask says so; 0 elsewhere."""
-    return _built(x.shape, lambda i: float(x[i]) / (1 - p) if mask[i] and p < 1 else 0.0)
+    """Return x / (1 - p) where the mask is True, 0 elsewhere."""
+    return _build(x.shape, lambda i: float(x[i]) / (1 - p) if mask[i] and p < 1 else 0.0)
 
 
 def matmul(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> numpy.ndarray:
-    """Sum over k of a_ik b_kj, an exactly rounded sum for each element."""
+    """Return sum_k a_ik b_kj, each sum rounded once."""
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
 
@@ -155,27 +155,27 @@ def matmul(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = False, transp
         *batch, i, j = index
         return math.fsum(left(tuple(batch), i, s) * right(tuple(batch), s, j) for s in range(k))
 
-    return _built((*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), element)
+    return _build((*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n), element)
 
 
 def _broadcast(index: Index, shape: Sequence[int]) -> Index:
-    """Return where an array of this shape is read when it is broadcast and the result is read at an index."""
+    """Return the index to read in an array of this shape that is broadcast to a result read at ``index``."""
     own = index[len(index) - len(shape) :]
     return tuple(0 if size == 1 else i for i, size in zip(own, shape, strict=True))
 
 
 def linear(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarray | None = None) -> numpy.ndarray:
-    """Sum over i of x_i w_oi, plus b_o."""
+    """Return sum_i x_i w_oi + b_o."""
 
     def element(index: Index) -> float:
         row, o = index[:-1], index[-1]
         terms = [float(x[row][i]) * float(weight[o, i]) for i in range(weight.shape[1])]
         return math.fsum([*terms, 0.0 if bias is None else float(bias[o])])
 
-    return _built((*x.shape[:-1], weight.shape[0]), element)
+    return _build((*x.shape[:-1], weight.shape[0]), element)
 
 
-def _reduced(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
+def _reduce(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
     if reduction == "none":
         return numpy.array(losses).reshape(tuple(shape))
     total = math.fsum(losses)
@@ -183,30 +183,30 @@ def _reduced(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
 
 
 def _pairwise(function: Callable[..., float]) -> Callable[..., Any]:
-    """Turn the loss of one prediction and target into the loss of arrays."""
+    """Turn the loss of one prediction and target into a loss of arrays."""
 
     def loss(prediction: numpy.ndarray, target: numpy.ndarray, reduction: str = "mean", **options: Any) -> Any:
         pairs = zip(prediction.ravel().tolist(), target.ravel().tolist(), strict=True)
-        return _reduced([function(p, t, **options) for p, t in pairs], prediction.shape, reduction)
+        return _reduce([function(p, t, **options) for p, t in pairs], prediction.shape, reduction)
 
     return loss
 
 
 @_pairwise
 def mse_loss(p: float, t: float) -> float:
-    """(p - t)^2."""
+    """Return (p - t)^2."""
     return (p - t) ** 2
 
 
 @_pairwise
 def l1_loss(p: float, t: float) -> float:
-    """|p - t|."""
+    """Return abs(p - t)."""
     return abs(p - t)
 
 
 @_pairwise
 def huber_loss(p: float, t: float, delta: float = 1.0) -> float:
-    """Quadratic, then linear."""
+    """Return d^2 / 2 for d = abs(p - t) up to delta, else delta (d - delta / 2)."""
     d = abs(p - t)
     return d * d / 2 if d <= delta else delta * d - delta * delta / 2
 
@@ -218,7 +218,7 @@ def binary_cross_entropy_with_logits(
     pos_weight: numpy.ndarray | None = None,
     reduction: str = "mean",
 ) -> Any:
-    """-w (q t log p + (1 - t) log(1 - p)) with p = 1 / (1 + exp(-x))."""
+    """Return -w (q t log p + (1 - t) log(1 - p)) with p = 1 / (1 + exp(-x))."""
     target = target.reshape(logits.shape)
     losses = []
     for index in _indices(logits.shape):
@@ -227,7 +227,7 @@ def binary_cross_entropy_with_logits(
         q = 1.0 if pos_weight is None else float(pos_weight[_broadcast(index, pos_weight.shape)])
         p = 1 / (1 + math.exp(-x))
         losses.append(-w * (q * t * math.log(p) + (1 - t) * math.log(1 - p)))
-    return _reduced(losses, logits.shape, reduction)
+    return _reduce(losses, logits.shape, reduction)
 
 
 def cross_entropy(
@@ -238,7 +238,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Any:
-    """Minus the sum of q_k log p_k; the mean divides by the weights of the targets that count."""
+    """Return -sum_k q_k log p_k; the mean divides by the total weight of the targets that count."""
     axis = min(logits.ndim - 1, 1)
     classes = logits.shape[axis]
     shape = (*logits.shape[:axis], *logits.shape[axis + 1 :])
@@ -261,4 +261,4 @@ def cross_entropy(
         losses.append(-math.fsum(w[k] * smooth[k] * log_p[k] for k in range(classes)))
     if reduction == "mean":
         return math.fsum(losses) / total
-    return _reduced(losses, shape, reduction)
+    return _reduce(losses, shape, reduction)

@@ -1,4 +1,4 @@
-"""What the convolutions should give: the sums of their definitions, one output element after another."""
+"""Independent results for convolutions: the sums of their definitions, one output element at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> numpy.ndarray:
-    """Sum weight times pixel over every pixel inside the image.
+    """Sum weight times pixel over the pixels of each window that lie inside the image.
 
     >>> conv(numpy.array([[[1.0, 2.0, 4.0]]]), numpy.array([[[1.0, 10.0]]]), padding="same")
     array([[[21., 42.,  4.]]])
@@ -64,7 +64,7 @@ def conv_transpose(
     groups: int = 1,
     dilation: Any = 1,
 ) -> numpy.ndarray:
-    """Put weight times pixel wherever the pixel goes.
+    """Add weight times pixel to every output that the pixel reaches.
 
     >>> conv_transpose(numpy.array([[[1.0, 2.0]]]), numpy.array([[[1.0, 10.0]]]), stride=2, output_padding=1)
     array([[[ 1., 10.,  2., 20.,  0.]]])

@@ -1,4 +1,4 @@
-"""What normalisation should give, by other means: loops over Python floats and the standard library's mean and variance.
+"""Independent results for normalisation: loops over Python floats and the standard library's mean.
 
 As in ``minidl.testing.oracles``, nothing here shares a line with the formulas.
 """
@@ -18,10 +18,10 @@ __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 Index = tuple[int, ...]
 
 
-def _standardised(
+def _standardise(
     x: numpy.ndarray, member: Callable[[Index], Any], eps: float, centre: bool = True
 ) -> dict[Index, float]:
-    """Return (x - mean) / sqrt(variance + eps) by index, over the elements that ``member`` maps to the same thing."""
+    """Return (x - mean) / sqrt(variance + eps) by index, with statistics over the elements of equal ``member(index)``."""
     sets: dict[Any, list[Index]] = {}
     for index in itertools.product(*map(range, x.shape)):
         sets.setdefault(member(index), []).append(index)
@@ -34,7 +34,7 @@ def _standardised(
     return found
 
 
-def _affine(
+def _scale_and_shift(
     x_hat: dict[Index, float], shape: Sequence[int], weight: Any, bias: Any, place: Callable[[Index], Index]
 ) -> numpy.ndarray:
     y = numpy.empty(tuple(shape))
@@ -58,16 +58,16 @@ def batch_norm(
     training: bool = True,
     eps: float = 1e-5,
 ) -> numpy.ndarray:
-    """Standardise each channel by its own statistics, or by those given."""
+    """Standardise each channel by its own statistics or by the running ones."""
     if training:
-        return _affine(_standardised(x, _channel, eps), x.shape, weight, bias, _channel)
+        return _scale_and_shift(_standardise(x, _channel, eps), x.shape, weight, bias, _channel)
     assert running_mean is not None
     assert running_var is not None
     x_hat = {
         index: (float(x[index]) - float(running_mean[index[1]])) / math.sqrt(float(running_var[index[1]]) + eps)
         for index in itertools.product(*map(range, x.shape))
     }
-    return _affine(x_hat, x.shape, weight, bias, _channel)
+    return _scale_and_shift(x_hat, x.shape, weight, bias, _channel)
 
 
 def layer_norm(
@@ -79,8 +79,8 @@ def layer_norm(
 ) -> numpy.ndarray:
     """Standardise each example over its last axes."""
     before = x.ndim - len(normalized_shape)
-    x_hat = _standardised(x, lambda index: index[:before], eps)
-    return _affine(x_hat, x.shape, weight, bias, lambda index: index[before:])
+    x_hat = _standardise(x, lambda index: index[:before], eps)
+    return _scale_and_shift(x_hat, x.shape, weight, bias, lambda index: index[before:])
 
 
 def group_norm(
@@ -92,8 +92,8 @@ def group_norm(
 ) -> numpy.ndarray:
     """Standardise each group of channels of each example."""
     size = x.shape[1] // num_groups
-    x_hat = _standardised(x, lambda index: (index[0], index[1] // size), eps)
-    return _affine(x_hat, x.shape, weight, bias, _channel)
+    x_hat = _standardise(x, lambda index: (index[0], index[1] // size), eps)
+    return _scale_and_shift(x_hat, x.shape, weight, bias, _channel)
 
 
 def rms_norm(
@@ -104,5 +104,5 @@ def rms_norm(
 ) -> numpy.ndarray:
     """Divide each example by its root mean square over its last axes."""
     before = x.ndim - len(normalized_shape)
-    x_hat = _standardised(x, lambda index: index[:before], 2.0**-52 if eps is None else eps, centre=False)
-    return _affine(x_hat, x.shape, weight, None, lambda index: index[before:])
+    x_hat = _standardise(x, lambda index: index[:before], 2.0**-52 if eps is None else eps, centre=False)
+    return _scale_and_shift(x_hat, x.shape, weight, None, lambda index: index[before:])

@@ -1,4 +1,4 @@
-"""What the poolings should give: windows listed pixel by pixel, one output element after another."""
+"""Independent results for pooling: windows listed pixel by pixel, one output element at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _each(value: Any, axes: int) -> tuple[int, ...]:
 
 
 def _along(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> list[list[int]]:
-    """List the positions that each window covers along an axis, those outside the image (negative or from n on) too."""
+    """List the positions that each window covers along an axis; those below 0 or from n on are outside the image."""
     found: list[list[int]] = []
     for start in itertools.count(-padding, stride):
         window = [start + i * dilation for i in range(kernel)]
@@ -40,7 +40,7 @@ def windows(
     ceil_mode: bool = False,
     **others: Any,
 ) -> Iterator[tuple[tuple[int, ...], Pixels]]:
-    """Yield each output position with the positions that its window covers, those outside the image too.
+    """Yield each output position with the positions that its window covers, inside and outside the image.
 
     >>> list(windows(numpy.zeros((1, 1, 3)), 2, padding=1))
     [((0,), [(-1,), (0,)]), ((1,), [(1,), (2,)])]
@@ -56,8 +56,8 @@ def windows(
         yield at, list(itertools.product(*(found[i] for found, i in zip(per_axis, at, strict=True))))
 
 
-def _pooled(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: Any) -> numpy.ndarray:
-    """Fill an array with the value of every window of every image."""
+def _pool(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: Any) -> numpy.ndarray:
+    """Return an array of ``value(image, window)`` for every window of every image."""
     y = numpy.empty((*x.shape[:2], *(1 + max(at[axis] for at, _ in found) for axis in range(x.ndim - 2))))
     for n, c in itertools.product(*map(range, x.shape[:2])):
         for at, window in found:
@@ -66,18 +66,18 @@ def _pooled(x: numpy.ndarray, found: list[tuple[tuple[int, ...], Any]], value: A
     return y
 
 
-def _inside(image: numpy.ndarray, window: Pixels) -> list[float]:
+def _pixels_inside(image: numpy.ndarray, window: Pixels) -> list[float]:
     return [float(image[p]) for p in window if all(0 <= u < n for u, n in zip(p, image.shape, strict=True))]
 
 
 def max_pool(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
-    """Take the largest of the pixels inside.
+    """Take the largest pixel that lies inside the image.
 
     >>> max_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, ceil_mode=True)
     array([[[4., 2.]]])
     """
-    return _pooled(
-        x, list(windows(x, *settings, **options)), lambda image, w: max(_inside(image, w), default=-math.inf)
+    return _pool(
+        x, list(windows(x, *settings, **options)), lambda image, w: max(_pixels_inside(image, w), default=-math.inf)
     )
 
 
@@ -89,7 +89,7 @@ def avg_pool(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> numpy.ndarray:
-    """Take the mean over the pixels inside, or over those and the zeros around them.
+    """Take the mean over the pixels inside the image, or over those and the zeros around it.
 
     >>> avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, padding=1, ceil_mode=True)
     array([[[0.5, 3. ]]])
@@ -97,18 +97,18 @@ def avg_pool(
     around = _each(padding, x.ndim - 2)
 
     def value(image: numpy.ndarray, window: Pixels) -> float:
-        pixels = _inside(image, window)
+        pixels = _pixels_inside(image, window)
         if not count_include_pad:
             return math.fsum(pixels) / len(pixels)
         padded = zip(image.shape, around, strict=True)
         limits = [n + p for n, p in padded]
         return math.fsum(pixels) / sum(all(u < n for u, n in zip(p, limits, strict=True)) for p in window)
 
-    return _pooled(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
+    return _pool(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
 
 
 def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
-    """Take the mean over every pixel that a window of n / m pixels touches.
+    """Take the mean over every pixel that a window n / m wide touches.
 
     >>> adaptive_avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2)
     array([[[2.5, 3. ]]])
@@ -121,4 +121,4 @@ def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
     found = []
     for at in itertools.product(*map(range, sizes)):
         found.append((at, list(itertools.product(*(w[i] for w, i in zip(per_axis, at, strict=True))))))
-    return _pooled(x, found, lambda image, w: math.fsum(_inside(image, w)) / len(w))
+    return _pool(x, found, lambda image, w: math.fsum(_pixels_inside(image, w)) / len(w))

@@ -1,4 +1,4 @@
-"""What padding and upsampling should give: for each element of y, where in x it comes from."""
+"""Independent results for padding and upsampling: for each element of y, where in x it comes from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SOURCES: dict[str, Callable[[int, int], int]] = {
 
 
 def pad(x: numpy.ndarray, padding: Any, mode: str = "constant", value: float = 0.0) -> numpy.ndarray:
-    """Look every element up.
+    """Look up the source of every element.
 
     >>> pad(numpy.array([1.0, 2.0, 4.0]), (1, 2), "circular")
     array([4., 1., 2., 4., 1., 2.])
@@ -42,7 +42,7 @@ def _steps(
 ) -> list[tuple[int, Fraction]]:
     """Return the length of each axis of y, and the exact step between its pixels.
 
-    For the lengths in ``exact`` that is the ratio of the lengths, and not what the factor says.
+    For the lengths in ``exact`` the step is the ratio of the lengths, whatever the factor.
     """
     given = scale_factor if size is None else size
     values = given if isinstance(given, (tuple, list)) else [given] * len(image)
@@ -52,8 +52,8 @@ def _steps(
     return [(m, Fraction(n, m)) for n, m in zip(image, values, strict=True)]
 
 
-def _resampled(x: numpy.ndarray, per_axis: list[list[list[tuple[int, float]]]]) -> numpy.ndarray:
-    """Sum over the sources of every element, a list of positions and weights along each axis."""
+def _resample(x: numpy.ndarray, per_axis: list[list[list[tuple[int, float]]]]) -> numpy.ndarray:
+    """Sum the weighted sources of every element; along each axis these are a list of (position, weight)."""
     y = numpy.zeros((*x.shape[:2], *map(len, per_axis)))
     for n, c, *at in itertools.product(*map(range, y.shape)):
         for sources in itertools.product(*(found[i] for found, i in zip(per_axis, at, strict=True))):
@@ -69,13 +69,13 @@ def upsample_nearest(x: numpy.ndarray, size: Any = None, scale_factor: Any = Non
     array([[[1., 1., 2.]]])
     """
     steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n, 2 * n))
-    return _resampled(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
+    return _resample(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
 
 
 def upsample_bilinear(
     x: numpy.ndarray, size: Any = None, scale_factor: Any = None, align_corners: bool = False
 ) -> numpy.ndarray:
-    """Weight the pixels on both sides by how near they are.
+    """Weight the pixels on both sides by their nearness.
 
     >>> upsample_bilinear(numpy.array([[[0.0, 4.0]]]), scale_factor=2)
     array([[[0., 1., 3., 4.]]])
@@ -92,11 +92,11 @@ def upsample_bilinear(
             left = math.floor(position)
             found.append([(left, float(1 + left - position)), (min(left + 1, n - 1), float(position - left))])
         per_axis.append(found)
-    return _resampled(x, per_axis)
+    return _resample(x, per_axis)
 
 
 def dropout2d(x: numpy.ndarray, p: float, mask: numpy.ndarray) -> numpy.ndarray:
-    """Divide the channels that the mask keeps by 1 - p; 0 elsewhere."""
+    """Return x / (1 - p) in the channels that the mask keeps, 0 elsewhere."""
     y = numpy.zeros(x.shape)
     for n, c in itertools.product(*map(range, x.shape[:2])):
         if mask[n, c].all() and p < 1:

@@ -1,4 +1,4 @@
-"""Making a random layer repeat itself, so that differences of its outputs mean something."""
+"""Make a random layer repeat itself, so that differences of its outputs are meaningful."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["frozen"]
 
 @contextlib.contextmanager
 def frozen(subject: Any) -> Iterator[Callable[[], None]]:
-    """Freeze the sources of chance that a layer can draw from; restore them at the end.
+    """Freeze the random generators that a layer can draw from; restore them at the end.
 
-    These are every ``numpy.random.Generator`` and ``RandomState`` found inside ``subject`` (in its attributes, and in
-    the lists, dicts and objects that these hold), the generator of ``minidl.seed``, and NumPy's global one. A layer
-    whose chance comes from elsewhere cannot be frozen; the check notices that it does not repeat itself, and says so.
+    These are every ``numpy.random.Generator`` and ``RandomState`` inside ``subject`` (in its attributes, and in the lists, dicts
+    and objects that these hold), the generator of ``minidl.seed``, and NumPy's global one. A layer with another source of
+    randomness cannot be frozen; the check then reports that it does not repeat itself.
 
     Yields
     ------
     rewind : callable
-        Sets all of them back to where they stood.
+        Resets all generators to their state at the start.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def frozen(subject: Any) -> Iterator[Callable[[], None]]:
     """
     generators = [*_generators(subject), random.generator()]
     states = [generator.bit_generator.state for generator in generators]
-    legacy = list(_found(subject, numpy.random.RandomState))
+    legacy = list(_find(subject, numpy.random.RandomState))
     legacy_states = [source.get_state(legacy=False) for source in legacy]
     global_state = numpy.random.get_state(legacy=False)  # noqa: NPY002 - a user's layer may draw from it
 
@@ -61,11 +61,11 @@ NOT_LOOKED_INTO = (str, bytes, int, float, type, numpy.ndarray, ModuleType, Engi
 
 
 def _generators(subject: Any) -> Iterator[numpy.random.Generator]:
-    return _found(subject, numpy.random.Generator)
+    return _find(subject, numpy.random.Generator)
 
 
-def _found(subject: Any, kind: type[Any]) -> Iterator[Any]:
-    """Walk through the attributes of an object and yield each thing of that kind once."""
+def _find(subject: Any, kind: type[Any]) -> Iterator[Any]:
+    """Yield each object of a kind once, searching through the attributes of an object."""
     seen: set[int] = set()
     pending = [subject]
     while pending:

@@ -1,4 +1,4 @@
-"""What a check found: as data, and as a table for a terminal."""
+"""The results of a check, as data and as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class Row:
     op : str
         The operation, layer or model, with the case if there are several.
     argument : str
-        What the gradient is taken with respect to, or the result that is compared.
+        The argument of the gradient, or the result that is compared.
     shape : tuple of int
-        The argument's shape.
+        The shape of the argument.
     index : tuple of int
-        Where the two numbers differ most.
+        The index of the largest difference.
     analytic, numeric : float
-        What ``backward`` gave there and what it should have given.
+        The values there: from ``backward``, and the right one.
     error : float
-        Relative error there.
+        The relative error there.
     tolerance : float
         The largest relative error that passes.
     method : str
         How it was checked.
     dtype : str
-        In which precision.
+        The precision of the check.
     engine : str
-        Which engine computed.
+        The engine that computed.
     problem : str
-        Empty if all is well; otherwise what is wrong, in a sentence.
+        What is wrong, in a sentence; empty if nothing is.
     """
 
     op: str
@@ -61,7 +61,7 @@ class Row:
 
     @property
     def used(self) -> float:
-        """The share of the tolerance that was used up."""
+        """The share of the tolerance that the error uses up."""
         return self.error / self.tolerance if self.tolerance else 0.0
 
     def sentence(self) -> str:
@@ -82,9 +82,9 @@ class Report:
     Attributes
     ----------
     table : tuple of Row
-        One row for each argument that was compared; a check that found something else wrong adds a row for it.
+        One row for each argument that was compared, and one for each other problem.
     notes : tuple of str
-        What a reader should know about how it was checked.
+        Remarks on how the check was done.
     """
 
     table: tuple[Row, ...]
@@ -92,7 +92,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether everything passed. A report of nothing has proved nothing and is not ok."""
+        """Whether everything passed; an empty report proves nothing and is not ok."""
         return bool(self.table) and all(row.ok for row in self.table)
 
     @property
@@ -102,7 +102,7 @@ class Report:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, a sentence each, the worst first."""
+        """What is wrong, one sentence each, the worst first."""
         failed = sorted((row for row in self.table if not row.ok), key=lambda row: -row.error)
         return tuple(row.sentence() for row in failed)
 
@@ -116,7 +116,7 @@ class Report:
         Raises
         ------
         GradcheckError
-            If it is not; the error's ``report`` is this one.
+            If it is not ok; the error's ``report`` is this one.
         """
         if self.ok:
             return self
@@ -126,13 +126,13 @@ class Report:
 
     @classmethod
     def joined(cls, reports: Iterable[Report]) -> Report:
-        """Return one report of many."""
+        """Join many reports to one."""
         reports = list(reports)
         notes = dict.fromkeys(note for report in reports for note in report.notes)
         return cls(tuple(row for report in reports for row in report.table), tuple(notes))
 
     def worst(self) -> Report:
-        """Return the report with one row for each op, argument and method: the one closest to its tolerance."""
+        """Keep one row for each op, argument and method: the one closest to its tolerance."""
         kept: dict[tuple[str, ...], Row] = {}
         for row in self.table:
             op = row.op.partition(" ")[0]
@@ -143,7 +143,7 @@ class Report:
 
     def __str__(self) -> str:
         engines = {row.engine for row in self.table}
-        lines = _aligned([_HEADINGS, *(_cells(row, len(engines) > 1) for row in self.table)])
+        lines = _align([_HEADINGS, *(_format_cells(row, len(engines) > 1) for row in self.table)])
         verdict = "ok" if self.ok else "FAILED"
         failed = sum(not row.ok for row in self.table)
         count = f"{len(self.table)} checked" + (f", {failed} failed" if failed else "")
@@ -155,15 +155,15 @@ class Report:
 _HEADINGS = ("op", "argument", "shape", "worst at", "analytic", "numeric", "rel. error", "tolerance", "how", "")
 
 
-def _cells(row: Row, with_engine: bool) -> tuple[str, ...]:
+def _format_cells(row: Row, with_engine: bool) -> tuple[str, ...]:
     op = f"{row.op} on {row.engine}" if with_engine and row.engine else row.op
     if not row.method:
-        return (op, row.argument, _tuple(row.shape), "", "", "", "", "", "", "FAILED")
+        return (op, row.argument, _format_shape(row.shape), "", "", "", "", "", "", "FAILED")
     return (
         op,
         row.argument,
-        _tuple(row.shape),
-        _tuple(row.index),
+        _format_shape(row.shape),
+        _format_shape(row.index),
         f"{row.analytic:.6g}",
         f"{row.numeric:.6g}",
         f"{row.error:.1e}",
@@ -173,10 +173,10 @@ def _cells(row: Row, with_engine: bool) -> tuple[str, ...]:
     )
 
 
-def _tuple(numbers: tuple[int, ...]) -> str:
+def _format_shape(numbers: tuple[int, ...]) -> str:
     return "x".join(map(str, numbers)) if numbers else "-"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

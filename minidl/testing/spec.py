@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is made of."""
+"""The parts of a catalogue entry."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ Arguments = tuple[Any, ...]
 Draw = Callable[[Generator, Shape, Mapping[str, Any]], Arguments]
 
 MARGIN = 0.05
-"""How far drawn inputs stay from a declared kink; 50 times the step of a difference."""
+"""The distance of drawn inputs from a declared kink; 50 times the step of a difference."""
 
 SIZES = {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)}
-"""Shapes for ops of one array; the large one is longer than any block or vector of a kernel, and not a multiple."""
+"""Shapes for ops of one array; the large one exceeds every block and vector of a kernel, and is not a multiple."""
 
 
 def nothing(*arguments: Any, **options: Any) -> float:
-    """Return 0, whatever is given."""
+    """Return 0 for any arguments."""
     return 0.0
 
 
 def one(*arguments: Any, **options: Any) -> float:
-    """Return 1, whatever is given."""
+    """Return 1 for any arguments."""
     return 1.0
 
 
@@ -57,7 +57,7 @@ def typical(x: numpy.ndarray) -> float:
 
 
 def largest(x: numpy.ndarray, *others: Any, **options: Any) -> float:
-    """Return the largest size among the elements of the first argument."""
+    """Return the largest absolute value in the first argument."""
     return float(numpy.max(numpy.abs(x), initial=0.0))
 
 
@@ -67,7 +67,7 @@ def normal(generator: Generator, shape: Shape, scale: float = 2.0) -> numpy.ndar
 
 
 def clear_of(x: numpy.ndarray, *kinks: float) -> numpy.ndarray:
-    """Push elements that are too near to a kink away from it."""
+    """Move elements that are too close to a kink away from it."""
     for kink in kinks:
         distance = x - kink
         x = numpy.where(numpy.abs(distance) < 2 * MARGIN, kink + 3 * numpy.copysign(MARGIN, distance), x)
@@ -82,11 +82,11 @@ class Case:
     ----------
     name : str
     shape : tuple of int
-        Handed to the draw; of the first argument, usually.
+        Passed to the draw; usually the shape of the first argument.
     options : mapping
         Keyword arguments of the forward.
     draw : callable, optional
-        ``draw(generator, shape, options) -> arguments``, in place of the op's.
+        ``draw(generator, shape, options) -> arguments``, instead of the op's.
     """
 
     name: str
@@ -97,46 +97,45 @@ class Case:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """What there is to know about an op in order to test it.
+    """Everything that the tests need to know about an op.
 
     Attributes
     ----------
     name : str
-        In ``minidl.ops``; the backward is called ``name + "_backward"``.
+        The name in ``minidl.ops``; the backward is ``name + "_backward"``.
     differentiable : tuple of str
-        The arguments that backward returns gradients of, in its order.
+        The arguments whose gradients backward returns, in its order.
     draw : callable
-        ``draw(generator, shape, options) -> arguments``, floating ones in float64.
+        ``draw(generator, shape, options) -> arguments``, floating-point ones in float64.
     cases : tuple of Case
         The first is the ordinary one.
     oracle : callable
-        Takes the forward's arguments and options, returns y, by independent means in float64.
+        Takes the arguments and options of the forward and returns y, computed independently in float64.
     sizes : mapping of str to shape
         Must have "empty", "one", "odd" and "large" (larger than one block of any kernel).
     kinks : callable, optional
-        Takes arguments and options, returns how far each element is from the nearest kink.
+        Takes arguments and options; returns the distance of each element from the nearest kink.
     analytic : bool
-        Whether a complex step can be taken through the formula.
+        Whether the formula works with a complex step.
     elementwise : bool
-        Whether each element of y depends on one element of x alone; small elements are then compared to as many
-        digits as large ones.
+        Whether each element of y depends on one element of x alone. Small elements are then compared to as many digits as large
+        ones.
     terms : callable
-        Takes arguments and options, returns the length of the longest sum in forward or backward.
+        Takes arguments and options; returns the length of the longest sum in forward or backward.
     rounding : float
-        Rounding errors besides those of the sums, in units of the machine epsilon: how many operations follow one
-        another, and how much they magnify earlier errors on the inputs drawn.
+        Rounding errors besides those of the sums, in machine epsilons: the number of consecutive operations, times how much they
+        magnify earlier errors on the inputs drawn.
     magnitude : callable
-        Takes arguments and options, returns the size of the numbers that y is a difference of, where that is more
-        than the size of y.
+        Takes arguments and options; returns the size of the numbers whose difference is y, if it exceeds the size of y.
     slope : callable
-        Takes arguments and options, returns the size of the numbers that a derivative of y is a difference of, where
-        that is more than the size of the derivative; 1 for an elementwise op.
+        Takes arguments and options; returns the size of the numbers whose difference is a derivative of y, if it exceeds the size
+        of the derivative; 1 for an elementwise op.
     rank : tuple of two int
-        The least and the greatest length of the shapes that ``draw`` takes.
+        The smallest and the largest number of axes that ``draw`` accepts.
     shortest : int
-        The least length of an axis in them.
+        The smallest length of an axis in these shapes.
     empty_options : mapping
-        Options with which the op takes empty arrays.
+        Options with which the op accepts empty arrays.
     limits : tuple of two floats, optional
         For an elementwise op with its default options: y at minus and plus infinity.
     """
@@ -160,12 +159,12 @@ class OpSpec:
     limits: tuple[float, float] | None = None
 
     def arguments(self, case: Case, seed: int = 0) -> Arguments:
-        """Draw the arguments of a case; the same for the same seed."""
+        """Draw the arguments of a case, the same for the same seed."""
         generator = numpy.random.default_rng([seed, sum(map(ord, self.name + case.name))])
         return (case.draw or self.draw)(generator, case.shape, case.options)
 
     def present(self, arguments: Sequence[Any]) -> list[int]:
-        """Return the positions of those of the given arguments that have a gradient."""
+        """Return the positions of the given arguments that have a gradient."""
         names = list(inspect.signature(FORMULAS[self.name]).parameters)
         positions = [names.index(name) for name in self.differentiable]
         return [i for i in positions if i < len(arguments) and arguments[i] is not None]

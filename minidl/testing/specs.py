@@ -1,9 +1,8 @@
 """The catalogue: one entry for every op, from which all of its tests follow.
 
-An entry says how to draw inputs of any size, in which named cases to check, which arguments have a gradient, where
-the op has kinks, and what independent oracle knows the right answer. A new op (a convolution, a recurrence, an
-attention) becomes tested on every engine, in every dtype, layout and size, by adding its entry to a room in
-``minidl.testing.entries``; a public op without one fails the suite.
+An entry defines how to draw inputs of any size, the named cases to check, the arguments that have a gradient, the kinks of
+the op, and an independent oracle. To have a new op tested on every engine and in every dtype, layout and size, add its entry
+to a room in ``minidl.testing.entries``. A public op without an entry fails the suite.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Strategies for Hypothesis: shapes, arrays, and calls of the ops in the catalogue.
 
-Hypothesis is imported when a strategy is made, so that the rest of ``minidl.testing`` does without it.
+Hypothesis is imported when a strategy is created, so the rest of ``minidl.testing`` works without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _hypothesis() -> Any:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an op: the entry, the case, the arguments in some dtype, and the layout to bring them into."""
+    """One call of an op: the entry, the case, the arguments in some dtype, and the layout to convert them to."""
 
     spec: OpSpec
     case: Case
@@ -38,7 +38,7 @@ class Call:
 
 
 def dtypes() -> Any:
-    """Draw one of the dtypes that the kernels are written for."""
+    """Draw one of the dtypes that the kernels support."""
     return _hypothesis().sampled_from(["float32", "float64"])
 
 
@@ -49,11 +49,13 @@ def shapes(rank: tuple[int, int] = (0, 4), sides: tuple[int, int] = (0, 9)) -> A
 
 
 def arrays(shape: Any = None, dtype: str = "float64", scale: float = 3.0) -> Any:
-    """Draw arrays of normal numbers; Hypothesis shrinks their shape, not the numbers.
+    """Draw arrays of normal numbers; Hypothesis shrinks their shape, not their values.
 
     Parameters
     ----------
     shape : tuple of int or strategy, optional
+    dtype : str, default "float64"
+    scale : float, default 3.0
     """
     st = _hypothesis()
     shape = st.just(shape) if isinstance(shape, tuple) else shapes() if shape is None else shape
@@ -65,7 +67,7 @@ def arrays(shape: Any = None, dtype: str = "float64", scale: float = 3.0) -> Any
 
 
 def calls(name: str) -> Any:
-    """Draw calls of an op: any size that it takes, any of its cases' options, dtype and layout.
+    """Draw calls of an op, of any size, options, dtype and layout that it accepts.
 
     >>> from hypothesis import given, settings
     >>> @settings(max_examples=5, database=None, deadline=None)

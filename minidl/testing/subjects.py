@@ -1,8 +1,8 @@
-"""What can be checked, brought into one form: a function pair, a layer, a loss.
+"""Everything that can be checked in one form: a function pair, a layer, a loss.
 
-A subject has named floating-point arguments (inputs and parameters alike), a ``forward`` that computes the outputs
-for given values of all of them, and a ``backward`` that returns the gradient of each for a given upstream gradient.
-Values and results are NumPy arrays on the host; the computation runs wherever the user's arrays live.
+A subject has named floating-point arguments, inputs and parameters alike. Its ``forward`` computes the outputs for given
+values of all of them. Its ``backward`` returns the gradient of each for a given upstream gradient. Values and results are
+NumPy arrays on the host; the computation runs on the device of the user's arrays.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class Subject:
     ----------
     name : str
     names : list of str
-        Of the arguments that have a gradient.
+        The arguments that have a gradient.
     values : list of array
-        Where the gradient is to be checked, one array for each name.
+        The point at which to check, one array for each name.
     dtype : dtype
-        In which the computation runs.
+        The dtype of the computation.
     owner : object
-        What the computation may draw its random numbers from.
+        The object in which to search for random generators.
     rewind : callable
         Called before every forward; makes a random subject repeat itself.
     takes_upstream : bool
         False for a loss whose ``backward`` takes no argument.
     notes : list of str
-        What the reader of the report should know.
+        Remarks for the report.
     """
 
     name: str
@@ -61,46 +61,46 @@ class Subject:
         raise NotImplementedError
 
     def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
-        """Return each argument's gradient after the last forward.
+        """Return the gradient of each argument after the last forward.
 
-        With ``accumulate``, parameter gradients are added to those of the call before.
+        With ``accumulate``, parameter gradients are added to those of the previous call.
         """
         raise NotImplementedError
 
     def repetition(self) -> list[str]:
-        """Say of each argument what its gradient is after a second ``backward``: "same", "added" or "either"."""
+        """Return, for each argument, its gradient after a second ``backward``: "same", "added" or "either"."""
         return ["same"] * len(self.names)
 
     def passed(self) -> list[numpy.ndarray]:
-        """Return what the last forward was given for each argument, as it is now."""
+        """Return the arguments of the last forward in their present state."""
         raise NotImplementedError
 
     def watched(self) -> list[tuple[str, Array]]:
-        """Return the arrays that backward must leave as they are, by name."""
+        """Return the arrays that backward must not change, by name."""
         raise NotImplementedError
 
     def given_upstream(self) -> list[Array]:
-        """Return the upstream gradients that the last backward was given, as they are now."""
-        return _arrays_in(self._dy)
+        """Return the upstream gradients of the last backward in their present state."""
+        return _find_arrays(self._dy)
 
 
-def _floating(array: Any) -> bool:
+def _is_floating(array: Any) -> bool:
     return getattr(getattr(array, "dtype", None), "kind", None) == "f" and hasattr(array, "shape")
 
 
-def _outputs(y: Any) -> list[Any]:
+def _list_outputs(y: Any) -> list[Any]:
     return list(y) if isinstance(y, (tuple, list)) else [y]
 
 
-def _upstream_like(outputs: list[Any], several: bool, upstream: Sequence[numpy.ndarray]) -> Any:
-    """Return the upstream gradients where the outputs live."""
+def _to_upstream(outputs: list[Any], several: bool, upstream: Sequence[numpy.ndarray]) -> Any:
+    """Return the upstream gradients on the device of the outputs."""
     pairs = zip(outputs, upstream, strict=True)
     placed = [namespace(y).asarray(numpy.array(dy, dtype=y.dtype)) for y, dy in pairs]
     return tuple(placed) if several else placed[0]
 
 
-def _matched(gradients: Any, names: Sequence[str], who: str) -> list[Array]:
-    """Return the gradients in a list, one for each name."""
+def _match_gradients(gradients: Any, names: Sequence[str], who: str) -> list[Array]:
+    """Return the gradients as a list, one for each name."""
     found = list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
     found = [gradient for gradient in found if gradient is not None]
     if len(found) != len(names):
@@ -110,11 +110,13 @@ def _matched(gradients: Any, names: Sequence[str], who: str) -> list[Array]:
         )
     for gradient, name in zip(found, names, strict=True):
         if not hasattr(gradient, "dtype"):
-            raise DtypeError(f"gradcheck: backward of {who} returned a {type(gradient).__name__} for {name}, no array")
+            raise DtypeError(
+                f"gradcheck: backward of {who} returned a {type(gradient).__name__} for {name}, not an array"
+            )
     return found
 
 
-def _names_of(function: Callable[..., Any], count: int) -> list[str]:
+def _name_arguments(function: Callable[..., Any], count: int) -> list[str]:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -123,7 +125,9 @@ def _names_of(function: Callable[..., Any], count: int) -> list[str]:
     return names[:count] + [f"argument {position}" for position in range(len(names), count)]
 
 
-def _chosen(names: list[str], floating: list[int], differentiable: Iterable[str | int] | None, who: str) -> list[int]:
+def _choose_positions(
+    names: list[str], floating: list[int], differentiable: Iterable[str | int] | None, who: str
+) -> list[int]:
     """Return the positions of the inputs whose gradient is checked."""
     if differentiable is None:
         return floating
@@ -139,7 +143,7 @@ def _chosen(names: list[str], floating: list[int], differentiable: Iterable[str 
 class FunctionSubject(Subject):
     """A pair of functions: ``forward(*arrays, **options) -> (y, cache)`` and ``backward(dy, cache) -> gradients``.
 
-    y may be a tuple of arrays; dy is then one too.
+    If y is a tuple of arrays, so is dy.
     """
 
     def __init__(
@@ -159,15 +163,15 @@ class FunctionSubject(Subject):
         self._arrays, self._options = list(arrays), dict(options or {})
         self.owner = [self._arrays, self._options]
         self.dtype = numpy.dtype(dtype)
-        names = _names_of(forward, len(arrays))
-        floating = [position for position, array in enumerate(arrays) if _floating(array)]
-        self._positions = _chosen(names, floating, differentiable, self.name)
+        names = _name_arguments(forward, len(arrays))
+        floating = [position for position, array in enumerate(arrays) if _is_floating(array)]
+        self._positions = _choose_positions(names, floating, differentiable, self.name)
         self._constants = [position for position in floating if position not in self._positions]
         self.names = [names[position] for position in self._positions]
         self.values = [to_host(arrays[position]).astype(self.dtype) for position in self._positions]
 
     def arguments(self, values: Sequence[Any]) -> list[Any]:
-        """Return all positional arguments, with copies of these values in the places of the differentiable ones."""
+        """Return all positional arguments, with copies of these values in place of the differentiable ones."""
         arguments = list(self._arrays)
         for position in self._constants:
             arguments[position] = arguments[position].astype(self.dtype)
@@ -178,18 +182,18 @@ class FunctionSubject(Subject):
         return arguments
 
     def outputs(self, values: Sequence[Any]) -> list[Any]:
-        """Return the outputs as the function gives them, for values of any array type."""
+        """Return the outputs of the function as they are, for values of any array type."""
         self.rewind()
         self._passed = self.arguments(values)
         result = self._forward(*self._passed, **self._options)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise ParameterError(
-                f"gradcheck: {self.name} must return the pair (y, cache), got {type(result).__name__}; the cache is "
-                "whatever its backward needs"
+                f"gradcheck: {self.name} must return the pair (y, cache), got {type(result).__name__}; the cache "
+                "holds whatever its backward needs"
             )
         y, self._cache = result
         self._several = isinstance(y, (tuple, list))
-        self._outputs = _outputs(y)
+        self._outputs = _list_outputs(y)
         return self._outputs
 
     def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
@@ -198,48 +202,48 @@ class FunctionSubject(Subject):
 
     def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
         """Return the gradients on the host."""
-        self._dy = _upstream_like(self._outputs, self._several, upstream)
+        self._dy = _to_upstream(self._outputs, self._several, upstream)
         gradients = self._backward(self._dy, self._cache)
-        return [to_host(gradient) for gradient in _matched(gradients, self.names, self.name)]
+        return [to_host(gradient) for gradient in _match_gradients(gradients, self.names, self.name)]
 
     def passed(self) -> list[numpy.ndarray]:
-        """Return what the last forward was given."""
+        """Return the differentiable arguments of the last forward."""
         return [to_host(self._passed[position]) for position in self._positions]
 
     def watched(self) -> list[tuple[str, Array]]:
         """Return all arrays among the arguments and in the cache."""
-        names = _names_of(self._forward, len(self._passed))
+        names = _name_arguments(self._forward, len(self._passed))
         arguments = zip(names, self._passed, strict=True)
-        return [(name, array) for name, argument in arguments for array in _arrays_in(argument)] + [
-            (f"cache (array {i})", array) for i, array in enumerate(_arrays_in(self._cache))
+        return [(name, array) for name, argument in arguments for array in _find_arrays(argument)] + [
+            (f"cache (array {i})", array) for i, array in enumerate(_find_arrays(self._cache))
         ]
 
 
-def _arrays_in(thing: Any) -> list[Array]:
+def _find_arrays(thing: Any) -> list[Array]:
     if isinstance(thing, (tuple, list)):
-        return [array for part in thing for array in _arrays_in(part)]
+        return [array for part in thing for array in _find_arrays(part)]
     if isinstance(thing, dict):
-        return _arrays_in(list(thing.values()))
+        return _find_arrays(list(thing.values()))
     return [thing] if hasattr(thing, "dtype") and not isinstance(thing, (numpy.generic, numpy.dtype)) else []
 
 
 class LayerSubject(Subject):
-    """A layer or a model: anything with ``forward`` and ``backward``, and ``parameters`` if it has any.
+    """A layer or a model: any object with ``forward`` and ``backward``, and ``parameters`` if it has any.
 
-    The check runs on a deep copy, so the layer, its parameters, gradients, cache and random state stay as they are.
-    The copy is run once as it is (which builds lazy layers) and then converted to the precision of the check.
+    The check runs on a deep copy, so the layer, its parameters, gradients, cache and random state do not change. The copy runs
+    once as it is, which builds lazy layers, and is then converted to the precision of the check.
     """
 
     def __init__(self, layer: Any, arrays: Sequence[Any], *, dtype: Any = "float64", name: str | None = None) -> None:
         super().__init__()
-        self.name = name or _title(layer)
+        self.name = name or _make_title(layer)
         self.dtype = numpy.dtype(dtype)
         try:
             self.layer = copy.deepcopy(layer)
-        except Exception as error:  # whatever the layer holds decides what is raised
+        except Exception as error:  # the contents of the layer decide what is raised
             raise ParameterError(
-                f"gradcheck: {self.name} cannot be copied ({error}); the check works on a copy, so that your layer "
-                "stays as it is: give it a __deepcopy__ or check it without what cannot be copied"
+                f"gradcheck: {self.name} cannot be copied ({error}); the check works on a copy, to leave your layer "
+                "unchanged: give it a __deepcopy__, or check it without the attribute that cannot be copied"
             ) from error
         self._inputs = list(arrays)
         self._note_unlisted()
@@ -249,9 +253,9 @@ class LayerSubject(Subject):
             self.layer = copy.deepcopy(layer)
             self.layer.forward(*self._copies(self._inputs))
         self.owner = self.layer
-        self._trained = [name for name, p in self._named() if _floating(p.value)]
-        names = _names_of(self.layer.forward, len(arrays))
-        self._positions = [position for position, array in enumerate(arrays) if _floating(array)]
+        self._trained = [name for name, p in self._named() if _is_floating(p.value)]
+        names = _name_arguments(self.layer.forward, len(arrays))
+        self._positions = [position for position, array in enumerate(arrays) if _is_floating(array)]
         self._input_names = [names[position] for position in self._positions]
         self.names = [*self._input_names, *self._trained]
         self.values = [to_host(arrays[position]).astype(self.dtype) for position in self._positions]
@@ -259,11 +263,11 @@ class LayerSubject(Subject):
         self._repetition = ["added" if isinstance(p, Parameter) else "either" for p in self._parameters()]
 
     def _note_unlisted(self) -> None:
-        """Tell about arrays that look like parameters of a layer that lists none."""
+        """Note arrays that look like parameters of a layer that lists none."""
         if isinstance(self.layer, Layer) or hasattr(self.layer, "parameters"):
             return
         attributes = getattr(self.layer, "__dict__", {})
-        own = [name for name, value in attributes.items() if _floating(value) and len(value.shape)]
+        own = [name for name, value in attributes.items() if _is_floating(value) and len(value.shape)]
         if own:
             self.notes.append(
                 f"note: {self.name} has arrays ({', '.join(own)}) but no parameters(), so only the gradient of its "
@@ -274,7 +278,7 @@ class LayerSubject(Subject):
         return [array.copy() if hasattr(array, "dtype") else array for array in arrays]
 
     def _named(self) -> list[tuple[str, Any]]:
-        """Return the parameters with their names, asked for anew: a layer may make the objects on demand."""
+        """Return the parameters with their names, requested again each time: a layer may create the objects on demand."""
         if isinstance(self.layer, Layer):
             named = [(name or p.name, p) for name, p in self.layer.named_parameters()]
         else:
@@ -283,14 +287,14 @@ class LayerSubject(Subject):
         for name, p in named:
             if not (hasattr(p, "value") and hasattr(p, "grad")):
                 raise ParameterError(
-                    f"gradcheck: parameters() of {self.name} must give objects with value and grad, such as "
+                    f"gradcheck: parameters() of {self.name} must return objects with value and grad, such as "
                     f"minidl.Parameter; {name} is a {type(p).__name__}"
                 )
         seen: set[int] = set()  # a parameter shared by two layers is one argument
         return [(name, p) for name, p in named if not (id(p) in seen or seen.add(id(p)))]  # type: ignore[func-returns-value]
 
     def _parameters(self) -> list[Any]:
-        return [p for _, p in self._named() if _floating(p.value)]
+        return [p for _, p in self._named() if _is_floating(p.value)]
 
     def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
         """Return the outputs on the host."""
@@ -304,19 +308,19 @@ class LayerSubject(Subject):
         self.rewind()
         y = self.layer.forward(*self._passed)
         self._several = isinstance(y, (tuple, list))
-        self._outputs = _outputs(y)
+        self._outputs = _list_outputs(y)
         for output in self._outputs:
             if not hasattr(output, "dtype"):
-                raise DtypeError(f"gradcheck: forward of {self.name} returned a {type(output).__name__}, no array")
+                raise DtypeError(f"gradcheck: forward of {self.name} returned a {type(output).__name__}, not an array")
         return [to_host(y) for y in self._outputs]
 
     def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
-        """Return the gradients on the host, of inputs first."""
+        """Return the gradients on the host, those of inputs first."""
         if not accumulate:
             self._zero_grad()
-        self._dy = _upstream_like(self._outputs, self._several, upstream)
+        self._dy = _to_upstream(self._outputs, self._several, upstream)
         gradients = self.layer.backward(self._dy)
-        found = _matched(gradients, self._input_names, self.name) if self._input_names else []
+        found = _match_gradients(gradients, self._input_names, self.name) if self._input_names else []
         for name, p in zip(self._trained, self._parameters(), strict=True):
             if not hasattr(p.grad, "dtype"):
                 raise ParameterError(f"gradcheck: backward of {self.name} left {name}.grad at {p.grad!r}")
@@ -331,21 +335,21 @@ class LayerSubject(Subject):
                 p.grad[...] = 0
 
     def repetition(self) -> list[str]:
-        """Gradients of ``minidl.Parameter`` objects are added up; others may be overwritten."""
+        """Return "same" for inputs, "added" for ``minidl.Parameter`` objects, and "either" for other parameters."""
         return ["same"] * len(self._positions) + self._repetition
 
     def passed(self) -> list[numpy.ndarray]:
-        """Return the inputs and the parameters' values."""
+        """Return the inputs and the values of the parameters."""
         inputs = [to_host(self._passed[position]) for position in self._positions]
         return inputs + [to_host(p.value) for p in self._parameters()]
 
     def watched(self) -> list[tuple[str, Array]]:
-        """Return inputs and parameter values."""
-        inputs = [("its input", array) for array in _arrays_in(self._passed)]
+        """Return the inputs and the values of the parameters, by name."""
+        inputs = [("its input", array) for array in _find_arrays(self._passed)]
         return inputs + [(name, p.value) for name, p in zip(self._trained, self._parameters(), strict=True)]
 
 
-def _title(thing: Any) -> str:
+def _make_title(thing: Any) -> str:
     """Return a name of reasonable length."""
     shown = repr(thing)
     default = type(thing).__repr__ is object.__repr__ or len(shown) > 60 or "\n" in shown
@@ -360,12 +364,12 @@ def _convert(layer: Any, parameters: list[Any], dtype: numpy.dtype[Any]) -> bool
     elif own:
         ParameterBuffer(own, dtype=dtype)
     for p in parameters:
-        if not isinstance(p, Parameter) and _floating(p.value) and p.value.dtype != dtype:
+        if not isinstance(p, Parameter) and _is_floating(p.value) and p.value.dtype != dtype:
             p.value = p.value.astype(dtype)
             if hasattr(p.grad, "dtype"):
                 p.grad = p.grad.astype(dtype)
     now = list(getattr(layer, "parameters", list)())
-    return all(p.value.dtype == dtype for p in now if _floating(p.value))
+    return all(p.value.dtype == dtype for p in now if _is_floating(p.value))
 
 
 class LossSubject(Subject):
@@ -373,24 +377,26 @@ class LossSubject(Subject):
 
     def __init__(self, loss: Any, arrays: Sequence[Any], *, dtype: Any = "float64", name: str | None = None) -> None:
         super().__init__()
-        if len(arrays) < 2 or not _floating(arrays[0]):
+        if len(arrays) < 2 or not _is_floating(arrays[0]):
             raise ParameterError(
                 "gradcheck: a loss needs a floating-point prediction and a target, gradcheck(loss, prediction, "
                 f"target); got {len(arrays)} arrays"
             )
-        self.name = name or _title(loss)
+        self.name = name or _make_title(loss)
         self.dtype = numpy.dtype(dtype)
         self.loss = copy.deepcopy(loss)
         self.owner = self.loss
         self.takes_upstream = bool(positional(self.loss.backward))
         self._prediction, *self._others = arrays
-        self.names = _names_of(self.loss.forward, 1)
+        self.names = _name_arguments(self.loss.forward, 1)
         self.values = [to_host(self._prediction).astype(self.dtype)]
 
     def forward(self, values: Sequence[numpy.ndarray]) -> list[numpy.ndarray]:
         """Return the loss on the host."""
         prediction = namespace(self._prediction).asarray(numpy.array(values[0], dtype=self.dtype))
-        others = [o.astype(self.dtype) if _floating(o) else o.copy() if hasattr(o, "copy") else o for o in self._others]
+        others = [
+            o.astype(self.dtype) if _is_floating(o) else o.copy() if hasattr(o, "copy") else o for o in self._others
+        ]
         self._passed = [prediction, *others]
         self.rewind()
         y = self.loss.forward(*self._passed)
@@ -400,11 +406,11 @@ class LossSubject(Subject):
     def backward(self, upstream: Sequence[numpy.ndarray], accumulate: bool = False) -> list[numpy.ndarray]:
         """Return the gradient of the prediction on the host."""
         if self.takes_upstream:
-            self._dy = _upstream_like([self._output], False, upstream)
+            self._dy = _to_upstream([self._output], False, upstream)
             gradient = self.loss.backward(self._dy)
         else:
             gradient = self.loss.backward()
-        return [to_host(g) for g in _matched(gradient, self.names, self.name)]
+        return [to_host(g) for g in _match_gradients(gradient, self.names, self.name)]
 
     def passed(self) -> list[numpy.ndarray]:
         """Return the prediction."""
@@ -412,7 +418,7 @@ class LossSubject(Subject):
 
     def watched(self) -> list[tuple[str, Array]]:
         """Return prediction and target."""
-        names = _names_of(self.loss.forward, len(self._passed))
+        names = _name_arguments(self.loss.forward, len(self._passed))
         return [(name, array) for name, array in zip(names, self._passed, strict=True) if hasattr(array, "dtype")]
 
 
@@ -432,5 +438,5 @@ def is_loss(thing: Any) -> bool:
     """
     try:
         return len(positional(thing.forward, required=True)) >= 2 and not positional(thing.backward, required=True)
-    except (AttributeError, TypeError, ValueError):  # has none, or does not tell
+    except (AttributeError, TypeError, ValueError):  # has none, or no signature
         return False

@@ -1,4 +1,4 @@
-"""The catalogue of the optimisers' updates, the ops that change their arguments instead of having a backward.
+"""The catalogue of the optimisers' updates: ops that change their arguments and have no backward.
 
 The oracles update one number at a time, from the equations in the papers.
 """
@@ -27,7 +27,7 @@ class UpdateCase:
     ----------
     name : str
     states : tuple of str
-        Which of the state arrays are given; the others are None.
+        The state arrays that are given; the others are None.
     options : mapping
         The hyperparameters.
     """
@@ -39,21 +39,21 @@ class UpdateCase:
 
 @dataclass(frozen=True)
 class UpdateSpec:
-    """What there is to know about an update.
+    """Everything that the tests need to know about an update.
 
     Attributes
     ----------
     name : str
-        In ``minidl.ops``.
+        The name in ``minidl.ops``.
     states : tuple of str
         The state arrays, in the order in which they follow ``value`` and ``grad``.
     cases : tuple of UpdateCase
     oracle : callable
         ``oracle(value, grad, states, step, **options) -> value``, on Python floats; changes the dictionary of states.
     counter : callable
-        From the step's number (from 1) to the keyword arguments that depend on it.
+        Maps the number of the step, from 1, to the keyword arguments that depend on it.
     rounding : float
-        As for ``OpSpec``.
+        As in ``OpSpec``.
     """
 
     name: str
@@ -64,7 +64,7 @@ class UpdateSpec:
     rounding: float = 4.0
 
     def expected(self, case: UpdateCase, value: numpy.ndarray, grads: numpy.ndarray) -> dict[str, numpy.ndarray]:
-        """Return value and states after the steps with these gradients, (T, P), by the oracle."""
+        """Return value and states from the oracle after steps with these gradients, (T, P)."""
         results = [
             self._expected_one(case, float(v), [float(g) for g in column])
             for v, column in zip(value, grads.T, strict=True)
@@ -86,17 +86,19 @@ def run(
     grads: Any,
     largest: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Apply an update in place for as many steps as there are gradients; return value and states by name.
+    """Apply an update in place once for each gradient; return value and states by name.
 
     Parameters
     ----------
     update : callable
-        The formula, or an engine's.
+        The formula, or an engine's update.
+    spec : UpdateSpec
+    case : UpdateCase
     value : array, shape (P,)
         Copied first.
     grads : sequence of arrays of shape (P,)
     largest : dict, optional
-        Filled with the largest size that each array reached on the way.
+        Filled with the largest absolute value of each array on the way.
 
     Raises
     ------
@@ -216,9 +218,9 @@ UPDATES: dict[str, UpdateSpec] = {
     spec.name: spec
     for spec in (
         UpdateSpec(
-            "sgd_update",
-            ("momentum_buffer",),
-            (
+            name="sgd_update",
+            states=("momentum_buffer",),
+            cases=(
                 UpdateCase("plain", (), {"lr": 0.1}),
                 UpdateCase("weight decay", (), {"lr": 0.1, "weight_decay": 0.3}),
                 UpdateCase("momentum", ("momentum_buffer",), {"lr": 0.1, "momentum": 0.9}),
@@ -235,24 +237,24 @@ UPDATES: dict[str, UpdateSpec] = {
                     {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2, "grad_scale": 0.3},
                 ),
             ),
-            _sgd,
-            lambda step: {"first_step": step == 1},
+            oracle=_sgd,
+            counter=lambda step: {"first_step": step == 1},
         ),
         UpdateSpec(
-            "adagrad_update",
-            ("square_sum",),
-            (
+            name="adagrad_update",
+            states=("square_sum",),
+            cases=(
                 UpdateCase("plain", ("square_sum",), {"lr": 0.1}),
                 UpdateCase("decay", ("square_sum",), {"lr": 0.1, "lr_decay": 0.5, "weight_decay": 0.3, "eps": 0.1}),
                 UpdateCase("clipped", ("square_sum",), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _adagrad,
-            _step,
+            oracle=_adagrad,
+            counter=_step,
         ),
         UpdateSpec(
-            "rmsprop_update",
-            ("square_average", "grad_average", "momentum_buffer"),
-            (
+            name="rmsprop_update",
+            states=("square_average", "grad_average", "momentum_buffer"),
+            cases=(
                 UpdateCase("plain", ("square_average",), {"lr": 0.1}),
                 UpdateCase(
                     "centred",
@@ -267,22 +269,22 @@ UPDATES: dict[str, UpdateSpec] = {
                 UpdateCase("momentum", ("square_average", "momentum_buffer"), {"lr": 0.1, "momentum": 0.5}),
                 UpdateCase("clipped", ("square_average",), {"lr": 0.1, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _rmsprop,
-            lambda step: {},
+            oracle=_rmsprop,
+            counter=lambda step: {},
             rounding=16.0,  # the centred variance is a difference
         ),
         UpdateSpec(
-            "adam_update",
-            ("m", "v", "v_max"),
-            (
+            name="adam_update",
+            states=("m", "v", "v_max"),
+            cases=(
                 UpdateCase("plain", ("m", "v"), {"lr": 0.1}),
                 UpdateCase("weight decay", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "eps": 0.1}),
                 UpdateCase("decoupled", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "decoupled": True}),
                 UpdateCase("amsgrad", ("m", "v", "v_max"), {"lr": 0.1, "beta1": 0.8, "beta2": 0.7}),
                 UpdateCase("clipped", ("m", "v"), {"lr": 0.1, "weight_decay": 0.3, "grad_scale": 0.3, "eps": 0.1}),
             ),
-            _adam,
-            _step,
+            oracle=_adam,
+            counter=_step,
         ),
     )
 }

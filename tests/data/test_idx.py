@@ -58,7 +58,7 @@ WHOLE = struct.pack(">HBBII", 0, 8, 2, 2, 3) + bytes(range(6))
         (b"\x89PNG\r\n", "it begins with 89 50 4e 47"),
         (b"\0\0\x07\x01" + bytes(8), "not an IDX file"),
         (WHOLE[:9], "header of an IDX file with 2 axes is cut short"),
-        (WHOLE[:-1], r"announces 6 bytes of numbers \(shape \(2, 3\), uint8\), but there are 5"),
+        (WHOLE[:-1], r"announces 6 bytes of elements \(shape \(2, 3\), uint8\), but there are 5"),
         (WHOLE + b"x", "but there are more"),
         (gzip.compress(WHOLE + b"x"), "but there are more"),
         (struct.pack(">HBBIII", 0, 14, 3, 2**32 - 1, 2**32 - 1, 9), "but there are 0"),

@@ -65,7 +65,7 @@ def test_what_to_do_when_there_is_nothing(tmp_path):
 def test_files_that_are_not_what_their_names_say(tmp_path):
     write_digits(tmp_path, compressed=False)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", numpy.full(10000, 10, "uint8"))
-    with pytest.raises(FileFormatError, match="labels must be below 10, got 10"):
+    with pytest.raises(FileFormatError, match="labels must be less than 10, got 10"):
         mnist(tmp_path)
     write_idx(tmp_path / "t10k-labels-idx1-ubyte", numpy.zeros(9999, "uint8"))
     with pytest.raises(
@@ -140,13 +140,13 @@ def test_a_download_that_was_whole_but_not_yet_checked(tmp_path, wanted):
 
 
 def test_another_content_is_thrown_away(tmp_path, wanted):
-    with pytest.raises(FileFormatError, match=r"expected 0+; it was thrown away"):
+    with pytest.raises(FileFormatError, match=r"expected 0+, and was deleted"):
         get(RemoteFile("file", wanted.url, "0" * 64), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_only_over_https(tmp_path, wanted):
-    with pytest.raises(ParameterError, match="downloads go over https, not http:"):
+    with pytest.raises(ParameterError, match="downloads must use https, not http:"):
         fetch(wanted, tmp_path)
 
 

@@ -185,7 +185,9 @@ def test_only_floating_dtypes(table):
 
 
 def test_not_text(table):
-    with pytest.raises(FileFormatError, match="byte 4 is no text in the encoding 'utf-8-sig'; pass encoding='latin-1'"):
+    with pytest.raises(
+        FileFormatError, match="byte 4 is not text in the encoding 'utf-8-sig'; pass encoding='latin-1'"
+    ):
         table("x,y,é\n1,2,3\n".encode("latin-1"))
 
 

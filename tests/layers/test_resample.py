@@ -60,8 +60,8 @@ def test_flops():
     [
         (lambda: dl.ZeroPad2d(-1), "ZeroPad2d: padding must be a whole number from 0 on, or four of them"),
         (lambda: dl.ReflectionPad2d((1, 2)), "ReflectionPad2d: padding must be"),
-        (lambda: dl.Upsample(), "Upsample: give size or scale_factor"),
-        (lambda: dl.Upsample(2, 2), "Upsample: give size or scale_factor"),
+        (lambda: dl.Upsample(), "Upsample: give either size or scale_factor"),
+        (lambda: dl.Upsample(2, 2), "Upsample: give either size or scale_factor"),
         (lambda: dl.Upsample(0), "Upsample: size must be"),
         (lambda: dl.Upsample(scale_factor=0), "Upsample: scale_factor must be a positive number"),
         (lambda: dl.Upsample(2, mode="cubic"), "mode must be one of 'nearest', 'linear', 'bilinear', got 'cubic'"),

@@ -259,5 +259,5 @@ def test_settings_that_do_not_fit_are_the_formulas_to_refuse():
             with pytest.raises(errors.ShapeError, match="last axes"):
                 getattr(NATIVE, name)(x, shape)
     for groups in (0, -2, 4, 7):
-        with pytest.raises(errors.ParameterError, match="cannot be cut"):
+        with pytest.raises(errors.ParameterError, match="cannot be divided"):
             NATIVE.group_norm(x, groups)

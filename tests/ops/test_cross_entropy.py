@@ -208,7 +208,7 @@ def test_dtype_is_kept_whatever_the_target_weight_and_upstream_gradient_are(host
     [
         (
             [0, 1, 3, 7],
-            r"target 3 at index \(2,\) is no class; with 3 classes the indices are 0 to 2, or -100 to ignore",
+            r"target 3 at index \(2,\) is not a class; with 3 classes the indices are 0 to 2, or -100 to ignore",
         ),
         ([0, -1, 1, 2], r"target -1 at index \(1,\)"),
         ([-100, -99, 1, 2], r"target -99 at index \(1,\)"),
@@ -222,9 +222,9 @@ def test_the_first_class_out_of_range_is_named(host_engine, target, message):
 def test_the_place_of_a_bad_class_has_all_its_axes(host_engine):
     target = numpy.zeros((2, 2, 3), "uint8")
     target[1, 0, 2] = 200
-    with pytest.raises(errors.TargetError, match=r"target 200 at index \(1, 0, 2\) is no class; with 5 classes"):
+    with pytest.raises(errors.TargetError, match=r"target 200 at index \(1, 0, 2\) is not a class; with 5 classes"):
         host_engine.cross_entropy(numpy.ones((2, 5, 2, 3)), target)
-    with pytest.raises(errors.TargetError, match=r"target 9 at index \(\) is no class"):
+    with pytest.raises(errors.TargetError, match=r"target 9 at index \(\) is not a class"):
         host_engine.cross_entropy(numpy.ones(4), numpy.array(9))
 
 

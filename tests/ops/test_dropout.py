@@ -103,10 +103,10 @@ def test_what_the_dropout_of_channels_refuses():
     with pytest.raises(ShapeError, match=r"dropout2d: x must have shape \(N, C, H, W\), got \(2, 3\); .*use dropout"):
         ops.dropout2d(x[:, :, 0, 0], 0.5, numpy.random.default_rng(0))
     with pytest.raises(
-        ShapeError, match=r"mask must have an element for each channel, \(2, 3, 1, 1\), got \(2, 3, 4, 4\)"
+        ShapeError, match=r"mask must have one element for each channel, \(2, 3, 1, 1\), got \(2, 3, 4, 4\)"
     ):
         ops.dropout2d(x, 0.5, x > 0)
-    with pytest.raises(ParameterError, match="dropout2d: p is a probability"):
+    with pytest.raises(ParameterError, match="dropout2d: p must be a probability"):
         ops.dropout2d(x, 1.5, numpy.random.default_rng(0))
     _, cache = ops.dropout2d(x, 0.5, numpy.random.default_rng(0))
     with pytest.raises(ShapeError, match=r"dy must have the shape of y, \(2, 3, 4, 4\)"):

@@ -64,7 +64,7 @@ def test_arrays_of_a_gpu_stay_there():
 def test_what_does_not_fit_is_named():
     weight, bias, mean, var, gamma, beta = drawn((3, 2, 3, 3))
     with pytest.raises(
-        ShapeError, match=r"gamma must have one number for each of the output channels .* \(3,\), got \(2,\)"
+        ShapeError, match=r"gamma must have one element for each of the output channels .* \(3,\), got \(2,\)"
     ):
         ops.fold_batch_norm(weight, bias, mean, var, gamma[:2], beta)
     with pytest.raises(DtypeError, match="running_var must have the dtype of weight"):

@@ -192,7 +192,7 @@ ONES = numpy.ones
             errors.DtypeError,
             "out must have the dtype",
         ),
-        (lambda e: e.matmul(ONES((1, 1)), ONES((1, 1)), accumulate=True), errors.ParameterError, "give it as out="),
+        (lambda e: e.matmul(ONES((1, 1)), ONES((1, 1)), accumulate=True), errors.ParameterError, "pass it as out="),
     ],
 )
 def test_what_does_not_fit_is_named(host_engine, call, error, message):

@@ -150,12 +150,12 @@ def test_nothing_in_nothing_out(host_engine):
         (
             lambda e: e.batch_norm(numpy.ones((2, 8, 8, 3)), numpy.ones(3)),
             errors.ShapeError,
-            r"batch_norm: weight must have one number for each channel, shape \(8,\) for x of shape \(2, 8, 8, 3\)",
+            r"batch_norm: weight must have one element for each channel, shape \(8,\) for x of shape \(2, 8, 8, 3\)",
         ),
         (
             lambda e: e.batch_norm(numpy.ones((2, 3)), None, numpy.ones((3, 1))),
             errors.ShapeError,
-            "batch_norm: bias must have one number for each channel",
+            "batch_norm: bias must have one element for each channel",
         ),
         (
             lambda e: e.batch_norm(numpy.ones((2, 3)), training=False),
@@ -165,7 +165,7 @@ def test_nothing_in_nothing_out(host_engine):
         (
             lambda e: e.batch_norm(numpy.ones((2, 3)), None, None, numpy.ones(3), numpy.ones(2), training=False),
             errors.ShapeError,
-            "running_var must have one number for each channel",
+            "running_var must have one element for each channel",
         ),
         (
             lambda e: e.batch_norm(numpy.ones((2, 3)), numpy.ones(3, "float32")),
@@ -201,7 +201,7 @@ def test_nothing_in_nothing_out(host_engine):
         (
             lambda e: e.group_norm(numpy.ones((2, 6)), 4),
             errors.ParameterError,
-            "group_norm: 6 channels cannot be cut into 4 equal groups",
+            "group_norm: 6 channels cannot be divided into 4 equal groups",
         ),
         (lambda e: e.group_norm(numpy.ones((2, 6)), 0), errors.ParameterError, "into 0 equal groups"),
         (lambda e: e.group_norm(numpy.ones(6), 2), errors.ShapeError, r"group_norm: x must have shape \(N, C, ...\)"),

@@ -366,7 +366,7 @@ def test_what_is_no_list_of_parameters(given, message):
 
 
 def test_a_layer_is_no_list_of_parameters():
-    with pytest.raises(ParameterError, match=r"give model\.parameters\(\)"):
+    with pytest.raises(ParameterError, match=r"pass model\.parameters\(\)"):
         optim.Adam(layers.Linear(2, 3))
 
 
@@ -377,7 +377,7 @@ def test_a_single_parameter_will_do():
 
 def test_a_parameter_in_two_groups():
     [parameter] = parameters(2)
-    with pytest.raises(ParameterError, match="group 1 is in an earlier group"):
+    with pytest.raises(ParameterError, match="group 1 is already in an earlier group"):
         optim.SGD([{"params": [parameter]}, {"params": [parameter]}])
 
 

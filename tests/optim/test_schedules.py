@@ -103,7 +103,7 @@ def test_one_cycle_ends():
         schedule.step()
     last = owner.lr
     assert last == pytest.approx(0.1 / 25 / 1e4)
-    with pytest.raises(OrderError, match="after the last of 3"):
+    with pytest.raises(OrderError, match="beyond the last of 3"):
         schedule.step()
     assert owner.lr == last
 

@@ -123,14 +123,14 @@ def test_the_shape_can_be_given(file):
         ("{file}:Gain(1, 2, 3)", ParameterError, "cannot be created"),
         ("{file}:Gain(__import__('os'))", ParameterError, "expected NAME or NAME"),
         ("{file}:Gain(", ParameterError, "expected NAME or NAME"),
-        ("{file}:ready(3)", ParameterError, "is no class"),
+        ("{file}:ready(3)", ParameterError, "is not a class"),
         ("{file}:Half", ParameterError, "Half has no backward"),
         (
             "{file}:numpy",
             ParameterError,
-            "neither a function nor an object with forward and backward, but of type module",
+            "must be a function or an object with forward and backward, got type module",
         ),
-        ("{file}:Huge", ShapeError, "none of the input shapes tried; say which .*no shape pleases me"),
+        ("{file}:Huge", ShapeError, "none of the input shapes tried; give its shape .*no shape pleases me"),
     ],
 )
 def test_errors(file, target, error, message):
@@ -145,7 +145,7 @@ def test_a_file_that_cannot_be_imported(tmp_path):
         check_object(f"{path}:Layer")
     text = tmp_path / "notes.txt"
     text.write_text("no code")
-    with pytest.raises(DataError, match="is no Python file"):
+    with pytest.raises(DataError, match="is not a Python file"):
         check_object(f"{text}:Layer")
 
 
@@ -227,7 +227,7 @@ class Forgets(Identity):
         (Promotes(), "has dtype float64, the input float32"),
         (Promises(), r"has shape \(6, 4\); output_shape promises \(6, 4, 1\)"),
         (Straight(), "depends on the memory layout"),
-        (Forgets(), "Loading what was saved changes it"),
+        (Forgets(), "Saving and loading it changes it"),
     ],
 )
 def test_what_a_layer_gets_wrong_is_seen(layer, problem):

@@ -17,9 +17,9 @@ SPECS: list[OpSpec] = []
 
 
 def _drawing(kernel: Shape, outputs: int = 2, transposed: bool = False, bias: bool = True) -> Draw:
-    """Return a draw of images of the case's shape, and of kernels with so many output channels in each group.
+    """Return a draw of images of the case's shape, and of kernels with this many output channels in each group.
 
-    Channels that cannot be cut into the groups asked for are filled up.
+    Channels are added until the groups divide them.
     """
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
@@ -33,7 +33,7 @@ def _drawing(kernel: Shape, outputs: int = 2, transposed: bool = False, bias: bo
 
 
 def _terms(x: numpy.ndarray, weight: numpy.ndarray, *rest: Any, **options: Any) -> int:
-    """Return the pixels and images that a weight's gradient sums over, or the weights that a pixel sums over."""
+    """Return the number of pixels in a weight's gradient, or of weights in an output, whichever is larger."""
     return max(
         x.shape[0] * math.prod(x.shape[2:]), math.prod(weight.shape[1:]), weight.shape[0] * math.prod(weight.shape[2:])
     )
@@ -87,12 +87,12 @@ for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):
     for _transposed in (False, True):
         SPECS.append(
             OpSpec(
-                f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
-                ("x", "weight", "bias"),
-                _drawing(_kernel, transposed=_transposed),
-                _cases(_transposed),
-                oracles_conv.conv_transpose if _transposed else oracles_conv.conv,
-                {
+                name=f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
+                differentiable=("x", "weight", "bias"),
+                draw=_drawing(_kernel, transposed=_transposed),
+                cases=_cases(_transposed),
+                oracle=oracles_conv.conv_transpose if _transposed else oracles_conv.conv,
+                sizes={
                     "empty": (0, 2, 5, 4)[: _axes + 2],
                     "one": (1, 1, 3, 3)[: _axes + 2],
                     "odd": (3, 5, 7, 9)[: _axes + 2],

@@ -1,4 +1,4 @@
-"""Entries for the ops that work on one element at a time: activations and dropout."""
+"""Entries for elementwise ops: activations and dropout."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _elementwise(
 
     SPECS.append(
         OpSpec(
-            name,
-            ("x",),
-            draw,
-            (Case("ordinary", (3, 4)), Case("scalar", ()), Case("images", (2, 1, 2, 3)), *cases),
-            getattr(oracles, name),
-            SIZES,
+            name=name,
+            differentiable=("x",),
+            draw=draw,
+            cases=(Case("ordinary", (3, 4)), Case("scalar", ()), Case("images", (2, 1, 2, 3)), *cases),
+            oracle=getattr(oracles, name),
+            sizes=SIZES,
             kinks=distance if kink else None,
             elementwise=True,
             slope=one,
@@ -85,12 +85,12 @@ def _draw_about_three(generator: Generator, shape: Shape, options: Mapping[str, 
 
 SPECS.append(
     OpSpec(
-        "relu6",
-        ("x",),
-        _draw_about_three,
-        (Case("ordinary", (5, 6)), Case("scalar", ()), Case("images", (2, 2, 3, 5))),
-        oracles.relu6,
-        SIZES,
+        name="relu6",
+        differentiable=("x",),
+        draw=_draw_about_three,
+        cases=(Case("ordinary", (5, 6)), Case("scalar", ()), Case("images", (2, 2, 3, 5))),
+        oracle=oracles.relu6,
+        sizes=SIZES,
         kinks=lambda x: numpy.minimum(abs(x), abs(x - 6)),
         elementwise=True,
         slope=one,
@@ -128,16 +128,16 @@ def _draw_dropping(p: float) -> Draw:
 
 SPECS.append(
     OpSpec(
-        "dropout",
-        ("x",),
-        _draw_dropout,
-        (
+        name="dropout",
+        differentiable=("x",),
+        draw=_draw_dropout,
+        cases=(
             Case("ordinary", (3, 4)),
             Case("nothing", (3, 4), draw=_draw_dropping(0.0)),
             Case("everything", (3, 4), draw=_draw_dropping(1.0)),
         ),
-        oracles.dropout,
-        SIZES,
+        oracle=oracles.dropout,
+        sizes=SIZES,
         elementwise=True,
         slope=one,
         rounding=4,

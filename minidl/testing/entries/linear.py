@@ -52,10 +52,10 @@ def _terms_of_product(a: numpy.ndarray, b: numpy.ndarray, transpose_a: bool = Fa
 
 SPECS.append(
     OpSpec(
-        "matmul",
-        ("a", "b"),
-        _draw_product,
-        (
+        name="matmul",
+        differentiable=("a", "b"),
+        draw=_draw_product,
+        cases=(
             Case("ordinary", (3, 4, 2)),
             Case("transpose_a", (3, 4, 2), {"transpose_a": True}),
             Case("transpose_b", (3, 4, 2), {"transpose_b": True}),
@@ -64,8 +64,8 @@ SPECS.append(
             Case("broadcast batches", (2, 3, 2, 3, 2), draw=_draw_broadcast),
             Case("repeated batches", (2, 2, 3, 2), draw=_draw_repeated),
         ),
-        oracles.matmul,
-        {"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
+        oracle=oracles.matmul,
+        sizes={"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
         rank=(3, 5),
         terms=_terms_of_product,
         rounding=2,
@@ -91,17 +91,17 @@ def _terms_of_linear(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarra
 
 SPECS.append(
     OpSpec(
-        "linear",
-        ("x", "weight", "bias"),
-        _draw_linear,
-        (
+        name="linear",
+        differentiable=("x", "weight", "bias"),
+        draw=_draw_linear,
+        cases=(
             Case("ordinary", (3, 4, 2)),
             Case("no bias", (3, 4, 2), draw=_draw_linear_without_bias),
             Case("one example", (4, 2)),
             Case("sequences", (2, 3, 4, 2)),
         ),
-        oracles.linear,
-        {"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
+        oracle=oracles.linear,
+        sizes={"empty": (0, 3, 2), "one": (1, 1, 1), "odd": (7, 13, 5), "large": (131, 523, 67)},
         rank=(2, 5),
         terms=_terms_of_linear,
         rounding=3,

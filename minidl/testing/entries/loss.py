@@ -28,18 +28,18 @@ SPECS: list[OpSpec] = []
 
 
 def _one_example(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
-    """Return what the probability of one example, between 0 and 1, contributes to a loss."""
+    """Return the share of one example's probability, between 0 and 1, in a loss."""
     examples = logits.shape[0] if logits.ndim > 1 else 1
     return 1 / max(examples, 1) if reduction == "mean" else 1.0
 
 
 def _one_element(logits: numpy.ndarray, *others: Any, reduction: str = "mean", **options: Any) -> float:
-    """Return what the probability of one element contributes."""
+    """Return the share of one element's probability in a loss."""
     return 1 / max(logits.size, 1) if reduction == "mean" else 1.0
 
 
 def _draw_pair(*kinks: float) -> Draw:
-    """Draw prediction and target whose difference stays clear of the kinks (delta stands for itself)."""
+    """Draw prediction and target whose difference avoids the kinks, in units of delta."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         target = normal(generator, shape)
@@ -82,10 +82,10 @@ def _loss(
     """Add a loss of prediction and target, elementwise but for its reduction."""
     SPECS.append(
         OpSpec(
-            name,
-            (argument,),
-            draw,
-            (
+            name=name,
+            differentiable=(argument,),
+            draw=draw,
+            cases=(
                 Case("ordinary", (3, 4)),
                 Case("sum", (3, 4), {"reduction": "sum"}),
                 Case("none", (3, 4), {"reduction": "none"}),
@@ -93,8 +93,8 @@ def _loss(
                 Case("target in a column", (5,), {"reduction": "none"}, draw=_in_row(draw)),
                 *cases,
             ),
-            getattr(oracles, name),
-            SIZES,
+            oracle=getattr(oracles, name),
+            sizes=SIZES,
             rank=(1, 4),
             empty_options={"reduction": "sum"},
             kinks=kinks,
@@ -171,10 +171,10 @@ def _draw_classes(
 
 SPECS.append(
     OpSpec(
-        "cross_entropy",
-        ("logits",),
-        _draw_classes(),
-        (
+        name="cross_entropy",
+        differentiable=("logits",),
+        draw=_draw_classes(),
+        cases=(
             Case("ordinary", (3, 4)),
             Case("sum", (3, 4), {"reduction": "sum"}),
             Case("none", (3, 4), {"reduction": "none"}),
@@ -199,8 +199,8 @@ SPECS.append(
                 draw=_draw_classes(weighted=True, probabilities=True),
             ),
         ),
-        oracles.cross_entropy,
-        SIZES,
+        oracle=oracles.cross_entropy,
+        sizes=SIZES,
         rank=(1, 4),
         shortest=1,
         empty_options={"reduction": "sum"},

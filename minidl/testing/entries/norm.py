@@ -15,9 +15,18 @@ __all__ = ["SPECS"]
 
 SPECS: list[OpSpec] = []
 
+ROUNDING = 24.0
+"""Roundings of dx besides those of its sums, in machine epsilons, 1.5 times the count.
+
+    dx = inverse (g - mean(g) - x_hat mean(g x_hat)),   inverse = 1 / sqrt(variance + eps),   x_hat = (x - mean) inverse
+
+has about 32 roundings of half an epsilon each: 6 in ``inverse``, which enters three times; 3 more in each of the two
+``x_hat``; 1 in each of the two ``g``; and 6 to put them together.
+"""
+
 
 def _numbers(generator: Generator, shape: Shape) -> numpy.ndarray:
-    """Draw numbers whose mean is not 0."""
+    """Draw normal numbers with a mean of 1."""
     return normal(generator, shape) + 1.0
 
 
@@ -26,7 +35,7 @@ def _weight(generator: Generator, shape: Shape) -> numpy.ndarray:
 
 
 def _drawing(weight: bool = True, bias: bool = True, running: bool = False) -> Draw:
-    """Return a draw of x and what there is for each of its channels."""
+    """Return a draw of x and its per-channel arguments."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         channels = shape[1:2]
@@ -45,12 +54,12 @@ def _count(x: numpy.ndarray, *rest: Any, **options: Any) -> int:
 
 
 def _stretch(rows: numpy.ndarray, eps: float = 1e-5, **options: Any) -> float:
-    """Return the largest 1 / sqrt(variance + eps) among the rows: by so much their last digits are stretched."""
+    """Return the largest 1 / sqrt(variance + eps) among the rows, which magnifies their rounding."""
     return 1 / math.sqrt(float(numpy.min(rows.var(axis=1), initial=1e300)) + eps) if rows.size else 1.0
 
 
 def _magnitude(x: numpy.ndarray, rows: numpy.ndarray, **options: Any) -> float:
-    """Return how large the differences from the mean would be if nothing cancelled."""
+    """Return the size of the differences from the mean if nothing cancelled."""
     return 3.0 * largest(x) * _stretch(rows, **options)
 
 
@@ -74,10 +83,10 @@ def _of_groups(x: numpy.ndarray, groups: int) -> numpy.ndarray:
 
 SPECS.append(
     OpSpec(
-        "batch_norm",
-        ("x", "weight", "bias"),
-        _drawing(),
-        (
+        name="batch_norm",
+        differentiable=("x", "weight", "bias"),
+        draw=_drawing(),
+        cases=(
             Case("ordinary", (5, 3)),
             Case("images", (3, 2, 2, 3)),
             Case("sequences", (2, 3, 4)),
@@ -93,11 +102,11 @@ SPECS.append(
                 draw=_drawing(weight=False, bias=False, running=True),
             ),
         ),
-        oracles_norm.batch_norm,
-        {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 67, 40)},
+        oracle=oracles_norm.batch_norm,
+        sizes={"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 67, 40)},
         rank=(2, 4),
         terms=_count,
-        rounding=24,
+        rounding=ROUNDING,
         magnitude=lambda x, *rest, **options: _magnitude(x, _of_channels(x), **options),
         slope=lambda x, *rest, **options: _slope(x, _of_channels(x), **options),
     )
@@ -105,7 +114,7 @@ SPECS.append(
 
 
 def _drawing_rows(axes: int = 1, weight: bool = True, bias: bool = True, both: bool = True) -> Draw:
-    """Return a draw of x, the shape of its last axes, and what there is for them; of no bias at all unless both."""
+    """Return a draw of x, the shape of its last axes, and weight and bias; without a bias argument unless ``both``."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         last = tuple(shape[len(shape) - axes :])
@@ -122,10 +131,10 @@ def _terms_of_rows(x: numpy.ndarray, shape: Shape, *rest: Any, **options: Any) -
 
 SPECS.append(
     OpSpec(
-        "layer_norm",
-        ("x", "weight", "bias"),
-        _drawing_rows(),
-        (
+        name="layer_norm",
+        differentiable=("x", "weight", "bias"),
+        draw=_drawing_rows(),
+        cases=(
             Case("ordinary", (3, 5)),
             Case("sequences", (2, 3, 4)),
             Case("two axes", (3, 2, 4), draw=_drawing_rows(2)),
@@ -135,11 +144,11 @@ SPECS.append(
             Case("no bias", (3, 4), draw=_drawing_rows(bias=False)),
             Case("neither", (2, 2, 3), draw=_drawing_rows(2, weight=False, bias=False)),
         ),
-        oracles_norm.layer_norm,
-        {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
+        oracle=oracles_norm.layer_norm,
+        sizes={"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
         rank=(1, 4),
         terms=_terms_of_rows,
-        rounding=24,
+        rounding=ROUNDING,
         magnitude=lambda x, shape, *rest, **options: _magnitude(x, _of_examples(x, shape), **options),
         slope=lambda x, shape, *rest, **options: _slope(x, _of_examples(x, shape), **options),
     )
@@ -153,10 +162,10 @@ def _slope_about_zero(x: numpy.ndarray, shape: Shape, *rest: Any, **options: Any
 
 SPECS.append(
     OpSpec(
-        "rms_norm",
-        ("x", "weight"),
-        _drawing_rows(both=False),
-        (
+        name="rms_norm",
+        differentiable=("x", "weight"),
+        draw=_drawing_rows(both=False),
+        cases=(
             Case("ordinary", (3, 5)),
             Case("sequences", (2, 3, 4)),
             Case("two axes", (3, 2, 4), draw=_drawing_rows(2, both=False)),
@@ -164,18 +173,18 @@ SPECS.append(
             Case("a large epsilon", (2, 4), {"eps": 0.5}),
             Case("no weight", (3, 4), draw=_drawing_rows(weight=False, both=False)),
         ),
-        oracles_norm.rms_norm,
-        {"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
+        oracle=oracles_norm.rms_norm,
+        sizes={"empty": (0, 3), "one": (1, 1), "odd": (7, 5, 3), "large": (33, 2049)},
         rank=(1, 4),
         terms=_terms_of_rows,
-        rounding=24,
+        rounding=ROUNDING,
         slope=_slope_about_zero,
     )
 )
 
 
 def _drawing_groups(groups: int, weight: bool = True, bias: bool = True) -> Draw:
-    """Return a draw of x, the number of groups, and what there is for each channel; channels are filled up."""
+    """Return a draw of x, the number of groups, weight and bias; channels are added until the groups divide them."""
 
     def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
         shape = (shape[0], -(-shape[1] // groups) * groups, *shape[2:])
@@ -191,10 +200,10 @@ def _terms_of_groups(x: numpy.ndarray, groups: int, *rest: Any, **options: Any) 
 
 SPECS.append(
     OpSpec(
-        "group_norm",
-        ("x", "weight", "bias"),
-        _drawing_groups(2),
-        (
+        name="group_norm",
+        differentiable=("x", "weight", "bias"),
+        draw=_drawing_groups(2),
+        cases=(
             Case("ordinary", (3, 4, 3)),
             Case("images", (2, 4, 2, 3)),
             Case("vectors", (3, 6)),
@@ -205,11 +214,11 @@ SPECS.append(
             Case("no bias", (3, 4, 2), draw=_drawing_groups(2, bias=False)),
             Case("neither", (2, 4, 3), draw=_drawing_groups(2, weight=False, bias=False)),
         ),
-        oracles_norm.group_norm,
-        {"empty": (0, 4), "one": (1, 2, 1), "odd": (7, 6, 5), "large": (17, 66, 40)},
+        oracle=oracles_norm.group_norm,
+        sizes={"empty": (0, 4), "one": (1, 2, 1), "odd": (7, 6, 5), "large": (17, 66, 40)},
         rank=(2, 4),
         terms=_terms_of_groups,
-        rounding=24,
+        rounding=ROUNDING,
         magnitude=lambda x, groups, *rest, **options: _magnitude(x, _of_groups(x, groups), **options),
         slope=lambda x, groups, *rest, **options: _slope(x, _of_groups(x, groups), **options),
     )

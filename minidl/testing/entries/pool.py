@@ -15,13 +15,13 @@ __all__ = ["SPECS"]
 
 SPECS: list[OpSpec] = []
 TILE = 6
-"""Pixels closer than this have values that differ by twice the margin at least."""
+"""Pixels closer than this differ by at least twice the margin."""
 
 
 def _clear(generator: Generator, shape: Shape) -> numpy.ndarray:
-    """Draw images of which no window of up to six pixels a side has two nearly equal pixels.
+    """Draw images without nearly equal pixels in any window of up to six pixels a side.
 
-    The values of a tile of an image are all different, with an order drawn for each image; tiles repeat, a little shaken.
+    The values in a tile are all different, in an order drawn for each image; tiles repeat, slightly perturbed.
     """
     axes = len(shape) - 2
     levels = TILE**axes
@@ -32,7 +32,7 @@ def _clear(generator: Generator, shape: Shape) -> numpy.ndarray:
 
 
 def _distances(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
-    """Return how far each pixel is from the largest other pixel of one of its windows: there the maximum has a kink."""
+    """Return the distance of each pixel from the largest other pixel of its windows, where the maximum has a kink."""
     planes = numpy.moveaxis(x, (0, 1), (-2, -1))  # a pixel of all images at once
     nearest = numpy.full(planes.shape, numpy.inf)
     for _, window in oracles_pool.windows(x, *settings, **options):
@@ -52,12 +52,12 @@ def _pooling(kernel: Any, clear: bool) -> Draw:
 
 
 def _terms(x: numpy.ndarray, size: Any, *rest: Any, **options: Any) -> int:
-    """Return at most how many pixels a window has, or how many windows a pixel."""
+    """Return an upper bound of the pixels in a window, and of the windows of a pixel."""
     return math.prod(x.shape[2:]) if x.size else 1
 
 
 def _images(clear: bool) -> tuple[Case, ...]:
-    """Return what maximum and mean have in common."""
+    """Return the cases that maximum and mean share."""
     return (
         Case("ordinary", (2, 2, 4, 4)),
         Case("overlapping", (1, 2, 5, 6), {"stride": 1}, draw=_pooling(3, clear)),
@@ -101,36 +101,36 @@ for _axes, _cases in ((1, _sequences), (2, _images)):
     }  # fmt: skip
     SPECS += [
         OpSpec(
-            f"max_pool{_axes}d",
-            ("x",),
-            _pooling(2, True),
-            (*_cases(True), _dilated(_axes)),
-            oracles_pool.max_pool,
+            name=f"max_pool{_axes}d",
+            differentiable=("x",),
+            draw=_pooling(2, True),
+            cases=(*_cases(True), _dilated(_axes)),
+            oracle=oracles_pool.max_pool,
             kinks=_distances,
             rounding=1,
             **_common,
         ),
         OpSpec(
-            f"avg_pool{_axes}d",
-            ("x",),
-            _pooling(2, False),
-            (*_cases(False), _uncounted(_axes)),
-            oracles_pool.avg_pool,
+            name=f"avg_pool{_axes}d",
+            differentiable=("x",),
+            draw=_pooling(2, False),
+            cases=(*_cases(False), _uncounted(_axes)),
+            oracle=oracles_pool.avg_pool,
             rounding=4,
             **_common,
         ),
         OpSpec(
-            f"adaptive_avg_pool{_axes}d",
-            ("x",),
-            _pooling(2, False),
-            (
+            name=f"adaptive_avg_pool{_axes}d",
+            differentiable=("x",),
+            draw=_pooling(2, False),
+            cases=(
                 Case("ordinary", (2, 2, 6, 4)[: _axes + 2]),
                 Case("overlapping", (1, 2, 7, 5)[: _axes + 2], draw=_pooling((5, 3)[:_axes], False)),
                 Case("one", (2, 3, 3, 4)[: _axes + 2], draw=_pooling(1, False)),
                 Case("enlarged", (1, 2, 3, 2)[: _axes + 2], draw=_pooling((5, 4)[:_axes], False)),
                 Case("kept", (1, 2, 5, 3)[: _axes + 2], draw=_pooling((None, 2)[:_axes], False)),
             ),
-            oracles_pool.adaptive_avg_pool,
+            oracle=oracles_pool.adaptive_avg_pool,
             rounding=6,
             **_common,
         ),

@@ -22,10 +22,10 @@ def _with(*settings: Any) -> Draw:
 
 SPECS.append(
     OpSpec(
-        "pad",
-        ("x",),
-        _with((1, 2)),
-        (
+        name="pad",
+        differentiable=("x",),
+        draw=_with((1, 2)),
+        cases=(
             Case("ordinary", (3, 4)),
             Case("images", (1, 2, 3, 3), {"value": -1.5}, draw=_with((1, 0, 2, 1))),
             Case("all sides", (1, 2, 2, 3), draw=_with(1)),
@@ -41,8 +41,8 @@ SPECS.append(
             Case("circular, once around", (2, 3), {"mode": "circular"}, draw=_with((3, 3))),
             Case("replicate, one element", (2, 1), {"mode": "replicate"}, draw=_with((2, 1))),
         ),
-        oracles_resample.pad,
-        SIZES,
+        oracle=oracles_resample.pad,
+        sizes=SIZES,
         rank=(1, 4),
         shortest=1,
         terms=lambda x, *settings, **options: 9,
@@ -56,10 +56,10 @@ for _name in ("upsample_nearest", "upsample_bilinear"):
     _linear = _name == "upsample_bilinear"
     SPECS.append(
         OpSpec(
-            _name,
-            ("x",),
-            _with(None, 2),
-            (
+            name=_name,
+            differentiable=("x",),
+            draw=_with(None, 2),
+            cases=(
                 Case("ordinary", (2, 1, 2, 3)),
                 Case("a size", (1, 2, 3, 2), draw=_with((5, 7))),
                 Case("a broken factor", (1, 2, 5, 4), draw=_with(None, (1.5, 2.5))),
@@ -79,8 +79,8 @@ for _name in ("upsample_nearest", "upsample_bilinear"):
                     if _linear
                 ),
             ),
-            getattr(oracles_resample, _name),
-            UPSAMPLED,
+            oracle=getattr(oracles_resample, _name),
+            sizes=UPSAMPLED,
             rank=(3, 4),
             shortest=1,
             terms=lambda x, *settings, **options: 9,
@@ -100,17 +100,17 @@ def _dropping(p: float) -> Draw:
 
 SPECS.append(
     OpSpec(
-        "dropout2d",
-        ("x",),
-        _dropping(0.3),
-        (
+        name="dropout2d",
+        differentiable=("x",),
+        draw=_dropping(0.3),
+        cases=(
             Case("ordinary", (3, 4, 2, 2)),
             Case("sequences", (3, 4, 2)),
             Case("nothing", (2, 3, 2, 2), draw=_dropping(0.0)),
             Case("everything", (2, 3, 2, 2), draw=_dropping(1.0)),
         ),
-        oracles_resample.dropout2d,
-        {"empty": (0, 3, 2, 2), "one": (1, 1, 1, 1), "odd": (7, 5, 3, 3), "large": (33, 17, 11, 13)},
+        oracle=oracles_resample.dropout2d,
+        sizes={"empty": (0, 3, 2, 2), "one": (1, 1, 1, 1), "odd": (7, 5, 3, 3), "large": (33, 17, 11, 13)},
         elementwise=True,
         slope=one,
         rounding=4,

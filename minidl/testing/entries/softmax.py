@@ -31,18 +31,18 @@ def _draw_scores(generator: Generator, shape: Shape, options: Mapping[str, Any])
 for _name in ("softmax", "log_softmax"):
     SPECS.append(
         OpSpec(
-            _name,
-            ("x",),
-            _draw_scores,
-            (
+            name=_name,
+            differentiable=("x",),
+            draw=_draw_scores,
+            cases=(
                 Case("ordinary", (3, 4)),
                 Case("vector", (5,)),
                 Case("first axis", (3, 4), {"axis": 0}),
                 Case("middle axis", (2, 3, 2), {"axis": 1}),
                 Case("one class", (3, 1)),
             ),
-            getattr(oracles, _name),
-            SIZES,
+            oracle=getattr(oracles, _name),
+            sizes=SIZES,
             rank=(1, 4),
             shortest=1,
             terms=lambda x, axis=-1: x.shape[axis],
