@@ -69,7 +69,7 @@ def find_nvrtc():
         except importlib.metadata.PackageNotFoundError:
             continue
         libraries = [str(file.locate()) for file in files if re.match(r"libnvrtc(-builtins)?\.so", file.name)]
-        loaded = [ctypes.CDLL(path) for path in sorted(libraries)]  # "-builtins" first, which the other looks for by its name
+        loaded = [ctypes.CDLL(path) for path in sorted(libraries)]  # "-builtins" first: the other looks for it by name
         if loaded:
             return loaded[-1]
     return None
