@@ -1,4 +1,4 @@
-"""WHO COMPUTES: the engines, which one is current, and which exist on this machine.
+"""WHO COMPUTES: the engines, which of them is current, and which of them this machine has.
 
 >>> import minidl
 >>> minidl.engines()["numpy"].available
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 NAMES = ("numpy", "native", "cupy")
-"""The engines that minidl knows, whether or not they can be used here."""
+"""All engines, whether or not they can be used here."""
 
 
 def _status(name: str) -> EngineStatus:
@@ -43,9 +43,9 @@ def _status(name: str) -> EngineStatus:
 
 
 def engines() -> dict[str, EngineStatus]:
-    """Return for every engine whether it can be used here and, in a sentence, why or why not.
+    """Return for every engine whether it can be used here, and why or why not.
 
-    Asking for the cupy engine imports CuPy if it is installed; nothing else in minidl does unless that engine is used.
+    This imports CuPy if it is installed. Otherwise only the use of the cupy engine does.
     """
     return {name: _status(name) for name in NAMES}
 
@@ -102,7 +102,7 @@ class use:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads the native engine uses; NumPy's own products follow their BLAS instead.
+    """Set how many threads the native engine uses. NumPy's own products follow the settings of their BLAS.
 
     Raises
     ------
@@ -116,14 +116,14 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads the native engine uses; 1 where it was not built."""
+    """Return how many threads the native engine uses; 1 if it was not built."""
     if _status("native").available:
         return importlib.import_module(f"{__name__}.native").get_num_threads()
     return 1
 
 
 class _CallableModule(ModuleType):
-    """``minidl.engines`` is a package, and ``minidl.engines()`` is the question which of them exist."""
+    """Makes ``minidl.engines``, which is a package, callable: ``minidl.engines()`` says which engines there are."""
 
     def __call__(self) -> dict[str, EngineStatus]:
         return engines()

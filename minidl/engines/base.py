@@ -1,11 +1,11 @@
-"""The contract that every engine keeps, and the compositions that an engine may replace by one fused kernel."""
+"""The contract of every engine."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 
@@ -15,13 +15,22 @@ from minidl.ops import FORMULAS, Array
 __all__ = ["COMPOSITIONS", "Engine", "EngineStatus"]
 
 COMPOSITIONS = tuple(name for name in compositions.__all__ if name.islower())
-"""The compositions of ops that an engine may fuse."""
+"""The compositions that an engine may compute in one call."""
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """Whether an engine can be used here and, in a sentence, why or why not.
+    """Whether an engine can be used here, and why or why not.
 
+    Attributes
+    ----------
+    name : str
+    available : bool
+    reason : str
+        A sentence.
+
+    Examples
+    --------
     >>> print(EngineStatus("cupy", False, "the package cupy is not installed"))
     cupy: not available, the package cupy is not installed
     """
@@ -40,24 +49,29 @@ class EngineStatus:
 class Engine:
     """Who computes: one object with every op as a method.
 
-    An op that the engine has a kernel for runs that kernel, with the formula's signature and the formula's cache; every
-    other op *is* the formula, declaredly (:meth:`coverage`). The same holds for the compositions of
-    ``minidl.engines.compositions``: without a kernel of its own an engine runs them step by step.
+    If the engine has a kernel for an op, the method is that kernel, with the signature and the cache of the formula.
+    Otherwise it is the formula itself; :meth:`coverage` says which. The compositions of ``minidl.engines.compositions`` are
+    methods too. Without a kernel they run step by step.
 
-    On every engine the backward of an op with parameters writes their gradients where it is told to, overwriting or
-    adding, and leaves out what is not wanted: ``NAME_backward(dy, cache, into=None, add=False, wanted=None)``.
-    ``minidl.ops.PARAMETERS`` lists these ops.
+    The backward of an op with parameters writes their gradients where it is told to:
+    ``NAME_backward(dy, cache, into=None, add=False, wanted=None)`` overwrites the arrays in ``into`` or adds to them, and
+    computes only the gradients that are wanted. ``minidl.ops.PARAMETERS`` lists these ops.
 
     Parameters
     ----------
     name : str
         The name that ``minidl.use`` takes.
-    xp : module
+    xp : module, default numpy
         The namespace of the engine's arrays, ``numpy`` or ``cupy``.
-    kernels : mapping of str to callable
-        The ops and fused compositions that this engine computes itself.
-    activations : mapping of str to sequence of str
+    kernels : mapping of str to callable, optional
+        The ops and compositions that this engine computes itself.
+    activations : mapping of str to sequence of str, optional
         For each composition with an activation, the activations that its kernel applies itself.
+
+    Raises
+    ------
+    KeyError
+        If there is a kernel for an op that does not exist.
     """
 
     def __init__(
@@ -78,12 +92,18 @@ class Engine:
         if kernels:
             raise KeyError(f"engine {name!r} has kernels for ops that do not exist: {sorted(kernels)}")
 
-    if TYPE_CHECKING:  # ops are attributes, set above
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Find methods by the names that they had in earlier versions; ops are attributes, set above."""
+        if name.endswith("_backward_into"):
+            from minidl.engines import fused
 
-        def __getattr__(self, name: str) -> Callable[..., Any]: ...
+            found = fused.method(self, name)
+            if found is not None:
+                return found
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """Return the array where this engine computes, copied there only if it is elsewhere."""
+        """Return the array on the engine's device, copied only if it is elsewhere or has another dtype."""
         return self.xp.asarray(array, dtype=dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: Any = "float32") -> Array:
@@ -99,12 +119,12 @@ class Engine:
         return numpy.asarray(array)
 
     def synchronize(self) -> None:
-        """Wait until everything asked for is computed (at once on a CPU); call it before reading a clock."""
+        """Wait until everything is computed; call it before reading a clock. On a CPU there is nothing to wait for."""
 
     def coverage(self) -> dict[str, str]:
-        """Say of each op whether a ``"kernel"`` of this engine computes it or the ``"formula"``.
+        """Return what computes each op and composition: ``"kernel"``, ``"formula"`` or ``"composed"``, which is step by step.
 
-        A kernel that is handed a dtype or layout that it does not take calls the formula too.
+        A kernel hands arrays of a dtype or layout that it does not take to the formula.
         """
         return {op: "formula" if getattr(self, op) is formula else "kernel" for op, formula in FORMULAS.items()} | {
             op: "composed" if isinstance(getattr(self, op), functools.partial) else "kernel" for op in COMPOSITIONS

@@ -1,7 +1,7 @@
-"""Compositions of ops that an engine may compute as one, written out step by step.
+"""Compositions: several ops that an engine may compute in one call, written out step by step.
 
-These are to a fused kernel what a formula is to a plain one: the definition it is checked against, and what runs where
-there is no such kernel. Each takes the engine as its first argument.
+A composition is to a fused kernel what a formula is to a plain one: the definition that the kernel is tested against, and
+what runs where there is no kernel. Each takes the engine first, so ``engine.NAME(...)`` passes the rest.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 FUSIBLE = tuple(sorted(name for name in _activations if f"{name}_backward" in _activations and name not in PARAMETERS))
-"""Activations of one element at a time, which can be applied while a product is still at hand."""
+"""The elementwise activations, which a kernel can apply to a product while it is still in cache."""
 
 Into = Sequence[Array | None] | None
 Wanted = Sequence[bool] | None
@@ -46,24 +46,30 @@ def conv_activation(
     activation: str,
     settings: tuple[Any, ...] = (),
 ) -> tuple[Array, tuple[Any, Any]]:
-    """Compute ``activation(conv(x, weight, bias))``.
+    """Compute a convolution and an activation.
+
+    In one line::
+
+        y = activation(conv(x, weight, bias))
 
     Parameters
     ----------
+    engine : Engine
     op : str
         ``"conv1d"`` or ``"conv2d"``.
-    x, weight, bias
-        As for the op.
+    x : array, shape (N, C, ...)
+    weight : array, shape (O, C / groups, ...)
+    bias : array, shape (O,), or None
     windows : tuple
         The op's arguments after the bias.
     activation : str
         One of :data:`FUSIBLE`.
-    settings : tuple
+    settings : tuple, default ()
         The activation's arguments after x.
 
     Returns
     -------
-    y : array
+    y : array, shape (N, O, ...)
     cache : (cache of the convolution, cache of the activation)
     """
     hidden, conv_cache = getattr(engine, op)(x, weight, bias, *windows)
@@ -81,7 +87,7 @@ def conv_activation_backward(
     add: bool = False,
     wanted: Wanted = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Go back through :func:`conv_activation`; arguments and gradients are those of the convolution's own backward."""
+    """Return the gradients of :func:`conv_activation`, in the form of the convolution's own backward: dx, dweight, dbias."""
     conv_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
     return getattr(engine, f"{op}_backward")(dhidden, conv_cache, into, add, wanted)
@@ -99,22 +105,34 @@ def conv_affine(
     settings: tuple[Any, ...] = (),
     residual: Array | None = None,
 ) -> Array:
-    """Compute ``activation(scale * conv(x, weight) + shift + residual)``, which leaves nothing to go back through.
+    """Compute a convolution, an affine map of each output channel, a sum and an activation. For inference: it has no backward.
 
-    A convolution, the batch normalisation after it with its running statistics, what a shortcut adds, and an activation are
-    this.
+    In one line::
+
+        y = activation(scale conv(x, weight) + shift + residual)
+
+    With running statistics, batch normalisation is such an affine map. The residual is what a shortcut adds.
 
     Parameters
     ----------
-    op, x, weight, windows, activation, settings
-        As for :func:`conv_activation`; without an activation if it is None.
-    scale, shift : array, shape (O,), optional
-        For each output channel; 1 and 0 if not given.
-    residual : array, shape of y, optional
+    engine : Engine
+    op : str
+        ``"conv1d"`` or ``"conv2d"``.
+    x : array, shape (N, C, ...)
+    weight : array, shape (O, C / groups, ...)
+    windows : tuple
+        The op's arguments after the bias.
+    scale, shift : array, shape (O,), or None
+        One number for each output channel; None is 1 and 0.
+    activation : str, optional
+        One of :data:`FUSIBLE`.
+    settings : tuple, default ()
+        The activation's arguments after x.
+    residual : array, shape (N, O, ...), optional
 
     Returns
     -------
-    y : array
+    y : array, shape (N, O, ...)
 
     Raises
     ------
@@ -137,15 +155,21 @@ def conv_affine(
 def linear_activation(
     engine: Any, x: Array, weight: Array, bias: Array | None, activation: str, settings: tuple[Any, ...] = ()
 ) -> tuple[Array, tuple[Any, Any]]:
-    """Compute ``activation(x W^T + b)``.
+    """Compute an affine map and an activation.
+
+    In one line::
+
+        y = activation(x W^T + b)
 
     Parameters
     ----------
-    x, weight, bias
-        As for ``linear``.
+    engine : Engine
+    x : array, shape (..., in)
+    weight : array, shape (out, in)
+    bias : array, shape (out,), or None
     activation : str
         One of :data:`FUSIBLE`.
-    settings : tuple
+    settings : tuple, default ()
         The activation's arguments after x.
 
     Returns
@@ -167,7 +191,7 @@ def linear_activation_backward(
     add: bool = False,
     wanted: Wanted = None,
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Go back through :func:`linear_activation`; arguments and gradients are those of ``linear_backward``."""
+    """Return the gradients of :func:`linear_activation`, in the form of ``linear_backward``: dx, dweight, dbias."""
     linear_cache, activation_cache = cache
     dhidden = getattr(engine, f"{activation}_backward")(dy, activation_cache)
     return engine.linear_backward(dhidden, linear_cache, into, add, wanted)
@@ -176,19 +200,20 @@ def linear_activation_backward(
 def linear_stack(
     engine: Any, x: Array, layers: Sequence[tuple[Array, Array | None, str | None, tuple[Any, ...]]]
 ) -> tuple[Array, list[Any]]:
-    """Compute linear layers, each perhaps with an activation, one after another.
+    """Compute affine maps one after another, each with or without an activation.
 
     Parameters
     ----------
+    engine : Engine
     x : array, shape (..., in)
     layers : sequence of (weight, bias, activation, settings)
-        As for ``linear`` where the activation is None, else as for :func:`linear_activation`.
+        The arguments of ``linear`` where the activation is None, and of :func:`linear_activation` elsewhere.
 
     Returns
     -------
-    y : array, shape (..., out of the last)
+    y : array, shape (..., out)
     caches : list
-        The cache of each.
+        One for each layer.
     """
     caches = []
     for weight, bias, activation, settings in layers:
@@ -207,18 +232,25 @@ def linear_stack_backward(
     layers: Sequence[tuple[Array, Array | None, str | None, tuple[Any, ...]]],
     storage: Sequence[tuple[Into, bool, Wanted]],
 ) -> Array | None:
-    """Go back through :func:`linear_stack`, from the last layer to the first whose input's gradient is not wanted.
+    """Compute the gradients of :func:`linear_stack`, from the last layer to the first.
+
+    Layers before one whose dx is not wanted are left out.
 
     Parameters
     ----------
-    dy, caches, layers
-        The upstream gradient, and what forward returned and was given.
+    engine : Engine
+    dy : array, shape (..., out)
+    caches : list
+        What the forward returned.
+    layers : sequence of (weight, bias, activation, settings)
+        What the forward was given.
     storage : sequence of (into, add, wanted)
-        For each layer the last three arguments of ``linear_backward``.
+        The last three arguments of ``linear_backward``, for each layer.
 
     Returns
     -------
-    dx : array or None
+    dx : array, shape (..., in), or None
+        None if it is not wanted.
     """
     dx: Any = dy
     for position in reversed(range(len(caches))):
@@ -233,13 +265,18 @@ def linear_stack_backward(
 
 
 def norm(engine: Any, x: Array, p: float = 2.0) -> float:
-    r"""Compute :math:`(\sum_i |x_i|^p)^{1/p}` of a flat array, also where the powers leave the range of its dtype.
+    """Compute the p-norm of a flat array, even if the powers leave the range of its dtype.
+
+    In one line::
+
+        norm = (sum_i |x_i|^p)^(1/p)
 
     Parameters
     ----------
+    engine : Engine
     x : array, shape (P,)
-    p : float
-        Positive; ``math.inf`` for the largest absolute value.
+    p : float, default 2.0
+        Positive. ``math.inf`` gives the largest absolute value.
     """
     xp = namespace(x)
     if x.dtype.itemsize < 4:
@@ -259,6 +296,7 @@ def rescale(engine: Any, x: Array, factor: float) -> None:
 
     Parameters
     ----------
+    engine : Engine
     x : array, shape (P,)
     factor : float
     """

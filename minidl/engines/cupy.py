@@ -1,6 +1,6 @@
-"""The cupy engine: the same formulas on arrays that live on an NVIDIA GPU.
+"""The cupy engine: the formulas on arrays of an NVIDIA GPU.
 
-Importing this module does not import CuPy; asking for :func:`status` or :func:`make` does.
+Importing this module does not import CuPy. :func:`status` and :func:`make` do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CupyEngine", "make", "status"]
 
 
 class CupyEngine(Engine):
-    """The formulas on CuPy arrays; matrix products are cuBLAS's."""
+    """The formulas on CuPy arrays, with matrix products by cuBLAS."""
 
     def __init__(self) -> None:
         import cupy
@@ -26,24 +26,24 @@ class CupyEngine(Engine):
         super().__init__("cupy", xp=cupy)
 
     def to_host(self, array: Array) -> numpy.ndarray:
-        """Copy the array to the host, explicitly: CuPy never does so by itself."""
+        """Copy the array to the host."""
         return numpy.asarray(self.xp.asnumpy(array))
 
     def synchronize(self) -> None:
-        """Wait for the GPU: kernels run behind Python's back until someone waits."""
+        """Wait for the GPU, which computes while Python goes on."""
         self.xp.cuda.get_current_stream().synchronize()
 
 
 @functools.cache
 def status() -> EngineStatus:
-    """Say whether a GPU can be used: CuPy is there, it sees a device, and a small computation comes back right."""
+    """Say whether a GPU can be used: CuPy is installed, finds a device, and computes a small example correctly."""
     if importlib.util.find_spec("cupy") is None:
         return EngineStatus(
             "cupy", False, "the package cupy is not installed; pip install 'minidl[cuda13]' (or 'minidl[cuda12]')"
         )
     try:
         import cupy
-    except Exception as error:  # a broken CUDA installation raises whatever it likes here
+    except Exception as error:  # a broken CUDA installation may raise anything
         return EngineStatus("cupy", False, f"cupy is installed but cannot be imported: {_sentence(error)}")
     try:
         if not cupy.is_available():
@@ -54,7 +54,7 @@ def status() -> EngineStatus:
 
 
 def _try(cupy: Any) -> EngineStatus:
-    """Run a small product and exponential on the device and compare what comes back."""
+    """Compute a small product and its exponential on the device, and compare with NumPy."""
     x = numpy.linspace(-1.0, 1.0, 64, dtype=numpy.float32).reshape(8, 8)
     y = cupy.asarray(x)
     back = cupy.asnumpy(cupy.exp(y @ y))

@@ -1,7 +1,7 @@
-"""Where the C headers are that CUDA code may include.
+"""Where to find the C headers that CUDA code can include.
 
-``vector/formulas.h`` has the value and the gradient of every activation as inline functions of one number, in float and in double, and
-``elementwise/activation_list.h`` lists them. The CPU's kernels are compiled from the same text.
+``vector/formulas.h`` has the value and the gradient of every activation as inline functions of one number, in float and in
+double. ``elementwise/activation_list.h`` lists them. The kernels of the CPU are compiled from the same text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["include_folder"]
 
 
 def include_folder() -> Path:
-    """Return the folder that a compiler takes with ``-I``.
+    """Return the folder to give to a compiler with ``-I``.
 
     In an installed package it is ``minidl/csrc``; in a checkout it is ``csrc``, beside the package.
 

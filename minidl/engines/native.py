@@ -1,4 +1,4 @@
-"""The native engine: the hot path compiled from C, with Cython between."""
+"""The native engine: kernels in C, called through Cython."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ try:
 except ImportError as error:
     _problem = str(error)
 if _native is not None and not getattr(sys, "_is_gil_enabled", lambda: True)():
-    # Free-threaded Python switches its lock on for a module that needs it, unless it was told not to.
-    _native, _problem = None, "it needs the interpreter's lock, which PYTHON_GIL=0 or -X gil=0 keeps off"
+    # Free-threaded Python switches the GIL on for a module that needs it, unless it was told not to.
+    _native, _problem = None, "it needs the GIL, which PYTHON_GIL=0 or -X gil=0 keeps off"
 
 
 def _start_threads() -> int:
-    """Return how many threads to begin with: what OMP_NUM_THREADS says, else one for each processor we may use."""
+    """Return how many threads to begin with: OMP_NUM_THREADS, else one for each core that the process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if wanted.isdigit() and int(wanted) > 0:
         return int(wanted)
@@ -40,7 +40,7 @@ if _native is not None:
 
 
 def status() -> EngineStatus:
-    """Say whether the compiled extension is there, and if not what to do."""
+    """Say whether the compiled extension is there, and if not, what to do."""
     if _native is not None:
         found = info()
         threads = (
@@ -65,7 +65,7 @@ def status() -> EngineStatus:
 
 def _advice() -> str:
     how = {
-        "Linux": "apt install gcc python3-dev, or your system's like",
+        "Linux": "apt install gcc python3-dev, or the same in your distribution",
         "Darwin": "xcode-select --install",
         "Windows": "the Visual Studio build tools",
     }.get(platform.system(), "see your system's manual")
@@ -73,7 +73,7 @@ def _advice() -> str:
 
 
 def make() -> Engine:
-    """Build the engine: every op and composition that the extension has."""
+    """Build the engine from every op and composition that the extension has."""
     names = [name for name in (*FORMULAS, *COMPOSITIONS) if hasattr(_native, name)]
     kernels = {name: getattr(_native, name) for name in names}
     return Engine("native", kernels=kernels, activations=_native.fused_activations())
@@ -95,10 +95,10 @@ def get_num_threads() -> int:
 
 
 def set_memory_limit(size: int) -> None:
-    """Set how many bytes of freed large arrays are kept for the next ones; 0 gives all back now.
+    """Set how many bytes of freed large arrays are kept for the next ones; 0 returns all of them to the system now.
 
-    Large arrays that the kernels return come from a pool, because fresh pages from the system cost more than the arithmetic
-    on them. At most 1 GiB waits unless set otherwise.
+    The large arrays that kernels return come from a pool, because new pages from the system cost more than the arithmetic
+    on them. The limit is 1 GiB unless it is set.
     """
     _native.set_memory_limit(size)
 
@@ -106,6 +106,6 @@ def set_memory_limit(size: int) -> None:
 def vector_function(name: str, x: Any) -> Any:
     """Return exp, log, erf, sigmoid or tanh of a float32 or float64 array, as the kernels compute them.
 
-    The ops are made of these; by themselves they are here to be measured.
+    The ops use them internally. This function is there to measure their accuracy and speed.
     """
     return _native.vector_function(name, x)

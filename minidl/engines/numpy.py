@@ -1,4 +1,4 @@
-"""The numpy engine: the formulas, and no code of its own that could be wrong separately."""
+"""The numpy engine: the formulas, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["make", "status"]
 
 
 def status() -> EngineStatus:
-    """NumPy is a dependency of the core, so this engine always exists."""
+    """Say that this engine is always available: the core needs NumPy."""
     return EngineStatus("numpy", True, "the formulas themselves")
 
 

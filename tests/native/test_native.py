@@ -264,7 +264,7 @@ import numpy, minidl as dl
 assert (dl.ops.relu(numpy.array([-1.0, 2.0]))[0] == [0, 2]).all()
 print(dl.engines.current().name, dl.engines()["native"])
 """
-        assert run(code).startswith("numpy native: not available, it needs the interpreter's lock")
+        assert run(code).startswith("numpy native: not available, it needs the GIL")
 
     @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this is not a free-threaded Python")
     def test_free_threaded_python_switches_its_lock_on(self):
