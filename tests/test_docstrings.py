@@ -79,3 +79,30 @@ def test_docstrings_of_ops_open_with_their_equations(name):
         f"d{argument}" for argument in SPECS[name].differentiable
     ]
     assert all(re.match(r"d\w+ = ", line) for line in backward)
+
+
+def documented(cls):
+    """Return the parameters that a class's own docstring lists, in order, or None if it lists none."""
+    _, found, rest = inspect.cleandoc(cls.__doc__).partition("Parameters\n----------\n")
+    if not found:
+        return None
+    section = re.split(r"\n\n(?=\w[\w ]*\n-+\n)", rest)[0]
+    return [
+        name
+        for line in re.findall(r"^(\*?\*?\w[\w, *]*?)(?: :.*)?$", section, re.MULTILINE)
+        for name in line.split(", ")
+    ]
+
+
+def test_classes_document_the_parameters_that_they_have():
+    """So that numpydoc, which reads the text of a class only, may be told to overlook a constructor that is inherited."""
+    checked = 0
+    for room in (minidl.layers, minidl.models, minidl.optim, minidl.training, minidl.data, minidl.metrics):
+        for name in room.__all__:
+            cls = getattr(room, name)
+            if isinstance(cls, type) and cls.__doc__ and (found := documented(cls)) is not None:
+                signature = inspect.signature(cls).parameters.values()
+                stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+                assert found == [stars.get(p.kind, "") + p.name for p in signature], name
+                checked += 1
+    assert checked > 30

@@ -119,3 +119,9 @@ def test_the_module_of_layers_finds_them():
 
     with pytest.warns(DeprecationWarning, match="use minidl.layers.fusion.FusedLinear"):
         assert dl.layers.FusedLinear is fusion.FusedLinear
+
+
+def test_the_cast_of_a_convolutions_input():
+    layer, x = dl.Conv2d(1, 2, 3), numpy.ones((1, 1, 3, 3))
+    with pytest.warns(DeprecationWarning, match="Conv2d.admitted is deprecated .* use cast_input"):
+        assert layer.admitted(x).dtype == "float32"

@@ -1,4 +1,4 @@
-"""What a layer is: forward, backward, and the parameters in between."""
+"""The base class of all layers: the contract, and what follows from it for parameters, buffers, modes and files."""
 
 from __future__ import annotations
 
@@ -24,19 +24,38 @@ Shape = tuple[int, ...]
 
 
 class Layer:
-    """Who remembers: parameters, and the cache of the last forward.
+    """The base class of layers: parameters, and the cache of the last forward.
 
-    A subclass defines ``forward`` and ``backward``. Layers and :class:`Parameter` objects in its attributes are found by
-    themselves, in the order in which they were assigned, also in lists, tuples and dicts; ``state_dict`` names them by
-    their path, such as ``blocks.0.ln_1.weight``. ``backward`` adds to the parameters' gradients and returns the gradient
-    with respect to the input. It may be called more than once after a forward, and never changes dy.
+    A subclass defines ``forward`` and ``backward``; all other methods work from its attributes. docs/layers.md shows each
+    of these points in a program.
 
-    One array in and one out is the common case. A layer of several inputs defines ``forward(x, mask, ...)`` and returns
-    from ``backward`` a tuple with an entry for each, None for one that has no gradient. A layer of several outputs returns
-    a tuple, and its ``backward`` takes a tuple of upstream gradients.
-
-    A layer with state, such as a recurrent one or one that keeps keys and values, defines ``forward_with_state`` and
-    ``backward_with_state`` as well. State goes in and comes out explicitly, and is no part of the cache.
+    gradients
+        ``forward(x)`` returns y and remembers what backward needs. ``backward(dy)`` takes the gradient of the loss with
+        respect to y, adds to the gradients of the parameters, and returns the gradient with respect to x. It does not
+        change dy, and it may be called again after the same forward.
+    parts
+        Parameters and layers are found in the attributes, also in lists, tuples and dicts, in the order of assignment.
+        Their names are their paths, such as ``blocks.0.ln_1.weight``; ``state_dict`` and error messages use them.
+    several inputs or outputs
+        For several inputs, define ``forward(x, mask, ...)`` and return a tuple from ``backward``, with None for each input
+        that has no gradient. For several outputs, return a tuple; ``backward`` then gets a tuple of gradients.
+    integer inputs
+        A layer that takes token ids sets ``integer_inputs = True``. ``fit`` and ``predict`` then leave integers as they
+        are. Its ``backward`` returns None.
+    caches
+        ``self._remember(cache)`` keeps a cache, and ``self._remembered()`` returns it or raises OrderError. Inside
+        ``minidl.inference()`` nothing is kept.
+    state
+        What one call hands to the next, such as the hidden state of a recurrent layer or the keys and values of attention,
+        is an argument and a result of ``forward_with_state`` and ``backward_with_state``. It is no part of the cache.
+    frozen parameters
+        ``layer.trainable = False`` freezes all parameters inside. No gradient is computed for them, and no optimiser
+        changes them.
+    buffers
+        ``register_buffer`` keeps an array that is not trained, such as a running mean. It is saved, loaded and moved with
+        the parameters.
+    modes
+        ``train()`` and ``eval()`` set ``self.training``, which dropout and batch normalisation read.
 
     Examples
     --------
@@ -60,15 +79,15 @@ class Layer:
     """
 
     input_gradient_optional: bool = False
-    """Whether ``backward`` takes ``input_gradient=False`` and then saves the work of computing dx."""
+    """Whether ``backward`` takes ``input_gradient=False``, computes no dx then, and returns None."""
     integer_inputs: bool = False
-    """Whether the input may hold integers, such as token ids, which ``fit`` and ``predict`` then leave as they are."""
+    """Whether the input may hold integers, such as token ids."""
     _cache: Any = None
     _training: bool = True
     _trainable: bool = True
     _buffer_names: tuple[str, ...] = ()
     _not_parts: tuple[str, ...] = ()
-    """Attributes in which no parts are looked for, because ``children`` lists what they hold."""
+    """Attributes that are not searched for parts, because ``children`` lists what they hold, or because it belongs elsewhere."""
 
     def __init__(self) -> None:
         self._training = True
@@ -76,38 +95,44 @@ class Layer:
     # computing -------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Array) -> Any:
-        """Return the output for a batch x and remember what backward needs."""
+        """Return the output for a batch, and remember what backward needs."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
     def backward(self, dy: Array) -> Any:
-        """Return dx for the upstream gradient dy and add to the parameters' gradients."""
+        """Return dx for the upstream gradient dy, and add to the gradients of the parameters."""
         raise NotImplementedError(f"{type(self).__name__} defines no backward")
 
     def forward_with_state(self, x: Array, state: Any = None) -> tuple[Any, Any]:
-        """Return the output, and the state after it.
+        """Return the output and the new state.
 
         Parameters
         ----------
         x : array
         state : any, optional
-            What the last call returned; None begins anew.
+            The state that the last call returned; None is the initial state.
 
         Returns
         -------
         y : array
         state : any
-            None for a layer without state.
+            None if the layer has no state.
         """
         return self.forward(x), None
 
     def backward_with_state(self, dy: Array, dstate: Any = None) -> tuple[Any, Any]:
-        """Return dx, and the gradient of the state that went in, for the gradients of what ``forward_with_state`` returned.
+        """Return the gradients of what ``forward_with_state`` was given: of x, and of the state.
 
         Parameters
         ----------
         dy : array
         dstate : any, optional
-            The gradient of the state that came out; None is zero.
+            The gradient of the state that ``forward_with_state`` returned; None is zero.
+
+        Returns
+        -------
+        dx : array
+        dstate : any
+            None if the layer has no state.
         """
         return self.backward(dy), None
 
@@ -116,7 +141,7 @@ class Layer:
         return self.forward(*args, **kwargs)
 
     def _remember(self, cache: Any) -> None:
-        """Keep what backward needs, unless this is inference."""
+        """Keep what backward needs, except inside ``minidl.inference()``."""
         if keeps_caches():
             self._cache = cache
 
@@ -126,7 +151,7 @@ class Layer:
         Raises
         ------
         OrderError
-            If there was none.
+            If there is none.
         """
         if self._cache is None:
             raise OrderError(
@@ -137,7 +162,7 @@ class Layer:
     def _run_backward(
         self, op: str, dy: Array, parameters: tuple[Parameter | None, ...], input_gradient: bool = True
     ) -> Array | None:
-        """Run an op's backward on the current engine, with the gradients of the parameters written where they belong."""
+        """Run an op's backward on the current engine; the gradients of the parameters go straight into their storage."""
         cache = self._cache
         if cache is None:
             self._remembered()
@@ -147,39 +172,39 @@ class Layer:
 
     @property
     def built(self) -> bool:
-        """Whether all parameters exist; only lazy layers are ever unbuilt."""
+        """Whether all parameters exist. A lazy layer makes them when it knows its input's shape."""
         return all(child.built for child in self.children().values() if isinstance(child, Layer))
 
     @property
     def input_shape(self) -> Shape | None:
-        """The shape of one example that the layer expects, where it is known; axes of any length are left out."""
+        """The shape of one example of the input, or None if it is not known. Axes of any length are left out."""
         return None
 
     def build(self, input_shape: Shape) -> None:
-        """Create the parameters for examples of this shape; nothing to do for a layer that is not lazy."""
+        """Make the parameters for examples of this shape. Only lazy layers have anything to do here."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of one example's output for one example's input; the same unless a layer says otherwise."""
+        """Return the shape of one example of the output, given that of the input; a layer that changes it overrides this."""
         return input_shape
 
     def flops(self, input_shape: Shape) -> int:
-        """Return the floating-point operations of one example's forward, a multiplication and addition counted as 2."""
+        """Return the number of floating-point operations of the forward of one example; a multiply-add counts 2."""
         return 0
 
     # parameters ------------------------------------------------------------------------------------------------------
 
     def children(self) -> dict[str, Any]:
-        """Return the layers directly inside this one by name, also those in lists, tuples and dicts.
+        """Return the layers directly inside this one, by name, also those in lists, tuples and dicts.
 
         Raises
         ------
         ParameterError
-            If layers are kept where they have no place or no name, such as in a set.
+            If layers are in a container that gives them no order or no name, such as a set.
         """
         return {name: part for name, part in find_parts(self) if not isinstance(part, Parameter)}
 
     def named_layers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
-        """Yield each layer inside, however deep, with its path; the layer itself comes first, with the path of ``prefix``."""
+        """Yield this layer and each layer inside it, at any depth, with its path; this layer has the path ``prefix``."""
         yield prefix, self
         for name, child in self.children().items():
             path = f"{prefix}.{name}" if prefix else name
@@ -205,19 +230,23 @@ class Layer:
         return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))
 
     def flat_buffers(self) -> list[ParameterBuffer]:
-        """Return the flat buffers that hold the parameters (one, unless dtypes are mixed), making them if need be."""
+        """Return the flat buffers that hold the parameters: one for each dtype. They are made if necessary."""
         return flatten(self.parameters())
 
     def register_buffer(self, name: str, array: Array) -> None:
-        """Keep an array that is no parameter with the weights: it is saved, loaded and moved with them.
+        """Keep an array that is not trained as an attribute; it is saved, loaded and moved with the parameters.
 
-        It becomes the attribute of that name.
+        Parameters
+        ----------
+        name : str
+            The name of the attribute.
+        array : array
         """
         self._buffer_names = (*self._buffer_names, name)
         setattr(self, name, array)
 
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
-        """Yield each array that is kept with the weights but is not trained, with its path: ``1.running_mean``."""
+        """Yield each buffer with its path, such as ``1.running_mean``."""
         for name in self._buffer_names:
             yield prefix + name, getattr(self, name)
         for name, child in self.children().items():
@@ -226,11 +255,7 @@ class Layer:
 
     @property
     def trainable(self) -> bool:
-        """Whether any parameter inside is trained; setting it freezes or unfreezes all of them.
-
-        A frozen parameter gets no gradient, and no optimiser changes it. Parameters that a lazy layer has not made yet
-        follow as well.
-        """
+        """Whether any parameter inside is trained. Setting it freezes or unfreezes all, also those not made yet."""
         return any(p.trainable for p in self._trained()) if self.built else self._trainable
 
     @trainable.setter
@@ -252,7 +277,7 @@ class Layer:
 
     @property
     def training(self) -> bool:
-        """Whether the layer behaves as in training; see ``train``, ``eval`` and ``minidl.inference``."""
+        """Whether the layer behaves as in training: as ``train`` and ``eval`` set it, or ``minidl.inference(evaluate=True)``."""
         return self._training and not is_evaluating()
 
     @training.setter
@@ -260,7 +285,7 @@ class Layer:
         self._training = mode
 
     def train(self, mode: bool = True) -> Layer:
-        """Switch to training behaviour (or back, with ``mode=False``), here and in all layers inside."""
+        """Switch this layer and all layers inside to training mode, or to evaluation mode with ``mode=False``."""
         self.training = mode
         for child in self.children().values():
             if hasattr(child, "train"):
@@ -268,20 +293,25 @@ class Layer:
         return self
 
     def eval(self) -> Layer:
-        """Switch to evaluation behaviour: dropout passes everything, running statistics are used."""
+        """Switch to evaluation mode: dropout passes its input on, and batch normalisation uses its running statistics."""
         return self.train(False)
 
     def to(self, engine: Any = None, dtype: Any = None) -> Layer:
-        """Move parameters and buffers to another engine's arrays, or to another precision, in place.
+        """Move parameters and buffers to the device of an engine, or convert them to another precision, in place.
 
-        Integers keep their dtype, and single ones stay on the host, where they are looked at.
+        Integers keep their dtype, and single integers stay on the host.
 
         Parameters
         ----------
         engine : str or Engine, optional
             ``"cupy"`` moves to the GPU, ``"numpy"`` or ``"native"`` to the host.
         dtype : dtype, optional
-            A floating dtype.
+            A floating-point dtype.
+
+        Raises
+        ------
+        DtypeError
+            If the dtype is not floating-point.
         """
         if dtype is not None and numpy.dtype(dtype).kind != "f":
             raise DtypeError(f"{type(self).__name__}.to: expected a floating dtype, got {numpy.dtype(dtype)}")
@@ -313,7 +343,7 @@ class Layer:
     def state_dict(self) -> dict[str, numpy.ndarray]:
         """Return copies of all parameters and buffers by path, with PyTorch's names and shapes.
 
-        A tied parameter is there under each of its names; these share one copy.
+        A tied parameter appears under each of its names, as one copy.
         """
         return state.state_dict(self)
 
@@ -327,23 +357,22 @@ class Layer:
     ) -> IncompatibleKeys:
         """Copy values into the parameters and buffers.
 
-        Nothing is changed unless everything that is to be loaded fits. A tied parameter takes its value from any of its
-        names. A missing ``num_batches_tracked`` keeps its value.
+        Either everything is loaded or, if anything does not fit, nothing. A tied parameter is loaded from any of its names.
+        ``num_batches_tracked`` may be missing.
 
         Parameters
         ----------
         state_dict : mapping of str to array
-            The values.
         strict : bool, default True
-            Whether anything missing or unexpected is an error.
+            Raise an error if anything is missing or unexpected.
         names : dict or callable, optional
-            The names that ``state_dict`` uses, and what they are called here. A function takes a name and returns ours, or
-            None to ignore the tensor. In a dict, the first key that fits decides. ``*`` in a key stands for any text, and
-            each ``*`` in its value for the text of the corresponding one; None ignores the tensor. A name that no key fits
-            stays as it is. ``{"transformer.*": "*"}`` removes a prefix.
+            Translates the names in ``state_dict`` to the names in this layer. A function takes a name and returns the new
+            one, or None to ignore the tensor. In a dict the first key that matches decides: ``*`` in a key matches any
+            text, each ``*`` in the value stands for the text that the corresponding one matched, and None ignores the
+            tensor. Names without a match stay as they are. ``{"transformer.*": "*"}`` removes a prefix.
         transpose : str, iterable of str, or callable, optional
-            Own names, with ``*`` for any text, of what ``state_dict`` holds with its axes in reverse order, such as the
-            (in, out) matrices of GPT-2. Or a function that takes a name and says whether it is so.
+            The names in this layer, with ``*`` for any text, of tensors that ``state_dict`` holds with their axes reversed,
+            such as the (in, out) matrices of GPT-2. Or a function of the name that returns a bool.
 
         Returns
         -------
@@ -353,33 +382,31 @@ class Layer:
         Raises
         ------
         ParameterError
-            If ``strict`` and something is missing or unexpected; if two tensors are given for one name, or different ones
-            for tied parameters; if ``names`` or ``transpose`` cannot be used.
+            If ``strict`` and something is missing or unexpected, if there are two tensors for one name or different ones
+            for tied parameters, or if ``names`` or ``transpose`` is invalid.
         ShapeError
-            If a shape differs, ``strict`` or not.
+            If a shape differs, even with ``strict=False``.
         DtypeError
-            If there are no floating-point numbers where such are kept, or no integers where those are.
+            If a floating-point tensor is given for integers, or the reverse.
         """
         return state.load_state_dict(self, state_dict, strict, names, transpose)
 
     def save(
         self, path: str | os.PathLike[str], *, dtype: str | None = None, max_shard_size: int | str | None = None
     ) -> None:
-        """Write the weights to a safetensors file, which appears whole or not at all.
+        """Write the weights to a safetensors file. The file is replaced as a whole, or not at all.
 
         A tied parameter is written once, under its first name.
 
         Parameters
         ----------
         path : path
-            The file.
         dtype : str, optional
-            ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``: what floating-point numbers are rounded to (to
-            nearest, ties to even).
+            ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``. Floating-point numbers are rounded to it, to
+            nearest with ties to even; by default they keep their dtype.
         max_shard_size : int or str, optional
-            Bytes, or text such as ``"2GB"``. Larger weights are written as several files
-            ``NAME-00001-of-00003.safetensors`` with an index, ``path`` followed by ``.index.json``; a file at ``path``
-            itself is removed.
+            In bytes, or text such as ``"2GB"``. Larger weights are split into files ``NAME-00001-of-00003.safetensors``,
+            with the index in ``path`` + ``.index.json``; a file at ``path`` itself is removed.
 
         Raises
         ------
@@ -396,18 +423,20 @@ class Layer:
         names: Names | None = None,
         transpose: Transpose | None = None,
     ) -> IncompatibleKeys:
-        """Read weights that :meth:`save`, or PyTorch through safetensors, wrote.
+        """Read weights from safetensors files, of :meth:`save`, PyTorch or others.
 
-        Tensors go straight into the parameters, so that no second copy of the weights is held. float16, bfloat16 and
-        float64 are converted to the precision of the parameters. Pickle (``.bin``, ``.pt``) is never read.
+        Tensors are read straight into the parameters, without a second copy of the weights in memory. float16, bfloat16
+        and float64 are converted to the precision of the parameters. Pickle (``.bin``, ``.pt``) is never read.
 
         Parameters
         ----------
         path : path
-            A safetensors file; an index of shards, ``model.safetensors.index.json``; or a folder with
+            A safetensors file, the index of shards (``model.safetensors.index.json``), or a folder with
             ``model.safetensors`` or such an index.
-        strict, names, transpose
-            As in :meth:`load_state_dict`.
+        strict : bool, default True
+            As in :meth:`load_state_dict`, like the next two.
+        names : dict or callable, optional
+        transpose : str, iterable of str, or callable, optional
 
         Returns
         -------
@@ -419,15 +448,15 @@ class Layer:
         ParameterError, ShapeError, DtypeError
             As :meth:`load_state_dict`.
         FileFormatError
-            If a file is no safetensors file, is cut short, or is damaged; if index and shards do not fit together; if a
-            tensor that is to be loaded has a dtype that NumPy has no equal for, such as float8.
+            If a file is not a safetensors file, is truncated or damaged, if index and shards do not match, or if a
+            tensor that is to be loaded has a dtype that NumPy lacks, such as float8.
         """
         return state.load(self, path, strict, names, transpose)
 
     # showing ---------------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """Return what stands between the parentheses of ``repr``."""
+        """Return the text between the parentheses of ``repr``."""
         return ""
 
     def __repr__(self) -> str:
@@ -437,15 +466,12 @@ class Layer:
 
 
 class OpLayer(Layer):
-    """A layer that is one op with settings, and no parameters.
-
-    A subclass names the op and, where it has settings, returns them.
-    """
+    """A layer that is one op without parameters. A subclass sets ``op`` and, if the op has any, ``settings``."""
 
     op: str
-    """The name of the op in ``minidl.ops``; its backward is ``op + "_backward"``."""
+    """The name of the op in ``minidl.ops``."""
     settings: Any = ()
-    """The op's arguments after x, in its order."""
+    """The arguments of the op after x."""
 
     def forward(self, x: Array) -> Array:
         """Return op(x)."""
@@ -458,21 +484,24 @@ class OpLayer(Layer):
         return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
 
 
-def admit(layer: Layer, x: Any, value: Array) -> Array:
-    """Return x as the layer computes with it: where the parameters live and in their precision.
-
-    Called when x is not already so. Floating inputs of another precision are cast to the layer's, as Keras does.
+def cast_input(layer: Layer, x: Any, value: Array) -> Array:
+    """Return x in the precision of a layer's parameters, of which ``value`` is one, as Keras does.
 
     Raises
     ------
     DtypeError
-        If x holds no real floating-point numbers, or is no array at all.
+        If x is not a floating-point array.
     EngineError
         If x and the parameters are on different devices.
     """
     kind = getattr(getattr(x, "dtype", None), "kind", None)
     if kind is None:
         raise DtypeError(f"{layer!r}: expected an array, got {type(x).__name__}; convert it with numpy.asarray(...)")
+    if x.dtype == "uint8":
+        raise DtypeError(
+            f"{layer!r}: expected floating-point input, got bytes (uint8), as images are stored; give "
+            f'x.astype("{value.dtype!s}") / 255'
+        )
     if kind != "f":
         raise DtypeError(
             f"{layer!r}: expected floating-point input, got dtype {x.dtype}; convert it with x.astype({value.dtype!s})"

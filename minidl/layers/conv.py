@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy
 
 from minidl import engines, init
-from minidl.errors import DtypeError, ParameterError
-from minidl.layers.base import Layer, Shape, admit
+from minidl.errors import ParameterError
+from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.layers.tree import shorten
 from minidl.ops import Array
@@ -19,7 +20,7 @@ __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class _Convolution(Layer):
-    """What the four share: a weight, a bias, and settings that are handed to the op."""
+    """What the four share: weight, bias, and the settings of the op."""
 
     input_gradient_optional = True
     op: str
@@ -44,53 +45,56 @@ class _Convolution(Layer):
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
         xp = engines.current().asarray
 
-        def start(shape: Shape) -> Array:
+        def draw(shape: Shape) -> Array:
             return xp(init.uniform(shape, low=-bound, high=bound, dtype=self.dtype, generator=generator))
 
-        self.weight = Parameter(start(weight_shape), name="weight")
-        self.bias = Parameter(start((out_channels,)), name="bias") if bias else None
+        self.weight = Parameter(draw(weight_shape), name="weight")
+        self.bias = Parameter(draw((out_channels,)), name="bias") if bias else None
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The op's arguments after the bias, in its order."""
+        """The arguments of the op after the bias."""
         raise NotImplementedError
 
     def windows(self, x: Shape) -> Windows:
-        """Return where the windows lie in a batch of this shape."""
+        """Return the positions of the windows in a batch of this shape."""
         raise NotImplementedError
 
     def forward(self, x: Array) -> Array:
-        """Return the op's y."""
+        """Return the output of the op."""
         weight = self.weight.value
         y, cache = getattr(engines.current(), self.op)(
-            self.admitted(x), weight, None if self.bias is None else self.bias.value, *self.settings
+            self.cast_input(x), weight, None if self.bias is None else self.bias.value, *self.settings
         )
         self._remember(cache)
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Add to the gradients of weight and bias and return dx."""
+        """Add to the gradients of weight and bias, and return dx, or None with ``input_gradient=False``."""
         return self._run_backward(self.op, dy, (self.weight, self.bias), input_gradient)
 
-    def admitted(self, x: Array) -> Array:
-        """Return x as this layer computes with it; see ``minidl.layers.base.admit``."""
+    def cast_input(self, x: Array) -> Array:
+        """Return x in the precision of the weight; see ``minidl.layers.base.cast_input``."""
         weight = self.weight.value
-        if type(x) is type(weight) and x.dtype == weight.dtype:
-            return x
-        if getattr(x, "dtype", None) == "uint8":
-            raise DtypeError(
-                f"{self!r}: expected floating-point images, got bytes (uint8); give x.astype({weight.dtype!s}) / 255"
-            )
-        return admit(self, x, weight)
+        return x if type(x) is type(weight) and x.dtype == weight.dtype else cast_input(self, x, weight)
+
+    def admitted(self, x: Array) -> Array:
+        """Call ``cast_input``; the name is deprecated."""
+        warnings.warn(
+            f"{type(self).__name__}.admitted is deprecated and will go with the next version; use cast_input",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.cast_input(x)
 
     def flops(self, input_shape: Shape) -> int:
-        """Count 2 for every weight at every position that it is used at, and 1 for every bias."""
+        """Count 2 for each weight at each position, and 1 for each bias."""
         w = self.windows((1, *input_shape))
         biases = 0 if self.bias is None else math.prod(self.output_shape(input_shape))
         return 2 * self.weight.value.size * math.prod(w.output) + biases
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults, as they would be written."""
+        """Return the sizes, and the arguments that differ from their defaults."""
         shown = [str(self.in_channels), str(self.out_channels), f"kernel_size={shorten(self.kernel_size)}"]
         plain = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "groups": 1}
         for name, default in plain.items():
@@ -117,7 +121,7 @@ class _Sliding(_Convolution):
         dtype: Any = "float32",
         generator: numpy.random.Generator | None = None,
     ) -> None:
-        kernel, name = _checked(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
+        kernel, name = _check_arguments(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
         shape = (out_channels, in_channels // groups)
         super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
         self.stride = each_axis(stride, self.axes, "stride", name, 1)
@@ -130,7 +134,7 @@ class _Sliding(_Convolution):
         return self.stride, self.padding, self.dilation, self.groups
 
     def windows(self, x: Shape) -> Windows:
-        """Return where the windows lie in a batch of this shape."""
+        """Return the positions of the windows in a batch of this shape."""
         return windows(type(self).__name__, self.axes, x, self.weight.shape, *self.settings)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -156,7 +160,7 @@ class _Spreading(_Convolution):
         dtype: Any = "float32",
         generator: numpy.random.Generator | None = None,
     ) -> None:
-        kernel, name = _checked(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
+        kernel, name = _check_arguments(self, in_channels, out_channels, kernel_size, groups), type(self).__name__
         shape = (in_channels, out_channels // groups)
         super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
         self.stride = each_axis(stride, self.axes, "stride", name, 1)
@@ -170,7 +174,7 @@ class _Spreading(_Convolution):
         return self.stride, self.padding, self.output_padding, self.groups, self.dilation
 
     def windows(self, x: Shape) -> Windows:
-        """Return where the windows of the adjoint lie in a batch of this shape."""
+        """Return the positions of the windows of the adjoint convolution in a batch of this shape."""
         return windows_of_transposed(type(self).__name__, self.axes, x, self.weight.shape, *self.settings)
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -178,8 +182,8 @@ class _Spreading(_Convolution):
         return (self.out_channels, *self.windows((1, *input_shape)).image)
 
 
-def _checked(layer: _Convolution, in_channels: int, out_channels: int, kernel_size: Any, groups: int) -> Shape:
-    """Return the kernel's size along each axis, or say which argument makes no sense."""
+def _check_arguments(layer: _Convolution, in_channels: int, out_channels: int, kernel_size: Any, groups: int) -> Shape:
+    """Return the kernel's size along each axis; raise ParameterError if an argument is invalid."""
     name = type(layer).__name__
     for argument, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
         if not isinstance(value, int) or value < 1:
@@ -192,34 +196,39 @@ def _checked(layer: _Convolution, in_channels: int, out_channels: int, kernel_si
     return each_axis(kernel_size, layer.axes, "kernel_size", name, 1)
 
 
-class Conv2d(_Sliding):
-    r"""Slide kernels over images: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv2d``.
+class Conv2d(_Sliding):  # numpydoc ignore=PR02
+    """Convolve images: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv2d``.
 
     Parameters
     ----------
     in_channels, out_channels : int
     kernel_size : int or (int, int)
-    stride, dilation : int or (int, int)
-    padding : int, (int, int), "same" or "valid"
+    stride : int or (int, int), default 1
+    padding : int, (int, int), "same" or "valid", default 0
         Zeros around the image.
-    groups : int
-        So many groups of channels that do not see each other; ``groups=in_channels`` is a depthwise convolution.
-    bias : bool
-        Whether there is one number an output channel to add.
-    dtype : dtype
-        float32 unless said otherwise.
+    dilation : int or (int, int), default 1
+    groups : int, default 1
+        Split the channels into this many groups that are convolved separately. ``groups=in_channels`` is a depthwise
+        convolution.
+    bias : bool, default True
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_channels, in_channels / groups, kernel height, kernel width)
+    bias : Parameter, shape (out_channels,), or None
 
     Raises
     ------
     ParameterError
-        If an argument makes no sense.
+        If an argument is invalid.
 
     Notes
     -----
-    Weight and bias start uniform in :math:`\pm 1/\sqrt{\text{fan\_in}}`, as PyTorch's do. The weight has shape (out_channels,
-    in_channels / groups, kernel height, kernel width).
+    The initial weight and bias are uniform in +-1 / sqrt(fan_in), as in PyTorch. fan_in is the number of elements of one
+    ``weight[o]``.
 
     Examples
     --------
@@ -235,7 +244,7 @@ class Conv2d(_Sliding):
 
 
 class Conv1d(_Sliding):
-    """Slide kernels along sequences: (N, C, L) to (N, out_channels, L'); arguments as for :class:`Conv2d`.
+    """Convolve sequences: (N, C, L) to (N, out_channels, L'). The arguments are those of :class:`Conv2d`.
 
     >>> Conv1d(4, 8, kernel_size=3, padding="same").forward(numpy.zeros((5, 4, 9), dtype=numpy.float32)).shape
     (5, 8, 9)
@@ -245,28 +254,39 @@ class Conv1d(_Sliding):
     axes = 1
 
 
-class ConvTranspose2d(_Spreading):
-    r"""Spread pixels over windows: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv_transpose2d``.
+class ConvTranspose2d(_Spreading):  # numpydoc ignore=PR02
+    """Spread each pixel over a window: (N, C, H, W) to (N, out_channels, H', W'); see ``minidl.ops.conv_transpose2d``.
 
     Parameters
     ----------
     in_channels, out_channels : int
-    kernel_size, stride, padding, output_padding, dilation : int or (int, int)
-    groups : int
-    bias : bool
-    dtype : dtype
+    kernel_size : int or (int, int)
+    stride : int or (int, int), default 1
+    padding : int or (int, int), default 0
+        The number of pixels removed on each side of the output.
+    output_padding : int or (int, int), default 0
+        The number of pixels added to the output at the bottom and on the right.
+    groups : int, default 1
+        As in :class:`Conv2d`.
+    bias : bool, default True
+    dilation : int or (int, int), default 1
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        As for :class:`Conv2d`; in the order of PyTorch's class.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (in_channels, out_channels / groups, kernel height, kernel width)
+    bias : Parameter, shape (out_channels,), or None
 
     Raises
     ------
     ParameterError
-        If an argument makes no sense.
+        If an argument is invalid.
 
     Notes
     -----
-    The weight has shape (in_channels, out_channels / groups, kernel height, kernel width); it starts as PyTorch's does, uniform
-    in :math:`\pm 1/\sqrt{\text{the numbers in one weight[c]}}`.
+    The initial weight and bias are uniform in +-1 / sqrt(n), as in PyTorch. n is the number of elements of one ``weight[c]``.
 
     Examples
     --------
@@ -280,7 +300,7 @@ class ConvTranspose2d(_Spreading):
 
 
 class ConvTranspose1d(_Spreading):
-    """Spread elements over windows: (N, C, L) to (N, out_channels, L'); arguments as for :class:`ConvTranspose2d`.
+    """Spread each element over a window: (N, C, L) to (N, out_channels, L'); arguments of :class:`ConvTranspose2d`.
 
     >>> ConvTranspose1d(4, 2, kernel_size=3, stride=3).forward(numpy.zeros((5, 4, 3), dtype=numpy.float32)).shape
     (5, 2, 9)

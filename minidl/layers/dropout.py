@@ -15,14 +15,20 @@ __all__ = ["Dropout", "Dropout2d"]
 
 
 class Dropout(Layer):
-    """Zero each element with probability p in training and scale the rest by 1 / (1 - p).
+    """In training, set each element to zero with probability p and divide the others by 1 - p.
+
+    In evaluation y = x. See ``minidl.ops.dropout``.
 
     Parameters
     ----------
-    p : float
-        Probability of dropping, from 0 to 1.
+    p : float, default 0.5
     generator : numpy.random.Generator, optional
-        Where the masks come from; the one of ``minidl.seed`` otherwise.
+        Draws the masks; the generator of ``minidl.seed`` by default.
+
+    Raises
+    ------
+    ParameterError
+        If p is not from 0 to 1.
 
     Examples
     --------
@@ -36,12 +42,12 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5, *, generator: numpy.random.Generator | None = None) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
-            raise ParameterError(f"{type(self).__name__}: p is a probability, from 0 to 1, got {p!r}")
+            raise ParameterError(f"{type(self).__name__}: p must be from 0 to 1, got {p!r}")
         self.p = p
         self.generator = generator
 
     def forward(self, x: Array) -> Array:
-        """Return the masked and rescaled x, or x itself in evaluation."""
+        """Return x masked and scaled, or x itself in evaluation."""
         if not self.training or self.p == 0.0:
             self._remember(())
             return x
@@ -50,7 +56,7 @@ class Dropout(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        """Return dy through the same mask."""
+        """Return dy masked and scaled in the same way."""
         cache = self._remembered()
         return getattr(engines.current(), f"{self.op}_backward")(dy, cache) if cache else dy
 
@@ -59,14 +65,12 @@ class Dropout(Layer):
         return math.prod(input_shape)
 
     def extra_repr(self) -> str:
-        """Show p."""
+        """Return p."""
         return f"p={self.p}"
 
 
 class Dropout2d(Dropout):
-    """Zero whole channels of (N, C, H, W) with probability p in training and scale the rest; arguments as for :class:`Dropout`.
-
-    See ``minidl.ops.dropout2d``.
+    """Set whole channels of images (N, C, H, W) to zero; otherwise as :class:`Dropout`. See ``minidl.ops.dropout2d``.
 
     >>> Dropout2d(0.5).forward(numpy.ones((10, 20, 3, 3))).std(axis=(2, 3)).max()
     np.float64(0.0)

@@ -1,4 +1,4 @@
-"""Layers that multiply by a matrix: Linear (PyTorch's habit) and Dense (Keras's)."""
+"""The affine map as a layer, as PyTorch has it (Linear) and as Keras has it (Dense)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl import init
 from minidl.engines import current
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
-from minidl.layers.base import Layer, Shape, admit
+from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 
@@ -19,7 +19,7 @@ __all__ = ["Affine", "AffineOfDense", "Dense", "Linear"]
 
 
 class Affine(Layer):
-    """What Linear and Dense share: y = x W^T + b and its gradients, once weight and bias exist."""
+    """What Linear and Dense share: y = x W^T + b and its gradients."""
 
     input_gradient_optional = True
     dtype: Any
@@ -30,26 +30,28 @@ class Affine(Layer):
         """Return x W^T + b."""
         weight, bias = self.weight._value, self.bias  # (out, in), (out,)
         if type(x) is not type(weight) or x.dtype is not weight.dtype:
-            x = admit(self, x, weight)
+            x = cast_input(self, x, weight)
         y, cache = current().linear(x, weight, None if bias is None else bias._value)
         self._remember(cache)
         return y  # (..., out)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Add dy^T x to the weight's gradient and the column sums of dy to the bias's; return dx = dy W."""
+        """Add dW = dy^T x and db = sum of dy over all leading axes; return dx = dy W, or None with ``input_gradient=False``."""
         if self._cache is None:
             self._remembered()
         return self._run_backward("linear", dy, (self.weight, self.bias), input_gradient)
 
-    def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
+    def _make_parameters(
+        self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any
+    ) -> None:
         if in_features < 1 or out_features < 1:
             raise ParameterError(
                 f"{type(self).__name__}: in_features and out_features must be positive, got {in_features} and "
                 f"{out_features}"
             )
-        xp = current().asarray
-        self.weight = Parameter(xp(weight_init((out_features, in_features), dtype=self.dtype)), name="weight")
-        self.bias = Parameter(xp(bias_init((out_features,), dtype=self.dtype)), name="bias") if bias else None
+        asarray = current().asarray
+        self.weight = Parameter(asarray(weight_init((out_features, in_features), dtype=self.dtype)), name="weight")
+        self.bias = Parameter(asarray(bias_init((out_features,), dtype=self.dtype)), name="bias") if bias else None
         if not self._trainable:  # a lazy layer was frozen before it had parameters
             self.weight.trainable = False
             if self.bias is not None:
@@ -63,24 +65,31 @@ class Affine(Layer):
 
 
 class Linear(Affine):
-    r"""The affine map y = x W^T + b.
+    """The affine map y = x W^T + b; ``minidl.ops.linear`` derives its gradients.
 
     Parameters
     ----------
     in_features, out_features : int
-        Sizes of the last axis of x and of y; any leading axes pass through.
-    bias : bool
+        The sizes of the last axis of x and of y. There may be any leading axes.
+    bias : bool, default True
         Whether there is a b.
-    dtype : dtype
-        float32 unless said otherwise.
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (out_features, in_features)
+    bias : Parameter, shape (out_features,), or None
+
+    Raises
+    ------
+    ParameterError
+        If a size is not positive.
 
     Notes
     -----
-    Weight and bias start uniform in :math:`\pm 1/\sqrt{\text{in\_features}}`, as PyTorch's do.
-    With G the upstream gradient, dx = G W, dW = G^T x, db = sum of G over all leading axes; see
-    ``minidl.ops.linear`` for the derivation.
+    The initial weight and bias are uniform in +-1 / sqrt(in_features), as in PyTorch.
 
     Examples
     --------
@@ -104,10 +113,10 @@ class Linear(Affine):
         self.dtype = numpy.dtype(dtype)
         bound = 1.0 / numpy.sqrt(max(in_features, 1))
 
-        def start(shape: Shape, dtype: Any) -> numpy.ndarray:
+        def draw(shape: Shape, dtype: Any) -> numpy.ndarray:
             return init.uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
 
-        self._make(in_features, out_features, bias, start, start)
+        self._make_parameters(in_features, out_features, bias, draw, draw)
 
     @property
     def input_shape(self) -> Shape | None:
@@ -115,39 +124,52 @@ class Linear(Affine):
         return (self.in_features,)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Replace the last axis by out_features."""
+        """Return (..., out_features)."""
         self._check_last_axis(input_shape, self.in_features)
         return (*input_shape[:-1], self.out_features)
 
     def flops(self, input_shape: Shape) -> int:
-        """Count 2 in out for each row, and out for the bias."""
+        """Count 2 in_features out_features for each row, and out_features for the bias."""
         rows = int(numpy.prod(input_shape[:-1], dtype=int))
         return rows * self.out_features * (2 * self.in_features + (self.bias is not None))
 
     def extra_repr(self) -> str:
-        """Show the sizes."""
+        """Return the sizes."""
         return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
 
 
 class Dense(Affine):
-    """An affine map followed by an activation, sized when it first sees its input (Keras's habit).
+    """An affine map and an activation, as in Keras: y = activation(x W^T + b).
+
+    The layer is lazy: it makes its parameters when it knows the size of its input.
 
     Parameters
     ----------
     units : int
-        Size of the last axis of the output.
-    activation : str, layer or None
-        Such as ``"relu"``; applied to the output.
-    use_bias : bool
-        Whether there is a bias.
+        The size of the last axis of y.
+    activation : str or layer, optional
+        Such as ``"relu"``.
+    use_bias : bool, default True
     input_shape : tuple of int, optional
-        Shape of one example; builds the layer at once.
-    kernel_initializer, bias_initializer : str or callable
-        As in ``minidl.init``; Glorot uniform and zeros, as in Keras.
-    dtype : dtype
-        float32 unless said otherwise.
+        The shape of one example, to make the parameters at once.
+    kernel_initializer : str or callable, default "glorot_uniform"
+        See ``minidl.init``.
+    bias_initializer : str or callable, default "zeros"
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    Attributes
+    ----------
+    weight : Parameter, shape (units, features)
+    bias : Parameter, shape (units,), or None
+
+    Raises
+    ------
+    ParameterError
+        If ``units`` is not a positive integer.
+    UnknownNameError
+        If there is no activation or initialiser of that name.
 
     Examples
     --------
@@ -181,7 +203,7 @@ class Dense(Affine):
         self._initializers = init.get(kernel_initializer), init.get(bias_initializer)
         self._generator = generator
         self._input_shape: Shape | None = None
-        self._activation = _named_activation(activation)
+        self._activation = _make_activation(activation)
         if input_shape is not None:
             self.build(tuple(input_shape))
 
@@ -192,16 +214,16 @@ class Dense(Affine):
 
     @property
     def built(self) -> bool:
-        """Whether the input's size is known yet."""
+        """Whether the parameters exist."""
         return self._input_shape is not None
 
     @property
     def input_shape(self) -> Shape | None:
-        """The shape of one example, once known."""
+        """The shape of one example, or None if it is not known yet."""
         return self._input_shape
 
     def build(self, input_shape: Shape) -> None:
-        """Create weight and bias for examples of this shape."""
+        """Make weight and bias for examples of this shape."""
         if self.built:
             return
         if not input_shape:
@@ -214,18 +236,18 @@ class Dense(Affine):
         def bias_init(shape: Shape, dtype: Any) -> numpy.ndarray:
             return bias(shape, dtype=dtype, generator=self._generator)
 
-        self._make(input_shape[-1], self.units, self.use_bias, kernel_init, bias_init)
+        self._make_parameters(input_shape[-1], self.units, self.use_bias, kernel_init, bias_init)
         self._input_shape = tuple(input_shape)
 
     def forward(self, x: Array) -> Array:
-        """Return activation(x W^T + b), building first if this is the first input."""
+        """Return activation(x W^T + b). The first call makes the parameters."""
         if not self.built:
             self.build(numpy.shape(x)[1:])
         y = super().forward(x)
         return y if self._activation is None else self._activation.forward(y)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Go back through the activation, then through the affine map."""
+        """Add to the gradients of weight and bias, and return dx, or None with ``input_gradient=False``."""
         return super().backward(dy if self._activation is None else self._activation.backward(dy), input_gradient)
 
     def named_parameters(self, prefix: str = "") -> Any:
@@ -234,7 +256,7 @@ class Dense(Affine):
         Raises
         ------
         NotBuiltError
-            If the layer has not seen its input shape.
+            If the layer does not know its input's shape yet.
         """
         if not self.built:
             raise NotBuiltError(
@@ -244,24 +266,24 @@ class Dense(Affine):
         return super().named_parameters(prefix)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Replace the last axis by units."""
+        """Return (..., units)."""
         if self._input_shape is not None:
             self._check_last_axis(input_shape, self._input_shape[-1])
         return (*input_shape[:-1], self.units)
 
     def flops(self, input_shape: Shape) -> int:
-        """Count 2 in units for each row, units for the bias, and the activation's."""
+        """Count 2 features units for each row, units for the bias, and those of the activation."""
         rows = int(numpy.prod(input_shape[:-1], dtype=int))
         affine = rows * self.units * (2 * input_shape[-1] + self.use_bias)
         return affine + (self._activation.flops(self.output_shape(input_shape)) if self._activation else 0)
 
     def extra_repr(self) -> str:
-        """Show units and activation."""
+        """Return units and activation."""
         return f"{self.units}" + (f", activation={self._activation!r}" if self._activation else "")
 
 
 class AffineOfDense(Layer):
-    """A Dense layer up to, but without, its activation."""
+    """The affine map of a Dense layer, without its activation."""
 
     input_gradient_optional = True
     _not_parts = ("dense",)
@@ -272,7 +294,7 @@ class AffineOfDense(Layer):
 
     @property
     def built(self) -> bool:
-        """Whether the layer's parameters exist."""
+        """Whether the parameters of the Dense layer exist."""
         return self.dense.built
 
     def forward(self, x: Array) -> Array:
@@ -287,25 +309,25 @@ class AffineOfDense(Layer):
 
     @property
     def input_shape(self) -> Shape | None:
-        """The shape of one example, once known."""
+        """The shape of one example, or None if it is not known yet."""
         return self.dense.input_shape
 
     def build(self, input_shape: Shape) -> None:
-        """Create the layer's weight and bias."""
+        """Make the weight and bias of the Dense layer."""
         self.dense.build(input_shape)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the layer's."""
+        """Return (..., units)."""
         return self.dense.output_shape(input_shape)
 
     def named_parameters(self, prefix: str = "") -> Any:
-        """Yield the layer's weight and bias, under its names."""
+        """Yield the weight and bias of the Dense layer, with its names."""
         return self.dense.named_parameters(prefix)
 
     def __repr__(self) -> str:
         return f"{self.dense!r} without its activation"
 
 
-def _named_activation(wanted: Any) -> Activation | None:
-    """Resolve Dense's ``activation`` argument (its name hides the function inside the class)."""
+def _make_activation(wanted: Any) -> Activation | None:
+    """Call the function ``activation``, which the argument of the same name hides in ``Dense.__init__``."""
     return activation(wanted)

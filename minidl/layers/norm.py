@@ -1,4 +1,4 @@
-"""Normalisation as layers: each keeps its gain and shift, and batch normalisation also its running statistics."""
+"""Normalisation layers: each has a weight and a bias, and batch normalisation also its running statistics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 
 from minidl import engines
-from minidl.errors import DtypeError, ParameterError, ShapeError
-from minidl.layers.base import Layer, Shape, admit
+from minidl.errors import ParameterError, ShapeError
+from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.ops import PARAMETERS, Array, require_float
 
@@ -18,7 +18,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
 
 
 class _Normalization(Layer):
-    """What all share: a weight that begins at 1 and a bias that begins at 0, if they are wanted."""
+    """What all share: an optional weight, initially 1, and an optional bias, initially 0."""
 
     input_gradient_optional = True
     op: str
@@ -30,34 +30,28 @@ class _Normalization(Layer):
         if eps is not None and not eps >= 0.0:
             raise ParameterError(f"{type(self).__name__}: eps must not be negative, got {eps!r}")
         self.eps, self.dtype = eps, numpy.dtype(dtype)
-        place = engines.current().asarray
-        self.weight = Parameter(place(numpy.ones(shape, self.dtype)), name="weight") if weight else None
-        self.bias = Parameter(place(numpy.zeros(shape, self.dtype)), name="bias") if bias else None
+        asarray = engines.current().asarray
+        self.weight = Parameter(asarray(numpy.ones(shape, self.dtype)), name="weight") if weight else None
+        self.bias = Parameter(asarray(numpy.zeros(shape, self.dtype)), name="bias") if bias else None
 
-    def _values(self) -> tuple[Array | None, Array | None]:
-        """Return weight and bias as the op takes them."""
+    def _parameter_values(self) -> tuple[Array | None, Array | None]:
+        """Return the arrays of weight and bias, or None."""
         weight, bias = self.weight, self.bias
         return None if weight is None else weight.value, None if bias is None else bias.value
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Add to the gradients of weight and bias and return dx."""
+        """Add to the gradients of weight and bias, and return dx, or None with ``input_gradient=False``."""
         parameters = (self.weight, self.bias)[: len(PARAMETERS[self.op])]
         return self._run_backward(self.op, dy, parameters, input_gradient)
 
-    def _admitted(self, x: Any, like: Array | None) -> Array:
-        """Return x as this layer computes with it, in the precision of its own arrays."""
+    def _cast_input(self, x: Any, like: Array | None) -> Array:
+        """Return x in the precision of ``like``, one of the layer's own arrays; unchanged if the layer has none."""
         if like is None:
             require_float(x, "x", repr(self))
             return x
-        if type(x) is type(like) and x.dtype == like.dtype:
-            return x
-        if getattr(x, "dtype", None) == "uint8":
-            raise DtypeError(
-                f"{self!r}: expected floating-point input, got bytes (uint8); give x.astype({like.dtype!s}) / 255"
-            )
-        return admit(self, x, like)
+        return x if type(x) is type(like) and x.dtype == like.dtype else cast_input(self, x, like)
 
-    def _flops(self, each: int, input_shape: Shape) -> int:
+    def _count_flops(self, each: int, input_shape: Shape) -> int:
         return math.prod(input_shape) * (each + (self.weight is not None) + (self.bias is not None))
 
 
@@ -66,7 +60,7 @@ class _BatchNorm(_Normalization):
 
     op = "batch_norm"
     takes: dict[int, str]
-    """The shapes of batches, by the number of axes."""
+    """The possible shapes of a batch, by their number of axes."""
     num_batches_tracked: numpy.ndarray
 
     def __init__(
@@ -88,17 +82,17 @@ class _BatchNorm(_Normalization):
         self.running_mean: Array | None = None
         self.running_var: Array | None = None
         if track_running_stats:
-            place = engines.current().asarray
-            self.register_buffer("running_mean", place(numpy.zeros(num_features, self.dtype)))
-            self.register_buffer("running_var", place(numpy.ones(num_features, self.dtype)))
+            asarray = engines.current().asarray
+            self.register_buffer("running_mean", asarray(numpy.zeros(num_features, self.dtype)))
+            self.register_buffer("running_var", asarray(numpy.ones(num_features, self.dtype)))
             self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
 
     def forward(self, x: Array) -> Array:
-        """Return the normalised x; in training update the running statistics."""
-        weight, bias = self._values()
-        x = self._admitted(x, self.running_mean if weight is None else weight)
+        """Return the normalised x; in training also update the running statistics."""
+        weight, bias = self._parameter_values()
+        x = self._cast_input(x, self.running_mean if weight is None else weight)
         if len(x.shape) not in self.takes or x.shape[1] != self.num_features:
-            raise self._misfit(x.shape)
+            raise self._shape_error(x.shape)
         if not self.training and self.running_mean is not None:
             y, cache = engines.current().batch_norm(
                 x, weight, bias, self.running_mean, self.running_var, False, self.eps
@@ -108,17 +102,17 @@ class _BatchNorm(_Normalization):
         count = x.shape[0] * math.prod(x.shape[2:])
         if self.training and count == 1:
             raise ShapeError(
-                f"{self!r}: in training every channel needs more than one number to have a variance, got a batch of shape "
-                f"{x.shape}; use a larger batch (and a batch_size that leaves no single example for the last), or eval()"
+                f"{self!r}: in training a channel needs at least two elements to have a variance, got a batch of shape "
+                f"{x.shape}; use a larger batch (and a batch_size that does not leave a last batch of one example), or eval()"
             )
         y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
         self._remember(cache)
         if self.training and count:
-            self._track(cache[3], cache[4], count)
+            self._update_statistics(cache[3], cache[4], count)
         return y
 
-    def _track(self, mean: Array, var: Array, count: int) -> None:
-        """Move the running statistics towards this batch's; the variance is the unbiased one, as PyTorch keeps it."""
+    def _update_statistics(self, mean: Array, var: Array, count: int) -> None:
+        """Move the running statistics towards those of this batch, with the unbiased variance, as in PyTorch."""
         if self.running_mean is None or self.running_var is None:
             return
         self.num_batches_tracked += 1
@@ -128,67 +122,74 @@ class _BatchNorm(_Normalization):
             running += share * new
 
     def reset_running_stats(self) -> None:
-        """Forget all batches: mean 0, variance 1."""
+        """Reset the running statistics to mean 0 and variance 1."""
         if self.running_mean is not None and self.running_var is not None:
             self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
 
-    def _misfit(self, shape: Shape) -> ShapeError:
+    def _shape_error(self, shape: Shape) -> ShapeError:
         wanted = " or ".join(self.takes.values()).replace("C", str(self.num_features))
         advice = ""
         if len(shape) + 1 == min(self.takes):
             advice = "; for a single example add the batch axis with x[None]"
         elif len(shape) > 2 and shape[-1] == self.num_features:
             order = (0, len(shape) - 1, *range(1, len(shape) - 1))
-            advice = f"; the channels seem to be last: bring them to axis 1 with x.transpose{order}"
+            advice = f"; the channels seem to be last: move them to axis 1 with x.transpose{order}"
         return ShapeError(f"{self!r}: expected a batch of shape {wanted}, got shape {shape}{advice}")
 
     def flops(self, input_shape: Shape) -> int:
-        """Count for each element what evaluation takes: subtract the mean, multiply, and weight and bias."""
-        return self._flops(2, input_shape)
+        """Count the operations of evaluation for each element: subtract the mean, multiply, weight and bias."""
+        return self._count_flops(2, input_shape)
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults."""
+        """Return the sizes, and the arguments that differ from their defaults."""
         settings = {
             "eps": (self.eps, 1e-5),
             "momentum": (self.momentum, 0.1),
             "affine": (self.affine, True),
             "track_running_stats": (self.track_running_stats, True),
         }
-        return _arguments([self.num_features], settings)
+        return _format_arguments([self.num_features], settings)
 
 
-class BatchNorm1d(_BatchNorm):
-    r"""Normalise every feature over the batch: :math:`y = w\,(x - \mu) / \sqrt{\sigma^2 + \epsilon} + b`.
+class BatchNorm1d(_BatchNorm):  # numpydoc ignore=PR02
+    """Normalise each feature over the batch.
 
-    In training :math:`\mu` and :math:`\sigma^2` are those of the batch, and the running ones move towards them; in evaluation the
-    running ones are used. See ``minidl.ops.batch_norm`` for the gradients.
+    For feature c::
+
+        y = w_c (x - mean_c) / sqrt(var_c + eps) + b_c
+
+    In training, mean and variance are those of the batch, and the running statistics move towards them. In evaluation they
+    are the running statistics. ``minidl.ops.batch_norm`` derives the gradients.
 
     Parameters
     ----------
     num_features : int
         C, for batches of shape (N, C) or (N, C, L).
-    eps : float
+    eps : float, default 1e-5
         Added to the variance.
-    momentum : float or None
-        The share of each new batch in the running statistics; with None they are the average over all batches.
-    affine : bool
+    momentum : float or None, default 0.1
+        The share of each new batch in the running statistics. With None they are the mean over all batches.
+    affine : bool, default True
         Whether there are a weight and a bias.
-    track_running_stats : bool
-        Whether running statistics are kept; without them evaluation uses those of the batch too.
-    dtype : dtype
-        float32 unless said otherwise.
+    track_running_stats : bool, default True
+        Whether there are running statistics. Without them evaluation uses the statistics of the batch.
+    dtype : dtype, default float32
 
     Attributes
     ----------
+    weight, bias : Parameter, shape (C,), or None
+        Initially 1 and 0.
     running_mean, running_var : array, shape (C,), or None
-        Start at 0 and 1. The variance is the unbiased one, with the divisor n - 1.
+        Initially 0 and 1. The variance is the unbiased one, with divisor n - 1.
     num_batches_tracked : numpy.ndarray, shape ()
-        How many batches they have seen.
+        The number of batches in them.
 
     Raises
     ------
+    ParameterError
+        If an argument is invalid.
     ShapeError
-        By forward, if the batch has another number of channels or axes, or in training one number a channel only.
+        From ``forward``, if the batch has another number of channels or axes or, in training, only one element per channel.
 
     Examples
     --------
@@ -203,14 +204,9 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Normalise every channel of images over the batch and all pixels; the rest is as for :class:`BatchNorm1d`.
+    """Normalise each channel of images, of shape (N, C, H, W), over the batch and all pixels.
 
-    Parameters
-    ----------
-    num_features : int
-        C, for batches of shape (N, C, H, W).
-    eps, momentum, affine, track_running_stats, dtype
-        As for :class:`BatchNorm1d`.
+    Arguments, attributes and errors are those of :class:`BatchNorm1d`.
 
     Examples
     --------
@@ -219,7 +215,7 @@ class BatchNorm2d(_BatchNorm):
     Traceback (most recent call last):
     ...
     minidl.errors.ShapeError: BatchNorm2d(3): expected a batch of shape (N, 3, H, W), got shape (2, 4, 4, 3); the channels \
-seem to be last: bring them to axis 1 with x.transpose(0, 3, 1, 2)
+seem to be last: move them to axis 1 with x.transpose(0, 3, 1, 2)
     """
 
     takes = {4: "(N, C, H, W)"}  # noqa: RUF012
@@ -231,15 +227,21 @@ class LayerNorm(_Normalization):
     Parameters
     ----------
     normalized_shape : int or sequence of int
-        The last axes.
-    eps : float
+        The sizes of the last axes.
+    eps : float, default 1e-5
         Added to the variance.
-    elementwise_affine : bool
-        Whether there are a weight and a bias, of that shape.
-    bias : bool
-        Whether there is a bias, if there is a weight.
-    dtype : dtype
-        float32 unless said otherwise.
+    elementwise_affine : bool, default True
+        Whether there are a weight and a bias, of shape ``normalized_shape``.
+    bias : bool, default True
+        Whether there is a bias beside the weight.
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If an argument is invalid.
+    ShapeError
+        From ``forward``, if the last axes have other sizes.
 
     Examples
     --------
@@ -259,48 +261,54 @@ class LayerNorm(_Normalization):
         *,
         dtype: Any = "float32",
     ) -> None:
-        self.normalized_shape = _axes(type(self).__name__, normalized_shape)
+        self.normalized_shape = _check_normalized_shape(type(self).__name__, normalized_shape)
         self.elementwise_affine = elementwise_affine
         super().__init__(self.normalized_shape, elementwise_affine, elementwise_affine and bias, eps, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the normalised x."""
-        weight, bias = self._values()
-        x = self._admitted(x, weight)
+        weight, bias = self._parameter_values()
+        x = self._cast_input(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
         y, cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         self._remember(cache)
         return y
 
     def flops(self, input_shape: Shape) -> int:
-        """Count for each element: add to the mean, subtract it, square and add, multiply, and weight and bias."""
-        return self._flops(5, input_shape)
+        """Count for each element: add to the mean, subtract it, square and add, multiply, weight and bias."""
+        return self._count_flops(5, input_shape)
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults."""
+        """Return the sizes, and the arguments that differ from their defaults."""
         settings = {
             "eps": (self.eps, 1e-5),
             "elementwise_affine": (self.elementwise_affine, True),
             "bias": (self.bias is not None, self.weight is not None),
         }
-        return _arguments(
+        return _format_arguments(
             [self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape], settings
         )
 
 
 class RMSNorm(_Normalization):
-    """Divide each example by the root mean square of its last axes; see ``minidl.ops.rms_norm``.
+    """Divide each example by the root mean square over its last axes; see ``minidl.ops.rms_norm``.
 
     Parameters
     ----------
     normalized_shape : int or sequence of int
-        The last axes.
+        The sizes of the last axes.
     eps : float, optional
-        Added to the mean square; the machine epsilon of the input's dtype if left out.
-    elementwise_affine : bool
-        Whether there is a weight, of that shape.
-    dtype : dtype
-        float32 unless said otherwise.
+        Added to the mean square; the machine epsilon of the input's dtype by default.
+    elementwise_affine : bool, default True
+        Whether there is a weight, of shape ``normalized_shape``.
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If an argument is invalid.
+    ShapeError
+        From ``forward``, if the last axes have other sizes.
 
     Examples
     --------
@@ -318,46 +326,52 @@ class RMSNorm(_Normalization):
         *,
         dtype: Any = "float32",
     ) -> None:
-        self.normalized_shape = _axes(type(self).__name__, normalized_shape)
+        self.normalized_shape = _check_normalized_shape(type(self).__name__, normalized_shape)
         self.elementwise_affine = elementwise_affine
         super().__init__(self.normalized_shape, elementwise_affine, False, eps, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the normalised x."""
-        weight, _ = self._values()
-        x = self._admitted(x, weight)
+        weight, _ = self._parameter_values()
+        x = self._cast_input(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
         y, cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
         self._remember(cache)
         return y
 
     def flops(self, input_shape: Shape) -> int:
-        """Count for each element: square and add, multiply, and the weight."""
-        return self._flops(3, input_shape)
+        """Count for each element: square and add, multiply, weight."""
+        return self._count_flops(3, input_shape)
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults."""
+        """Return the sizes, and the arguments that differ from their defaults."""
         settings = {"eps": (self.eps, None), "elementwise_affine": (self.elementwise_affine, True)}
-        return _arguments(
+        return _format_arguments(
             [self.normalized_shape[0] if len(self.normalized_shape) == 1 else self.normalized_shape], settings
         )
 
 
 class GroupNorm(_Normalization):
-    """Normalise groups of channels, each example by itself; see ``minidl.ops.group_norm``.
+    """Normalise each group of channels of each example; see ``minidl.ops.group_norm``.
 
     Parameters
     ----------
     num_groups : int
-        Must divide num_channels.
+        Divides ``num_channels``.
     num_channels : int
         C, for batches of shape (N, C, ...).
-    eps : float
+    eps : float, default 1e-5
         Added to the variance.
-    affine : bool
-        Whether there are a weight and a bias for each channel.
-    dtype : dtype
-        float32 unless said otherwise.
+    affine : bool, default True
+        Whether there are a weight and a bias, of shape (C,).
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If an argument is invalid.
+    ShapeError
+        From ``forward``, if the batch has another number of channels.
 
     Examples
     --------
@@ -372,14 +386,16 @@ class GroupNorm(_Normalization):
     ) -> None:
         _check_positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         if num_channels % num_groups:
-            raise ParameterError(f"GroupNorm: {num_channels} channels cannot be cut into {num_groups} equal groups")
+            raise ParameterError(
+                f"GroupNorm: num_groups must divide num_channels, got {num_groups} groups for {num_channels} channels"
+            )
         self.num_groups, self.num_channels, self.affine = num_groups, num_channels, affine
         super().__init__((num_channels,), affine, affine, eps, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the normalised x."""
-        weight, bias = self._values()
-        x = self._admitted(x, weight)
+        weight, bias = self._parameter_values()
+        x = self._cast_input(x, weight)
         if len(x.shape) < 2 or x.shape[1] != self.num_channels:
             raise ShapeError(
                 f"{self!r}: expected a batch of shape (N, {self.num_channels}, ...), with channels on axis 1, got shape "
@@ -390,13 +406,13 @@ class GroupNorm(_Normalization):
         return y
 
     def flops(self, input_shape: Shape) -> int:
-        """Count for each element: add to the mean, subtract it, square and add, multiply, and weight and bias."""
-        return self._flops(5, input_shape)
+        """Count for each element: add to the mean, subtract it, square and add, multiply, weight and bias."""
+        return self._count_flops(5, input_shape)
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults."""
+        """Return the sizes, and the arguments that differ from their defaults."""
         settings = {"eps": (self.eps, 1e-5), "affine": (self.affine, True)}
-        return _arguments([self.num_groups, self.num_channels], settings)
+        return _format_arguments([self.num_groups, self.num_channels], settings)
 
 
 def _check_positive(owner: str, **sizes: Any) -> None:
@@ -405,11 +421,11 @@ def _check_positive(owner: str, **sizes: Any) -> None:
             raise ParameterError(f"{owner}: {name} must be a positive integer, got {size!r}")
 
 
-def _axes(owner: str, normalized_shape: Any) -> Shape:
+def _check_normalized_shape(owner: str, normalized_shape: Any) -> Shape:
     """Return normalized_shape as a tuple of positive integers."""
     shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
     if not shape:
-        raise ParameterError(f"{owner}: normalized_shape must name at least one axis")
+        raise ParameterError(f"{owner}: normalized_shape must have at least one axis")
     for size in shape:
         _check_positive(owner, normalized_shape=size)
     return shape
@@ -420,7 +436,7 @@ def _check_last_axes(layer: Layer, shape: Shape, wanted: Shape) -> None:
         raise ShapeError(f"{layer!r}: expected an input whose last axes have shape {wanted}, got shape {shape}")
 
 
-def _arguments(first: list[Any], settings: dict[str, tuple[Any, Any]]) -> str:
-    """Write arguments as they would be given: the first by position, others by name where they are not the default."""
+def _format_arguments(first: list[Any], settings: dict[str, tuple[Any, Any]]) -> str:
+    """Write arguments as in a call: the first by position, the others by name if they differ from their defaults."""
     shown = [f"{name}={value!r}" for name, (value, default) in settings.items() if value != default]
     return ", ".join([*map(repr, first), *shown])

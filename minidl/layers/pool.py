@@ -1,4 +1,4 @@
-"""Poolings as layers."""
+"""Pooling layers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Pool(OpLayer):
 
 
 class _Sliding(_Pool):
-    """A window of fixed size."""
+    """Pooling over windows of a fixed size."""
 
     def __init__(self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _Sliding(_Pool):
             )
 
     def windows(self, image: Shape) -> Pooling:
-        """Return where the windows lie in images of this size."""
+        """Return the positions of the windows in images of this size."""
         name = type(self).__name__
         return pooling(name, image, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
@@ -63,11 +63,11 @@ class _Sliding(_Pool):
         return (input_shape[0], *self.windows(self.image(input_shape)).output)
 
     def flops(self, input_shape: Shape) -> int:
-        """Count one operation for every pixel of every window."""
+        """Count one operation for each pixel of each window."""
         return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults, as they would be written."""
+        """Return the kernel size, and the arguments that differ from their defaults."""
         shown = [f"kernel_size={shorten(self.kernel_size)}"]
         defaults = {"stride": self.kernel_size, "padding": (0,) * self.axes, "dilation": (1,) * self.axes}
         plain = {"ceil_mode": False, "count_include_pad": True}
@@ -79,7 +79,7 @@ class _Sliding(_Pool):
 
 
 class _Max(_Sliding):
-    """The largest of each window."""
+    """The maximum of each window."""
 
     def __init__(
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *, ceil_mode: bool = False
@@ -112,24 +112,24 @@ class _Avg(_Sliding):
         return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
 
 
-class MaxPool2d(_Max):
-    """Keep the largest pixel of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.max_pool2d``.
+class MaxPool2d(_Max):  # numpydoc ignore=PR02
+    """Take the maximum of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.max_pool2d``.
 
     Parameters
     ----------
     kernel_size : int or (int, int)
     stride : int or (int, int), optional
-        The kernel's size unless given.
-    padding : int or (int, int)
-        How far windows may begin outside the image; at most half of the kernel.
-    dilation : int or (int, int)
-    ceil_mode : bool
+        ``kernel_size`` by default.
+    padding : int or (int, int), default 0
+        The number of pixels by which windows may extend over each edge; at most half the kernel.
+    dilation : int or (int, int), default 1
+    ceil_mode : bool, default False
         Whether windows may also end outside the image. By keyword only, because PyTorch has ``return_indices`` before it.
 
     Raises
     ------
     ParameterError
-        If an argument makes no sense.
+        If an argument is invalid.
 
     Examples
     --------
@@ -147,7 +147,7 @@ class MaxPool2d(_Max):
 
 
 class MaxPool1d(_Max):
-    """Keep the largest of each window of sequences: (N, C, L) to (N, C, L'); arguments as for :class:`MaxPool2d`.
+    """Take the maximum of each window of sequences: (N, C, L) to (N, C, L'). The arguments are those of :class:`MaxPool2d`.
 
     >>> import numpy
     >>> MaxPool1d(3, stride=1).forward(numpy.array([[[1.0, 4.0, 2.0, 3.0]]]))
@@ -158,20 +158,25 @@ class MaxPool1d(_Max):
     axes = 1
 
 
-class AvgPool2d(_Avg):
+class AvgPool2d(_Avg):  # numpydoc ignore=PR02
     """Take the mean of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.avg_pool2d``.
 
     Parameters
     ----------
-    kernel_size, stride, padding, ceil_mode
-        As for :class:`MaxPool2d`.
-    count_include_pad : bool
-        Whether the zeros of the padding count in the mean.
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        ``kernel_size`` by default.
+    padding : int or (int, int), default 0
+        Zeros around the image; at most half the kernel.
+    ceil_mode : bool, default False
+        Whether windows may also end outside the padded image.
+    count_include_pad : bool, default True
+        Whether the mean counts the zeros of the padding.
 
     Raises
     ------
     ParameterError
-        If an argument makes no sense.
+        If an argument is invalid.
 
     Examples
     --------
@@ -188,7 +193,7 @@ class AvgPool2d(_Avg):
 
 
 class AvgPool1d(_Avg):
-    """Take the mean of each window of sequences: (N, C, L) to (N, C, L'); arguments as for :class:`AvgPool2d`.
+    """Take the mean of each window of sequences: (N, C, L) to (N, C, L'). The arguments are those of :class:`AvgPool2d`.
 
     >>> import numpy
     >>> AvgPool1d(2).forward(numpy.array([[[1.0, 3.0, 5.0, 7.0]]]))
@@ -204,7 +209,7 @@ class _Adaptive(_Pool):
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
-        output_sizes(type(self).__name__, (1,) * self.axes, output_size)  # raises if it makes no sense
+        output_sizes(type(self).__name__, (1,) * self.axes, output_size)  # raises if it is invalid
         self.output_size = tuple(output_size) if isinstance(output_size, list) else output_size
 
     @property
@@ -217,29 +222,31 @@ class _Adaptive(_Pool):
         return (input_shape[0], *output_sizes(type(self).__name__, self.image(input_shape), self.output_size))
 
     def flops(self, input_shape: Shape) -> int:
-        """Count one operation for every pixel of every window."""
+        """Count one operation for each pixel of each window."""
         image = self.image(input_shape)
         sizes = output_sizes(type(self).__name__, image, self.output_size)
         seen = (sum(-(-(i + 1) * n // m) - i * n // m for i in range(m)) for n, m in zip(image, sizes, strict=True))
         return input_shape[0] * math.prod(seen)
 
     def extra_repr(self) -> str:
-        """Show the output size."""
+        """Return the output size."""
         return f"output_size={self.output_size}"
 
 
-class AdaptiveAvgPool2d(_Adaptive):
-    """Take means over as many windows as are asked for; see ``minidl.ops.adaptive_avg_pool2d``.
+class AdaptiveAvgPool2d(_Adaptive):  # numpydoc ignore=PR02
+    """Take the means of a given number of windows: (N, C, H, W) to (N, C, *output_size).
+
+    See ``minidl.ops.adaptive_avg_pool2d``.
 
     Parameters
     ----------
-    output_size : int, None or a pair of them
-        (N, C, H, W) becomes (N, C, *output_size); None keeps the image's.
+    output_size : int, None, or a pair of them
+        None keeps the size of the image.
 
     Raises
     ------
     ParameterError
-        If the output size makes no sense.
+        If the output size is invalid.
 
     Examples
     --------
@@ -253,7 +260,7 @@ class AdaptiveAvgPool2d(_Adaptive):
 
 
 class AdaptiveAvgPool1d(_Adaptive):
-    """Take means over as many windows of sequences as are asked for: (N, C, L) to (N, C, output_size).
+    """Take the means of a given number of windows of sequences: (N, C, L) to (N, C, output_size).
 
     >>> import numpy
     >>> AdaptiveAvgPool1d(2).forward(numpy.array([[[1.0, 3.0, 5.0]]]))
@@ -265,9 +272,9 @@ class AdaptiveAvgPool1d(_Adaptive):
 
 
 class GlobalAvgPool2d(_Pool):
-    """Take the mean of each image: (N, C, H, W) to (N, C).
+    """Take the mean of each feature map: (N, C, H, W) to (N, C).
 
-    What ``AdaptiveAvgPool2d(1)`` followed by ``Flatten()`` gives: one number a channel, ready for a ``Linear``.
+    The same as ``AdaptiveAvgPool2d(1)`` and ``Flatten()``.
 
     Examples
     --------
@@ -281,7 +288,7 @@ class GlobalAvgPool2d(_Pool):
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The output size, one pixel."""
+        """The output size: one pixel."""
         return (1,)
 
     def forward(self, x: Array) -> Array:
@@ -302,5 +309,5 @@ class GlobalAvgPool2d(_Pool):
         return (input_shape[0],)
 
     def flops(self, input_shape: Shape) -> int:
-        """Count one operation for every pixel."""
+        """Count one operation for each pixel."""
         return math.prod(input_shape)

@@ -1,4 +1,4 @@
-"""Padding and upsampling as layers."""
+"""Padding and upsampling layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ReflectionPad2d", "ReplicationPad2d", "Upsample", "ZeroPad2d"]
 
 
 class _Pad2d(OpLayer):
-    """Pixels around images."""
+    """Padding of images on four sides."""
 
     op = "pad"
     mode: str
@@ -36,7 +36,7 @@ class _Pad2d(OpLayer):
         return self.padding, self.mode
 
     def forward(self, x: Array) -> Array:
-        """Return x with pixels around it."""
+        """Return the padded x."""
         if getattr(x, "ndim", 4) != 4:
             raise ShapeError(f"{self!r}: x must have shape (N, C, H, W), got {x.shape}")
         return super().forward(x)
@@ -49,12 +49,12 @@ class _Pad2d(OpLayer):
         return tuple(n + before + after for n, (before, after) in zip(input_shape, pairs, strict=True))
 
     def extra_repr(self) -> str:
-        """Show the padding."""
+        """Return the padding."""
         return str(self.padding[0] if len(set(self.padding)) == 1 else self.padding)
 
 
-class ZeroPad2d(_Pad2d):
-    """Put zeros around images; see ``minidl.ops.pad``.
+class ZeroPad2d(_Pad2d):  # numpydoc ignore=PR02
+    """Pad images (N, C, H, W) with zeros; see ``minidl.ops.pad``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ZeroPad2d(_Pad2d):
     Raises
     ------
     ParameterError
-        If the padding makes no sense.
+        If the padding is invalid.
 
     Examples
     --------
@@ -78,7 +78,7 @@ class ZeroPad2d(_Pad2d):
 
 
 class ReflectionPad2d(_Pad2d):
-    """Continue images as a mirror at the centre of the outermost pixels would; arguments as for :class:`ZeroPad2d`.
+    """Pad images with their reflection at the outermost pixels, which are not repeated; arguments as in :class:`ZeroPad2d`.
 
     >>> import numpy
     >>> ReflectionPad2d((2, 1, 0, 0)).forward(numpy.array([[[[1.0, 2.0, 3.0]]]]))
@@ -89,7 +89,7 @@ class ReflectionPad2d(_Pad2d):
 
 
 class ReplicationPad2d(_Pad2d):
-    """Repeat the outermost pixels of images; arguments as for :class:`ZeroPad2d`.
+    """Pad images with copies of the outermost pixels; arguments as in :class:`ZeroPad2d`.
 
     >>> import numpy
     >>> ReplicationPad2d((2, 1, 0, 0)).forward(numpy.array([[[[1.0, 2.0, 3.0]]]]))
@@ -100,24 +100,23 @@ class ReplicationPad2d(_Pad2d):
 
 
 class Upsample(OpLayer):
-    """Enlarge images (N, C, H, W), or sequences (N, C, L); see ``minidl.ops.upsample_nearest`` and ``upsample_bilinear``.
+    """Enlarge images (N, C, H, W) or sequences (N, C, L); see ``minidl.ops.upsample_nearest`` and ``upsample_bilinear``.
 
     Parameters
     ----------
-    size : int or one for each spatial axis, optional
-        After upsampling.
-    scale_factor : float or one for each spatial axis, optional
-        Instead of the size.
-    mode : str
-        ``"nearest"`` repeats pixels; ``"bilinear"`` interpolates between those of images and ``"linear"`` between elements of
-        sequences.
+    size : int, or one for each spatial axis, optional
+        The size of the output. Give this or ``scale_factor``.
+    scale_factor : float, or one for each spatial axis, optional
+        The size of the output divided by that of the input.
+    mode : str, default "nearest"
+        ``"nearest"`` repeats pixels. ``"bilinear"`` interpolates images, and ``"linear"`` sequences.
     align_corners : bool, optional
-        Whether the outermost pixels stay where they are when interpolating; False unless given.
+        For interpolation: whether the centres of the corner pixels of input and output coincide. False by default.
 
     Raises
     ------
     ParameterError
-        If an argument makes no sense, or does not go with the mode.
+        If an argument is invalid or does not fit the mode.
 
     Examples
     --------
@@ -143,13 +142,13 @@ class Upsample(OpLayer):
         axes = len(given) if isinstance(given, (tuple, list)) else 1 if mode == "linear" else 2
         if axes not in {"nearest": (1, 2), "linear": (1,), "bilinear": (2,)}[mode]:
             raise ParameterError(f"Upsample: mode {mode!r} is not for {axes} axes, got {given!r}")
-        scales("Upsample", (1 << 20,) * axes, size, scale_factor)  # raises if it makes no sense
+        scales("Upsample", (1 << 20,) * axes, size, scale_factor)  # raises if it is invalid
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
         self.op = "upsample_nearest" if mode == "nearest" else "upsample_bilinear"
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The size, the scale_factor, and align_corners if the mode has it."""
+        """Size, scale_factor and, if the mode has it, align_corners."""
         return (self.size, self.scale_factor, *([] if self.mode == "nearest" else [bool(self.align_corners)]))
 
     def _check_rank(self, shape: Shape, without_batch: bool = False) -> None:
@@ -172,7 +171,7 @@ class Upsample(OpLayer):
         return (input_shape[0], *(scale.after for scale in found))
 
     def flops(self, input_shape: Shape) -> int:
-        """Count two products and a sum an axis and element when interpolating; repeating is free."""
+        """Count 3 for each element and axis of an interpolation, and nothing for repeating."""
         if self.mode == "nearest":
             return 0
         total, shape = 0, list(input_shape)
@@ -182,7 +181,7 @@ class Upsample(OpLayer):
         return total
 
     def extra_repr(self) -> str:
-        """Show the arguments that are not the defaults, as they would be written."""
+        """Return the arguments that differ from their defaults."""
         defaults = {"size": None, "scale_factor": None, "mode": "nearest", "align_corners": None}
         given = {name: getattr(self, name) for name in defaults}
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value != defaults[name])

@@ -1,4 +1,4 @@
-"""Layers that only rearrange: Flatten, Identity."""
+"""Layers that compute nothing: Flatten and Identity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Flatten", "Identity"]
 
 
 class Flatten(Layer):
-    """Turn each example into one row: (N, C, H, W) becomes (N, C H W).
+    """Flatten each example to one axis: (N, C, H, W) becomes (N, C H W).
 
     >>> import numpy
     >>> Flatten().forward(numpy.zeros((5, 8, 8))).shape
@@ -20,7 +20,7 @@ class Flatten(Layer):
     """
 
     def forward(self, x: Array) -> Array:
-        """Return x as a matrix, one row an example."""
+        """Return x as a matrix with one row for each example."""
         if x.ndim < 1:
             raise ShapeError("Flatten(): expected a batch with at least one axis, got a scalar")
         self._remember(x.shape)
@@ -31,7 +31,7 @@ class Flatten(Layer):
         return dy.reshape(self._remembered())
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """All axes become one."""
+        """Return the number of elements, as a shape of one axis."""
         return (math.prod(input_shape),)
 
 

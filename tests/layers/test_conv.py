@@ -92,7 +92,9 @@ def test_wrong_input_names_the_layer_and_the_cure():
     model = dl.Sequential(dl.Conv2d(3, 4, 3))
     with pytest.raises(ShapeError, match=r"(?s)layer 0 of Sequential, Conv2d.*x.transpose\(0, 3, 1, 2\)"):
         model.forward(numpy.zeros((2, 8, 8, 3), "float32"))
-    with pytest.raises(DtypeError, match=r"Conv2d.*bytes \(uint8\); give x.astype\(float32\) / 255"):
+    with pytest.raises(
+        DtypeError, match=r'Conv2d.*bytes \(uint8\), as images are stored; give x.astype\("float32"\) / 255'
+    ):
         model.forward(numpy.zeros((2, 3, 8, 8), "uint8"))
     with pytest.raises(OrderError, match="backward was called before forward"):
         dl.Conv2d(3, 4, 3).backward(numpy.zeros((2, 4, 6, 6), "float32"))

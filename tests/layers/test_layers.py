@@ -84,7 +84,7 @@ class TestDropout:
 
     @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
     def test_p_is_a_probability(self, p):
-        with pytest.raises(ParameterError, match="probability"):
+        with pytest.raises(ParameterError, match="Dropout: p must be from 0 to 1, got"):
             dl.Dropout(p)
 
 

@@ -237,14 +237,14 @@ class TestErrors:
             (dl.BatchNorm1d(3), (2, 7, 3), r"seem to be last: .* x\.transpose\(0, 2, 1\)"),
             (dl.BatchNorm1d(3), (2, 3, 4, 5), r"got shape \(2, 3, 4, 5\)$"),
             (dl.BatchNorm2d(3), (3, 8, 8), r"add the batch axis with x\[None\]"),
-            (dl.BatchNorm2d(3), (2, 8, 8, 3), r"seem to be last: bring them to axis 1 with x\.transpose\(0, 3, 1, 2\)"),
+            (dl.BatchNorm2d(3), (2, 8, 8, 3), r"seem to be last: move them to axis 1 with x\.transpose\(0, 3, 1, 2\)"),
             (dl.BatchNorm2d(3), (2, 8, 8, 8), r"expected a batch of shape \(N, 3, H, W\), got shape \(2, 8, 8, 8\)$"),
             (
                 dl.BatchNorm1d(3),
                 (1, 3),
-                r"in training every channel needs more than one number .* got a batch of shape \(1, 3\)",
+                r"in training a channel needs at least two elements .* got a batch of shape \(1, 3\)",
             ),
-            (dl.BatchNorm2d(3), (1, 3, 1, 1), "more than one number"),
+            (dl.BatchNorm2d(3), (1, 3, 1, 1), "at least two elements"),
             (
                 dl.LayerNorm((2, 3)),
                 (4, 3),
@@ -273,9 +273,9 @@ class TestErrors:
             (lambda: dl.BatchNorm1d(2.5), "num_features must be a positive integer"),
             (lambda: dl.BatchNorm2d(2, momentum=1.5), "momentum must be from 0 to 1, or None, got 1.5"),
             (lambda: dl.BatchNorm2d(2, eps=-1.0), "eps must not be negative"),
-            (lambda: dl.LayerNorm(()), "normalized_shape must name at least one axis"),
+            (lambda: dl.LayerNorm(()), "normalized_shape must have at least one axis"),
             (lambda: dl.LayerNorm((2, 0)), "normalized_shape must be a positive integer, got 0"),
-            (lambda: dl.GroupNorm(3, 4), "4 channels cannot be cut into 3 equal groups"),
+            (lambda: dl.GroupNorm(3, 4), "num_groups must divide num_channels, got 3 groups for 4 channels"),
             (lambda: dl.GroupNorm(0, 4), "num_groups must be a positive integer"),
         ],
     )
@@ -286,7 +286,9 @@ class TestErrors:
     @pytest.mark.parametrize("affine", [True, False])
     def test_bytes_and_lists(self, affine):
         layer = dl.BatchNorm2d(3, affine=affine)
-        with pytest.raises(DtypeError, match=r"got bytes \(uint8\); give x.astype\(float32\) / 255"):
+        with pytest.raises(
+            DtypeError, match=r'got bytes \(uint8\), as images are stored; give x.astype\("float32"\) / 255'
+        ):
             layer.forward(numpy.zeros((2, 3, 4, 4), "uint8"))
         with pytest.raises(DtypeError, match="array"):
             dl.GroupNorm(1, 2, affine=affine).forward([[1.0, 2.0]])

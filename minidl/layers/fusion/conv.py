@@ -34,7 +34,7 @@ class FusedConv:
         conv, follower = self.conv, self.follower
         bias = None if conv.bias is None else conv.bias.value
         y, caches = current().conv_activation(
-            conv.op, conv.admitted(x), conv.weight.value, bias, conv.settings, follower.op, follower.settings
+            conv.op, conv.cast_input(x), conv.weight.value, bias, conv.settings, follower.op, follower.settings
         )
         if keeps_caches():
             conv._cache, follower._cache = caches
@@ -119,5 +119,5 @@ def conv_affine(
 ) -> Array:
     """Return follower(scale conv(x) + shift + residual), as the engine's composition of that name."""
     weight, activation = conv.weight.value, (None, ()) if follower is None else (follower.op, follower.settings)
-    x = conv.admitted(x)
+    x = conv.cast_input(x)
     return current().conv_affine(conv.op, x, weight, conv.settings, scale, shift, *activation, residual)

@@ -6,7 +6,7 @@ from typing import Any
 
 from minidl.engines import current
 from minidl.layers.activation import Activation
-from minidl.layers.base import admit
+from minidl.layers.base import cast_input
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import Affine, Dense, Linear
 from minidl.layers.parameter import Parameter, run_backward
@@ -37,7 +37,7 @@ class FusedLinear:
             linear.build(x.shape[1:])
         weight, bias = linear.weight._value, linear.bias
         if type(x) is not type(weight) or x.dtype is not weight.dtype:
-            x = admit(linear, x, weight)
+            x = cast_input(linear, x, weight)
         y, caches = current().linear_activation(
             x, weight, None if bias is None else bias._value, follower.op, follower.settings
         )

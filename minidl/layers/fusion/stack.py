@@ -7,7 +7,7 @@ from typing import Any
 from minidl.engines import current
 from minidl.errors import MinidlError
 from minidl.layers.activation import Activation
-from minidl.layers.base import admit
+from minidl.layers.base import cast_input
 from minidl.layers.fusion.linear import FusedLinear
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import Affine, Dense, Linear
@@ -71,7 +71,7 @@ class LinearStack:
         layers = self._layers
         try:
             if type(x) is not self._kind or x.dtype is not self._dtype:
-                x = admit(self._members[0][0], x, layers[0][0])
+                x = cast_input(self._members[0][0], x, layers[0][0])
             y, caches = current().linear_stack(x, layers)
         except MinidlError:
             return self._forward_one_by_one(x)  # which meets the error in the layer that it is about
