@@ -1,4 +1,4 @@
-"""Inference: forwards that keep nothing for a backward."""
+"""Inference: forward passes that keep no caches."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ _keeps: ContextVar[bool] = ContextVar("minidl_keeps_caches", default=True)
 _evaluating: ContextVar[bool] = ContextVar("minidl_evaluating", default=False)
 
 keeps_caches = _keeps.get
-"""Whether layers remember what their backward needs: False inside ``inference``."""
+"""Whether layers remember what backward needs: False inside ``inference``."""
 
 is_evaluating = _evaluating.get
-"""Whether every layer behaves as in evaluation, whatever its own mode is."""
+"""Whether every layer behaves as in evaluation: True inside ``inference(evaluate=True)``."""
 
 
 class inference(ContextDecorator):
-    """Run forwards that keep no caches, in a ``with`` block or a decorated function.
+    """Run forward passes that keep no caches, in a ``with`` block or a decorated function.
 
-    Memory then holds the weights and what passes between two layers, however deep the model is. A backward goes back
-    through the last forward outside such a block. The choice belongs to the context (``contextvars``), so several threads
-    may predict with one model.
+    Memory then holds the weights and the arrays between two layers, whatever the depth of the model. A backward uses the
+    last forward outside such a block. Where the engine has the kernel, convolution, batch normalisation and activation run
+    as one inside the block, and residual layers add in their last convolution. The setting belongs to the context
+    (``contextvars``), so several threads can predict with one model.
 
     Parameters
     ----------
     evaluate : bool, default False
-        Let every layer behave as in evaluation too: dropout passes everything on, and batch normalisation takes its
-        running statistics. No layer's own mode changes. ``predict`` and ``evaluate`` do this.
+        Also let every layer behave as in evaluation: dropout passes its input on, and batch normalisation uses its running
+        statistics. The modes of the layers do not change. ``predict`` and ``evaluate`` do this.
 
     Examples
     --------
@@ -60,5 +61,5 @@ class inference(ContextDecorator):
             _evaluating.reset(evaluating)
 
     def _recreate_cm(self) -> inference:
-        """Give every call of a decorated function a block of its own: tokens belong to one context."""
+        """Give each call of a decorated function its own block, because tokens belong to one context."""
         return inference(self.evaluate)

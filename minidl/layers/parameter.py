@@ -1,17 +1,24 @@
-"""Parameters, and the flat buffer that a model's parameters are views of.
+"""Parameters, and the flat buffer that the parameters of a model are views of.
 
-Who writes a gradient, and when it counts as zero, follows from one number. A buffer counts how often its gradients were
-zeroed; each parameter notes the count at which its gradient was last written or read.
+Zeroing gradients costs nothing, and no gradient is filled with zeros before it is written. For this a buffer counts how
+often its gradients were zeroed (``zeroed``), and each parameter notes the count at which its gradient was last written or
+read (``_written_at``). The gradient is current if the two are equal, and counts as zero otherwise.
 
-==============================  ======================  ==========================================
-what happens                    parameter's note        what the next backward finds
-==============================  ======================  ==========================================
-``zero_grad()``                 older than the count    storage to overwrite
-backward writes the gradient    equal to the count      storage to add to
-somebody reads ``grad``         equal to the count      storage to add to (zeros were filled in)
-==============================  ======================  ==========================================
+==============================  ====================  ============================  ====================================
+event                           the array             afterwards                    the next backward
+==============================  ====================  ============================  ====================================
+a parameter is made             does not exist        not current                   allocates it and overwrites it
+``zero_grad()``                 stays as it is        not current: count + 1        overwrites it
+a backward writes the gradient  holds the gradient    current: noted = count        adds to it
+``p.grad`` is read              is set to zero first  current: noted = count        adds to it
+                                if it is not current
+the parameter is frozen         stays as it is        as before                     leaves it alone
+==============================  ====================  ============================  ====================================
 
-So zeroing takes no time, and a gradient that is written once a step is never filled with zeros first.
+Four things write gradients: the backwards of ops, into what :func:`claim_gradients` returns; :meth:`Parameter.accumulate`,
+for backwards that compute a gradient as an array; ``TableParameter.add_rows``, for tables of which a step uses a few rows;
+and whoever assigns to ``p.grad``. A backward of several parameters, such as weight and bias, either overwrites all of
+their gradients or adds to all: if some are current, the others are filled with zeros.
 """
 
 from __future__ import annotations
@@ -38,32 +45,36 @@ __all__ = [
 ]
 
 Storage = tuple[tuple[Array | None, ...], bool, tuple[bool, ...]]
-"""The arguments ``into, add, wanted`` of an op's backward; see ``minidl.ops.PARAMETERS``."""
+"""The arguments ``into``, ``add`` and ``wanted`` of the backward of an op; see ``minidl.ops._gradients``."""
 
 
 class Trainability:
-    """How often any parameter was frozen or unfrozen: whoever plans by what is trained compares this number."""
+    """A count of the changes of ``trainable``, of all parameters. Plans that depend on what is trained compare it."""
 
     changes = 0
 
 
 class Parameter:
-    """A trained array and its gradient, both views into a :class:`ParameterBuffer`.
+    """An array that is trained, and its gradient, both views into a :class:`ParameterBuffer`.
 
-    A new parameter has a buffer to itself. A model that adopts it moves it into the model's own buffer. So read ``value``
-    and ``grad`` when you need them, and keep no reference to them while a model is being built.
+    A new parameter has a buffer of its own. A model moves its parameters into one buffer when it is built. Read ``value``
+    and ``grad`` when you need them, because references to them from before do not follow.
 
     Parameters
     ----------
     value : array
-        The initial value, of any floating dtype; copied.
+        The initial value, of any floating-point dtype; copied.
     name : str, default ""
-        Shown in messages. Containers name their parameters by path, as ``state_dict`` does.
+        For messages. ``state_dict`` uses the path instead.
 
     Attributes
     ----------
+    value, grad : array
     trainable : bool
-        Set it to False to freeze the parameter: backward computes no gradient for it, and optimisers leave it alone.
+        False freezes the parameter: backwards compute no gradient for it, and optimisers do not change it.
+    shape : tuple of int
+    size : int
+    dtype : dtype
 
     Raises
     ------
@@ -81,7 +92,7 @@ class Parameter:
     __slots__ = ("_grad", "_trainable", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
 
     starts_at_zero: ClassVar[bool] = False
-    """Whether the storage of the gradient must hold zeros before it is first written."""
+    """Whether the storage of the gradient is filled with zeros when it is allocated."""
     buffer: ParameterBuffer
     start: int
     _grad: Array | None  # None until the buffer has gradients
@@ -102,7 +113,7 @@ class Parameter:
 
     @property
     def value(self) -> Array:
-        """The value, a view into the buffer; assigning copies into it."""
+        """The value, a view into the buffer. Assigning copies into the view."""
         return self._value
 
     @value.setter
@@ -115,7 +126,7 @@ class Parameter:
 
     @property
     def grad(self) -> Array:
-        """The gradient, a view into the buffer; assigning copies into it, and None sets it to zero."""
+        """The gradient, a view into the buffer. Assigning copies into the view; None sets the gradient to zero."""
         self._begin_at_zero()
         return self._grad
 
@@ -134,7 +145,7 @@ class Parameter:
 
     @property
     def trainable(self) -> bool:
-        """Whether the parameter is trained; False freezes it."""
+        """Whether the parameter is trained. False freezes it."""
         return self._trainable
 
     @trainable.setter
@@ -144,7 +155,7 @@ class Parameter:
             Trainability.changes += 1
 
     def accumulate(self, gradient: Array) -> None:
-        """Add to the gradient, unless the parameter is frozen; the first time after ``zero_grad`` this is a plain copy."""
+        """Add to the gradient, or overwrite it if it is zero. Do nothing if the parameter is frozen."""
         if not self._trainable:
             return
         grad, add = self.grad_storage()
@@ -154,18 +165,17 @@ class Parameter:
             grad[...] = gradient
 
     def grad_storage(self) -> tuple[Array, bool]:
-        """Return where the gradient is kept, and whether it must be added to rather than overwritten.
+        """Return the storage of the gradient, and whether to add to it. If not, it must be overwritten as a whole.
 
-        Whoever calls this must write the whole gradient. That saves filling it with zeros first. If it is not written, the
-        gradient is whatever was in memory.
+        The gradient counts as written from now on, although the storage may hold anything. So the caller must write it.
         """
         if self._grad is None:
             self.buffer.make_gradients()
         return self._grad, self._claim()
 
     def zero_grad(self) -> None:
-        """Set this gradient to zero, in constant time."""
-        self.buffer.complete_of_each()
+        """Set this gradient to zero. This costs nothing; see the head of this module."""
+        self.buffer.note_each_as_written()
         self._written_at = -1
 
     @property
@@ -174,7 +184,7 @@ class Parameter:
         return self.buffer.zeroed in (self._written_at, self.buffer.complete_at)
 
     def _claim(self) -> bool:
-        """Count the gradient as written from now on; return whether it was written since ``zero_grad``."""
+        """Note the gradient as written; return whether it already was since ``zero_grad``."""
         buffer = self.buffer
         now = buffer.zeroed
         written = self._written_at == now or buffer.complete_at == now
@@ -182,7 +192,7 @@ class Parameter:
         return written
 
     def _begin_at_zero(self) -> None:
-        """Make the gradient hold zeros where nobody has written it since ``zero_grad``."""
+        """Fill the gradient with zeros, unless it was written since ``zero_grad``."""
         grad, written = self.grad_storage()
         if not written:
             grad[...] = 0
@@ -192,11 +202,14 @@ class Parameter:
         """The dtype of value and gradient."""
         return self._value.dtype
 
-    def copied(self) -> Parameter:
-        """Return a copy of everything but the arrays, for the copy of a buffer to place."""
+    def copy_for(self, buffer: ParameterBuffer) -> Parameter:
+        """Return a copy whose arrays are views into the copy of a buffer."""
         own = object.__new__(type(self))
         for name in Parameter.__slots__:
             setattr(own, name, getattr(self, name))
+        stop = own.start + own.size
+        own.buffer, own._value = buffer, buffer.values[own.start : stop].reshape(own.shape)
+        own._grad = None if buffer._gradients is None else buffer._gradients[own.start : stop].reshape(own.shape)
         return own
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
@@ -209,32 +222,31 @@ class Parameter:
 
 
 class ParameterBuffer:
-    """One contiguous array of values and one of gradients, shared by the parameters of a model.
+    """One contiguous array of values, and one of gradients, for the parameters of a model.
 
-    The optimiser, clipping, checkpoints and averaging are then one pass over one array each. There are no gradients until
-    somebody asks for one, so a model that only predicts holds its values and nothing else.
+    Optimisers, clipping, checkpoints and averaging then need one pass over one array. The gradients are allocated when one
+    is first used, so a model that only predicts holds its values and nothing else.
 
     Parameters
     ----------
     parameters : sequence of Parameter
-        Moved here, in this order, without gaps; all of one dtype.
+        All of one dtype. They are moved here in this order, without gaps.
     xp : module, optional
-        The namespace of the arrays; that of the first parameter unless given.
+        The namespace of the arrays; by default that of the first parameter.
     dtype : dtype, optional
-        The dtype of the first parameter unless given.
+        By default that of the first parameter.
 
     Attributes
     ----------
     values : array, shape (P,)
-        All values.
     zeroed : int
         How often the gradients were zeroed; see the head of this module.
     touched_at : int
         The count at which a gradient was last read or written.
     complete_at : int
-        The count at which all of them had been.
+        The count at which all gradients were known to be read or written.
     retired : bool
-        True once any of the parameters has been moved to another buffer.
+        Whether a parameter was moved to another buffer.
     """
 
     def __init__(self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None) -> None:
@@ -251,7 +263,7 @@ class ParameterBuffer:
             start = self._adopt(parameter, start)
 
     def _adopt(self, parameter: Parameter, start: int) -> int:
-        """Move the parameter to ``start`` and return where the next one goes."""
+        """Move the parameter to ``start``; return the end of its values, where the next one starts."""
         old: ParameterBuffer | None = getattr(parameter, "buffer", None)
         old_grad = parameter._grad if old is not None and parameter.has_grad else None
         if old is not None:
@@ -268,7 +280,7 @@ class ParameterBuffer:
         return stop
 
     def make_gradients(self) -> None:
-        """Allocate the gradients, if they do not exist yet."""
+        """Allocate the gradients if necessary."""
         if self._gradients is not None:
             return
         xp = namespace(self.values)
@@ -280,24 +292,24 @@ class ParameterBuffer:
                 parameter._grad = self._gradients[parameter.start : stop].reshape(parameter.shape)
 
     def gradients(self) -> Array:
-        """Return all gradients as one array of shape (P,), those not computed since ``zero_grad`` as zeros."""
+        """Return all gradients as one array of shape (P,), with zeros for those not computed since ``zero_grad``."""
         self.make_gradients()
         if self.complete_at != self.zeroed:
             for parameter in self.parameters:
                 if parameter.buffer is self:
-                    _ = parameter.grad  # whoever gets this array may write to it
+                    _ = parameter.grad  # fills in zeros; the caller may write to any gradient from now on
             self.complete_at = self.touched_at = self.zeroed
         return self._gradients
 
     def gradients_of(self, parameters: Iterable[Parameter], start: int, stop: int) -> Array:
-        """Return the gradients from ``start`` to ``stop``, where these parameters lie; those not computed are zeros."""
+        """Return the gradients of adjacent parameters, from ``start`` to ``stop``, with zeros for those not computed."""
         self.make_gradients()
         for parameter in parameters:
             parameter._begin_at_zero()
         return self._gradients[start:stop]  # type: ignore[index]
 
     def claim_untouched(self) -> bool:
-        """Promise to write every gradient, if none was read or written since ``zero_grad``; return whether it is so."""
+        """Claim all gradients to overwrite them, if none was read or written since ``zero_grad``; return whether it worked."""
         now = self.zeroed
         if self.touched_at == now:
             return False
@@ -305,11 +317,11 @@ class ParameterBuffer:
         return True
 
     def take_back_claim(self) -> None:
-        """Say that after a promise to write every gradient not all were written."""
+        """Undo :meth:`claim_untouched`, after an error: all gradients are zero again."""
         self.touched_at = self.complete_at = self.zeroed - 1
 
-    def complete_of_each(self) -> None:
-        """Note of each parameter by itself what was only known of all of them: that their gradients were written."""
+    def note_each_as_written(self) -> None:
+        """Note for each parameter what the buffer knows of all: that the gradient was written."""
         if self.complete_at == self.zeroed:
             for parameter in self.parameters:
                 if parameter.buffer is self:
@@ -317,7 +329,7 @@ class ParameterBuffer:
             self.complete_at = -1
 
     def zero_grad(self) -> None:
-        """Set all gradients to zero, in constant time."""
+        """Set all gradients to zero. This costs nothing; see the head of this module."""
         self.zeroed += 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ParameterBuffer:
@@ -328,10 +340,7 @@ class ParameterBuffer:
         for parameter in self.parameters:
             if parameter.buffer is not self:
                 continue
-            own = memo[id(parameter)] = parameter.copied()
-            stop = own.start + own.size
-            own.buffer, own._value = twin, twin.values[own.start : stop].reshape(own.shape)
-            own._grad = None if twin._gradients is None else twin._gradients[own.start : stop].reshape(own.shape)
+            own = memo[id(parameter)] = parameter.copy_for(twin)
             twin.parameters.append(own)
         return twin
 
@@ -340,21 +349,21 @@ class ParameterBuffer:
 
 
 def to_namespace(array: Array, xp: Any) -> Array:
-    """Return the array in namespace ``xp``, copied across the bus only if it has to be."""
+    """Return the array in namespace ``xp``, copied to or from the GPU only if necessary."""
     if namespace(array) is xp:
         return array
     return xp.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
-    """Make the parameters views of as few buffers as their dtypes allow (one, normally), in the order given.
+    """Move the parameters into flat buffers, one for each dtype and device, in the given order.
 
-    Parameters that already are one whole buffer in this order stay where they are.
+    Parameters that already form a whole buffer in this order stay where they are.
 
     Raises
     ------
     ParameterError
-        If something in the list is no :class:`Parameter`.
+        If something in the list is not a :class:`Parameter`.
 
     Examples
     --------
@@ -380,16 +389,25 @@ def _is_whole(buffer: ParameterBuffer, parameters: list[Parameter]) -> bool:
 
 
 def claim_gradients(parameters: Sequence[Parameter | None], input_gradient: bool = True) -> Storage:
-    """Return where a backward writes the gradients of its parameters, whether it adds, and which gradients are wanted.
+    """Return the storage of the gradients for the backward of an op, whether to add, and which gradients are wanted.
 
-    Whoever calls this must have every wanted gradient written; see :meth:`Parameter.grad_storage`.
+    The caller must see to it that every wanted gradient is written; see :meth:`Parameter.grad_storage`.
 
     Parameters
     ----------
     parameters : sequence of Parameter or None
-        In the order of the op. A parameter that is frozen or missing gets no gradient.
+        In the order of the op. None, and frozen parameters, get no gradient.
     input_gradient : bool, default True
         Whether dx is wanted.
+
+    Returns
+    -------
+    into : tuple of array or None
+        The storage of each gradient.
+    add : bool
+        Whether to add to all of them, rather than overwrite them.
+    wanted : tuple of bool
+        Which gradients to compute, beginning with dx.
 
     Examples
     --------
@@ -413,7 +431,7 @@ def claim_gradients(parameters: Sequence[Parameter | None], input_gradient: bool
         if not written:
             unwritten.append(parameter)
     add = len(unwritten) < sum(wanted[1:])
-    if add:  # somebody read or wrote some of them, so the others start at zero
+    if add:  # some are current, so the others must hold the zeros that they stand for
         for parameter in unwritten:
             parameter._grad[...] = 0  # type: ignore[index]
     return tuple(into), add, tuple(wanted)
@@ -425,18 +443,18 @@ def run_backward(
     parameters: tuple[Parameter | None, ...],
     input_gradient: bool = True,
 ) -> Any:
-    """Call an op's backward with the gradients of the parameters written where they belong; return dx.
+    """Call the backward of an op, which writes the gradients of the parameters into their storage; return dx.
 
     Parameters
     ----------
     backward : callable
-        Called with the arguments, then ``into``, ``add`` and ``wanted``.
+        Called with the arguments, and then ``into``, ``add`` and ``wanted``.
     arguments : tuple
-        dy, the cache, and what else comes before ``into``.
+        dy, the cache, and anything else that comes before ``into``.
     parameters : tuple of Parameter or None
         In the order of the op.
     input_gradient : bool, default True
-        Whether dx is wanted; None is returned if not.
+        Whether to compute dx. If not, None is returned.
     """
     storage = claim_gradients(parameters, input_gradient)
     try:
@@ -447,7 +465,7 @@ def run_backward(
 
 
 def release_gradients(parameters: Iterable[Parameter | None], storage: Storage) -> None:
-    """Take back what :func:`claim_gradients` promised, after an error kept the gradients from being written."""
+    """Undo :func:`claim_gradients` after an error: gradients that were to be overwritten are zero again."""
     _, add, wanted = storage
     for parameter, was_wanted in zip(parameters, wanted[1:], strict=True):
         if was_wanted and not add and parameter is not None:

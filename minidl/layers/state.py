@@ -1,4 +1,4 @@
-"""The weights of a layer as names and arrays: what ``state_dict``, ``load_state_dict``, ``save`` and ``load`` do."""
+"""The weights of a layer by name: the work of ``state_dict``, ``load_state_dict``, ``save`` and ``load``."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from minidl.layers.base import Layer
 
 _OPTIONAL = "num_batches_tracked"
-"""The buffer that files of PyTorch before 0.4.1, and converted ones, lack. PyTorch loads them too and keeps its count."""
+"""A buffer that may be missing: files of PyTorch before 0.4.1, and some converted files, lack it. PyTorch loads them too."""
 
 
 class _Entry(NamedTuple):
     name: str
-    owner: Any  # entries of one owner are tied
+    owner: Any  # the same one for all names of a tied parameter
     array: Array
 
 
-def _entries(layer: Layer) -> list[_Entry]:
-    """Return what is saved, by each of its names: values of parameters, and buffers."""
+def _list_entries(layer: Layer) -> list[_Entry]:
+    """Return the values of parameters and the buffers, each under all its names."""
     parameters = [_Entry(name, parameter, parameter.value) for name, parameter in layer.named_parameters()]
     return parameters + [_Entry(name, array, array) for name, array in layer.named_buffers()]
 
 
-def _targets(entries: list[_Entry]) -> list[Target]:
+def _group_by_array(entries: list[_Entry]) -> list[Target]:
     """Return each array once, with all its names."""
     groups: dict[int, list[_Entry]] = {}
     for entry in entries:
@@ -50,9 +50,9 @@ def _targets(entries: list[_Entry]) -> list[Target]:
 
 def state_dict(layer: Layer) -> dict[str, numpy.ndarray]:
     """Return copies of all parameters and buffers by name; see :meth:`Layer.state_dict`."""
-    entries = _entries(layer)
+    entries = _list_entries(layer)
     copies: dict[str, numpy.ndarray] = {}
-    for target in _targets(entries):
+    for target in _group_by_array(entries):
         copies |= dict.fromkeys(target.names, weights.to_host(target.array).copy())
     return {entry.name: copies[entry.name] for entry in entries}
 
@@ -68,7 +68,7 @@ def load_state_dict(
     where = "load_state_dict"
     if not isinstance(state_dict, Mapping):
         raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
-    targets = _targets(_entries(layer))
+    targets = _group_by_array(_list_entries(layer))
     tensors = {}
     for name, value in state_dict.items():
         if not isinstance(name, str):
@@ -84,7 +84,7 @@ def save(
     layer: Layer, path: str | os.PathLike[str], dtype: str | None = None, max_shard_size: int | str | None = None
 ) -> None:
     """Write the weights to a file; see :meth:`Layer.save`."""
-    targets = _targets(_entries(layer))
+    targets = _group_by_array(_list_entries(layer))
     aliases = {
         alias: target.names[0] for target in targets for alias in target.names[1:]
     }  # as safetensors.torch notes them
@@ -100,7 +100,7 @@ def load(
     transpose: Transpose | None = None,
 ) -> IncompatibleKeys:
     """Read weights from a file, an index or a folder; see :meth:`Layer.load`."""
-    targets = _targets(_entries(layer))
+    targets = _group_by_array(_list_entries(layer))
     with weights.open_weights(path) as tensors:
         where = f"load({os.fspath(path)!r})"
         return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)

@@ -1,28 +1,28 @@
-"""Large tables of rows, such as embeddings, of which each step uses only a few."""
+"""Parameters that are large tables, such as embeddings, of which each step uses a few rows."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from minidl.layers.parameter import Parameter
+from minidl.layers.parameter import Parameter, ParameterBuffer
 from minidl.ops import Array, namespace
 
 __all__ = ["TableParameter"]
 
 
 class TableParameter(Parameter):
-    """A parameter whose gradient is added row by row, so that a step costs nothing for the rows that it does not use.
+    """A parameter whose gradient is added row by row, so that rows which a step does not use cost nothing.
 
-    Between steps the storage of its gradient holds zeros. A backward adds to the rows that it used and says which they
-    are; ``zero_grad`` makes just these zero again. An optimiser that moves only what has a gradient, such as plain SGD,
-    reads and writes just these rows. One with momentum moves every row, and so reads all of them.
+    The storage of the gradient holds zeros wherever no row was added since ``zero_grad``. A backward adds to the rows that
+    it uses, and these are the only rows that are zeroed again. Plain SGD reads and writes only them. An optimiser with
+    momentum moves every row, so it reads the whole table.
 
     Parameters
     ----------
     value : array, shape (V, ...)
-        The initial value, of any floating dtype; copied.
+        The initial value, of any floating-point dtype; copied.
     name : str, default ""
-        Shown in messages.
+        For messages.
 
     Examples
     --------
@@ -40,14 +40,14 @@ class TableParameter(Parameter):
 
     __slots__ = ("_rows",)
     starts_at_zero: ClassVar[bool] = True
-    _rows: list[Array] | None  # those that may differ from zero; None if any row may
+    _rows: list[Array] | None  # the rows that may differ from zero; None if any row may
 
     def __init__(self, value: Array, name: str = "") -> None:
         self._rows = []
         super().__init__(value, name)
 
     def add_rows(self, rows: Array, values: Array) -> None:
-        """Add to rows of the gradient, unless the table is frozen; a row that occurs twice gets both.
+        """Add to rows of the gradient; values of a row that occurs twice are added. Do nothing if the table is frozen.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class TableParameter(Parameter):
             namespace(values).add.at(self.row_storage(rows), rows, values)
 
     def row_storage(self, rows: Array) -> Array:
-        """Return the storage of the gradient, which may be added to at the given rows and nowhere else.
+        """Return the storage of the gradient, to which the caller may add at these rows and nowhere else.
 
         Parameters
         ----------
@@ -70,7 +70,7 @@ class TableParameter(Parameter):
         return self._grad
 
     def touched_rows(self) -> Array | None:
-        """Return the rows whose gradient may differ from zero, sorted, or None if any of them may."""
+        """Return the rows whose gradient may differ from zero, sorted, or None if every row may."""
         if not self.has_grad:
             return namespace(self._value).arange(0)
         if not self._rows:
@@ -80,7 +80,7 @@ class TableParameter(Parameter):
 
     @property
     def grad(self) -> Array:
-        """The gradient, a view into the buffer. Whoever reads it may write anywhere, so every row then counts as used."""
+        """The gradient, a view into the buffer. Reading it makes every row count as used, since the reader may write to it."""
         self._begin_at_zero()
         self._rows = None
         return self._grad
@@ -90,7 +90,7 @@ class TableParameter(Parameter):
         Parameter.grad.fset(self, new)  # type: ignore[attr-defined]
 
     def grad_storage(self) -> tuple[Array, bool]:
-        """Return where the whole gradient is kept, and whether it must be added to rather than overwritten."""
+        """Return the storage of the whole gradient, and whether to add to it; see :meth:`Parameter.grad_storage`."""
         self._rows = None
         return super().grad_storage()
 
@@ -102,9 +102,9 @@ class TableParameter(Parameter):
             storage[rows] = 0
         self._rows = []
 
-    def copied(self) -> TableParameter:
-        """Return a copy of everything but the arrays."""
-        own = super().copied()
+    def copy_for(self, buffer: ParameterBuffer) -> TableParameter:
+        """Return a copy whose arrays are views into the copy of a buffer."""
+        own = super().copy_for(buffer)
         assert isinstance(own, TableParameter)
         own._rows = None if self._rows is None else list(self._rows)
         return own

@@ -1,4 +1,4 @@
-"""What a layer is made of: the layers and parameters in its attributes, lists, tuples and dicts."""
+"""Finding the layers and parameters inside a layer: in its attributes, and in lists, tuples and dicts there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNORDERED: Any = (set, frozenset, collections.deque, type({}.values()), type({}
 
 
 def is_layer(thing: Any) -> bool:
-    """Whether this is an object with ``forward``, ``backward`` and ``parameters``: a layer, ours or somebody's own.
+    """Whether this is an object with ``forward``, ``backward`` and ``parameters``, of minidl or of the user.
 
     >>> from minidl.layers import MSELoss, ReLU
     >>> is_layer(ReLU()), is_layer(ReLU), is_layer(MSELoss())
@@ -27,26 +27,25 @@ def is_layer(thing: Any) -> bool:
 
 
 def find_parts(owner: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each layer and each Parameter in an object's attributes, with its path.
+    """Yield each layer and each Parameter in the attributes of an object, with its path.
 
-    Lists and tuples are looked into, and dicts with names as keys, however deep: ``blocks.0``, ``heads.left``.
-
-    A class names attributes that are not looked at in ``_not_parts``; those that it inherits count too.
+    Lists, tuples, and dicts of str are searched too, at any depth. Paths are ``blocks.0`` or ``heads.left``. Attributes
+    that the class, or a base class, names in ``_not_parts`` are left out.
 
     Raises
     ------
     ParameterError
-        If layers or parameters are in something that gives them no place or no name: a set, a deque, an array of
-        objects, or a dict whose keys are no names.
+        If layers or parameters are in a container that gives them no order or no name: a set, a deque, an array of
+        objects, or a dict with other keys.
     """
-    leave_out = _left_out(type(owner))  # type: ignore[arg-type]
+    left_out = _attributes_to_leave_out(type(owner))  # type: ignore[arg-type]
     for name, value in vars(owner).items():
-        if name not in leave_out:
+        if name not in left_out:
             yield from _find(name, value, type(owner).__name__)
 
 
 @functools.cache
-def _left_out(kind: type) -> frozenset[str]:
+def _attributes_to_leave_out(kind: type) -> frozenset[str]:
     return frozenset(name for base in kind.__mro__ for name in vars(base).get("_not_parts", ()))
 
 
@@ -74,7 +73,7 @@ def _find(path: str, value: Any, owner: str) -> Iterator[tuple[str, Any]]:
 
 
 def shorten(sizes: Any) -> Any:
-    """Write sizes that are all the same as one number, as they may be given.
+    """Return one number for sizes that are all equal, and anything else unchanged.
 
     >>> shorten((3, 3)), shorten((3, 1)), shorten("same")
     (3, (3, 1), 'same')
@@ -83,7 +82,7 @@ def shorten(sizes: Any) -> Any:
 
 
 def format_layer(title: str, parts: list[str]) -> str:
-    """Write ``title(part, part)``, on several lines if it is long.
+    """Return ``title(part, part)``, on several lines if it is long.
 
     >>> format_layer("Chain", ["ReLU()", "Tanh()"])
     'Chain(ReLU(), Tanh())'
