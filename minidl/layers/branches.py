@@ -1,4 +1,4 @@
-"""Layers side by side: several ways from the same input, whose ends are added or joined."""
+"""Layers side by side: branches with the same input, whose outputs are added or concatenated."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["Branches", "Parallel", "to_layer"]
 
 
 class Branches(Layer):
-    """What Residual and Parallel share: ways that all begin at x.
+    """What Residual and Parallel share: several branches with the same input.
 
-    A subclass puts them into ``ways`` and says how their ends meet.
+    A subclass puts them into ``ways`` and combines their outputs.
     """
 
     input_gradient_optional = True
     _not_parts: tuple[str, ...] = ("ways",)
     ways: dict[str, Any]
-    """The layers side by side; None is the input itself."""
+    """The branches by name; None is the input itself."""
     follower: Any = None
-    """What is applied to the result, or None."""
+    """A layer applied to the result, or None."""
 
     @property
     def fuse(self) -> bool:
-        """Whether layers inside that can run as one do so; see ``Chain.fuse``."""
+        """Whether layers inside run as one where they can; see ``Chain.fuse``."""
         return all(getattr(way, "fuse", True) for way in self.ways.values())
 
     @fuse.setter
@@ -40,11 +40,11 @@ class Branches(Layer):
                 way.fuse = wanted
 
     def joint(self) -> str:
-        """Return in a few words how the ways meet; ``summary`` shows it."""
+        """Return in a few words how the outputs are combined, for ``summary``."""
         raise NotImplementedError
 
     def join_shape(self, shapes: dict[str, Shape]) -> Shape:
-        """Return the shape of the result for these shapes of the ways' ends, all of one example.
+        """Return the shape of the result, given those of the outputs of the branches, all for one example.
 
         Raises
         ------
@@ -53,19 +53,19 @@ class Branches(Layer):
         """
         raise NotImplementedError
 
-    def _take(self, ways: dict[str, Any]) -> None:
+    def _set_ways(self, ways: dict[str, Any]) -> None:
         layers = [way for way in ways.values() if way is not None]
         if len({id(layer) for layer in layers}) < len(layers):
             raise ParameterError(
-                f"{type(self).__name__}: the same layer on two ways; a layer remembers one forward only, so make a second "
-                "one (they may share Parameter objects)"
+                f"{type(self).__name__}: the same layer on two branches; a layer remembers one forward only, so make a "
+                "second one (they may share Parameter objects)"
             )
         self.ways = ways
 
-    # the ways, one by one --------------------------------------------------------------------------------------------
+    # the branches, one by one ----------------------------------------------------------------------------------------
 
     def _forward(self, x: Array) -> dict[str, Array]:
-        """Run every way."""
+        """Return the outputs of the branches."""
         ends = {}
         for name, way in self.ways.items():
             try:
@@ -75,36 +75,36 @@ class Branches(Layer):
         return ends
 
     def _backward(self, dy: dict[str, Array], input_gradient: bool) -> Array | None:
-        """Go back along every way and return the sum of what arrives: x was given to each of them."""
+        """Return the sum of the gradients from all branches, because each of them got x."""
         dx: Array | None = None
-        owned = False  # what a layer returns may be dy itself, or kept by the layer: never written to
+        owned = False  # a layer may return dy itself, or an array that it keeps, so its result is never written to
         for name, way in self.ways.items():
             try:
-                arrived = _back(way, dy[name], input_gradient)
+                part = _run_backward_of(way, dy[name], input_gradient)
             except MinidlError as error:
                 raise error.at(name)  # noqa: B904
             if dx is None or not input_gradient:
-                dx = arrived
+                dx = part
             elif owned:
-                dx += arrived
+                dx += part
             else:
-                dx, owned = dx + arrived, True
+                dx, owned = dx + part, True
         return dx if input_gradient else None
 
     def inner(self, name: str) -> str:
-        """Return what ``children`` calls a way, or nothing if the way's own layers are among the children."""
+        """Return the name of a branch in ``children``, or "" if the layers of the branch are listed there themselves."""
         return name
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
     @property
     def input_shape(self) -> Shape | None:
-        """What the first way that expects a certain shape expects."""
+        """The shape that the first branch to need a certain one needs, or None."""
         shapes = (getattr(way, "input_shape", None) for way in self.ways.values())
         return next((shape for shape in shapes if shape is not None), None)
 
     def build(self, input_shape: Shape) -> None:
-        """Build what is lazy in every way."""
+        """Build the lazy layers of all branches."""
         for name, way in self.ways.items():
             try:
                 if isinstance(way, Layer):
@@ -113,7 +113,7 @@ class Branches(Layer):
                 raise error.at(name)  # noqa: B904
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of what the ways' ends become."""
+        """Return the shape of one example of the result."""
         ends: dict[str, Shape] = {}
         for name, way in self.ways.items():
             try:
@@ -124,17 +124,17 @@ class Branches(Layer):
         return shape if self.follower is None else self.follower.output_shape(shape)
 
     def join_flops(self, shape: Shape) -> int:
-        """Return the operations that make one example's result, of this shape, of the ways' ends."""
+        """Return the number of operations that combine the outputs to one example of the result, of this shape."""
         return (len(self.ways) - 1) * math.prod(shape)
 
     def flops(self, input_shape: Shape) -> int:
-        """Return the sum over the ways, and what joins them."""
+        """Return the sum over the branches, and the operations that combine them."""
         shape = self.output_shape(input_shape)
         total = sum(way.flops(input_shape) for way in self.ways.values() if way is not None)
         return total + self.join_flops(shape) + (0 if self.follower is None else self.follower.flops(shape))
 
 
-def _back(way: Any, dy: Array, input_gradient: bool) -> Array | None:
+def _run_backward_of(way: Any, dy: Array, input_gradient: bool) -> Array | None:
     if way is None:
         return dy
     if not input_gradient and getattr(way, "input_gradient_optional", False):
@@ -143,7 +143,7 @@ def _back(way: Any, dy: Array, input_gradient: bool) -> Array | None:
 
 
 def to_layer(given: Any, what: str) -> Any:
-    """Return a layer itself, or a chain of a list or dict of them."""
+    """Return a layer unchanged, and a list or dict of layers as a chain."""
     if isinstance(given, (list, tuple, Mapping)):
         return Chain(given)
     check_layer_object(given, what)
@@ -151,29 +151,32 @@ def to_layer(given: Any, what: str) -> Any:
 
 
 class Parallel(Branches):
-    """Several branches of the same input, their outputs concatenated or added.
+    """Branches with the same input, whose outputs are concatenated or added.
 
-    C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, figure 2, concatenates channels in this way.
+    With branches f and g::
+
+        y = [f(x), g(x)],   dx = f'(dy_f) + g'(dy_g)     where dy = [dy_f, dy_g]
+        y = f(x) + g(x),    dx = f'(dy) + g'(dy)         with combine="sum"
 
     Parameters
     ----------
     *branches : Layer, or list of them
-        A list is layers one after another. One dict names the branches; otherwise they are "0", "1", ...
-    axis : int
-        Along which outputs are concatenated, counted with the batch axis; 1 is the channels of images.
-    combine : "concatenate" or "sum"
+        A list is a chain. A single dict names the branches; otherwise their names are "0", "1", ...
+    axis : int, default 1
+        The axis of concatenation; 0 is the batch, and 1 the channels of images.
+    combine : str, default "concatenate"
+        ``"concatenate"`` or ``"sum"``.
 
     Raises
     ------
     ParameterError
-        If there are no branches, something is no layer, ``combine`` is unknown or the axis is the batch's.
+        If there are no branches, an object is not a layer, ``combine`` is unknown, or ``axis`` is 0.
     ShapeError
-        From ``forward`` and ``output_shape``, if the branches' outputs do not fit together.
+        From ``forward`` and ``output_shape``, if the outputs do not fit together.
 
-    Notes
-    -----
-    Concatenation puts each element of a branch at one place of y, so each branch gets the part of dy that it made; a sum
-    gives dy to every branch. In both cases dx is the sum of what comes back along the branches.
+    References
+    ----------
+    C. Szegedy et al., "Going deeper with convolutions", CVPR 2015, figure 2, concatenates channels in this way.
 
     Examples
     --------
@@ -197,10 +200,10 @@ class Parallel(Branches):
         if axis == 0:
             raise ParameterError("Parallel: axis 0 is the batch; axis=1 concatenates features or channels")
         self.axis, self.combine = axis, combine
-        self._take({name: to_layer(branch, f"Parallel: branch {name}") for name, branch in given.items()})
+        self._set_ways({name: to_layer(branch, f"Parallel: branch {name}") for name, branch in given.items()})
 
     def forward(self, x: Array) -> Array:
-        """Return the branches' outputs, concatenated or added."""
+        """Return the outputs of the branches, concatenated or added."""
         ends = self._forward(x)
         self.join_shape({name: y.shape[1:] for name, y in ends.items()})
         outputs = list(ends.values())
@@ -213,7 +216,7 @@ class Parallel(Branches):
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return the sum of what the branches make of their parts of dy."""
+        """Return the sum of the gradients from all branches, or None with ``input_gradient=False``."""
         sizes = self._remembered()
         if self.combine == "sum":
             return self._backward(dict.fromkeys(self.ways, dy), input_gradient)
@@ -228,10 +231,12 @@ class Parallel(Branches):
         return self._backward(parts, input_gradient)
 
     def _axis(self, ndim: int) -> int:
-        """Return the axis counted from the front."""
+        """Return the axis as a positive number."""
         axis = self.axis if self.axis > 0 else ndim + self.axis
         if not 1 <= axis < ndim:
-            raise ShapeError(f"Parallel: axis={self.axis} is none of the axes 1 to {ndim - 1} of the branches' outputs")
+            raise ShapeError(
+                f"Parallel: axis={self.axis} must be one of the axes 1 to {ndim - 1} of the outputs of the branches"
+            )
         return axis
 
     def join_shape(self, shapes: dict[str, Shape]) -> Shape:
@@ -240,10 +245,10 @@ class Parallel(Branches):
         at = self._axis(len(first) + 1) - 1 if self.combine == "concatenate" else None
         lengths = [first[at]] if at is not None else []
         for shape in others:
-            alike = len(shape) == len(first) and all(
+            fits = len(shape) == len(first) and all(
                 a == b for i, (a, b) in enumerate(zip(first, shape, strict=True)) if i != at
             )
-            if not alike:
+            if not fits:
                 wanted = "in all but the axis of concatenation" if at is not None else "in every axis"
                 ends = ", ".join(f"{name} with {tuple(shape)}" for name, shape in shapes.items())
                 raise ShapeError(
@@ -254,16 +259,16 @@ class Parallel(Branches):
         return first if at is None else (*first[:at], sum(lengths), *first[at + 1 :])
 
     def join_flops(self, shape: Shape) -> int:
-        """Concatenating computes nothing."""
+        """Return the number of additions; concatenation computes nothing."""
         return super().join_flops(shape) if self.combine == "sum" else 0
 
     def joint(self) -> str:
-        """Return what is done with the outputs."""
+        """Return how the outputs are combined."""
         how = "sum" if self.combine == "sum" else f"concatenation on axis {self.axis}"
         return f"Parallel: {how} of {len(self.ways)}"
 
     def replace(self, name: str, layer: Any) -> Any:
-        """Put a layer in the place of a branch; return what was there."""
+        """Replace a branch; return the old one."""
         if name not in self.ways:
             raise UnknownNameError.among("branch of Parallel", name, self.ways)
         before, self.ways[name] = self.ways[name], layer

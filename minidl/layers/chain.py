@@ -1,4 +1,4 @@
-"""Layers one after another: the composition that models are made of."""
+"""Chain: layers one after another."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from minidl.layers.linear import AffineOfDense, Dense
 from minidl.layers.parameter import Parameter, Trainability, flatten
 from minidl.layers.tree import format_layer
 
-__all__ = ["Chain", "Steps", "check_layer_object", "knows_output_shape", "one_by_one", "plan_with"]
+__all__ = ["Chain", "Steps", "check_layer_object", "knows_output_shape", "plan_one_by_one", "plan_with"]
 
 Steps = list[tuple[int, Any]]
-"""What runs one after another: each a layer, or several as one, with the position of the first."""
+"""The steps of a forward pass: each a layer or a fused step, with the position of its first layer."""
 
 
-def one_by_one(layers: Sequence[Any], engine: Any, keeping: bool) -> Steps:
-    """Let every layer run by itself."""
+def plan_one_by_one(layers: Sequence[Any], engine: Any, keeping: bool) -> Steps:
+    """Return a step for each layer."""
     return list(enumerate(layers))
 
 
 class _Planner:
-    """Who decides which layers run as one; ``minidl.layers`` puts ``fusion.plan_steps`` here."""
+    """The function that plans the steps of all chains; ``minidl.layers`` puts ``fusion.plan_steps`` here."""
 
-    plan: Callable[[Sequence[Any], Any, bool], Steps] = staticmethod(one_by_one)
+    plan: Callable[[Sequence[Any], Any, bool], Steps] = staticmethod(plan_one_by_one)
 
 
 def plan_with(plan: Callable[[Sequence[Any], Any, bool], Steps]) -> None:
-    """Let a function decide, of all chains from now on, which layers run as one.
+    """Set the function that plans the steps of all chains.
 
     Parameters
     ----------
     plan : callable
-        Takes the layers, the engine that will run them, and whether they must remember what backward needs.
+        ``plan(layers, engine, keeping)`` returns the steps on an engine; ``keeping`` says whether they keep caches.
     """
     _Planner.plan = staticmethod(plan)
 
 
 class _Plan:
-    """The steps for one engine, and where the way back may end."""
+    """The steps for one engine, and the step at which backward may end."""
 
     def __init__(self, engine: Any, steps: Steps) -> None:
         self.engine, self.steps = engine, steps
         self._stop: tuple[int, bool] = (-1, False)
         self._known_at = -1
 
-    def stop(self) -> tuple[int, bool]:
-        """Return the first step with something to train, before which no gradient is of use.
+    def first_trained(self) -> tuple[int, bool]:
+        """Return the first step with something to train, and whether it takes ``input_gradient``.
 
-        And whether that step takes ``input_gradient``.
+        Steps before it need no gradient if dx is not wanted.
         """
         if self._known_at != Trainability.changes:
-            self._known_at, self._stop = Trainability.changes, self._find_stop()
+            self._known_at, self._stop = Trainability.changes, self._find_first_trained()
         return self._stop
 
-    def _find_stop(self) -> tuple[int, bool]:
+    def _find_first_trained(self) -> tuple[int, bool]:
         for index, step in self.steps:
             parameters: list[Any] = getattr(step, "parameters", list)()
             if any(getattr(parameter, "trainable", True) for parameter in parameters):
@@ -71,24 +71,25 @@ class _Plan:
 
 
 class Chain(Layer):
-    """The composition y = f_n(... f_2(f_1(x))): forward from first to last, backward from last to first.
+    """Layers one after another: y = f_n(... f_2(f_1(x))).
 
-    What a layer returns is the next one's input; a tuple is several inputs. Once every layer is built, all parameters are
-    moved into one flat buffer. Layers that the current engine computes faster together run as one; see ``fuse``.
+    Each layer gets what the one before returned; a tuple is passed as several inputs. The backward goes from the last layer
+    to the first. All parameters are moved into one flat buffer when every layer is built. Layers that the engine has a
+    joint kernel for run as one; see ``fuse``.
 
-    This is not for models whose data take more than one way, such as attention: write a :class:`Layer` with a ``forward``
-    and a ``backward`` of its own for those, made of chains where layers do follow one another.
+    A chain is not for models in which data take more than one path, such as attention. Write a :class:`Layer` with its own
+    ``forward`` and ``backward`` for these; its parts may be chains.
 
     Parameters
     ----------
-    *layers : Layer, or one list of them, or one dict of them
-        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any. A dict names them, in its
-        order; otherwise their names are "0", "1", ... Names are what ``state_dict`` and errors call them.
+    *layers : Layer, or one list or dict of them
+        Any objects with ``forward`` and ``backward``, and with ``parameters`` if they have any. The keys of a dict name
+        them in ``state_dict`` and in messages. Otherwise their names are "0", "1", ...
 
     Raises
     ------
     ParameterError
-        If something is no layer, or a name is none: empty, with a dot, or there already.
+        If an object is not a layer, occurs twice, or has a name that is empty, contains a dot or is taken.
 
     Examples
     --------
@@ -137,7 +138,7 @@ class Chain(Layer):
         self._names.append(name)
 
     def _settle(self, flat: bool = True) -> None:
-        """Forget how the layers ran, and build what can be built, now that the layers are others."""
+        """Update everything that depends on the layers, after they have changed."""
         self._forget_plans()
         self._flat = False
         if self.input_shape is not None:
@@ -149,7 +150,7 @@ class Chain(Layer):
         self._plans, self._recorded = {}, None
 
     def replace(self, name: str, layer: Any) -> Any:
-        """Put a layer in the place, and under the name, of another; return the other."""
+        """Replace a layer, keeping its name; return the old one."""
         check_layer_object(layer, f"{type(self).__name__}: layer {name}")
         if name not in self._names:
             raise UnknownNameError.among(f"layer of {type(self).__name__}", name, self._names)
@@ -160,15 +161,15 @@ class Chain(Layer):
 
     @property
     def layers(self) -> tuple[Any, ...]:
-        """The layers, first to last."""
+        """The layers, from first to last."""
         return tuple(self._layers)
 
     @property
     def fuse(self) -> bool:
-        """Whether layers run as one where the current engine has a kernel for them; True unless set otherwise.
+        """Whether layers run as one where the current engine has a kernel for them. True by default.
 
-        The numbers agree to rounding either way, and every layer is left with the cache that it would have alone.
-        ``summary`` shows what runs as one. Without such kernels, as on the numpy engine, every layer runs by itself.
+        The results agree up to rounding either way, and every layer gets the cache that its own forward would keep.
+        ``summary`` shows which layers run as one. On the numpy engine, which has no kernels, every layer runs by itself.
         """
         return self._fuse
 
@@ -176,31 +177,31 @@ class Chain(Layer):
     def fuse(self, wanted: bool) -> None:
         self._fuse = bool(wanted)
         for layer in self._layers:
-            if hasattr(layer, "fuse"):  # layers inside layers have the switch too
+            if hasattr(layer, "fuse"):  # containers inside this one
                 layer.fuse = wanted
         self._forget_plans()
 
     def steps(self, keeping: bool = True) -> Steps:
-        """Return what forward runs on the current engine, each step with the position of its first layer.
+        """Return the steps of a forward pass on the current engine, each with the position of its first layer.
 
         Parameters
         ----------
         keeping : bool, default True
-            Whether backward may follow; False shows what runs inside ``minidl.inference()``.
+            True for the steps of training, which keep caches. False for those inside ``minidl.inference()``.
         """
         return list(self._plan_for(current(), keeping).steps)
 
     def _plan_for(self, engine: Any, keeping: bool) -> _Plan:
         plan = self._plans.get(keeping)
         if plan is None or plan.engine is not engine:
-            choose = _Planner.plan if self._fuse else one_by_one
+            choose = _Planner.plan if self._fuse else plan_one_by_one
             plan = self._plans[keeping] = _Plan(engine, choose(self._layers, engine, keeping))
         return plan
 
     def without_last_activation(self) -> tuple[Chain, Any]:
-        """Return the model up to its last activation, made of the same layers, and that activation.
+        """Return the model without its last activation, made of the same layers, and that activation.
 
-        The activation is None, and the model itself is returned, if it does not end in one.
+        If the model does not end in an activation, return the model itself and None.
         """
         last = self._layers[-1] if self._layers else None
         if isinstance(last, Chain):
@@ -213,17 +214,17 @@ class Chain(Layer):
         return self, None
 
     def _ending_in(self, last: Any) -> Chain:
-        """Return a chain of the same layers by the same names, but for the last one."""
+        """Return a chain with the same layers and names, except for the last layer."""
         layers = [*self._layers[:-1], last] if last is not None else self._layers[:-1]
         return Chain(dict(zip(self._names, layers, strict=False)))
 
     def fused_into(self, inference: bool = False) -> dict[int, int]:
-        """Return, for each layer that runs as part of the one before it on the current engine, that layer's position.
+        """Return the positions of layers that run as part of an earlier one on the current engine, with that one's position.
 
         Parameters
         ----------
         inference : bool, default False
-            Of what runs inside ``minidl.inference()``, instead of in training.
+            Whether to describe what runs inside ``minidl.inference()``, instead of in training.
         """
         starts: list[int] = []
         for index, step in self.steps(keeping=not inference):
@@ -232,7 +233,7 @@ class Chain(Layer):
         return {index: start for start, end in itertools.pairwise(starts) for index in range(start + 1, end)}
 
     def stacks(self) -> list[range]:
-        """Return the positions of layers that the current engine runs in one call, one after another."""
+        """Return the positions of each run of layers that the current engine computes in one call."""
         steps = self.steps()
         ends = [index for index, _ in steps[1:]] + [len(self._layers)]
         return [range(start, end) for (start, step), end in zip(steps, ends, strict=True) if hasattr(step, "position")]
@@ -240,7 +241,7 @@ class Chain(Layer):
     # computing -------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any = None, *more: Any, **named: Any) -> Any:
-        """Return the last layer's output; the first layer gets all arguments."""
+        """Return the output of the last layer. The first layer gets all arguments."""
         if not self._flat:
             self._flatten_if_built()
         keeping = keeps_caches()
@@ -266,14 +267,14 @@ class Chain(Layer):
         return x
 
     def backward(self, dy: Any, input_gradient: bool = True) -> Any:
-        """Return dx, or None with ``input_gradient=False``: then the layers that need no gradient are left out."""
+        """Return dx. With ``input_gradient=False`` leave out layers before the first that is trained, and return None."""
         plan = self._recorded or self._plan_for(current(), True)
-        stop, spares_itself_dx = (-1, False) if input_gradient else plan.stop()
+        stop, may_skip_dx = (-1, False) if input_gradient else plan.first_trained()
         index, step = 0, None
         try:
             for index, step in reversed(plan.steps):
                 if index <= stop:
-                    if index == stop and spares_itself_dx:
+                    if index == stop and may_skip_dx:
                         step.backward(dy, input_gradient=False)
                     elif index == stop:
                         step.backward(dy)
@@ -284,7 +285,7 @@ class Chain(Layer):
         return dy
 
     def forward_with_state(self, x: Any, state: Any = None) -> tuple[Any, Any]:
-        """Return the output, and a dict with the state of each layer that has one; see ``Layer.forward_with_state``."""
+        """Return the output and a dict with the new states of the layers, by name; see ``Layer.forward_with_state``."""
         if not self._flat:
             self._flatten_if_built()
         before = state or {}
@@ -300,7 +301,7 @@ class Chain(Layer):
         return x, {name: inner for name, inner in after.items() if inner is not None} or None
 
     def backward_with_state(self, dy: Any, dstate: Any = None) -> tuple[Any, Any]:
-        """Return dx, and the gradients of the states that went in; see ``Layer.backward_with_state``."""
+        """Return dx and a dict with the gradients of the initial states, by name; see ``Layer.backward_with_state``."""
         after = dstate or {}
         before: dict[str, Any] = {}
         for name, layer in zip(reversed(self._names), reversed(self._layers), strict=True):
@@ -314,7 +315,7 @@ class Chain(Layer):
         return dy, {name: inner for name, inner in before.items() if inner is not None} or None
 
     def _place(self, index: int, step: Any = None) -> str:
-        index = getattr(step, "position", index)  # of several layers in one call, the one that the error is about
+        index = getattr(step, "position", index)  # a stack of several layers says which one the error is about
         layer = repr(self._layers[index])
         layer = type(self._layers[index]).__name__ if "\n" in layer else layer
         return f"layer {self._names[index]} of {type(self).__name__}, {layer}"
@@ -323,7 +324,7 @@ class Chain(Layer):
 
     @property
     def input_shape(self) -> Shape | None:
-        """What the first layer that expects a certain shape expects, if only shape-keeping layers come before it."""
+        """The shape that the first layer to need a certain one needs, if the layers before it keep the shape; else None."""
         for layer in self._layers:
             shape = getattr(layer, "input_shape", None)
             if shape is not None:
@@ -338,7 +339,7 @@ class Chain(Layer):
         return bool(self._layers) and getattr(self._layers[0], "integer_inputs", False)
 
     def build(self, input_shape: Shape) -> None:
-        """Build every lazy layer, as far as the shapes are known, for examples of this shape."""
+        """Build the lazy layers for examples of this shape, as far as the shapes are known."""
         self._build_each(input_shape)
         self._flatten_if_built()
 
@@ -371,12 +372,12 @@ class Chain(Layer):
         return total
 
     def _flatten_if_built(self) -> None:
-        """Move all parameters into one buffer, unless they are in one already, perhaps that of a larger model."""
+        """Move all parameters into one buffer, unless they already share one, perhaps that of a larger model."""
         if self._layers and self.built:
             parameters = super().parameters()
             own = {(p.dtype, p.buffer) for p in parameters if isinstance(p, Parameter)}
-            strange = any(not isinstance(p, Parameter) for p in parameters)
-            if strange or len({dtype for dtype, _ in own}) < len(own):
+            foreign = any(not isinstance(p, Parameter) for p in parameters)
+            if foreign or len({dtype for dtype, _ in own}) < len(own):
                 flatten(parameters)
             self._flat = True
 
@@ -401,23 +402,23 @@ class Chain(Layer):
             raise error.at(type(self).__name__)  # noqa: B904
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the plans, which a copy makes of its own layers."""
+        """Leave out the plans, because a copy needs plans for its own layers."""
         return {**vars(self), "_plans": {}, "_recorded": None}
 
     def __len__(self) -> int:
         return len(self._layers)
 
     def __getitem__(self, index: int | str) -> Any:
-        """Return a layer by its position, or by its path, such as ``model["features.0"]``."""
+        """Return a layer by position, or by path, as in ``model["features.0"]``."""
         return self.find(index) if isinstance(index, str) else self._layers[index]
 
     def find(self, path: str) -> Any:
-        """Return the layer that ``state_dict`` and errors call by this path, such as ``layer1.0.conv1``.
+        """Return the layer with this path, such as ``layer1.0.conv1``, as in ``state_dict`` and messages.
 
         Raises
         ------
         UnknownNameError
-            If there is none; the message lists those that there are.
+            If there is no such layer; the message lists the names there are.
         """
         found: Any = self
         for depth, name in enumerate(parts := path.split(".")):
@@ -435,7 +436,7 @@ class Chain(Layer):
 
 
 def _check_takes(layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-    """Raise ParameterError unless a layer's forward takes these inputs."""
+    """Raise ParameterError unless the forward of a layer takes these inputs."""
     try:
         inspect.signature(layer.forward).bind(*inputs, **named)
     except TypeError as error:
@@ -446,7 +447,7 @@ def _check_takes(layer: Any, inputs: tuple[Any, ...], named: Mapping[str, Any]) 
 
 
 def check_layer_object(layer: Any, what: str) -> None:
-    """Raise ParameterError, which begins with ``what``, unless this is an object with forward and backward."""
+    """Raise ParameterError, with a message that begins with ``what``, unless this is an object with forward and backward."""
     if isinstance(layer, type) or not (hasattr(layer, "forward") and hasattr(layer, "backward")):
         of_class = isinstance(layer, type)
         got = f"the class {layer.__name__}; create it with {layer.__name__}(...)" if of_class else repr(layer)
@@ -454,7 +455,7 @@ def check_layer_object(layer: Any, what: str) -> None:
 
 
 def knows_output_shape(layer: Any) -> bool:
-    """Whether a layer says what shape it gives; somebody's own may not, and then only an example that passes shows it."""
+    """Whether ``output_shape`` can be trusted. A user's own layer that does not define it must run an example to show it."""
     if not isinstance(layer, Layer):
         return False
     if not type(layer).__module__.startswith("minidl."):

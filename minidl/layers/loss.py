@@ -1,4 +1,4 @@
-"""Losses as objects: ``forward(prediction, target)`` gives the number, ``backward()`` its gradient."""
+"""Losses: ``forward(prediction, target)`` returns the loss, and ``backward()`` its gradient."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss
 
 
 class Loss:
-    """A loss op with its settings and the cache of the last forward.
+    """The base class of losses: an op with its settings, and the cache of the last forward.
 
     Parameters
     ----------
-    reduction : str
-        ``"mean"``, ``"sum"`` or ``"none"`` (one loss an element).
-    **settings
-        Handed to the op.
+    reduction : str, default "mean"
+        ``"mean"``, ``"sum"``, or ``"none"`` for one loss per element.
+    **settings : any
+        Other arguments of the op.
+
+    Raises
+    ------
+    ParameterError
+        If the reduction is unknown.
     """
 
     op: str
@@ -38,7 +43,7 @@ class Loss:
         self.settings = settings
         self._backward = f"{self.op}_backward"
         self._cache: Any = None
-        self._upstream: Array | None = None  # what sample weights multiply each element's gradient by
+        self._upstream: Array | None = None  # with sample weights: the factor of each element's gradient
 
     def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
         """Return the loss.
@@ -46,26 +51,30 @@ class Loss:
         Parameters
         ----------
         prediction, target : array
-            As the op takes them.
+            Of the shapes that the op takes.
         sample_weight : array, shape (N,), optional
-            Each example's loss is multiplied by its weight; the mean still divides by the number of elements, as in
-            Keras.
+            Factors of the losses of the examples. The mean still divides by the number of elements, as in Keras.
+
+        Raises
+        ------
+        ShapeError
+            If there is not one weight for each example, and as the op.
         """
         op = getattr(current(), self.op)
         self._upstream = None
         if sample_weight is None:
             if self.settings:
                 value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
-            else:  # a call with names that are known beforehand costs half
+            else:  # a call without ** takes half the time
                 value, self._cache = op(prediction, target, reduction=self.reduction)
             return value
         each, self._cache = op(prediction, target, reduction="none", **self.settings)
-        self._upstream = self._scaled(each, sample_weight)
+        self._upstream = self._compute_factors(each, sample_weight)
         weighted = each * self._upstream
         return weighted if self.reduction == "none" else weighted.sum()
 
-    def _scaled(self, each: Array, sample_weight: Array) -> Array:
-        """Return each element's factor: its example's weight, and the reduction's."""
+    def _compute_factors(self, each: Array, sample_weight: Array) -> Array:
+        """Return the factor of each element: the weight of its example times the factor of the reduction."""
         if sample_weight.shape != each.shape[:1]:
             raise ShapeError(
                 f"{self!r}: expected sample_weight of shape {each.shape[:1]}, one for each example, got "
@@ -80,8 +89,13 @@ class Loss:
 
         Parameters
         ----------
-        dloss : number or array, optional
-            The upstream gradient; 1, or ones for ``reduction="none"``.
+        dloss : float or array, optional
+            The upstream gradient, 1 by default. With ``reduction="none"`` it may be an array.
+
+        Raises
+        ------
+        OrderError
+            If ``forward`` was not called.
         """
         if self._cache is None:
             raise OrderError(f"{self!r}: backward was called before forward; call forward(prediction, target) first")
@@ -101,7 +115,7 @@ class Loss:
 
 
 class MSELoss(Loss):
-    """Mean squared error, or with ``reduction="half_sum"`` one half of the sum of squares; ``minidl.ops.mse_loss``."""
+    """Mean squared error, or half the sum of squares with ``reduction="half_sum"``; see ``minidl.ops.mse_loss``."""
 
     op = "mse_loss"
     reductions = ("mean", "sum", "none", "half_sum")
@@ -120,7 +134,7 @@ class L1Loss(Loss):
 
 
 class HuberLoss(Loss):
-    """Quadratic near zero, linear beyond delta; see ``minidl.ops.huber_loss``."""
+    """Huber loss: quadratic up to delta, linear beyond; see ``minidl.ops.huber_loss``."""
 
     op = "huber_loss"
 
@@ -145,16 +159,16 @@ class CrossEntropyLoss(Loss):
     Parameters
     ----------
     weight : array, shape (K,), optional
-        One factor for each class.
+        A factor for each class.
     ignore_index : int, default -100
-        Targets that count for nothing, such as padding.
+        Targets equal to this, such as padding, do not count.
     reduction : str, default "mean"
         ``"mean"``, ``"sum"`` or ``"none"``.
     label_smoothing : float, default 0.0
     class_axis : int, default 1
-        Where the classes are in logits of three or more axes: 1 for (N, K, ...), as in PyTorch and as images have them;
-        -1 for (N, ..., K), as sequence models have them. Class indices have the other axes, in their order, and
-        probabilities have the shape of the logits.
+        The axis of the classes in logits of three or more axes: 1 for (N, K, ...), as in PyTorch and for images, or -1
+        for (N, ..., K), as in sequence models. Class indices have all other axes; probabilities have the shape of the
+        logits.
 
     Raises
     ------
@@ -188,8 +202,10 @@ class CrossEntropyLoss(Loss):
         if class_axis not in (1, -1):
             raise ParameterError(f"CrossEntropyLoss: class_axis must be 1 or -1, got {class_axis!r}")
         super().__init__(reduction, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
-        self.class_axis: int | None = class_axis  # None: named by a string, and no data have told yet; taken as 1
-        self._shape: tuple[int, ...] | None = None  # of logits that were taken apart into rows
+        self.class_axis: int | None = (
+            class_axis  # None, used as 1: the loss was given by name, and no data have shown it
+        )
+        self._shape: tuple[int, ...] | None = None  # the shape of logits that were flattened to rows
 
     def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
         """Return the loss; see :meth:`Loss.forward`."""

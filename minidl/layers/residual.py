@@ -1,4 +1,4 @@
-"""Residual layers: a branch, and a shortcut past it that is added to its result."""
+"""Residual layers: the output of a branch plus a shortcut."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ __all__ = ["Residual"]
 
 
 class Residual(Branches):
-    """y = f(x) + shortcut(x): layers learn what to add to their input.
+    """A branch whose output is added to its input.
 
-    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016, equations 1 and 2.
+    With the branch f and the shortcut s, which is the identity by default::
+
+        y = f(x) + s(x)
+        dx = f'(dy) + s'(dy)
+
+    Without a shortcut dx = f'(dy) + dy, so dy reaches the first layers of a deep stack undiminished.
 
     Parameters
     ----------
     *layers : Layer, or one list or dict of them
-        The branch f: layers one after another, as in ``Chain``.
+        The branch, as in :class:`Chain`. Its layers keep their names in ``state_dict``.
     shortcut : Layer, or list or dict of them, optional
-        What brings x to the shape of f(x) where the two differ; x itself unless given.
+        Brings x to the shape of f(x) if they differ. It has the name ``shortcut`` in ``state_dict``.
     activation : str or layer, optional
         Applied to the sum, such as ``"relu"``.
 
     Raises
     ------
     ParameterError
-        If something is no layer.
+        If an object is not a layer.
     ShapeError
-        From ``forward``, ``output_shape`` and ``build``'s callers, if f(x) and shortcut(x) differ in shape.
+        From ``forward`` and ``output_shape``, if f(x) and s(x) differ in shape.
 
-    Notes
-    -----
-    x takes both ways, so its gradient is the sum of what comes back along them:
-    dx = f'(dy) + shortcut'(dy), which is f'(dy) + dy without a shortcut: dy arrives whole, however deep the stack is.
-
-    Parameters are named by the branch's own names; the shortcut's begin with ``shortcut.``
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016, equations 1 and 2.
 
     Examples
     --------
@@ -60,37 +62,37 @@ class Residual(Branches):
 
     _not_parts = ("branch", "shortcut", "ways", "follower")
     shortcut_name = "shortcut"
-    """What the shortcut's parameters are called in ``state_dict``."""
+    """The name of the shortcut in ``state_dict``."""
 
     def __init__(self, *layers: Any, shortcut: Any = None, activation: Any = None) -> None:
         super().__init__()
         self.branch = Chain(*layers)
         self.shortcut = None if shortcut is None else to_layer(shortcut, f"{type(self).__name__}: the shortcut")
-        self._take({"branch": self.branch, self.shortcut_name: self.shortcut})
+        self._set_ways({"branch": self.branch, self.shortcut_name: self.shortcut})
         self.follower = activation_of(activation)
-        taken = self.branch.children()
+        names = self.branch.children()
         for name in (self.shortcut_name, "activation"):
-            if name in taken:
+            if name in names:
                 raise ParameterError(f"{type(self).__name__}: no layer of the branch may have the name {name!r}")
 
     def forward(self, x: Array) -> Array:
-        """Return f(x) + shortcut(x), through the activation if there is one."""
+        """Return f(x) + s(x), with the activation applied if there is one."""
         f, other = self._forward(x).values()
         if f.shape != other.shape:
             self.join_shape({"branch": f.shape[1:], self.shortcut_name: other.shape[1:]})
         if f.dtype != other.dtype and self.shortcut is None:
-            other = other.astype(f.dtype)  # the branch's layers brought x to their own precision
-        y = f + other  # a new array: either may be what a layer remembers
+            other = other.astype(f.dtype)  # the layers of the branch cast x to their precision
+        y = f + other  # a new array, because layers may keep either of the two
         return y if self.follower is None else self.follower.forward(y)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return f'(dy) + shortcut'(dy), or None with ``input_gradient=False``."""
+        """Return dx, or None with ``input_gradient=False``."""
         if self.follower is not None:
             dy = self.follower.backward(dy)
         return self._backward(dict.fromkeys(self.ways, dy), input_gradient)
 
     def join_shape(self, shapes: dict[str, Shape]) -> Shape:
-        """Return the shape that both ends have."""
+        """Return the shape that both have."""
         f, other = map(tuple, shapes.values())
         if f == other:
             return f
@@ -107,15 +109,15 @@ class Residual(Branches):
         )
 
     def inner(self, name: str) -> str:
-        """Return the shortcut's name: the branch has none."""
+        """Return the name of the shortcut; the branch has none."""
         return "" if name == "branch" else name
 
     def joint(self) -> str:
-        """Return what the sum is of."""
+        """Return the two terms of the sum."""
         return f"{type(self).__name__}: branch + {'x' if self.shortcut is None else self.shortcut_name}"
 
     def replace(self, name: str, layer: Any) -> Any:
-        """Put a layer in the place of another one, of the branch or not; return the other."""
+        """Replace a layer of the branch, the shortcut or the activation; return the old one."""
         if name == self.shortcut_name and self.shortcut is not None:
             before, self.shortcut = self.shortcut, layer
             self.ways[name] = layer
@@ -126,7 +128,7 @@ class Residual(Branches):
         return before
 
     def children(self) -> dict[str, Any]:
-        """Return the branch's layers by their own names, then the shortcut and the activation."""
+        """Return the layers of the branch by name, then the shortcut and the activation."""
         more = {self.shortcut_name: self.shortcut, "activation": self.follower}
         own = self.branch.children() | {name: layer for name, layer in more.items() if layer is not None}
         return own | super().children()

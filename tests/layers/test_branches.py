@@ -173,7 +173,7 @@ def test_shapes_that_cannot_be_joined(run):
         run(dl.Parallel(dl.Conv2d(3, 2, 1), dl.Conv2d(3, 2, 3)), x)
     with pytest.raises(ShapeError, match=r"every axis.*0 with \(2, 8, 8\), 1 with \(3, 8, 8\)"):
         run(dl.Parallel(dl.Conv2d(3, 2, 1), dl.Identity(), combine="sum"), x)
-    with pytest.raises(ShapeError, match="axis=4 is none of the axes 1 to 3"):
+    with pytest.raises(ShapeError, match="axis=4 must be one of the axes 1 to 3"):
         run(dl.Parallel(dl.Identity(), axis=4), x)
 
 
@@ -205,7 +205,7 @@ def test_backward_before_forward():
         (lambda: dl.Parallel(dl.Tanh(), "relu"), "branch 1 must be an object"),
         (lambda: dl.Parallel(dl.Tanh(), combine="mean"), "combine must be"),
         (lambda: dl.Parallel(dl.Tanh(), axis=0), "axis 0 is the batch"),
-        (lambda: dl.Parallel(*[dl.Tanh()] * 2), "the same layer on two ways"),
+        (lambda: dl.Parallel(*[dl.Tanh()] * 2), "the same layer on two branches"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, says):

@@ -1,7 +1,8 @@
-"""WHAT RUNS TOGETHER: layers that an engine computes faster as one, and how a chain comes to run them so.
+"""WHAT RUNS TOGETHER: layers that an engine computes faster as one.
 
-Nothing in here changes what is computed. Every step leaves the layers that it stands for with the caches that they would
-have alone, and is planned only where the current engine has the kernel; see ``RULES`` for the list.
+A fused step computes what its layers compute, and leaves each of them with the cache that its own forward would keep. A
+chain plans such a step only if the current engine has the kernel. ``RULES`` lists them. Some are for inference only: they
+keep no caches.
 """
 
 from minidl.layers.fusion.conv import FusedConv, NormalizedConv

@@ -1,4 +1,4 @@
-"""Convolutions that run as one with what follows them: an activation, or batch normalisation in inference."""
+"""A convolution and the activation after it, and in inference also the batch normalisation between them."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ class FusedConv:
 
 
 class NormalizedConv:
-    """A convolution, the batch normalisation after it, and perhaps an activation, in one step; in inference only.
+    """A convolution, batch normalisation and perhaps an activation, in one step. For inference only.
 
-    With running statistics, which are constants, normalising is one multiplication and addition for each channel. A layer
-    in training takes the statistics from the convolution's own output, so there the layers run one by one.
+    With running statistics, batch normalisation is an affine map of each channel. In training its statistics are those of
+    the output of the convolution, so the layers run one by one.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class NormalizedConv:
 
     @classmethod
     def join(cls, before: Any, layer: Any) -> NormalizedConv | None:
-        """Return the step for a convolution and its normalisation, or for these and an activation; None for anything else."""
+        """Return the step for a convolution and batch normalisation, or these and an activation; None for anything else."""
         if isinstance(before, cls):
             fits = before.follower is None and isinstance(layer, Activation)
             return cls(before.conv, before.norm, layer) if fits else None
@@ -86,11 +86,11 @@ class NormalizedConv:
 
     @property
     def is_affine(self) -> bool:
-        """Whether the normalisation is one multiplication and addition for each channel."""
+        """Whether the normalisation is an affine map of each channel: in evaluation, with running statistics."""
         return not self.norm.training and self.norm.running_mean is not None
 
     def affine(self, x: Array, follower: Activation | None, residual: Array | None = None) -> Array:
-        """Return follower(norm(conv(x)) + residual) with the running statistics."""
+        """Return follower(norm(conv(x)) + residual), with the running statistics."""
         norm = self.norm
         assert norm.running_mean is not None
         assert norm.running_var is not None
@@ -102,7 +102,7 @@ class NormalizedConv:
         return conv_affine(self.conv, x, scale, shift, follower, residual)
 
     def parameters(self) -> list[Parameter]:
-        """Return the parameters of convolution and normalisation."""
+        """Return the parameters of the convolution and the normalisation."""
         return [*self.conv.parameters(), *self.norm.parameters()]
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ def conv_affine(
     follower: Activation | None,
     residual: Array | None,
 ) -> Array:
-    """Return follower(scale conv(x) + shift + residual), as the engine's composition of that name."""
+    """Return follower(scale conv(x) + shift + residual), by the engine's ``conv_affine``."""
     weight, activation = conv.weight.value, (None, ()) if follower is None else (follower.op, follower.settings)
     x = conv.cast_input(x)
     return current().conv_affine(conv.op, x, weight, conv.settings, scale, shift, *activation, residual)

@@ -16,7 +16,7 @@ __all__ = ["FusedLinear"]
 
 
 class FusedLinear:
-    """A Linear and the activation after it, or a Dense with its own, in one step: y = activation(x W^T + b)."""
+    """A Linear and the activation after it, or a Dense with its activation, in one step: y = activation(x W^T + b)."""
 
     input_gradient_optional = True
 
@@ -25,7 +25,7 @@ class FusedLinear:
 
     @classmethod
     def join(cls, before: Any, layer: Any) -> FusedLinear | None:
-        """Return the step for a Dense by itself, or for a Linear and the activation after it; None for anything else."""
+        """Return the step for a Dense with an activation, or for a Linear and an activation; None for anything else."""
         if before is None:
             return cls(layer, layer.activation) if type(layer) is Dense and layer.activation is not None else None
         return cls(before, layer) if type(before) is Linear and isinstance(layer, Activation) else None
@@ -46,7 +46,7 @@ class FusedLinear:
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return dx; the layers' own forwards leave the same caches."""
+        """Return dx, from the caches of the two layers, whether this step or their own forwards left them."""
         linear, follower = self.linear, self.follower
         cache = linear._remembered(), follower._remembered()
         parameters = linear.weight, linear.bias

@@ -1,4 +1,4 @@
-"""Which layers run as one: the rules, and the plan that follows from them."""
+"""The rules for layers that run as one, and the plan of a chain's steps."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Steps = list[tuple[int, Any]]
 
 @dataclass(frozen=True)
 class Rule:
-    """When something runs as one.
+    """A rule for layers that run as one.
 
     Attributes
     ----------
     composition : str
-        The composition of ``minidl.engines.compositions`` that must be a kernel of the engine.
+        The composition of ``minidl.engines.compositions`` that the engine must have a kernel for.
     join : callable
-        ``join(before, layer)`` returns what runs in the place of both, or None where the rule does not apply. ``before`` is
-        the step before the layer. It is None when the layer is looked at by itself.
+        ``join(before, layer)`` returns the step that replaces both, or None if the rule does not apply. ``before`` is the
+        step before the layer, or None to ask for a step that replaces the layer alone.
     keeps_caches : bool, default True
         Whether a backward can follow. If not, the rule is for inference only.
     """
@@ -45,18 +45,18 @@ RULES = (
     Rule("conv_affine", SummedResidual.join, keeps_caches=False),
     Rule("conv_activation", FusedConv.join),
 )
-"""In the order in which they are tried."""
+"""All rules, in the order in which they are tried."""
 
 
 def plan_steps(layers: Sequence[Any], engine: Engine, keeping: bool) -> Steps:
-    """Return what runs one after another on an engine, each with the position of its first layer.
+    """Return the steps of a forward pass on an engine, each with the position of its first layer.
 
     Parameters
     ----------
-    layers : sequence of layers
+    layers : sequence of layer
     engine : Engine
     keeping : bool
-        Whether a backward may follow.
+        Whether the layers must keep caches, because a backward may follow.
     """
     rules = [rule for rule in RULES if engine.has_kernel(rule.composition) and (rule.keeps_caches or not keeping)]
     steps: Steps = []
@@ -72,7 +72,7 @@ def plan_steps(layers: Sequence[Any], engine: Engine, keeping: bool) -> Steps:
 
 
 def _join(rules: list[Rule], engine: Engine, before: Any, layer: Any) -> Any:
-    """Return what stands for both by the first rule that applies, or None."""
+    """Return the step of the first rule that applies, or None."""
     for rule in rules:
         activation = layer if before is not None else getattr(layer, "activation", None)
         if isinstance(activation, Activation) and not engine.applies(rule.composition, activation.op):
@@ -84,7 +84,7 @@ def _join(rules: list[Rule], engine: Engine, before: Any, layer: Any) -> Any:
 
 
 def _stack(steps: Steps) -> Steps:
-    """Put linear layers that follow one another into one call."""
+    """Replace linear layers one after another by a stack, which the engine computes in one call."""
     stacked: Steps = []
     for fits, group in itertools.groupby(steps, lambda item: LinearStack.fits(item[1])):
         run = list(group)

@@ -1,4 +1,4 @@
-"""Residual layers whose last convolution adds the shortcut; in inference only."""
+"""A residual layer whose last convolution adds the shortcut. For inference only."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["SummedResidual"]
 
 
 class SummedResidual:
-    """A residual layer whose branch ends in a convolution, which adds the shortcut while its results are in cache.
+    """A residual layer whose branch ends in a convolution, which adds the shortcut while its output is in cache.
 
-    The activation after the sum, the layer's own or the next layer, is part of the step too.
+    The activation after the sum is part of the step, whether it belongs to the residual layer or is the next layer.
     """
 
     def __init__(self, residual: Residual, follower: Activation | None = None) -> None:
@@ -28,7 +28,7 @@ class SummedResidual:
 
     @classmethod
     def join(cls, before: Any, layer: Any) -> SummedResidual | None:
-        """Return the step for a residual layer by itself, or for one and the activation after it; None for anything else."""
+        """Return the step for a residual layer, or for one and the activation after it; None for anything else."""
         if before is None:
             fits = isinstance(layer, Residual) and layer.branch.fuse and _ends_in_conv(_last_step(layer.branch))
             return cls(layer) if fits else None
@@ -44,11 +44,11 @@ class SummedResidual:
         return y if self.follower is None else self.follower.forward(y)
 
     def _sum_at_once(self, x: Array) -> Array | None:
-        """Return the result with the sum made in the branch's last step, or None where the two ends do not allow it."""
+        """Return the result, with the sum made by the last step of the branch; None if that is not possible."""
         residual = self.residual
         last = _last_step(residual.branch)
         if residual.training or (isinstance(last, NormalizedConv) and not last.is_affine):
-            return None  # before anything runs, because what runs in training may change statistics
+            return None  # before anything runs, because a forward in training may change statistics
         follower = self.follower or residual.follower
         applied = follower if current().applies("conv_affine", getattr(follower, "op", "")) else None
         try:
@@ -61,7 +61,7 @@ class SummedResidual:
             else:
                 y = conv_affine(last, before, None, None if last.bias is None else last.bias.value, applied, other)
         except MinidlError:
-            return None  # run one after the other, the layers come to the same error, which then names its layer
+            return None  # the layers run one by one next, and meet the same error, which then names its layer
         return y if follower is applied else follower.forward(y)
 
     def parameters(self) -> list[Parameter]:
@@ -73,14 +73,14 @@ class SummedResidual:
 
 
 def _last_step(chain: Chain) -> Any:
-    """Return what a chain runs last in inference, looking into chains inside; None if there is nothing."""
+    """Return the last step of a chain in inference, or that of a chain inside it; None if there is no step."""
     steps = chain.steps(keeping=False)
     step = steps[-1][1] if steps else None
     return _last_step(step) if isinstance(step, Chain) else step
 
 
 def _run_to_last_step(chain: Chain, x: Array) -> Array:
-    """Return what the last step takes."""
+    """Return the input of the last step."""
     steps = chain.steps(keeping=False)
     for _, step in steps[:-1]:
         x = step.forward(x)
@@ -93,6 +93,6 @@ def _ends_in_conv(step: Any) -> bool:
 
 
 def _takes(step: Any, other: Array) -> bool:
-    """Whether the step can add this array to its result now."""
+    """Whether the step can add this array to its output."""
     conv = step.conv if isinstance(step, NormalizedConv) else step
     return type(other) is type(conv.weight.value) and other.dtype == conv.weight.dtype

@@ -1,4 +1,4 @@
-"""Linear layers, with activations between them, that the engine runs in one call."""
+"""Linear layers, with or without activations, that the engine computes in one call."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ Member = tuple[Affine, Parameter, Parameter | None, Activation | None, tuple[Any
 
 
 class LinearStack:
-    """Linear layers one after another, each perhaps with an activation, in one call of the engine.
+    """Linear layers one after another, with or without activations, in one call of the engine.
 
-    The same ops compute the same numbers in the same order as layer by layer. What is saved is the Python between the
-    layers, which takes longer than the arithmetic of small ones. All arrays are looked up once, and again when a parameter
-    was moved, frozen or replaced.
+    The same ops run in the same order as layer by layer. Only the Python code between the layers is saved, which takes
+    longer than the arithmetic of small layers. The arrays are looked up once, and again after a parameter was moved, frozen
+    or replaced.
 
     Parameters
     ----------
     steps : list of (int, Linear or Dense or FusedLinear)
-        Steps of a plan that :meth:`fits` lets in, each with its position in the chain.
+        Steps of a plan, each with its position in the chain; see :meth:`fits`.
 
     Attributes
     ----------
     position : int
-        Of the step that an error is about.
+        The position of the step that an error is about.
     """
 
     input_gradient_optional = True
@@ -49,7 +49,7 @@ class LinearStack:
     def __init__(self, steps: list[tuple[int, Any]]) -> None:
         self.steps = steps
         self.position = steps[0][0]
-        self._buffer: ParameterBuffer | None = None  # that of all parameters, and what was found in it:
+        self._buffer: ParameterBuffer | None = None  # the buffer of all parameters; the rest was looked up in it
         self._members: list[Member] = []
         self._layers: tuple[tuple[Array, Array | None, str | None, tuple[Any, ...]], ...] = ()
         self._untouched: dict[bool, tuple[Storage, ...]] = {}
@@ -65,7 +65,7 @@ class LinearStack:
         return type(step) in (Linear, FusedLinear) or (type(step) is Dense and step.activation is None)
 
     def forward(self, x: Array) -> Array:
-        """Return what the last layer makes of x."""
+        """Return the output of the last layer."""
         if not self._is_current() and not self._look_up():
             return self._forward_one_by_one(x)
         layers = self._layers
@@ -74,11 +74,11 @@ class LinearStack:
                 x = cast_input(self._members[0][0], x, layers[0][0])
             y, caches = current().linear_stack(x, layers)
         except MinidlError:
-            return self._forward_one_by_one(x)  # which meets the error in the layer that it is about
+            return self._forward_one_by_one(x)  # meets the same error, and knows its layer
         if not keeps_caches():
             return y
         self._caches = caches
-        for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
+        for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - equally long, and time counts
             if follower is None:
                 affine._cache = cache
             else:
@@ -86,7 +86,7 @@ class LinearStack:
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
-        """Return dx, or None if it is not asked for."""
+        """Return dx, or None with ``input_gradient=False``."""
         found = self._is_current() or self._look_up()
         if self._caches is None or not found:
             return self._backward_one_by_one(dy, input_gradient)
@@ -102,11 +102,11 @@ class LinearStack:
                 for (_, weight, bias, _, _), one in zip(self._members, storage, strict=True):
                     release_gradients((weight, bias), one)
             if isinstance(error, MinidlError):
-                self.position = self.steps[-1][0]  # which takes dy
+                self.position = self.steps[-1][0]  # the layer that takes dy
             raise
 
     def _untouched_storage(self, input_gradient: bool) -> tuple[Storage, ...]:
-        """Return where all gradients are written while none of them has been, which is the same at every step."""
+        """Return the storage of all gradients for the case that none is written yet; it is the same at every step."""
         storage = self._untouched.get(input_gradient)
         if storage is None:
             assert self._buffer is not None
@@ -118,19 +118,19 @@ class LinearStack:
         return storage
 
     def _claim(self, input_gradient: bool) -> tuple[Storage, ...]:
-        """Claim the gradients in the order in which they are written, for a parameter that two layers share."""
+        """Claim the gradients in the order in which they are written, so that a parameter of two layers is added up."""
         pairs = zip(reversed(self._members), reversed(self._wanted(input_gradient)), strict=True)
         return tuple(claim_gradients((w, b), wanted) for (_, w, b, _, _), wanted in pairs)[::-1]
 
     def _wanted(self, input_gradient: bool) -> list[bool]:
-        """Return for each layer whether its dx is wanted: for the caller, or for a layer before it that is trained."""
+        """Return for each layer whether its dx is wanted, by the caller or by a trained layer before it."""
         wanted = [input_gradient]
         for _, weight, bias, _, _ in self._members[:-1]:
             wanted.append(wanted[-1] or weight.trainable or (bias is not None and bias.trainable))
         return wanted
 
     def _is_current(self) -> bool:
-        """Whether parameters and settings are still those that were looked up, and where they were."""
+        """Whether the parameters and settings are still those that were looked up, at the same place."""
         buffer = self._buffer
         if buffer is None or self._known_at != Trainability.changes:
             return False
@@ -144,7 +144,7 @@ class LinearStack:
         return True
 
     def _look_up(self) -> bool:
-        """Look up all arrays; False if the parameters do not lie in one buffer, or do not exist yet."""
+        """Look up all arrays; return False if the parameters do not exist yet or are not in one buffer."""
         self._buffer = self._caches = None
         pairs = [_pair(step) for _, step in self.steps]
         if not all(affine.built for affine, _ in pairs):
@@ -186,7 +186,7 @@ class LinearStack:
         return [parameter for _, step in self.steps for parameter in step.parameters()]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a copy has to look up in its own layers."""
+        """Leave out what a copy must look up in its own layers."""
         return {**vars(self), "_buffer": None, "_members": [], "_layers": (), "_untouched": {}, "_caches": None}
 
     def __repr__(self) -> str:
@@ -194,5 +194,5 @@ class LinearStack:
 
 
 def _pair(step: Any) -> tuple[Any, Activation | None]:
-    """Return the layer with the parameters, and the activation after it."""
+    """Return the layer with the parameters, and the activation after it or None."""
     return (step.linear, step.follower) if isinstance(step, FusedLinear) else (step, None)
