@@ -1,4 +1,4 @@
-"""compile, fit, evaluate and predict, the callbacks around them, and the history they leave."""
+"""Training: ``compile``, ``fit``, ``evaluate`` and ``predict``, callbacks, and the history of a training."""
 
 from minidl.training.callbacks import Callback, CSVLogger, GradientClipping, LambdaCallback, LearningRateScheduler
 from minidl.training.history import History

@@ -16,7 +16,7 @@ Logs = dict[str, float]
 
 
 class Callback:
-    """Base: override the hooks you need; the others cost nothing.
+    """The base class of callbacks. Override the hooks you need; the others cost nothing.
 
     Set ``self.model.stop_training = True`` to stop training after the current step (in ``on_batch_end``) or epoch.
 
@@ -38,13 +38,13 @@ class Callback:
         """Run at the end of training, even if it was stopped early or by an error."""
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Run before an epoch; counted from 0."""
+        """Run before an epoch. Epochs are counted from 0."""
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         """Run after an epoch and its validation, with the numbers of both."""
 
     def on_batch_begin(self, step: int) -> None:
-        """Run before a step; counted from 0 in each epoch."""
+        """Run before a step. Steps are counted from 0 in each epoch."""
 
     def on_gradients(self, step: int) -> None:
         """Run after the backward pass of a step, before the optimiser uses the gradients."""
@@ -55,6 +55,11 @@ class Callback:
 
 class LambdaCallback(Callback):
     """Hooks given as functions: ``LambdaCallback(on_epoch_end=lambda epoch, logs: print(logs))``.
+
+    Parameters
+    ----------
+    **hooks : callable
+        By the names of the methods of :class:`Callback`.
 
     Raises
     ------
@@ -81,6 +86,11 @@ class GradientClipping(Callback):
         The largest norm of all gradients together. The step scales them; callbacks after this one see them unscaled.
     clip_value : float, optional
         The largest absolute value of each gradient; applied first if both are given.
+
+    Raises
+    ------
+    ParameterError
+        If neither is given, or one is not positive.
     """
 
     def __init__(self, max_norm: float | None = None, clip_value: float | None = None) -> None:
@@ -100,13 +110,18 @@ class GradientClipping(Callback):
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate, epoch by epoch.
+    """Set the learning rate of each epoch.
 
     Parameters
     ----------
     schedule : callable or minidl.optim.LRScheduler
-        A function of (epoch, rate), called before each epoch for its rate; or a schedule made for the model's
-        optimiser, which counts one step after each epoch.
+        A function ``(epoch, lr) -> lr``, called before each epoch. Or a schedule made for the model's optimiser, which
+        makes one step after each epoch.
+
+    Raises
+    ------
+    ParameterError
+        If the schedule is neither, or was made for another optimiser.
     """
 
     def __init__(self, schedule: Callable[[int, float], float] | LRScheduler) -> None:
@@ -137,9 +152,14 @@ class CSVLogger(Callback):
     Parameters
     ----------
     filename : path
-    separator : str
-    append : bool
-        Append to an existing file with the same columns instead of replacing it.
+    separator : str, default ","
+    append : bool, default False
+        Whether to append to an existing file with the same columns, instead of replacing it.
+
+    Raises
+    ------
+    FileFormatError
+        Before the first epoch, if the existing file has other columns.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -148,8 +168,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self) -> None:
         head = self.separator.join(("epoch", *self.numbers)) + "\n"
-        going_on = self.append and self.filename.exists() and self.filename.stat().st_size > 0
-        if going_on:
+        appending = self.append and self.filename.exists() and self.filename.stat().st_size > 0
+        if appending:
             with self.filename.open(encoding="utf-8") as file:
                 found = file.readline()
             if found != head:
@@ -157,8 +177,8 @@ class CSVLogger(Callback):
                     f"CSVLogger: {self.filename} begins with {found.strip()!r}, not with {head.strip()!r}; give another "
                     "filename, or append=False"
                 )
-        self._file = self.filename.open("a" if going_on else "w", encoding="utf-8", newline="\n")
-        if not going_on:
+        self._file = self.filename.open("a" if appending else "w", encoding="utf-8", newline="\n")
+        if not appending:
             self._file.write(head)
             self._file.flush()
 

@@ -63,17 +63,17 @@ class Feed:
         self._elsewhere = self._engine.xp is not numpy  # the data are on the host, the engine is not
         small = sum(a.nbytes for a in self._arrays if a is not None) <= KEEP_ON_DEVICE
         if self._elsewhere and small and change is None:
-            self._arrays = self._placed(self._arrays)
+            self._arrays = self._move_to_device(self._arrays)
             self._elsewhere = False
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield (x, y, weights or None) for each step."""
         order = None if self.generator is None else self.generator.permutation(self.count)
         if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
-            return self._batch_by_batch(order)
-        return self._views(order)
+            return self._yield_batch_by_batch(order)
+        return self._yield_views(order)
 
-    def _views(self, order: numpy.ndarray | None) -> Iterator[Batch]:
+    def _yield_views(self, order: numpy.ndarray | None) -> Iterator[Batch]:
         x, y, weights = self._arrays
         if order is not None:
             chosen = order if self._elsewhere else self._engine.asarray(order)
@@ -81,23 +81,23 @@ class Feed:
         size = self.batch_size
         for start in range(0, self.count, size):
             part = slice(start, start + size)
-            yield self._ready((x[part], y[part], None if weights is None else weights[part]))
+            yield self._prepare((x[part], y[part], None if weights is None else weights[part]))
 
-    def _batch_by_batch(self, order: numpy.ndarray) -> Iterator[Batch]:
+    def _yield_batch_by_batch(self, order: numpy.ndarray) -> Iterator[Batch]:
         x, y, weights = self._arrays
         for start in range(0, self.count, self.batch_size):
             chosen: Any = order[start : start + self.batch_size]
             if not self._elsewhere:
                 chosen = self._engine.asarray(chosen)
-            yield self._ready((x[chosen], y[chosen], None if weights is None else weights[chosen]))
+            yield self._prepare((x[chosen], y[chosen], None if weights is None else weights[chosen]))
 
-    def _ready(self, batch: Any) -> Batch:
+    def _prepare(self, batch: Any) -> Batch:
         if self.change is not None:
             x, y, weights = batch
             batch = augment_inputs(x, self.change), y, weights
-        return self._placed(batch) if self._elsewhere else batch
+        return self._move_to_device(batch) if self._elsewhere else batch
 
-    def _placed(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    def _move_to_device(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
         return move(x, place), move(y, place), None if weights is None else place(weights)

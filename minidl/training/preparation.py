@@ -85,8 +85,21 @@ def prepare(
 
     Parameters
     ----------
+    model : layer
+    loss_by_name : bool
+        Whether the loss was given by name.
+    x, y, sample_weight : any
+        As the user gave them to ``fit`` or ``evaluate``.
+    schedule : Schedule
+    where : str
+        For messages.
     only_with_arrays : sequence of str, optional
         Names of other arguments that were given and that make no sense with batches.
+
+    Raises
+    ------
+    DataError, DtypeError, ParameterError, ShapeError, TargetError
+        If the data do not fit.
     """
     needs = Requirements(model, loss_by_name)
     if is_batches(x) or (isinstance(x, list) and y is None):
@@ -174,7 +187,7 @@ def _stream(needs: Requirements, passes: Passes, schedule: Schedule, where: str)
     engine = engines.current()
     on_device = engine.xp is not numpy
 
-    def admit(batch: Any, place: str) -> Any:
+    def check(batch: Any, place: str) -> Any:
         x, y, weights = needs.check(*_unpack(batch, place), place)
         if schedule.class_weight is not None:
             weights = needs.with_classes(schedule.class_weight, x, y, weights, place, all_seen=False)
@@ -185,7 +198,7 @@ def _stream(needs: Requirements, passes: Passes, schedule: Schedule, where: str)
             weights = None if weights is None else engine.asarray(weights)
         return x, y, weights
 
-    return Stream(passes, admit, where, schedule.steps, schedule.restart, schedule.epoch)
+    return Stream(passes, check, where, schedule.steps, schedule.restart, schedule.epoch)
 
 
 def _unpack(batch: Any, place: str) -> tuple[Any, Any, Any]:
@@ -215,7 +228,7 @@ def collect_arrays(given: dict[str, Any], where: str) -> tuple[dict[str, Any], i
     """
     lengths: dict[str, int] = {}
 
-    def opened(data: Any, name: str) -> Any:
+    def open_array(data: Any, name: str) -> Any:
         array = data if is_stored(data) else checks.as_host(data, where, name)
         if not array.shape or array.shape[0] == 0:
             raise DataError(f"{where}: {name} holds no examples (shape {array.shape})")
@@ -225,10 +238,10 @@ def collect_arrays(given: dict[str, Any], where: str) -> tuple[dict[str, Any], i
     found: dict[str, Any] = {}
     for name, data in given.items():
         if isinstance(data, ArrayGroup):
-            arrays = map(opened, data.arrays, data.labels(name))
+            arrays = map(open_array, data.arrays, data.labels(name))
             found[name] = ArrayGroup(arrays, data.names).ungroup()
         else:
-            found[name] = opened(data, name)
+            found[name] = open_array(data, name)
     (first, count), *others = lengths.items()
     for name, length in others:
         if length != count:

@@ -1,4 +1,4 @@
-"""The progress line that a person expects: epoch, bar, steps, loss, metrics, time per step, time left."""
+"""The progress line: epoch, bar, steps, loss, metrics, time per step, time left."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def resolve_verbose(verbose: Any, where: str) -> int:
     raise ParameterError(f"{where}: verbose must be 'auto', 0, 1 or 2, got {verbose!r}")
 
 
-def shown(logs: dict[str, float]) -> str:
-    """Format numbers for people to read.
+def format_logs(logs: dict[str, float]) -> str:
+    """Format the loss and metrics for the progress line.
 
-    >>> shown({"loss": 0.1234, "accuracy": 1.0, "mae": 2e-5})
+    >>> format_logs({"loss": 0.1234, "accuracy": 1.0, "mae": 2e-5})
     'loss: 0.1234 - accuracy: 1.0000 - mae: 2.000e-05'
     """
     return " - ".join(
@@ -62,16 +62,16 @@ class Progress:
         self.started = time.perf_counter()
         self.stepped: float | None = None
         self.next_look = self.started + INTERVAL
-        self.bar = self._made() if verbose == 1 else None
+        self.bar = self._make_bar() if verbose == 1 else None
 
-    def _made(self) -> Any:
+    def _make_bar(self) -> Any:
         """Create the bar; tqdm is imported only here because importing it takes half as long as minidl itself."""
         from tqdm import tqdm
 
         class Bar(tqdm):  # type: ignore[type-arg]
             monitor_interval = 0  # no monitoring thread: the loop decides when to draw
 
-        known = _knows_its_size()
+        known = _has_known_size()
         counted = "{n_fmt}/? {elapsed}" if self.steps is None else "{n_fmt}/{total_fmt} {bar:10} {remaining} left"
         return Bar(
             total=self.steps,
@@ -92,7 +92,7 @@ class Progress:
     def show(self, step: int, logs: dict[str, float]) -> None:
         """Show the numbers after this many steps."""
         if self.bar is not None:
-            self.bar.set_postfix_str(f"{shown(logs)} - {self._per_step(step)}", refresh=False)
+            self.bar.set_postfix_str(f"{format_logs(logs)} - {self._per_step(step)}", refresh=False)
             self.bar.update(step - self.bar.n)
             self.next_look = time.perf_counter() + INTERVAL
 
@@ -106,7 +106,9 @@ class Progress:
             self.bar.close()
         if self.verbose:
             seconds = time.perf_counter() - self.started
-            line = f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps or 0)} - {shown(logs)}"
+            line = (
+                f"{self.steps}/{self.steps} - {seconds:.2f} s - {self._per_step(self.steps or 0)} - {format_logs(logs)}"
+            )
             stream = sys.stderr if self.verbose == 1 else sys.stdout
             print(f"{self.title} - {line}" if self.title else line, file=stream, flush=True)
 
@@ -124,7 +126,7 @@ class Progress:
             self.bar.close()
 
 
-def _knows_its_size() -> bool:
+def _has_known_size() -> bool:
     """Whether stderr is a terminal of known size; in a container the size may be 0 by 0, too small for a bar."""
     try:
         return min(os.get_terminal_size(sys.stderr.fileno())) > 0

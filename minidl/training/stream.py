@@ -20,7 +20,7 @@ class Stream:
     Parameters
     ----------
     passes : Passes
-    admit : callable
+    check : callable
         Called with each batch and its place (epoch and step) for messages; returns x, y and weights for the loop.
     where : str
         The beginning of that place, such as ``"fit"``.
@@ -42,13 +42,13 @@ class Stream:
     def __init__(
         self,
         passes: Passes,
-        admit: Callable[[Any, str], Any],
+        check: Callable[[Any, str], Any],
         where: str,
         steps: int | None = None,
         restart: bool = False,
         epoch: int | None = None,
     ) -> None:
-        self.passes, self.admit, self.where = passes, admit, where
+        self.passes, self.check, self.where = passes, check, where
         self.limit, self.restart = steps, (restart or steps is None) and not passes.once
         self.epoch = epoch
         self._pass: Iterator[Any] | None = None
@@ -71,7 +71,7 @@ class Stream:
         while done != self.limit:
             batch = self._ahead.pop() if self._ahead else self._next(done)
             if batch is not _END:
-                yield self.admit(batch, self._place(done))
+                yield self.check(batch, self._place(done))
                 done += 1
             elif self.limit is None and done:
                 break

@@ -29,16 +29,16 @@ Shape = tuple[int, ...]
 def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str) -> numpy.ndarray:
     """Return the targets as the loss takes them.
 
-    For a cross-entropy these are class indices (int64) of shape (N, ...), or probabilities in the model's dtype; for
-    every other loss of ours numbers in the model's dtype and the shape of the outputs. (N,) and (N, 1) are aligned here,
-    once, and nothing is ever broadcast.
+    For a cross-entropy these are class indices (int64) of shape (N, ...), or probabilities in the model's dtype. For the
+    other losses of minidl they are numbers in the model's dtype, in the shape of the outputs. (N,) and (N, 1) are
+    equivalent; nothing else is broadcast.
 
     Parameters
     ----------
     y : array-like
     loss : loss
     dtype : dtype
-        The model's.
+        That of the model.
     outputs : tuple of int
         The shape of the model's output for one example.
     where : str
@@ -47,11 +47,11 @@ def as_targets(y: Any, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where
     Raises
     ------
     TargetError
-        If a class index is no class of the model's, or no whole number; if a probability is not from 0 to 1.
+        If a class index is not a whole number or not a class of the model, or a probability is not from 0 to 1.
     ShapeError
         If the targets do not fit the outputs.
     DataError, DtypeError
-        If they are no real finite numbers.
+        If they are not real finite numbers.
     """
     return convert_for_loss(check_numbers(y, where, "y"), loss, dtype, outputs, where)
 
@@ -154,7 +154,7 @@ def _check_probabilities(array: numpy.ndarray, where: str, advice: str) -> None:
 
 
 def _first(bad: numpy.ndarray) -> tuple[Shape, str]:
-    """Return the first place that is bad, and how to write it."""
+    """Return the index of the first bad element, and its text for a message."""
     place = tuple(map(int, numpy.argwhere(bad)[0]))
     return place, f"y[{', '.join(map(str, place))}]"
 
@@ -168,9 +168,9 @@ def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: 
     Raises
     ------
     DataError
-        If there are not as many, or one is negative, nan or inf; the message names the first.
+        If there are more or fewer, or one is negative, nan or inf; the message names the first.
     DtypeError
-        If they are no real numbers.
+        If they are not real numbers.
     """
     array = as_host(weights, where, "sample_weight")
     check_kind(array, where, "sample_weight", "give one number for each example")
@@ -192,19 +192,27 @@ def as_class_weights(
     where: str,
     all_seen: bool = True,
 ) -> numpy.ndarray:
-    """Return one weight for each example: its class's, or 1 where the class is not named, as in Keras.
+    """Return the weight of the class of each example, or 1 if the class has none, as in Keras.
 
     Parameters
     ----------
+    class_weight : dict of int to float
     y : array
         As :func:`as_targets` returns it: class indices, one-hot classes, or zeros and ones.
+    loss : loss
+    dtype : dtype
+        That of the model.
+    outputs : tuple of int
+        The shape of the model's output for one example.
+    where : str
+        For messages.
     all_seen : bool, default True
         Whether y holds all targets rather than those of one batch. If so, a class that occurs nowhere is an error.
 
     Raises
     ------
     DataError
-        If targets are no classes, a name is no class of the model's, or a weight is negative, nan or inf.
+        If the targets are not classes, a key is not a class of the model, or a weight is negative, nan or inf.
     """
     if not isinstance(class_weight, Mapping):
         raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")

@@ -1,4 +1,4 @@
-"""compile, fit, evaluate, predict: what turns layers into a model that trains itself."""
+"""The training interface of a model: ``compile``, ``fit``, ``evaluate`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -246,10 +246,10 @@ class Trainable(_Base):
             checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
             checks.whole_number(epochs, "epochs", "fit", 0),
         )
-        steps = _steps(steps_per_epoch, "steps_per_epoch", "fit")
+        steps = _check_steps(steps_per_epoch, "steps_per_epoch", "fit")
         level = resolve_verbose(verbose, "fit")
         generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
-        change = _change(augment, generator)
+        change = _bind_generator(augment, generator)
         check_repeatable(x, span, steps, "x", "steps_per_epoch")
         schedule = Schedule(size, steps, False, span.start, generator if shuffle else None, change, class_weight)
         only_arrays = [
@@ -258,7 +258,9 @@ class Trainable(_Base):
         ]
         data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "fit", only_arrays)
         rows, validation = None, None
-        validation_schedule = Schedule(size, _steps(validation_steps, "validation_steps", "fit"), True, span.start)
+        validation_schedule = Schedule(
+            size, _check_steps(validation_steps, "validation_steps", "fit"), True, span.start
+        )
         if validation_data is not None:
             validation = self._validation(validation_data, validation_schedule, span)
         elif validation_split:
@@ -269,7 +271,7 @@ class Trainable(_Base):
             raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
         feed = data.source(rows, schedule)
         self._ready_optimizer()
-        hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
+        hooks = Hooks(_as_list(callbacks), self, self._numbers(validation is not None))
         return self._epochs(data.loop, feed, validation, hooks, level, span)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
@@ -291,7 +293,7 @@ class Trainable(_Base):
         return [*names, *(f"val_{name}" for name in names)] if validated else names
 
     def _ready_optimizer(self) -> None:
-        """Make the optimiser, now that the parameters exist."""
+        """Make the optimiser, once the parameters exist."""
         if self._make_optimizer is None:
             return
         parameters = self.parameters()
@@ -349,20 +351,29 @@ class Trainable(_Base):
         return_dict: bool = False,
         steps: int | None = None,
     ) -> Any:
-        """Return the loss, and the metrics if there are any, over the data, in evaluation mode.
+        """Return the loss and the metrics over the data, in evaluation mode.
 
         Parameters
         ----------
-        x, y, sample_weight
-            As for :meth:`fit`: arrays, several inputs, or batches.
+        x : array of shape (N, ...), tuple or dict of such arrays, or batches
+            As for :meth:`fit`.
+        y : array, shape (N, ...)
+            As for :meth:`fit`. Omit it with batches.
         batch_size : int, default 256
             Omit it with batches.
         verbose : int or str, default "auto"
             0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
+        sample_weight : array, shape (N,), optional
+            Omit it with batches, which may contain it.
         return_dict : bool, default False
-            Return a dict by name; otherwise a float, or with metrics a list that starts with the loss.
+            Whether to return a dict by name.
         steps : int, optional
             How many batches to evaluate; all of them by default.
+
+        Returns
+        -------
+        float, list of float or dict of str to float
+            The loss; with metrics, a list of the loss and the metrics.
 
         Raises
         ------
@@ -372,7 +383,7 @@ class Trainable(_Base):
         self._check_compiled("evaluate")
         size = checks.whole_number(batch_size, "batch_size", "evaluate", 1)
         level = resolve_verbose(verbose, "evaluate")
-        schedule = Schedule(size, _steps(steps, "steps", "evaluate"), restart=True)
+        schedule = Schedule(size, _check_steps(steps, "steps", "evaluate"), restart=True)
         only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
         data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "evaluate", only_arrays)
         feed = data.source(None, schedule)
@@ -407,7 +418,7 @@ class Trainable(_Base):
             As for :meth:`fit`.
         """
         size = checks.whole_number(batch_size, "batch_size", "predict", 1)
-        count = _steps(steps, "steps", "predict")
+        count = _check_steps(steps, "steps", "predict")
         only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
         to_host = engines.current().to_host
         with evaluating(self):
@@ -416,11 +427,11 @@ class Trainable(_Base):
         return join_outputs(parts)
 
 
-def _steps(value: Any, name: str, where: str) -> int | None:
+def _check_steps(value: Any, name: str, where: str) -> int | None:
     return None if value is None else checks.whole_number(value, name, where, 1)
 
 
-def _change(augment: Any, generator: numpy.random.Generator | None) -> Callable[[numpy.ndarray], Any] | None:
+def _bind_generator(augment: Any, generator: numpy.random.Generator | None) -> Callable[[numpy.ndarray], Any] | None:
     """Return the augmentation as a function of the inputs alone."""
     if augment is None:
         return None
@@ -434,7 +445,7 @@ def _change(augment: Any, generator: numpy.random.Generator | None) -> Callable[
     return lambda x: augment(x, generator)
 
 
-def _listed(callbacks: Any) -> list[Callback]:
+def _as_list(callbacks: Any) -> list[Callback]:
     if callbacks is None:
         return []
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks)

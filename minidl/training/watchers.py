@@ -18,7 +18,7 @@ __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"]
 
 
 class _Watcher(Callback):
-    """Base: whether the monitored number is better than the best so far."""
+    """The base of callbacks that compare a number with the best so far."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if mode not in ("auto", "min", "max"):
@@ -44,12 +44,12 @@ class _Watcher(Callback):
         larger = getattr(metric, "larger_is_better", None)
         if larger is None or isinstance(metric, FunctionMetric):
             raise ParameterError(
-                f"{type(self).__name__}: whether a larger {name!r} is better cannot be told; give mode='min' or 'max'"
+                f"{type(self).__name__}: it is not known whether a larger {name!r} is better; give mode='min' or 'max'"
             )
         return bool(larger)
 
     def improved(self, logs: Logs) -> bool:
-        """Compare the newest number with the best so far, and remember it if it is better. nan never is."""
+        """Return whether the newest number is better than the best so far, and keep it if so. nan never is."""
         value = logs[self.monitor]
         better = value * self._sign < self.best * self._sign - self.min_delta
         if better:
@@ -60,27 +60,38 @@ class _Watcher(Callback):
 class EarlyStopping(_Watcher):
     """Stop when a number has not improved for ``patience`` epochs.
 
-    L. Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade (1998).
-
     Parameters
     ----------
-    monitor : str
-        Such as ``"val_loss"``.
-    min_delta : float
+    monitor : str, default "val_loss"
+        The name of the number in the logs.
+    min_delta : float, default 0.0
         The smallest change that counts as an improvement.
-    patience : int
-        Epochs to wait; 0 stops at the first epoch without improvement.
-    mode : str
-        ``"min"``, ``"max"``, or ``"auto"``: ``"min"`` for losses, and for metrics as each declares.
-    restore_best_weights : bool
-        Return to the weights of the best epoch at the end.
+    patience : int, default 0
+        How many epochs to wait; 0 stops at the first epoch without improvement.
+    mode : str, default "auto"
+        ``"min"``, ``"max"``, or ``"auto"``, which is ``"min"`` for losses and depends on the metric otherwise.
+    restore_best_weights : bool, default False
+        Whether to go back to the weights of the best epoch at the end.
 
     Attributes
     ----------
-    best, best_epoch
-        The best number so far, and its epoch.
+    best : float
+        The best number so far.
+    best_epoch : int or None
+        Its epoch, counted from 0.
     stopped_epoch : int or None
-        The epoch after which training was stopped, if it was.
+        The epoch after which training was stopped.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is out of range.
+    UnknownNameError
+        Before the first epoch, if there is no number of that name.
+
+    References
+    ----------
+    L. Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade (1998).
     """
 
     def __init__(
@@ -119,22 +130,24 @@ class EarlyStopping(_Watcher):
 
 
 class ModelCheckpoint(_Watcher):
-    """Save the weights after every epoch, or after the best so far; a file is replaced whole or not at all.
+    """Save the weights after every epoch, or only after the best so far. A file is replaced as a whole, or not at all.
 
     Parameters
     ----------
     filepath : path
-        May hold ``{epoch}`` (from 1) and the numbers, as in ``"model-{epoch:02d}-{val_loss:.3f}.safetensors"``.
-    monitor, mode
-        As for :class:`EarlyStopping`; used with ``save_best_only``.
-    save_best_only : bool
-        Save only when the number has improved.
+        May contain ``{epoch}``, counted from 1, and the numbers of the logs, as in
+        ``"model-{epoch:02d}-{val_loss:.3f}.safetensors"``.
+    monitor : str, default "val_loss"
+        The number that must improve with ``save_best_only``.
+    save_best_only : bool, default False
+    mode : str, default "auto"
+        As in :class:`EarlyStopping`.
 
     Raises
     ------
     MissingDependencyError, FileNotFoundError, UnknownNameError
-        Before the first epoch: if the package safetensors is not installed, the folder does not exist, or the path
-        names a number that there is not.
+        Before the first epoch, if the package safetensors is not installed, the folder does not exist, or there is no
+        number of a name in the path.
     """
 
     def __init__(
@@ -174,16 +187,27 @@ class ReduceLROnPlateau(_Watcher):
 
     Parameters
     ----------
-    monitor, mode, min_delta
-        As for :class:`EarlyStopping`.
-    factor : float
+    monitor : str, default "val_loss"
+        The name of the number in the logs.
+    factor : float, default 0.1
         Between 0 and 1.
-    patience : int
-        Epochs to wait.
-    cooldown : int
-        Epochs after a reduction in which nothing is counted.
-    min_lr : float
-        No rate falls below it.
+    patience : int, default 10
+        How many epochs to wait.
+    mode : str, default "auto"
+        As in :class:`EarlyStopping`.
+    min_delta : float, default 1e-4
+        The smallest change that counts as an improvement.
+    cooldown : int, default 0
+        How many epochs after a reduction do not count.
+    min_lr : float, default 0.0
+        The smallest learning rate.
+
+    Raises
+    ------
+    ParameterError
+        If a setting is out of range.
+    UnknownNameError
+        Before the first epoch, if there is no number of that name.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import pytest
 
 from minidl.errors import ParameterError
 from minidl.training import progress
-from minidl.training.progress import Progress, resolve_verbose, shown
+from minidl.training.progress import Progress, format_logs, resolve_verbose
 
 
 @pytest.mark.parametrize("verbose", ["auto", 0, False])
@@ -125,5 +125,5 @@ def test_other_levels(wrong, line, neuron):
 
 
 def test_numbers_of_every_size():
-    text = shown({"a": 0.0, "b": 123456.0, "c": float("nan"), "d": -0.5, "e": 1e-9})
+    text = format_logs({"a": 0.0, "b": 123456.0, "c": float("nan"), "d": -0.5, "e": 1e-9})
     assert text == "a: 0.0000 - b: 1.235e+05 - c: nan - d: -0.5000 - e: 1.000e-09"
