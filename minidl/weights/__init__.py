@@ -1,9 +1,8 @@
-"""Reading and writing weights: safetensors files, whole or not at all, never pickle.
+"""Weights in safetensors files, which are written as a whole or not at all. Pickle is never read.
 
-The header of each file, which may come from anywhere, is checked by the package ``safetensors``: it is the one that other
-frameworks use, is fuzzed and maintained by many, and is no part of what minidl exists to show. It is an extra, so the
-core stays at two dependencies. The numbers are read and written here, in blocks, because the package's NumPy side has no
-bfloat16 and holds whole copies.
+The package ``safetensors`` checks the header of each file, because a file may come from anywhere and this code is used and
+fuzzed by many. It is an extra, so that the core needs only NumPy and tqdm. The tensors are read and written here, in
+blocks, because the package's NumPy functions have no bfloat16 and hold a copy of everything.
 """
 
 from minidl.weights.files import write_atomically

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writing files as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import BinaryIO
 
 from minidl.errors import FileFormatError, ParameterError
 
-__all__ = ["atomic_file", "replaceable", "write_atomically"]
+__all__ = ["atomic_file", "resolve_target", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename: a reader never sees half a file.
+    """Write a file under a temporary name and rename it, so that a reader never sees half a file.
 
     Raises
     ------
     OSError
-        As the operating system gives it; the old file, if any, is untouched.
+        From the operating system. An old file is then unchanged.
     """
     with atomic_file(path) as file:
         file.write(content)
@@ -29,23 +29,23 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` for writing; it takes the place of ``path`` when the block ends without error.
+    """Open a temporary file beside ``path`` for writing. It replaces ``path`` when the block ends without an error.
 
-    A symbolic link stays, and the file that it names is replaced. The new file keeps the old one's permissions.
+    Symbolic links are followed. The permissions of the old file are kept.
 
     Raises
     ------
     FileFormatError, ParameterError, IsADirectoryError
-        As :func:`replaceable`.
+        As :func:`resolve_target`.
     OSError
-        As the operating system gives it; the old file, if any, is untouched.
+        From the operating system. An old file is then unchanged.
     """
-    target, mode = replaceable(path)
+    target, mode = resolve_target(path)
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     try:
         file = temporary.open("xb")
     except OSError as error:
-        error.filename = os.fspath(path)  # the name that the caller knows
+        error.filename = os.fspath(path)  # the name that the caller gave
         raise
     try:
         with file:
@@ -61,13 +61,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
-def replaceable(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
-    """Return the file that a path stands for, links followed, and its permissions if it exists.
+def resolve_target(path: str | os.PathLike[str]) -> tuple[Path, int | None]:
+    """Return the path with symbolic links followed, and the permissions of the file if it exists.
 
     Raises
     ------
     FileFormatError
-        If something other than a file is there, such as a pipe or a device.
+        If it is a pipe, a device or the like.
     IsADirectoryError
         If it is a folder.
     ParameterError

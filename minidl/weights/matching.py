@@ -1,4 +1,4 @@
-"""Which tensor goes where: names of the other side, matrices that it keeps transposed, tied weights."""
+"""Matching the tensors of a file to the arrays of a model: foreign names, transposed matrices, tied weights."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from minidl.weights.tensors import BLOCK, Tensor
 __all__ = ["IncompatibleKeys", "Names", "Target", "Transpose", "load_tensors"]
 
 Names = Mapping[str, "str | None"] | Callable[[str], "str | None"]
-"""A mapping of foreign names to own ones, as a dict of patterns or a function."""
+"""Translates names in the file to names in the model: a dict of patterns, or a function."""
 Transpose = str | Iterable[str] | Callable[[str], bool]
-"""Which own names are kept transposed on the other side, as patterns or a function."""
+"""The names in the model of tensors that the file holds transposed: patterns, or a function."""
 
 
 class IncompatibleKeys(NamedTuple):
-    """What a file and a model did not have in common.
+    """The names that only the file, or only the model, has.
 
     Attributes
     ----------
     missing_keys : list of str
-        Names of the model for which nothing came; these kept their values.
+        Names in the model that the file lacks. Their values are unchanged.
     unexpected_keys : list of str
-        Names, as they stand on the other side, that the model has no place for.
+        Names in the file that the model lacks.
 
     Examples
     --------
@@ -52,16 +52,15 @@ class IncompatibleKeys(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """An array to be filled.
+    """An array of the model that is to be filled.
 
-    Parameters
+    Attributes
     ----------
     names : tuple of str
-        By which it is reached: one, or several where weights are tied.
+        Several for tied weights.
     array : array
-        Where the values go.
-    optional : bool
-        Whether it may keep its value where nothing comes for it.
+    optional : bool, default False
+        Whether the file may lack it.
     """
 
     names: tuple[str, ...]
@@ -84,20 +83,20 @@ def load_tensors(
     transpose: Transpose | None,
     where: str,
 ) -> IncompatibleKeys:
-    """Fill the targets from the tensors, all or, if anything does not fit, none.
+    """Fill the targets from the tensors: all of them or, if anything does not fit, none.
 
     Raises
     ------
     ParameterError
-        If ``strict`` and something is missing or unexpected; if two tensors are given for one name, or different ones
-        for tied weights; if ``names`` or ``transpose`` cannot be used.
+        If ``strict`` and something is missing or unexpected, if there are two tensors for one name or different ones for
+        tied weights, or if ``names`` or ``transpose`` is invalid.
     ShapeError, DtypeError
-        If a shape or a kind of number differs.
+        If a shape differs, or a floating-point tensor is given for integers or the reverse.
     FileFormatError
-        If a tensor is of a dtype that cannot be read.
+        If a tensor has a dtype that cannot be read.
     """
     known = {name for target in targets for name in target.names}
-    chosen, unexpected = _renamed(tensors, names, known, where)
+    chosen, unexpected = _rename_all(tensors, names, known, where)
     missing = [
         name
         for target in targets
@@ -108,9 +107,9 @@ def load_tensors(
         raise ParameterError(
             f"{where}: the weights are of another model; {IncompatibleKeys(missing, list(unexpected.values()))}"
         )
-    flips = _transposer(transpose, known, where)
+    is_flipped = _compile_transpose(transpose, known, where)
     plan = [
-        (target.array, [_Given(name, chosen[name], flips(name)) for name in target.names if name in chosen])
+        (target.array, [_Given(name, chosen[name], is_flipped(name)) for name in target.names if name in chosen])
         for target in targets
     ]
     _check(plan, where)
@@ -120,11 +119,11 @@ def load_tensors(
     return IncompatibleKeys(missing, list(unexpected))
 
 
-def _renamed(
+def _rename_all(
     tensors: Mapping[str, Tensor], names: Names | None, known: set[str], where: str
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors by own names, and of those with no place here the foreign names with how to show them."""
-    rename = _renamer(names)
+    """Return the tensors by their names in the model, and the names without a place there, with their text for messages."""
+    rename = _compile_names(names)
     chosen: dict[str, Tensor] = {}
     unexpected = {}
     for foreign, tensor in tensors.items():
@@ -142,7 +141,7 @@ def _renamed(
     return chosen, unexpected
 
 
-def _renamer(names: Names | None) -> Callable[[str], str | None]:
+def _compile_names(names: Names | None) -> Callable[[str], str | None]:
     if names is None:
         return lambda foreign: foreign
     if callable(names):
@@ -152,10 +151,10 @@ def _renamer(names: Names | None) -> Callable[[str], str | None]:
     rules = []
     for pattern, own in names.items():
         if not isinstance(pattern, str) or not isinstance(own, str | None):
-            raise ParameterError(f"names: expected text, and text or None, got {pattern!r}: {own!r}")
+            raise ParameterError(f"names: expected a string, and a string or None, got {pattern!r}: {own!r}")
         if own is not None and own.count("*") not in (0, pattern.count("*")):
             raise ParameterError(f"names: {own!r} must have as many * as {pattern!r}, or none")
-        rules.append((_compiled(pattern), own))
+        rules.append((_compile_pattern(pattern), own))
 
     def rename(foreign: str) -> str | None:
         for pattern, own in rules:
@@ -168,12 +167,12 @@ def _renamer(names: Names | None) -> Callable[[str], str | None]:
     return rename
 
 
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Return the regular expression of a pattern in which each * stands for any text, the first ones for as little as fits."""
+def _compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern in which each * matches any text, as little as possible."""
     return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
-def _transposer(transpose: Transpose | None, known: set[str], where: str) -> Callable[[str], bool]:
+def _compile_transpose(transpose: Transpose | None, known: set[str], where: str) -> Callable[[str], bool]:
     if transpose is None:
         return lambda name: False
     if callable(transpose):
@@ -183,15 +182,15 @@ def _transposer(transpose: Transpose | None, known: set[str], where: str) -> Cal
         raise ParameterError(f"transpose: expected names or patterns of names, got {patterns}")
     flipped: set[str] = set()
     for pattern in patterns:
-        fits = set(filter(_compiled(pattern).fullmatch, known))
-        if not fits:  # with a square matrix nothing else would tell that a name is misspelt
-            raise ParameterError(f"{where}: transpose: {pattern!r} fits no name of this model")
+        fits = set(filter(_compile_pattern(pattern).fullmatch, known))
+        if not fits:  # for a square matrix, nothing else would show that a name is misspelt
+            raise ParameterError(f"{where}: transpose: {pattern!r} matches no name of this model")
         flipped |= fits
     return flipped.__contains__
 
 
 def _check(plan: Sequence[tuple[Array, list[_Given]]], where: str) -> None:
-    """Raise an error if anything that is going to be loaded does not fit."""
+    """Raise an error if a tensor that is to be loaded does not fit."""
     shapes = []
     for array, given in plan:
         for name, tensor, flipped in given:
@@ -204,7 +203,7 @@ def _check(plan: Sequence[tuple[Array, list[_Given]]], where: str) -> None:
     for array, given in plan:
         for name, tensor, _ in given:
             if isinstance(tensor, StoredTensor):
-                tensor.checked()
+                tensor.check_readable()
             if (tensor.kind == "f") != (array.dtype.kind == "f") or tensor.kind not in "fiu":
                 wanted = "floating-point" if array.dtype.kind == "f" else "integer"
                 raise DtypeError(f"{where}: {name} must be {wanted}, got dtype {tensor.dtype}")
@@ -213,13 +212,13 @@ def _check(plan: Sequence[tuple[Array, list[_Given]]], where: str) -> None:
             if not _equal(given[0], other):
                 raise ParameterError(
                     f"{where}: {given[0].name} and {other.name} are one tied weight in this model, but the values that "
-                    "came for them differ"
+                    "were given for them differ"
                 )
 
 
 def _equal(one: _Given, other: _Given) -> bool:
     size = one.tensor.size
-    if one.flipped == other.flipped:  # in the same order, so block by block
+    if one.flipped == other.flipped:  # elements in the same order, so they can be compared block by block
         return all(
             numpy.array_equal(
                 one.tensor.read(at, min(at + BLOCK, size)), other.tensor.read(at, min(at + BLOCK, size)), equal_nan=True
@@ -231,7 +230,7 @@ def _equal(one: _Given, other: _Given) -> bool:
 
 
 def _fill(array: Array, given: _Given) -> None:
-    """Write a tensor into an array, straight into its storage where that is on the host."""
+    """Write a tensor into an array, directly if the array is on the host."""
     on_host = isinstance(array, numpy.ndarray)
     host = array if on_host else numpy.empty(array.shape, dtype=array.dtype)
     given.tensor.read_into(host.T if given.flipped else host)

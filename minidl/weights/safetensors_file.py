@@ -1,6 +1,7 @@
-"""One safetensors file: 8 bytes for the length of the header, the header as JSON, and the tensors without gaps.
+"""Reading and writing one safetensors file.
 
-The format: https://huggingface.co/docs/safetensors (README, "Format").
+A file consists of the length of the header in 8 bytes, the header as JSON, and the tensors without gaps. The format:
+https://huggingface.co/docs/safetensors (README, "Format").
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy
 
 from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, ParameterError
 from minidl.ops import Array
-from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrowed, to_host
+from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrow, to_host
 
 __all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
 
@@ -31,7 +32,7 @@ _STORED = {
 }
 _CODES = {dtype: code for code, dtype in reversed(_STORED.items())}
 SAVED_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
-"""What floating-point numbers can be saved as, with the format's code."""
+"""The dtypes in which floating-point numbers can be saved, with their codes in the format."""
 
 _PICKLED = (
     "It may hold a pickle, which can run any code, so minidl never reads it. Convert it with PyTorch: "
@@ -53,15 +54,15 @@ def _safetensors(feature: str) -> Any:
 
 
 def parse_json(text: bytes) -> Any:
-    """Return what JSON text says.
+    """Parse JSON.
 
     Raises
     ------
     ValueError
-        If it is not JSON, or gives one name twice.
+        If it is not JSON, or an object has one name twice.
     """
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
@@ -69,7 +70,7 @@ def parse_json(text: bytes) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=to_dict)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -77,8 +78,8 @@ def parse_json(text: bytes) -> Any:
 class StoredTensor(Tensor):
     """A tensor in an open file.
 
-    It is read and not memory-mapped: mapped pages count as memory of this process, and a file that somebody cuts short
-    in the meantime would end the process instead of raising an error.
+    Files are not memory-mapped, because mapped pages count as memory of the process, and because a mapped file that another
+    program truncates would end the process instead of raising an error.
     """
 
     def __init__(self, name: str, code: str, shape: tuple[int, ...], file: BufferedReader, start: int) -> None:
@@ -89,20 +90,13 @@ class StoredTensor(Tensor):
         self.kind = "" if self._values is None else self._values.kind
         self._file, self._start = file, start
 
-    def checked(self) -> StoredTensor:
-        """Return the tensor itself.
-
-        Raises
-        ------
-        FileFormatError
-            If it is of a dtype that NumPy has no equal for.
-        """
+    def check_readable(self) -> None:
+        """Raise FileFormatError if NumPy lacks the dtype."""
         if self._stored is None:
             raise FileFormatError(
                 f"{self._file.name}: the tensor {self.name} has dtype {self.dtype}, which minidl does not read; it reads "
                 f"{', '.join(_STORED)}"
             )
-        return self
 
     def read(self, start: int, stop: int) -> numpy.ndarray:
         stored = numpy.empty(stop - start, self._stored)
@@ -115,12 +109,12 @@ class StoredTensor(Tensor):
         else:
             super().read_into(destination)
 
-    def whole(self) -> numpy.ndarray:
-        """Return it as an array of its own, bfloat16 as float32."""
-        self.checked()
+    def read_all(self) -> numpy.ndarray:
+        """Return the tensor as a new array, bfloat16 as float32."""
+        self.check_readable()
         try:
             array = numpy.empty(self.shape, self._values)
-        except ValueError as error:  # more axes than NumPy has
+        except ValueError as error:  # more axes than NumPy supports
             raise FileFormatError(f"{self._file.name}: {self.name} has shape {self.shape}: {error}") from error
         self.read_into(array)
         return array
@@ -128,26 +122,26 @@ class StoredTensor(Tensor):
     def _read_bytes(self, start: int, flat: numpy.ndarray) -> None:
         self._file.seek(self._start + start * flat.itemsize)
         if self._file.readinto(flat.view(numpy.uint8).data) != flat.nbytes:
-            raise FileFormatError(f"{self._file.name} was cut short while {self.name} was read from it")
+            raise FileFormatError(f"{self._file.name} was truncated while {self.name} was read from it")
 
 
 def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
-    """Return the tensors of an open file, by name; nothing but the header is read.
+    """Return the tensors of an open file by name. Only the header is read.
 
     Raises
     ------
     MissingDependencyError
         If the package safetensors is not installed.
     FileFormatError
-        If the file is no safetensors file, is cut short, or is damaged.
+        If the file is not a safetensors file, is truncated, or is damaged.
     """
     safetensors = _safetensors("loading weights")
     try:
         with safetensors.safe_open(file.name, framework="numpy"):
-            pass  # opening it is the check: every tensor inside the file, no gap, no overlap, sizes as shapes and dtypes say
+            pass  # this checks that all tensors are inside the file, without gaps or overlaps, and have the right sizes
         length = int.from_bytes(file.read(8), "little")
         header = parse_json(file.read(length))
-    except Exception as error:  # the package's own error class is no subclass of any that one would expect
+    except Exception as error:  # the error class of the package is a direct subclass of Exception
         size = os.fstat(file.fileno()).st_size
         raise FileFormatError(
             f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file)}"
@@ -160,7 +154,7 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
 
 
 def _advice(file: BufferedReader) -> str:
-    """Return what to do about a file of another kind, as its name or its first bytes tell."""
+    """Return advice for a file of another format, known by its name or its first bytes."""
     file.seek(0)
     start = file.read(4)
     advice = _ADVICE.get(Path(file.name).suffix.lower()) or (
@@ -170,7 +164,7 @@ def _advice(file: BufferedReader) -> str:
 
 
 def _stored_dtype(name: str, array: Array, dtype: str | None) -> tuple[str, numpy.dtype[Any]]:
-    """Return the format's code for what an array is stored as, and NumPy's dtype of the stored elements.
+    """Return the code of the dtype in which an array is stored, and that of NumPy.
 
     Raises
     ------
@@ -185,14 +179,14 @@ def _stored_dtype(name: str, array: Array, dtype: str | None) -> tuple[str, nump
 
 
 def stored_size(name: str, array: Array, dtype: str | None) -> int:
-    """Return how many bytes an array takes in the file."""
+    """Return the size of an array in the file, in bytes."""
     return math.prod(array.shape) * _stored_dtype(name, array, dtype)[1].itemsize
 
 
 def write_tensors(
     file: BinaryIO, arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write arrays to an open file, one after the other, so that no second copy of all of them is ever held.
+    """Write arrays to an open file one by one, without a second copy of all of them in memory.
 
     Raises
     ------
@@ -201,17 +195,17 @@ def write_tensors(
     DtypeError
         If the format has no such dtype.
     ParameterError
-        If a name, or something in the metadata, is no text.
+        If a name, or anything in the metadata, is not a string.
     NonFiniteError
-        If a finite number would become infinite in the dtype asked for.
+        If a finite number would become infinite in ``dtype``.
     """
     safetensors = _safetensors("saving weights")
     metadata = dict(metadata or {})
     texts = [*arrays, *metadata, *metadata.values()]
     if not all(isinstance(text, str) for text in texts) or "__metadata__" in arrays:
-        raise ParameterError("save: names of tensors, and names and values of metadata, must be text")
+        raise ParameterError("save: names of tensors, and names and values of metadata, must be strings")
     stored = {name: _stored_dtype(name, array, dtype) for name, array in arrays.items()}
-    order = sorted(arrays, key=lambda name: -stored[name][1].itemsize)  # so each starts at a multiple of its itemsize
+    order = sorted(arrays, key=lambda name: -stored[name][1].itemsize)  # each then starts at a multiple of its itemsize
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
     for name in order:
@@ -224,11 +218,11 @@ def write_tensors(
         code, element = stored[name]
         flat = to_host(arrays[name]).reshape(-1)
         for at in range(0, flat.size, BLOCK):
-            block = narrowed(flat[at : at + BLOCK], element, code == "BF16", name)
+            block = narrow(flat[at : at + BLOCK], element, code == "BF16", name)
             file.write(numpy.ascontiguousarray(block).view(numpy.uint8).data)
     file.flush()
     try:
         with safetensors.safe_open(file.name, framework="numpy"):
-            pass  # what was written is what others can read
+            pass  # checks that others can read the file
     except Exception as error:
         raise ParameterError(f"save: these names, shapes or dtypes cannot be written: {error}") from error

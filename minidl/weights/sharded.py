@@ -1,4 +1,4 @@
-"""Weights in one file, or in several that an index holds together."""
+"""Weights in one file, or in several files with an index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.ops import Array
-from minidl.weights.files import atomic_file, replaceable
+from minidl.weights.files import atomic_file, resolve_target
 from minidl.weights.safetensors_file import (
     SAVED_DTYPES,
     StoredTensor,
@@ -29,22 +29,22 @@ _INDEX = ".index.json"
 
 
 def load_file(path: str | os.PathLike[str]) -> dict[str, numpy.ndarray]:
-    """Read the arrays of a safetensors file, of an index with its shards, or of a folder that holds either.
+    """Read the arrays of a safetensors file, of the shards of an index, or of a folder with either.
 
-    bfloat16 is given as float32, exactly.
+    bfloat16 is converted to float32, which is exact.
 
     Raises
     ------
     MissingDependencyError
         If the package safetensors is not installed.
     FileFormatError
-        If the file is no safetensors file, is cut short, or is damaged, or has a dtype that NumPy has no equal for; if
-        index and shards do not fit together.
+        If the file is not a safetensors file, is truncated or damaged, or has a dtype that NumPy lacks, or if index and
+        shards do not match.
     FileNotFoundError
         If there is no such file.
     """
     with open_weights(path) as tensors:
-        return {name: tensor.whole() for name, tensor in tensors.items()}
+        return {name: tensor.read_all() for name, tensor in tensors.items()}
 
 
 def save_file(
@@ -55,21 +55,19 @@ def save_file(
     dtype: str | None = None,
     max_shard_size: int | str | None = None,
 ) -> None:
-    """Write arrays by name to a safetensors file, tensor by tensor.
+    """Write arrays by name to a safetensors file, or to several with an index.
 
     Parameters
     ----------
     state_dict : mapping of str to array
-        What to write.
     path : path
-        Where to.
     metadata : dict of str to str, optional
-        Kept in the header, for people and programs.
+        Written into the header.
     dtype : str, optional
-        ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``: what floating-point numbers are rounded to.
+        ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"float64"``. Floating-point numbers are rounded to it.
     max_shard_size : int or str, optional
-        Bytes, or text such as ``"2GB"``. Larger weights are cut into ``NAME-00001-of-00003.safetensors`` and so on, and
-        ``path`` with ``.index.json`` after it says which tensor is where; a file at ``path`` itself is removed.
+        In bytes, or text such as ``"2GB"``. Larger weights are split into files ``NAME-00001-of-00003.safetensors``,
+        with the index in ``path`` + ``.index.json``; a file at ``path`` itself is removed.
 
     Raises
     ------
@@ -78,19 +76,21 @@ def save_file(
     DtypeError
         If the format has no such dtype.
     NonFiniteError
-        If a finite number would become infinite in the dtype asked for.
+        If a finite number would become infinite in ``dtype``.
     ParameterError, UnknownNameError
-        If a name is no text, or a setting is none of those above.
+        If a name is not a string, or a setting is invalid.
     """
     if dtype is not None and dtype not in SAVED_DTYPES:
         raise UnknownNameError.among("dtype to save in", dtype, SAVED_DTYPES)
-    shards = _cut(state_dict, dtype, _bytes(max_shard_size)) if max_shard_size is not None else [dict(state_dict)]
+    shards = [dict(state_dict)]
+    if max_shard_size is not None:
+        shards = _split(state_dict, dtype, _parse_size(max_shard_size))
     if len(shards) <= 1:
         with atomic_file(path) as file:
             write_tensors(file, state_dict, dtype, metadata)
         return
     path = Path(path)
-    replaceable(path)
+    resolve_target(path)
     names = [f"{path.stem}-{i:05d}-of-{len(shards):05d}{path.suffix}" for i in range(1, len(shards) + 1)]
     index = path.with_name(path.name + _INDEX)
     total = sum(stored_size(name, array, dtype) for name, array in state_dict.items())
@@ -102,19 +102,19 @@ def save_file(
             file = stack.enter_context(atomic_file(path.with_name(name)))
             write_tensors(file, shard, dtype, metadata)
             os.fsync(file.fileno())
-        for old in (path, index):  # from here on an interruption leaves no index rather than one of old and new shards
+        for old in (path, index):  # an interruption after this leaves no index, rather than one of old and new shards
             old.unlink(missing_ok=True)
 
 
-def _bytes(size: int | str) -> int:
+def _parse_size(size: int | str) -> int:
     match = re.fullmatch(r"(\d+)\s*([KMG]?)(i?)B?", str(size), re.IGNORECASE)
     if match is None or not int(match[1]):
         raise ParameterError(f"max_shard_size: expected a number of bytes or text such as '2GB', got {size!r}")
     return int(match[1]) * (1024 if match[3] else 1000) ** " KMG".index(match[2].upper() or " ")
 
 
-def _cut(arrays: Mapping[str, Array], dtype: str | None, limit: int) -> list[dict[str, Array]]:
-    """Return the arrays in shards no larger than ``limit``, in order; one that alone is larger has a shard to itself."""
+def _split(arrays: Mapping[str, Array], dtype: str | None, limit: int) -> list[dict[str, Array]]:
+    """Split the arrays, in order, into shards of at most ``limit`` bytes. A larger array gets its own shard."""
     shards: list[dict[str, Array]] = []
     filled = 0
     for name, array in arrays.items():
@@ -129,14 +129,14 @@ def _cut(arrays: Mapping[str, Array], dtype: str | None, limit: int) -> list[dic
 
 @contextlib.contextmanager
 def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTensor]]:
-    """Open a file, an index or a folder of weights and give its tensors by name, to be read one by one in the block.
+    """Open a file, an index or a folder of weights; yield its tensors by name, which can be read inside the block.
 
     Raises
     ------
     MissingDependencyError, FileFormatError, FileNotFoundError
         As :func:`load_file`.
     """
-    found = _found(Path(path))
+    found = _find_file(Path(path))
     with contextlib.ExitStack() as stack:
         if found.suffix == ".json":
             yield _open_shards(found, stack)
@@ -144,8 +144,8 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTenso
             yield list_tensors(stack.enter_context(found.open("rb")))
 
 
-def _found(path: Path) -> Path:
-    """Return the file, or the index, that a path stands for."""
+def _find_file(path: Path) -> Path:
+    """Return the file or the index that a path names, or that is in the folder that it names."""
     if path.is_dir():
         plain = path / "model.safetensors"
         index = plain.with_name(plain.name + _INDEX)
@@ -181,12 +181,12 @@ def _open_shards(index: Path, stack: contextlib.ExitStack) -> dict[str, StoredTe
 
 
 def _read_index(index: Path) -> dict[str, str]:
-    """Return which tensor is in which file.
+    """Return the name of the file of each tensor.
 
     Raises
     ------
     FileFormatError
-        If it is no index, or names files outside its own folder.
+        If it is not an index, or names files outside its folder.
     """
     try:
         weight_map = parse_json(index.read_bytes())["weight_map"]

@@ -1,4 +1,4 @@
-"""Tensors that can be read piece by piece, and the half-precision formats."""
+"""Tensors that are read in blocks, and conversion to and from half precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minidl.ops import Array
 __all__ = ["BLOCK", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16", "to_host"]
 
 BLOCK = 1 << 18
-"""Elements that are converted at a time: 1 MiB of float32, which second-level caches hold."""
+"""The number of elements in a block: 1 MiB of float32, which fits the second-level cache."""
 
 
 def to_host(array: Array) -> numpy.ndarray:
@@ -22,7 +22,7 @@ def to_host(array: Array) -> numpy.ndarray:
 
 
 def from_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
-    """Return the float32 numbers whose upper 16 bits are given: exact, because bfloat16 is float32 cut short.
+    """Convert bfloat16, given as its bits, to float32. This is exact: bfloat16 is the upper half of float32.
 
     >>> from_bfloat16(numpy.array([0x3F80, 0xC040], dtype="uint16"))
     array([ 1., -3.], dtype=float32)
@@ -31,10 +31,10 @@ def from_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
 
 
 def to_bfloat16(values: numpy.ndarray) -> numpy.ndarray:
-    """Return the bits of the bfloat16 numbers nearest to the values, of two equally near ones the even one.
+    """Round to bfloat16, to nearest with ties to even, and return the bits.
 
-    Adding 0x7FFF to the 32 bits, and 1 more where bit 16 is set, carries into bit 16 exactly where the number is to be
-    rounded up. NaN must not be rounded, since the carry could turn it into infinity; it is cut and its quiet bit set.
+    Adding 0x7FFF to the 32 bits, and 1 more if bit 16 is set, carries into bit 16 exactly if the number must be rounded
+    up. NaN is not rounded, because the carry could turn it into infinity. It is truncated, and its quiet bit is set.
 
     >>> [hex(bits) for bits in to_bfloat16(numpy.array([1.0, 1.00390625, 1.01171875, numpy.nan], dtype="float32"))]
     ['0x3f80', '0x3f80', '0x3f82', '0x7fc0']
@@ -44,8 +44,8 @@ def to_bfloat16(values: numpy.ndarray) -> numpy.ndarray:
     return numpy.where(numpy.isnan(values), (bits >> 16) | 0x40, rounded).astype(numpy.uint16)
 
 
-def narrowed(values: numpy.ndarray, dtype: numpy.dtype[Any], bfloat16: bool, name: str) -> numpy.ndarray:
-    """Return the values as they are stored.
+def narrow(values: numpy.ndarray, dtype: numpy.dtype[Any], bfloat16: bool, name: str) -> numpy.ndarray:
+    """Convert values to a dtype in which they are stored.
 
     Raises
     ------
@@ -64,18 +64,16 @@ def narrowed(values: numpy.ndarray, dtype: numpy.dtype[Any], bfloat16: bool, nam
 
 
 class Tensor:
-    """A tensor that is to be loaded, wherever it is.
+    """A tensor that can be loaded, from a file or from memory.
 
     Attributes
     ----------
     name : str
-        Its name there.
     shape : tuple of int
-        Its shape there.
     kind : str
-        NumPy's letter for the kind of its values: ``"f"``, ``"i"``, ``"u"``, or another.
+        NumPy's letter for the kind of its values, such as ``"f"``, ``"i"`` or ``"u"``.
     dtype : str
-        What messages call its dtype.
+        The dtype, for messages.
     """
 
     name: str
@@ -85,7 +83,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        """How many elements it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     def read(self, start: int, stop: int) -> numpy.ndarray:
@@ -93,7 +91,7 @@ class Tensor:
         raise NotImplementedError
 
     def read_into(self, destination: numpy.ndarray) -> None:
-        """Fill an array of this shape, of any strides, in blocks."""
+        """Fill an array of this shape in blocks; it may have any strides."""
         self._fill(destination, 0)
 
     def _fill(self, destination: numpy.ndarray, start: int) -> None:
@@ -110,7 +108,7 @@ class Tensor:
 
 
 class MemoryTensor(Tensor):
-    """A tensor that is an array."""
+    """A tensor in memory."""
 
     def __init__(self, name: str, array: numpy.ndarray) -> None:
         self.name, self.shape = name, array.shape

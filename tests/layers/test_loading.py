@@ -298,8 +298,8 @@ class TestForeignNames:
             ({"names": {"*.*": "*"}}, r"as many \* as"),
             ({"names": {"a": "b*"}}, r"as many \* as"),
             ({"names": lambda name: 7}, "gave 7 for 'a'"),
-            ({"transpose": "*.wieght"}, r"'\*\.wieght' fits no name"),
-            ({"transpose": ["a", "b"]}, "'b' fits no name"),
+            ({"transpose": "*.wieght"}, r"'\*\.wieght' matches no name of this model"),
+            ({"transpose": ["a", "b"]}, "'b' matches no name of this model"),
             ({"transpose": [3]}, "patterns of names"),
         ],
     )
