@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ class Trainable(_Base):
         """Return the optimiser, or how to make it."""
         if isinstance(wanted, str):
             kind, settings = optim.get(wanted)
-            return None, lambda parameters: kind(parameters, **settings)
+            return None, functools.partial(kind, **settings)
         if isinstance(wanted, optim.Optimizer):
             own = set(self.parameters())
             if any(parameter not in own for parameter in wanted.parameters):
