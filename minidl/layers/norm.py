@@ -21,6 +21,7 @@ class _Normalization(Layer):
     """What all share: a weight that begins at 1 and a bias that begins at 0, if they are wanted."""
 
     input_gradient_optional = True
+    _live = ("bias", "eps", "momentum")
     op: str
     weight: Parameter | None
     bias: Parameter | None
