@@ -31,7 +31,8 @@ class Layer:
     A subclass defines ``forward`` and ``backward``. Layers and :class:`Parameter` objects in its attributes are found by
     themselves, in the order in which they were assigned, also in lists, tuples and dicts; ``state_dict`` names them by
     their path, such as ``blocks.0.ln_1.weight``. ``backward`` adds to the parameters' gradients and returns the gradient
-    with respect to the input. It may be called more than once after a forward, and never changes dy.
+    with respect to the input. It may be called more than once after a forward, and never changes dy. It may read the
+    array that forward returned, so do not change that array in place before; ``gradcheck`` notes the layers that do.
 
     One array in and one out is the common case. A layer of several inputs defines ``forward(x, mask, ...)`` and returns
     from ``backward`` a tuple with an entry for each, None for one that has no gradient. A layer of several outputs returns
