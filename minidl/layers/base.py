@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy
 
 from minidl import engines
-from minidl.errors import DtypeError, EngineError, OrderError
+from minidl.errors import DtypeError, EngineError, OrderError, ParameterError
 from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
@@ -32,7 +34,8 @@ class Layer:
     gradients
         ``forward(x)`` returns y and remembers what backward needs. ``backward(dy)`` takes the gradient of the loss with
         respect to y, adds to the gradients of the parameters, and returns the gradient with respect to x. It does not
-        change dy, and it may be called again after the same forward.
+        change dy, and it may be called again after the same forward. It may read the array that forward returned, so do
+        not change that array in place before.
     parts
         Parameters and layers are found in the attributes, also in lists, tuples and dicts, in the order of assignment.
         Their names are their paths, such as ``blocks.0.ln_1.weight``; ``state_dict`` and error messages use them.
@@ -88,9 +91,40 @@ class Layer:
     _buffer_names: tuple[str, ...] = ()
     _not_parts: tuple[str, ...] = ()
     """Attributes that are not searched for parts, because ``children`` lists what they hold, or because it belongs elsewhere."""
+    _live: tuple[str, ...] = ("bias", "generator")
+    """The arguments of the constructor that may be assigned later, because every forward reads them."""
+    _fixed: frozenset[str] = frozenset()
+    _made: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the layers of minidl refuse assignments to settings that are only read by the constructor."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
+            arguments = list(inspect.signature(cls.__init__).parameters)[1:]
+            cls._fixed = frozenset(name for name in arguments if name not in cls._live)
+            cls.__init__ = _finish(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign an attribute, unless that would go wrong silently.
+
+        Raises
+        ------
+        ParameterError
+            If the value would replace a Parameter without being one, or if the constructor alone reads the attribute.
+        """
+        if self._made and name in self._fixed:
+            raise ParameterError(
+                f"{self!r}: {name} is only read when the layer is made; make a new layer, and replace this one by it"
+            )
+        old = self.__dict__.get(name)
+        if isinstance(old, Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise ParameterError(
+                f"{self!r}: {name} is a Parameter, got {type(value).__name__}; assign to {name}.value to change its values"
+            )
+        super().__setattr__(name, value)
 
     # computing -------------------------------------------------------------------------------------------------------
 
@@ -143,7 +177,7 @@ class Layer:
     def _remember(self, cache: Any) -> None:
         """Keep what backward needs, except inside ``minidl.inference()``."""
         if keeps_caches():
-            self._cache = cache
+            self.__dict__["_cache"] = cache  # not by assignment, which checks settings
 
     def _remembered(self) -> Any:
         """Return the cache of the last forward.
@@ -463,6 +497,18 @@ class Layer:
         inside = [f"{name}={child!r}" for name, child in self.children().items() if not name.startswith("_")]
         settings = self.extra_repr()
         return format_layer(type(self).__name__, [settings, *inside] if settings else inside)
+
+
+def _finish(init: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a constructor so that it sets ``_made`` at its end."""
+
+    @functools.wraps(init)
+    def finishing(self: Layer, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).__init__ is finishing:
+            self.__dict__["_made"] = True
+
+    return finishing
 
 
 class OpLayer(Layer):

@@ -21,6 +21,7 @@ class _Normalization(Layer):
     """What all share: an optional weight, initially 1, and an optional bias, initially 0."""
 
     input_gradient_optional = True
+    _live = ("bias", "eps", "momentum")
     op: str
     weight: Parameter | None
     bias: Parameter | None
@@ -87,27 +88,33 @@ class _BatchNorm(_Normalization):
             self.register_buffer("running_var", asarray(numpy.ones(num_features, self.dtype)))
             self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
 
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether the running statistics follow each batch: in training, unless the layer is frozen, as in Keras."""
+        return self.training and self._trainable
+
     def forward(self, x: Array) -> Array:
         """Return the normalised x; in training also update the running statistics."""
         weight, bias = self._parameter_values()
         x = self._cast_input(x, self.running_mean if weight is None else weight)
         if len(x.shape) not in self.takes or x.shape[1] != self.num_features:
             raise self._shape_error(x.shape)
-        if not self.training and self.running_mean is not None:
+        training = self.moves_statistics
+        if not training and self.running_mean is not None:
             y, cache = engines.current().batch_norm(
                 x, weight, bias, self.running_mean, self.running_var, False, self.eps
             )
             self._remember(cache)
             return y
         count = x.shape[0] * math.prod(x.shape[2:])
-        if self.training and count == 1:
+        if training and count == 1:
             raise ShapeError(
                 f"{self!r}: in training a channel needs at least two elements to have a variance, got a batch of shape "
                 f"{x.shape}; use a larger batch (and a batch_size that does not leave a last batch of one example), or eval()"
             )
         y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
         self._remember(cache)
-        if self.training and count:
+        if training and count:
             self._update_statistics(cache[3], cache[4], count)
         return y
 
@@ -158,8 +165,8 @@ class BatchNorm1d(_BatchNorm):  # numpydoc ignore=PR02
 
         y = w_c (x - mean_c) / sqrt(var_c + eps) + b_c
 
-    In training, mean and variance are those of the batch, and the running statistics move towards them. In evaluation they
-    are the running statistics. ``minidl.ops.batch_norm`` derives the gradients.
+    In training, mean and variance are those of the batch, and the running statistics move towards them. In evaluation, or
+    if the layer is frozen, they are the running statistics. ``minidl.ops.batch_norm`` derives the gradients.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class NormalizedConv:
     @property
     def is_affine(self) -> bool:
         """Whether the normalisation is an affine map of each channel: in evaluation, with running statistics."""
-        return not self.norm.training and self.norm.running_mean is not None
+        return not self.norm.moves_statistics and self.norm.running_mean is not None
 
     def affine(self, x: Array, follower: Activation | None, residual: Array | None = None) -> Array:
         """Return follower(norm(conv(x)) + residual), with the running statistics."""
