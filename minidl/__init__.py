@@ -1,11 +1,11 @@
-"""minidl: a deep-learning engine from scratch.
+"""A deep-learning engine from scratch.
 
 Every operation is a pair of formulas, forward and backward (``minidl.ops``). The same pairs exist as compiled kernels and
 on a GPU (``minidl.engines``). A test catalogue checks that they agree and that every gradient is right
 (``minidl.testing``).
 
-Every layer, loss, optimiser and ``Sequential`` is reachable as ``minidl.NAME``. Importing minidl loads none of them; each
-room is loaded when something of it is first asked for.
+Every layer, loss, optimiser and ``Sequential`` is available as ``minidl.NAME``. Each package is loaded when a name in it is
+first used.
 
 >>> import numpy, minidl as dl
 >>> dl.gradcheck("sigmoid", numpy.array([-1.0, 0.5])).ok
@@ -75,7 +75,7 @@ _OPTIMIZERS = ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop")
 
 
 def __getattr__(name: str) -> Any:
-    """Load the room that a name is in when it is first asked for."""
+    """Load the package of a name when the name is first used."""
     if name == "__all__":
         return sorted(_public_names())
     if name in _ROOMS:

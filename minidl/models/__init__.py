@@ -1,4 +1,4 @@
-"""Named architectures, each readable from top to bottom, and Sequential, which they are made with."""
+"""Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp

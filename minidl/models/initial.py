@@ -1,4 +1,4 @@
-"""How the weights of image models start."""
+"""Initial weights of image models."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ def walk(layer: Any) -> Iterator[Any]:
 
 
 def start_convolutions(model: Layer, generator: Generator) -> None:
-    """Start every Conv2d normal with variance 2 / fan_out and bias 0.
+    """Draw the weights of every Conv2d from a normal distribution with variance 2 / fan_out, and set its bias to 0.
 
-    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 14: the gradient then keeps its size
-    from layer to layer backward, the 2 making up for the half that a ReLU blocks.
+    Gradients then keep their size from layer to layer: the factor 2 makes up for the half that a ReLU blocks.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 14.
     """
     for layer in walk(model):
         if isinstance(layer, Conv2d):
@@ -38,7 +41,7 @@ def start_convolutions(model: Layer, generator: Generator) -> None:
 
 
 def start_linear(model: Layer, std: float, generator: Generator) -> None:
-    """Start every Linear normal with this standard deviation and bias 0."""
+    """Draw the weights of every Linear from a normal distribution with this standard deviation, and set its bias to 0."""
     for layer in walk(model):
         if isinstance(layer, Linear):
             _set(layer.weight, init.normal, generator, std=std)

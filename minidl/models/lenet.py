@@ -1,4 +1,4 @@
-"""LeNet-5, the network that read cheques."""
+"""LeNet-5, a convolutional network of 1998 for handwritten digits."""
 
 from __future__ import annotations
 
@@ -23,30 +23,34 @@ def lenet(
 ) -> Sequential:
     """Build LeNet-5 for images of 28x28.
 
-    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", Proceedings of the
-    IEEE 86 (1998), figure 2::
+    The layers, as in figure 2 of the paper::
 
         image    C1 5x5       S2 2x2       C3 5x5       S4 2x2     C5        F6    output
         1x28x28  6x28x28  ->  6x14x14  ->  16x10x10 ->  16x5x5 ->  120   ->  84 -> num_classes
 
-    The first convolution pads by 2, which makes the paper's 32x32 of 28x28. As everybody does now, each map of C3 sees all
-    of S2 (the paper's table I left some out), the subsampling has no weights, and the outputs are logits for a
-    cross-entropy, where the paper had distances to drawn digits.
+    The first convolution pads by 2, which makes the paper's 32x32 of 28x28. Three things differ from the paper, as they
+    usually do today: each feature map of C3 uses all of S2, the subsampling has no weights, and the outputs are logits for
+    a cross-entropy.
 
     Parameters
     ----------
-    num_classes, in_channels : int
-    variant : "classic" or "modern"
-        tanh and average pooling, as in the paper, or ReLU and max pooling.
-    dtype : dtype
-        Of the parameters.
+    num_classes : int, default 10
+    in_channels : int, default 1
+    variant : str, default "classic"
+        ``"classic"`` has tanh and average pooling, as in the paper; ``"modern"`` has ReLU and max pooling.
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
 
     Raises
     ------
     ParameterError
-        If there is no such variant.
+        If the variant is unknown.
+
+    References
+    ----------
+    Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition", Proceedings of the
+    IEEE 86 (1998).
 
     Examples
     --------

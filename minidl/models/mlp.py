@@ -16,20 +16,25 @@ __all__ = ["mlp"]
 def mlp(
     sizes: Sequence[int], activation_name: str = "relu", dropout: float = 0.0, *, dtype: Any = "float32"
 ) -> Sequential:
-    """Build a multilayer perceptron: affine maps with an activation between each two.
-
-    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
+    """Build a multilayer perceptron: linear layers with activations between them.
 
     Parameters
     ----------
     sizes : sequence of int
-        Features in, of each hidden layer, and out.
-    activation_name : str
-        Between the affine maps, such as ``"relu"`` or ``"tanh"``.
-    dropout : float
-        Probability of dropping after each activation; 0 leaves it out.
-    dtype : dtype
-        Of the parameters.
+        The number of inputs, of units in each hidden layer, and of outputs.
+    activation_name : str, default "relu"
+    dropout : float, default 0.0
+        The probability of dropout after each activation; 0 leaves the layer out.
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than two sizes.
+
+    References
+    ----------
+    D. Rumelhart, G. Hinton, R. Williams, "Learning representations by back-propagating errors", Nature 323 (1986).
 
     Examples
     --------
@@ -37,7 +42,7 @@ def mlp(
     Sequential(Linear(64, 32), ReLU(), Linear(32, 10))
     """
     if len(sizes) < 2:
-        raise ParameterError(f"mlp: sizes needs at least the features in and out, got {list(sizes)}")
+        raise ParameterError(f"mlp: sizes must have at least the numbers of inputs and outputs, got {list(sizes)}")
     layers: list[Any] = []
     for position, (features_in, features_out) in enumerate(itertools.pairwise(sizes)):
         layers.append(Linear(features_in, features_out, dtype=dtype))

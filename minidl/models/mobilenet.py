@@ -1,4 +1,4 @@
-"""MobileNets: each convolution is split into one that sees space and one that sees channels."""
+"""MobileNets: convolutions split into one over space and one over channels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STAGES = (  # expansion t, channels c, blocks n, stride s of the first: table 2
 def _conv_bn_relu6(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int, how: dict[str, Any]
 ) -> Chain:
-    """Return a convolution that keeps the image's size but for its stride, batch normalisation and ReLU6."""
+    """Return a padded convolution, batch normalisation and ReLU6."""
     padding = kernel_size // 2
     return Chain(
         Conv2d(
@@ -46,12 +46,25 @@ def depthwise_separable(
     dtype: Any = "float32",
     generator: numpy.random.Generator | None = None,
 ) -> Chain:
-    """Return the block of the first MobileNet: a 3x3 convolution of each channel by itself, then a 1x1 across channels.
+    """Build the block of the first MobileNet: a 3x3 convolution of each channel, then a 1x1 convolution across channels.
 
+    For C channels in and out it takes 9 C + C^2 multiplications per pixel, instead of 9 C^2 for a 3x3 convolution. The
+    activations are ReLU6, as in the authors' code.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    stride : int, default 1
+    dtype : dtype, default float32
+    generator : numpy.random.Generator, optional
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    References
+    ----------
     A. Howard et al., "MobileNets: Efficient convolutional neural networks for mobile vision applications" (2017), figure 3.
-    With C channels in and out it takes 9 C + C^2 multiplications a pixel, where a convolution of 3x3 takes 9 C^2. (Rectified by
-    ReLU6, as in the authors' code; the figure says ReLU.)
 
+    Examples
+    --------
     >>> depthwise_separable(8, 16, stride=2).output_shape((8, 32, 32))
     (16, 16, 16)
     """
@@ -71,14 +84,27 @@ def inverted_residual(
     dtype: Any = "float32",
     generator: numpy.random.Generator | None = None,
 ) -> Residual | Chain:
-    """Return the block of MobileNetV2: widen, filter each channel, narrow without an activation; and a shortcut.
+    """Build the block of MobileNetV2: widen, filter each channel, narrow without an activation; and a shortcut.
 
-    Sandler et al. (2018), figure 4d and table 1::
+    With expansion t, stride s, and C and C' channels in and out::
 
         x ---- 1x1 to t C, ReLU6 -- 3x3 on each channel, stride s, ReLU6 -- 1x1 to C' ----(+)---- y
-          `------------------------ where s = 1 and C = C' ------------------------------'
+          `-------------------------- if s = 1 and C = C' -------------------------------'
 
-    It is called inverted because the shortcut joins the narrow ends. With t = 1 the first convolution is left out.
+    It is called inverted because the shortcut connects the narrow ends. With t = 1 the first convolution is left out.
+
+    Parameters
+    ----------
+    in_channels, out_channels, stride : int
+    expand_ratio : int
+        The expansion t.
+    dtype : dtype, default float32
+    generator : numpy.random.Generator, optional
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    References
+    ----------
+    M. Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR 2018, figure 4d and table 1.
     """
     how: dict[str, Any] = {"dtype": dtype, "generator": generator}
     wide = in_channels * expand_ratio
@@ -104,34 +130,38 @@ def mobilenet_v2(
 ) -> Sequential:
     """Build MobileNetV2.
 
-    M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen, "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR
-    2018, table 2. Parameters and running statistics have torchvision's names (``features.1.conv.0.0.weight``), so its weights
-    load.
+    Parameters and running statistics have torchvision's names (``features.1.conv.0.0.weight``), so its weights can be
+    loaded.
 
     Parameters
     ----------
-    num_classes : int
-    width_mult : float
-        Multiplies all widths; they are rounded to multiples of 8.
-    stem : "imagenet" or "cifar"
-        The paper's, which halves the image five times; or one that leaves out the first two halvings, for images of 32x32.
-    in_channels : int
-    dropout : float
-        Before the last layer.
-    dtype : dtype
-        Of the parameters.
+    num_classes : int, default 1000
+    width_mult : float, default 1.0
+        A factor for all widths, which are rounded to multiples of 8.
+    stem : str, default "imagenet"
+        With ``"imagenet"`` the image is halved five times, as in the paper. ``"cifar"`` leaves out the first two
+        halvings, for images of 32x32.
+    in_channels : int, default 3
+    dropout : float, default 0.2
+        The probability of dropout before the last layer.
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where initial weights and dropout masks come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights and the dropout masks; the generator of ``minidl.seed`` by default.
 
     Raises
     ------
     ParameterError
-        If there is no such stem.
+        If the stem is unknown.
 
     Notes
     -----
-    Convolutions start as He et al. (2015) propose, with fan_out, the last layer normal with standard deviation 0.01, as in
-    torchvision.
+    The initial weights are torchvision's: those of He et al. (2015) with fan_out for convolutions, and normal with standard
+    deviation 0.01 for the last layer.
+
+    References
+    ----------
+    M. Sandler, A. Howard, M. Zhu, A. Zhmoginov, L.-C. Chen, "MobileNetV2: Inverted residuals and linear bottlenecks", CVPR
+    2018, table 2.
 
     Examples
     --------
@@ -166,7 +196,7 @@ def mobilenet_v2(
 
 
 def _multiple_of_8(channels: float) -> int:
-    """Return the nearest multiple of 8 that is not more than a tenth below.
+    """Return the nearest multiple of 8, or the next one if that is more than a tenth smaller.
 
     >>> [_multiple_of_8(c) for c in (4, 24.0, 33.6, 11.9)]
     [8, 24, 32, 16]

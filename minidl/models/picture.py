@@ -1,4 +1,4 @@
-"""A picture of a model as Mermaid text."""
+"""The picture of a model, as text of Mermaid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["to_mermaid"]
 
 
 def to_mermaid(model: Chain) -> str:
-    """Return a Mermaid flow chart: one box a layer, the arrows labelled with what flows along them.
+    """Return a Mermaid flow chart: one box for each layer, with shapes at the arrows.
 
     >>> import minidl as dl
     >>> print(to_mermaid(dl.Sequential([dl.Linear(2, 3), dl.ReLU()])))

@@ -18,22 +18,26 @@ __all__ = ["BasicBlock", "resnet", "resnet18", "small_resnet"]
 class BasicBlock(Residual):
     r"""Two convolutions of 3x3 and a shortcut: relu(f(x) + x).
 
-    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016, figure 5, left::
+    As in figure 5, left, of the paper::
 
         x ---- conv1 3x3 -- bn1 -- relu -- conv2 3x3 -- bn2 ----(+)---- relu ---- y
           \                                                     /
-           `--- nothing, or convolution 1x1 -- bn: downsample -'
+           `--- identity, or convolution 1x1 -- bn: downsample -'
 
-    Where the block changes the number of channels or halves the image, the shortcut is a convolution of 1x1 (the paper's
-    option B).
+    If the block changes the number of channels or halves the image, the shortcut is a convolution of 1x1 (option B of the
+    paper).
 
     Parameters
     ----------
-    in_channels, out_channels, stride : int
-    dtype : dtype
-        Of the parameters.
+    in_channels, out_channels : int
+    stride : int, default 1
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition", CVPR 2016.
     """
 
     shortcut_name = "downsample"
@@ -77,30 +81,29 @@ def resnet(
     dtype: Any = "float32",
     generator: numpy.random.Generator | None = None,
 ) -> Sequential:
-    """Build a residual network of basic blocks: a stem, stages of blocks, the mean of each map, and a linear layer.
+    """Build a residual network: a stem, stages of basic blocks, global average pooling, and a linear layer.
 
     Parameters
     ----------
-    blocks, widths : sequences of int
-        How many blocks each stage has and with how many channels. Every stage but the first halves the image.
+    blocks, widths : sequence of int
+        The numbers of blocks and of channels in each stage. Each stage but the first halves the image.
     num_classes : int
-    stem : "imagenet" or "cifar"
-        A convolution of 7x7 and a max pooling, which make 56x56 of 224x224; or a convolution of 3x3 that keeps small images
-        as large as they are.
-    in_channels : int
-    dtype : dtype
-        Of the parameters.
+    stem : str, default "imagenet"
+        ``"imagenet"`` is a 7x7 convolution and max pooling, which reduce 224x224 to 56x56. ``"cifar"`` is a 3x3
+        convolution that keeps the size, for small images.
+    in_channels : int, default 3
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where the initial weights come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights; the generator of ``minidl.seed`` by default.
 
     Raises
     ------
     ParameterError
-        If there is no such stem, or blocks and widths differ in length.
+        If the stem is unknown, or blocks and widths differ in length.
 
     Notes
     -----
-    Convolutions start as He et al. (2015) propose, with fan_out, as in torchvision.
+    The initial weights of convolutions are those of He et al. (2015) with fan_out, as in torchvision.
     """
     if stem not in ("imagenet", "cifar"):
         raise ParameterError(f"resnet: stem must be 'imagenet' or 'cifar', got {stem!r}")
@@ -131,10 +134,10 @@ def resnet(
 
 
 def resnet18(num_classes: int = 1000, stem: str = "imagenet", in_channels: int = 3, **how: Any) -> Sequential:
-    """Build ResNet-18: four stages of two blocks, with 64, 128, 256 and 512 channels; arguments as of :func:`resnet`.
+    """Build ResNet-18: four stages of two blocks, with 64, 128, 256 and 512 channels.
 
-    He et al. (2016), table 1. Parameters and running statistics have torchvision's names (``layer2.0.downsample.0.weight``), so
-    its weights load.
+    The arguments are those of :func:`resnet`. The network is that of He et al. (2016), table 1. Parameters and running
+    statistics have torchvision's names (``layer2.0.downsample.0.weight``), so its weights can be loaded.
 
     >>> model = resnet18(num_classes=10, stem="cifar")
     >>> model.output_shape((3, 32, 32))
@@ -148,8 +151,8 @@ def small_resnet(
 ) -> Sequential:
     """Build a residual network for images of 28x28 or 32x32: three stages, at full, half and a quarter of the size.
 
-    He et al. (2016), section 4.2, use such networks on CIFAR-10; theirs have widths (16, 32, 64) and 3 to 18 blocks a stage.
-    Other arguments are those of :func:`resnet`.
+    Other arguments are those of :func:`resnet`. He et al. (2016), section 4.2, use such networks on CIFAR-10, with widths
+    (16, 32, 64) and 3 to 18 blocks in each stage.
 
     >>> small_resnet().summary().parameters
     308074

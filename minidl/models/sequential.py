@@ -1,4 +1,4 @@
-"""Sequential: the model that most people start with."""
+"""Sequential: layers one after another, with training."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from minidl.training import Trainable
 __all__ = ["Sequential"]
 
 
-class Sequential(Trainable, Chain):
+class Sequential(Trainable, Chain):  # numpydoc ignore=PR02
     """Layers one after another, with ``compile``, ``fit``, ``evaluate``, ``predict`` and ``summary``.
+
+    It is not for models in which data take more than one path: write a :class:`minidl.layers.Layer` for these, and mix
+    :class:`minidl.training.Trainable` into it.
 
     Parameters
     ----------
-    *layers : Layer, or one list of them
-        Any objects with ``forward`` and ``backward``, and ``parameters`` if they have any.
+    *layers : Layer, or one list or dict of them
+        As in :class:`minidl.layers.Chain`.
 
     Examples
     --------
-    The PyTorch habit:
+    As in PyTorch:
 
     >>> import numpy, minidl as dl
     >>> dl.seed(0)
@@ -37,7 +40,7 @@ class Sequential(Trainable, Chain):
     >>> bool(value < 0.01)
     True
 
-    The Keras habit, on the same engine:
+    As in Keras:
 
     >>> model = dl.Sequential([dl.Dense(16, activation="tanh", input_shape=(2,)), dl.Dense(1)])
     >>> model.compile(optimizer="adam", loss="mse")
@@ -45,14 +48,19 @@ class Sequential(Trainable, Chain):
     """
 
     def summary(self, input_shape: Shape | None = None) -> Summary:
-        """Return a table of the layers: output shapes, parameters, FLOPs and bytes of one example.
+        """Return a table of the layers: output shapes, parameters, FLOPs and bytes, for one example.
 
-        The table prints itself; ``.rows`` holds it as data. ``input_shape`` is the shape of one example, for models whose
-        layers do not tell it, such as convolutions, which take images of any size; without it the columns that depend on
-        it say "?".
+        It marks the layers that run as one with the layer before them on the current engine: ``+`` in training, ``*`` only
+        inside ``minidl.inference()``, as in ``predict`` and ``evaluate``.
+
+        Parameters
+        ----------
+        input_shape : tuple of int, optional
+            The shape of one example, for models that take several, such as images of any size. If it is needed and
+            missing, columns contain "?".
         """
         return summarize(self, input_shape)
 
     def to_mermaid(self) -> str:
-        """Return a picture of the model as Mermaid text, which GitHub and many editors draw."""
+        """Return a picture of the model as text of Mermaid, which GitHub and many editors draw."""
         return to_mermaid(self)

@@ -1,4 +1,4 @@
-"""What a model costs: shapes, parameters, FLOPs and bytes, layer by layer."""
+"""The table of a model's layers: shapes, parameters, FLOPs and bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Row", "Summary", "summarize", "trace_shapes"]
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a summary; ``None`` where a figure is not known."""
+    """One layer of a summary; None stands for a figure that is not known."""
 
     name: str
     layer: str
@@ -37,26 +37,31 @@ class Row:
     fused_in_inference: bool = False
     """Whether it does so inside ``minidl.inference()``, as in ``predict`` and ``evaluate``."""
     sources: tuple[str, ...] = ("input",)
-    """The rows whose outputs it takes; "input" is the model's. Where branches meet there are several."""
+    """The names of the rows whose outputs it takes; "input" is the input of the model."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The table that ``Sequential.summary`` returns; ``print`` it, or read ``rows``.
+    """The table that ``Sequential.summary`` returns. Print it, or read ``rows``.
 
     Attributes
     ----------
+    title : str
+    input_shape : tuple of int or None
+        The shape of one example.
     rows : list of Row
-        One a layer, nested layers after their container's name.
+        One for each layer; those inside containers have paths as names.
     parameters : int
-        Numbers that are trained, each counted once.
+        The number of elements of all parameters, each counted once.
     parameter_bytes : int
-        What the values take; the gradients take as much again.
+        The size of their values; training needs the same again for the gradients.
     flops : int
-        Floating-point operations of one example's forward (a multiplication and an addition are 2); training takes about
-        three times as many.
+        Floating-point operations of the forward of one example, where a multiply-add counts 2. Training takes about three
+        times as many.
+    output_bytes : int
+        The size of the outputs of all layers for one example.
     stacks : list of (str, str)
-        First and last of the layers that the engine runs in one call.
+        The first and last of layers that the engine computes in one call.
     """
 
     title: str
@@ -114,7 +119,7 @@ def _count(number: int | None) -> str:
 
 
 def _bytes(number: float) -> str:
-    """Return a size as people write it.
+    """Format a size in bytes.
 
     >>> _bytes(2139152)
     '2.04 MiB'
@@ -127,7 +132,7 @@ def _bytes(number: float) -> str:
 
 
 def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
-    """Walk through a model and add up what each layer costs for one example."""
+    """Return the table of a model for examples of this shape."""
     input_shape = model.input_shape if input_shape is None else tuple(input_shape)
     rows: list[Row] = []
     stacks: list[tuple[str, str]] = []
@@ -147,7 +152,7 @@ def summarize(model: Chain, input_shape: Shape | None = None) -> Summary:
 
 @dataclass
 class _Walk:
-    """The way through a model, along which rows are written."""
+    """A walk through a model that writes the rows."""
 
     rows: list[Row]
     stacks: list[tuple[str, str]]
@@ -162,10 +167,10 @@ class _Walk:
         fused: tuple[bool, bool] = (False, False),
         step: Any = None,
     ) -> tuple[Shape | None, Any]:
-        """Write a layer's rows, given its input's shape and rows; return its output's shape and rows.
+        """Write the rows of a layer, given the shape and the source rows of its input; return those of its output.
 
-        ``fused`` says whether it runs as one with the layer before, in training and in inference. ``step`` is what runs in
-        its place in inference.
+        ``fused`` says whether it runs as one with the layer before, in training and in inference. ``step`` is the step
+        that replaces it in inference.
         """
         if isinstance(layer, Chain):
             return self.chain(layer, path, shape, sources)
@@ -190,7 +195,7 @@ class _Walk:
     def branches(
         self, layer: Branches, path: str, shape: Shape | None, sources: tuple[str, ...], step: Any
     ) -> tuple[Shape | None, Any]:
-        """Write the rows of each way, and one where they meet."""
+        """Write the rows of each branch, and one for the combination of their outputs."""
         shapes: dict[str, Shape | None] = {}
         ends: list[str] = []
         for name, way in layer.ways.items():
@@ -212,9 +217,9 @@ class _Walk:
     def block(
         self, layer: Layer, inside: dict[str, Any], path: str, before: Shape | None, sources: tuple[str, ...]
     ) -> tuple[Shape | None, tuple[str, ...]]:
-        """Write a row for a layer made of layers by its own forward, and rows for what is inside.
+        """Write a row for a layer whose forward calls other layers, and rows for these.
 
-        Only an example that passes through it shows which shapes its layers see.
+        An example must pass through it to show the shapes inside.
         """
         seen = trace_shapes(layer, before)
         shape = seen.get("", (None, None))[1]
@@ -240,7 +245,7 @@ class _Walk:
         return shape, (path,)
 
     def bytes(self, shape: Shape | None) -> int | None:
-        """Return what one example's output takes."""
+        """Return the size of the output for one example."""
         return None if shape is None else math.prod(shape) * self.itemsize
 
 
@@ -260,7 +265,7 @@ def _parameter_count(layer: Any) -> int | None:
 
 
 def _output_shape(layer: Any, input_shape: Shape | None) -> Shape | None:
-    """Ask the layer, or, if it is somebody's own and does not say, try one example on a copy of it."""
+    """Ask the layer or, if it is a user's layer without ``output_shape``, run one example through a copy of it."""
     if input_shape is None:
         return None
     if knows_output_shape(layer):
@@ -269,17 +274,17 @@ def _output_shape(layer: Any, input_shape: Shape | None) -> Shape | None:
 
 
 def _parts(layer: Any) -> dict[str, Any]:
-    """Return the layers inside one that is made of layers by its own forward."""
+    """Return the layers inside a layer."""
     if not isinstance(layer, Layer):
         return {}
     return {name: part for name, part in layer.children().items() if not name.startswith("_")}
 
 
 def trace_shapes(layer: Any, input_shape: Shape | None) -> dict[str, tuple[Shape | None, Shape | None]]:
-    """Run one example of zeros through a copy of a layer; return what shapes each layer inside saw and gave, by path.
+    """Run one example of zeros through a copy of a layer; return the shapes of each layer's input and output, by path.
 
-    The layer itself has the path "". A layer that takes or gives several arrays has None there. Where the example does not
-    pass, because the layer wants other inputs, what was seen until then is returned.
+    The layer itself has the path "". The shape of several arrays is None. If the layer does not take such an example, the
+    shapes seen before the error are returned.
     """
     if input_shape is None:
         return {}

@@ -1,4 +1,4 @@
-"""VGG: nothing but convolutions of 3x3, two or three between halvings of the image."""
+"""VGG: 3x3 convolutions, with max pooling after every few of them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ CONFIGURATIONS = {
     "D": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
     "E": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
 }
-"""The columns of table 1: 11, 13, 16 and 19 layers with weights. A number is a 3x3 convolution with so many channels, M a
-max pooling that halves the image."""
+"""The columns of table 1, with 11, 13, 16 and 19 layers that have weights. A number is a 3x3 convolution with so many
+channels; M is max pooling, which halves the image."""
 
 
 def vgg(
@@ -47,37 +47,40 @@ def vgg(
 ) -> Sequential:
     """Build a VGG network.
 
-    K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015, table 1.
-    Parameters have torchvision's names (``features.0.weight``, ``classifier.0.weight``), so its weights load: configurations
-    A, B, D and E are its vgg11, vgg13, vgg16 and vgg19, with ``batch_norm`` its vgg11_bn and so on.
+    Parameters have torchvision's names (``features.0.weight``, ``classifier.0.weight``), so its weights can be loaded:
+    configurations A, B, D and E are its vgg11, vgg13, vgg16 and vgg19, and with ``batch_norm`` its vgg11_bn and so on.
 
     Parameters
     ----------
-    configuration : str
-        A column of the paper's table, or one written in the same way, such as ``"32 32 M 64 64 M"``.
-    num_classes, in_channels : int
-    batch_norm : bool
-        Whether each convolution is followed by batch normalisation.
-    pooled : int
-        The image that goes to the classifier is brought to this size by averaging.
-    hidden : int
-        Width of the two hidden layers of the classifier.
-    dropout : float
-        Between the layers of the classifier.
-    dtype : dtype
-        Of the parameters.
+    configuration : str, default "A"
+        A column of table 1 of the paper, or text of the same form, such as ``"32 32 M 64 64 M"``.
+    num_classes : int, default 1000
+    in_channels : int, default 3
+    batch_norm : bool, default False
+        Whether batch normalisation follows each convolution.
+    pooled : int, default 7
+        The size to which adaptive average pooling brings the image before the classifier.
+    hidden : int, default 4096
+        The width of the two hidden layers of the classifier.
+    dropout : float, default 0.5
+        The probability of dropout between the layers of the classifier.
+    dtype : dtype, default float32
     generator : numpy.random.Generator, optional
-        Where initial weights and dropout masks come from; the one of ``minidl.seed`` otherwise.
+        Draws the initial weights and the dropout masks; the generator of ``minidl.seed`` by default.
 
     Raises
     ------
     ParameterError
-        If the configuration makes no sense.
+        If the configuration is invalid.
 
     Notes
     -----
-    Convolutions start as He et al. (2015) propose, the classifier normal with standard deviation 0.01, biases 0, as in
-    torchvision.
+    The initial weights are torchvision's: those of He et al. (2015) with fan_out for convolutions, normal with standard
+    deviation 0.01 for the classifier, and 0 for biases.
+
+    References
+    ----------
+    K. Simonyan, A. Zisserman, "Very deep convolutional networks for large-scale image recognition", ICLR 2015.
 
     Examples
     --------
@@ -124,7 +127,7 @@ def vgg(
 
 
 def small_vgg(num_classes: int = 10, in_channels: int = 3, **how: Any) -> Sequential:
-    """Build a VGG of six convolutions with batch normalisation, for images of 28x28 or 32x32; arguments as of :func:`vgg`.
+    """Build a VGG of six convolutions with batch normalisation, for images of 28x28 or 32x32; arguments of :func:`vgg`.
 
     >>> model = small_vgg(in_channels=1)
     >>> model.output_shape((1, 28, 28)), model.output_shape((1, 32, 32))
