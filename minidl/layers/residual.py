@@ -120,8 +120,8 @@ class Residual(Branches):
     def replace(self, name: str, layer: Any) -> Any:
         """Replace a layer of the branch, the shortcut or the activation; return the old one."""
         if name == self.shortcut_name and self.shortcut is not None:
-            before, self.shortcut = self.shortcut, layer
-            self.ways[name] = layer
+            before = self.shortcut
+            self.ways[name] = self.__dict__["shortcut"] = layer  # not by assignment, which checks settings
         elif name == "activation" and self.follower is not None:
             before, self.follower = self.follower, layer
         else:
