@@ -298,12 +298,14 @@ class ParameterBuffer:
 
     def gradients(self) -> Array:
         """Return all gradients as one array of shape (P,), those not computed since ``zero_grad`` as zeros."""
-        self.make_gradients()
-        if self.complete_at != self.zeroed:
+        now = self.zeroed
+        if self._gradients is None:
+            self.make_gradients()
+        if self.complete_at != now:
             for parameter in self.parameters:
-                if parameter.buffer is self:
-                    _ = parameter.grad  # whoever gets this array may write to it
-            self.complete_at = self.touched_at = self.zeroed
+                if parameter.buffer is self and (parameter._written_at != now or parameter.starts_at_zero):
+                    _ = parameter.grad  # zeros, and whoever gets this array may write to it
+            self.complete_at = self.touched_at = now
         return self._gradients
 
     def gradients_of(self, parameters: Iterable[Parameter], start: int, stop: int) -> Array:
