@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from minidl import engines
+from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError
 from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
@@ -200,7 +201,7 @@ class Layer:
         cache = self._cache
         if cache is None:
             self._remembered()
-        return run_backward(getattr(engines.current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
+        return run_backward(getattr(current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
@@ -521,13 +522,13 @@ class OpLayer(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return op(x)."""
-        y, cache = getattr(engines.current(), self.op)(x, *self.settings)
+        y, cache = getattr(current(), self.op)(x, *self.settings)
         self._remember(cache)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx."""
-        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
+        return getattr(current(), f"{self.op}_backward")(dy, self._remembered())
 
 
 def cast_input(layer: Layer, x: Any, value: Array) -> Array:

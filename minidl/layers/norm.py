@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from minidl import engines
+from minidl.engines import current
 from minidl.errors import ParameterError, ShapeError
 from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
@@ -31,7 +31,7 @@ class _Normalization(Layer):
         if eps is not None and not eps >= 0.0:
             raise ParameterError(f"{type(self).__name__}: eps must not be negative, got {eps!r}")
         self.eps, self.dtype = eps, numpy.dtype(dtype)
-        asarray = engines.current().asarray
+        asarray = current().asarray
         self.weight = Parameter(asarray(numpy.ones(shape, self.dtype)), name="weight") if weight else None
         self.bias = Parameter(asarray(numpy.zeros(shape, self.dtype)), name="bias") if bias else None
 
@@ -83,7 +83,7 @@ class _BatchNorm(_Normalization):
         self.running_mean: Array | None = None
         self.running_var: Array | None = None
         if track_running_stats:
-            asarray = engines.current().asarray
+            asarray = current().asarray
             self.register_buffer("running_mean", asarray(numpy.zeros(num_features, self.dtype)))
             self.register_buffer("running_var", asarray(numpy.ones(num_features, self.dtype)))
             self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
@@ -101,9 +101,7 @@ class _BatchNorm(_Normalization):
             raise self._shape_error(x.shape)
         training = self.moves_statistics
         if not training and self.running_mean is not None:
-            y, cache = engines.current().batch_norm(
-                x, weight, bias, self.running_mean, self.running_var, False, self.eps
-            )
+            y, cache = current().batch_norm(x, weight, bias, self.running_mean, self.running_var, False, self.eps)
             self._remember(cache)
             return y
         count = x.shape[0] * math.prod(x.shape[2:])
@@ -112,7 +110,7 @@ class _BatchNorm(_Normalization):
                 f"{self!r}: in training a channel needs at least two elements to have a variance, got a batch of shape "
                 f"{x.shape}; use a larger batch (and a batch_size that does not leave a last batch of one example), or eval()"
             )
-        y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
+        y, cache = current().batch_norm(x, weight, bias, eps=self.eps)
         self._remember(cache)
         if training and count:
             self._update_statistics(cache[3], cache[4], count)
@@ -277,7 +275,7 @@ class LayerNorm(_Normalization):
         weight, bias = self._parameter_values()
         x = self._cast_input(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        y, cache = current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         self._remember(cache)
         return y
 
@@ -342,7 +340,7 @@ class RMSNorm(_Normalization):
         weight, _ = self._parameter_values()
         x = self._cast_input(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
+        y, cache = current().rms_norm(x, self.normalized_shape, weight, self.eps)
         self._remember(cache)
         return y
 
@@ -408,7 +406,7 @@ class GroupNorm(_Normalization):
                 f"{self!r}: expected a batch of shape (N, {self.num_channels}, ...), with channels on axis 1, got shape "
                 f"{x.shape}"
             )
-        y, cache = engines.current().group_norm(x, self.num_groups, weight, bias, self.eps)
+        y, cache = current().group_norm(x, self.num_groups, weight, bias, self.eps)
         self._remember(cache)
         return y
 

@@ -56,6 +56,19 @@ class Group:
         return f"<{len(self.parameters)} parameters, {shown}>"
 
 
+def _setting(name: str) -> property:
+    """Return the attribute that reads a setting of the first group, and sets it for every group."""
+
+    def get(self: Optimizer) -> Any:
+        return self.param_groups[0][name]
+
+    def set_everywhere(self: Optimizer, value: Any) -> None:
+        for group in self.param_groups:
+            group[name] = value
+
+    return property(get, set_everywhere, doc=f"``{name}`` of the first group; setting it sets that of every group.")
+
+
 class Optimizer:
     """Base of the optimisers: one pass over each flat buffer, by the engine's update op.
 
@@ -100,6 +113,9 @@ class Optimizer:
     checks: ClassVar[Mapping[str, Check]] = {}
     """For each setting a function that returns the checked value, or raises ParameterError."""
 
+    lr: Any
+    learning_rate = _setting("lr")
+
     scales_gradients: ClassVar[bool] = False
     """Whether :meth:`update` applies :attr:`grad_scale` itself; otherwise :meth:`step` does, in a separate pass."""
 
@@ -123,21 +139,11 @@ class Optimizer:
             seen.update(group.parameters)
         self._regroup()
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set a setting of every group by its name (``learning_rate`` is ``lr``), or any other attribute."""
-        name = "lr" if name == "learning_rate" else name
-        if name in self.__dict__.get("defaults", ()):
-            for group in self.param_groups:
-                group[name] = value
-        else:
-            super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        """Return a setting of the first group by its name."""
-        name = "lr" if name == "learning_rate" else name
-        if name in self.__dict__.get("defaults", ()):
-            return self.param_groups[0][name]
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make an attribute of each setting."""
+        super().__init_subclass__(**options)
+        for name in cls.checks:
+            setattr(cls, name, _setting(name))
 
     # for subclasses to define -----------------------------------------------------------------------------------------
 
