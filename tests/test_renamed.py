@@ -17,8 +17,11 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_of_the_room_fusion(name):
-    with pytest.warns(DeprecationWarning, match=rf"minidl.layers.{name} is deprecated .* use minidl.layers.fusion"):
+    with pytest.warns(
+        DeprecationWarning, match=rf"minidl.layers.{name} is deprecated .* use minidl.layers.fusion"
+    ) as seen:
         assert _renamed.look_up(name) is NAMES[name]
+    assert seen[0].filename == __file__  # the line to change is the user's
 
 
 def test_a_layer_that_never_was():
@@ -107,6 +110,12 @@ def test_the_backward_of_a_stack_into_storage(engine):
     numpy.testing.assert_allclose(into[1][1], dy.sum(axis=0), rtol=1e-10)
     with pytest.warns(DeprecationWarning, match="into, add, wanted"):
         assert engine.linear_stack_backward_into(dy, caches, layers, [(*one[:2], False) for one in into], False) is None
+
+
+def test_the_warning_is_about_the_users_line(engine):
+    with pytest.warns(DeprecationWarning, match="linear_backward_into") as seen:
+        _ = engine.linear_backward_into, fused.linear_backward_into
+    assert [warning.filename for warning in seen] == [__file__] * 2
 
 
 def test_an_engine_has_no_other_names(engine):

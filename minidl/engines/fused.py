@@ -81,8 +81,9 @@ _INTO: dict[str, Callable[..., Any]] = {
 }
 
 
-def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is deprecated and will go with the next version; use {new}", DeprecationWarning, stacklevel=3)
+def _warn(old: str, new: str, stacklevel: int = 3) -> None:
+    message = f"{old} is deprecated and will go with the next version; use {new}"
+    warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
 
 
 def __getattr__(name: str) -> Any:
@@ -99,5 +100,5 @@ def method(engine: Any, name: str) -> Callable[..., Any] | None:
     """Return what an engine's method of an old name was, or None if there was none."""
     if name not in _INTO:
         return None
-    _warn(f"engine.{name}", f"engine.{name.removesuffix('_into')}(..., into, add, wanted)")
+    _warn(f"engine.{name}", f"engine.{name.removesuffix('_into')}(..., into, add, wanted)", stacklevel=4)
     return functools.partial(_INTO[name], engine)

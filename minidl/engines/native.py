@@ -51,7 +51,7 @@ def status() -> EngineStatus:
         )
     note = Path(__file__).parents[1] / "native_missing.txt"
     if "MINIDL_ISA" in _problem:
-        return EngineStatus("native", False, f"{_problem}; unset it, or see docs/native_engine.md for the names")
+        return EngineStatus("native", False, f"{_problem}; unset it, or see docs/build.md for the names")
     if "PYTHON_GIL" in _problem:
         return EngineStatus("native", False, f"{_problem}; leave that setting out")
     if note.exists():

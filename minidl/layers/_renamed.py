@@ -20,7 +20,7 @@ _RENAMED = {
 def look_up(name: str) -> Any:
     """Return what ``minidl.layers`` had by this name in an earlier version, with a DeprecationWarning.
 
-    For the ``__getattr__`` of ``minidl.layers``.
+    This is the ``__getattr__`` of ``minidl.layers``.
 
     Raises
     ------
@@ -33,6 +33,6 @@ def look_up(name: str) -> Any:
     warnings.warn(
         f"minidl.layers.{name} is deprecated and will go with the next version; use minidl.layers.fusion.{new}",
         DeprecationWarning,
-        stacklevel=3,  # of whoever asked minidl.layers
+        stacklevel=2,
     )
     return getattr(importlib.import_module("minidl.layers.fusion"), new)
