@@ -153,11 +153,11 @@ def _converted(array: Any, name: str) -> numpy.ndarray:
     if is_elsewhere(array) and hasattr(array, "get"):  # CuPy copies to the host only if it is told to
         return numpy.asarray(array.get())
     library = library_of(array)
-    if library == "torch":
+    if library == "torch" and not isinstance(array, tuple):  # torch.Size is one
         return _of_tensor(array, name)
     if is_table(array):
         return _of_table(array, name)
-    if library is not None:
+    if library is not None and library != "torch":
         return _of_column(array, library, name)
     if isinstance(array, (list, tuple)) and any(map(_is_foreign, array)):
         return numpy.asarray([to_host(item, "", f"{name}[{index}]") for index, item in enumerate(array)])
@@ -257,7 +257,8 @@ def _of_objects(objects: numpy.ndarray, name: str, with_missing: bool) -> numpy.
     if kinds and all(issubclass(kind, (bool, numpy.bool_)) for kind in kinds):
         return objects.astype(bool)
     if kinds and all(issubclass(kind, (numbers.Integral, bool, numpy.bool_)) for kind in kinds):
-        return numpy.array([int(item) for item in objects.flat]).reshape(objects.shape)  # float64 beyond 64 bits
+        whole = numpy.array([int(item) for item in objects.flat]).reshape(objects.shape)
+        return whole.astype(numpy.float64) if whole.dtype.kind == "O" else whole  # beyond 64 bits
     if kinds and all(_is_number(kind) or (with_missing and _is_missing(kind)) for kind in kinds):
         values = [numpy.nan if _is_missing(type(item)) else float(item) for item in objects.flat]
         return numpy.array(values, dtype=numpy.float64).reshape(objects.shape)
