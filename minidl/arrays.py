@@ -91,7 +91,9 @@ def to_host(array: Any, where: str = "", name: str = "the array") -> numpy.ndarr
         name = f"{where}: {name}"
     if isinstance(array, numpy.ma.MaskedArray) and numpy.ma.is_masked(array):
         first = int(numpy.argwhere(numpy.ma.getmaskarray(array)).flat[0]) if array.ndim else 0
-        raise DataError(f"{name} has masked values, the first in {name.rpartition(' ')[2]}[{first}]; fill in or drop them")
+        raise DataError(
+            f"{name} has masked values, the first in {name.rpartition(' ')[2]}[{first}]; fill in or drop them"
+        )
     if is_sparse(array):
         raise DtypeError(f"{name} is a sparse matrix, {type(array).__name__}; convert it with .toarray()")
     try:
@@ -219,9 +221,7 @@ def _of_table(table: Any, name: str) -> numpy.ndarray:
         titles, columns = list(table.schema.names), list(table.columns)
     if not columns:
         return numpy.empty((len(table), 0))
-    arrays = [
-        to_host(column, "", f"{name}, column {title!r},") for title, column in zip(titles, columns, strict=True)
-    ]
+    arrays = [to_host(column, "", f"{name}, column {title!r},") for title, column in zip(titles, columns, strict=True)]
     odd = [k for k, array in enumerate(arrays) if array.dtype.kind not in "fiub" or array.ndim != 1]
     if odd and len(arrays) > 1:
         array = arrays[odd[0]]
@@ -262,11 +262,17 @@ def _of_objects(objects: numpy.ndarray, name: str, with_missing: bool) -> numpy.
     if kinds and all(_is_number(kind) or (with_missing and _is_missing(kind)) for kind in kinds):
         values = [numpy.nan if _is_missing(type(item)) else float(item) for item in objects.flat]
         return numpy.array(values, dtype=numpy.float64).reshape(objects.shape)
-    if objects.ndim == 1 and kinds and all(issubclass(kind, (list, tuple, numpy.ndarray)) or _is_column(kind) for kind in kinds):
+    if (
+        objects.ndim == 1
+        and kinds
+        and all(issubclass(kind, (list, tuple, numpy.ndarray)) or _is_column(kind) for kind in kinds)
+    ):
         rows = [to_host(row, "", f"{name}[{index}]") for index, row in enumerate(objects)]
         shapes = {row.shape for row in rows}
         if len(shapes) > 1:
-            raise DataError(f"{name} is no regular array: its rows have the shapes {', '.join(map(str, sorted(shapes)))}")
+            raise DataError(
+                f"{name} is no regular array: its rows have the shapes {', '.join(map(str, sorted(shapes)))}"
+            )
         return numpy.asarray(rows)
     return objects
 

@@ -6,6 +6,7 @@ import datetime
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,7 +60,7 @@ class Notation:
         for name, sign in (("decimal", self.decimal), ("thousands", self.thousands)):
             if name == "thousands" and sign is None:
                 continue
-            if not isinstance(sign, str) or len(sign) != 1 or sign.isalnum() or sign in "+-%\"":
+            if not isinstance(sign, str) or len(sign) != 1 or sign.isalnum() or sign in '+-%"':
                 raise ParameterError(f"read_csv: {name} must be a single sign such as '.' or ',', got {sign!r}")
         if self.decimal == self.thousands:
             raise ParameterError(f"read_csv: decimal and thousands are both {self.decimal!r}")
@@ -82,19 +83,34 @@ class Notation:
                 cell = cell.replace(sign, "")
         return float(cell.replace(self.decimal, ".").replace("−", "-"))
 
-    def numbers(self, cells: Any) -> numpy.ndarray | None:
-        """Return a column of plain numbers, in bulk; None if a cell may be something else."""
-        if self.thousands is not None:
+    def numbers(self, cells: Sequence[str], kind: str = NUMBER) -> numpy.ndarray | None:
+        """Return a column of numbers of one kind, in bulk, "nan" being one; None if a cell may be something else."""
+        if kind == PER_CENT:
+            cells = [cell.strip() for cell in cells]
+            if not all(cell.endswith("%") or cell == "nan" for cell in cells):
+                return None
+            values = self.numbers([cell.removesuffix("%") for cell in cells])
+            return None if values is None else values / 100
+        if kind != NUMBER:
+            symbol = kind[-1]
+            bare = [cell.strip().removeprefix(symbol).removesuffix(symbol) for cell in cells]
+            if not all(cell.count(symbol) == 1 or cell.strip() == "nan" for cell in cells) or symbol in "".join(bare):
+                return None
+            return self.numbers(bare)
+        joined = "".join(cells)
+        if "_" in joined:  # Python reads 1_000
             return None
+        if self.thousands is not None:
+            found = [math.nan if cell == "nan" else self.number(cell.strip()) for cell in cells]
+            return None if None in found else numpy.array(found, dtype=numpy.float64)
         if self.decimal != ".":
-            if any("." in cell for cell in cells):
+            if "." in joined:
                 return None
             cells = [cell.replace(self.decimal, ".") for cell in cells]
         try:
-            values = numpy.array(list(map(float, cells)), dtype=numpy.float64)
+            return numpy.fromiter(map(float, cells), dtype=numpy.float64, count=len(cells))
         except ValueError:
             return None
-        return None if any("_" in cell for cell in cells) else values  # Python reads 1_000
 
     def read(self, cell: str) -> tuple[str, float | None]:
         """Return what a cell without blanks around it holds, and its value if that is a number."""
@@ -108,7 +124,9 @@ class Notation:
         return (ELSEWISE, None) if self.others(cell) else (TEXT, None)
 
     def _quantity(self, cell: str) -> tuple[str | None, float | None]:
-        value = self.number(cell) if cell else None
+        if not cell:
+            return None, None
+        value = self.number(cell)
         if value is not None:
             return NUMBER, value
         if cell.endswith("%"):
@@ -148,7 +166,7 @@ class Notation:
             if format is None:
                 moment = datetime.datetime.fromisoformat(re.sub(r"\s*(Z|UTC)$", "+00:00", cell))
             else:
-                moment = datetime.datetime.strptime(cell, format)  # noqa: DTZ007
+                moment = datetime.datetime.strptime(cell, format)
         except ValueError:
             return None
         kind = DATE if moment.tzinfo is None else f"{DATE} with its time zone"
@@ -180,5 +198,15 @@ class Missing:
         self.values = [value for value in map(Notation().number, filter(None, self.texts)) if value is not None]
         self._longest = max(map(len, spellings), default=0)
 
-    def __call__(self, cell: str) -> bool:
-        return cell in self.texts or (len(cell) <= self._longest and cell.lower() in self.spellings)
+    def find(self, cells: Sequence[str], notation: Notation) -> list[bool]:
+        """Return for each cell whether it holds no value."""
+        texts, spellings, longest = self.texts, self.spellings, self._longest
+        stripped = [cell.strip() for cell in cells]
+        if not self.values:
+            return [cell in texts or (len(cell) <= longest and cell.lower() in spellings) for cell in stripped]
+        return [
+            cell in texts
+            or (len(cell) <= longest and cell.lower() in spellings)
+            or (cell != "" and notation.number(cell) in self.values)
+            for cell in stripped
+        ]

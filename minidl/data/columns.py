@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy
 
@@ -18,6 +17,7 @@ __all__ = ["Column", "Lines", "Reading"]
 
 MANY = 10_000
 """Different texts beyond which a feature is refused at once, without waiting for the end of the file."""
+LEADING_ZERO = re.compile(r"\n\s*-?(0\d+)")
 EXACT = 1 << 24
 """Whole numbers up to this are exact in float32."""
 
@@ -115,7 +115,13 @@ class Column:
         limit: int = 100,
     ) -> None:
         self.path, self.name, self.notation, self.is_missing = path, name, notation, is_missing
-        self.categories, self.target, self.dates, self.date_format, self.limit = categories, target, dates, date_format, limit
+        self.categories, self.target, self.dates, self.date_format, self.limit = (
+            categories,
+            target,
+            dates,
+            date_format,
+            limit,
+        )
         self.count = 0
         self.zeros: str | None = None  # a cell with a leading zero
         self.missing_at: int | None = None  # the row
@@ -130,13 +136,8 @@ class Column:
             values = self.notation.numbers(cells)
             if values is not None and not numpy.isnan(values).any():
                 return None
-        blank = [self._is_blank(cell.strip()) for cell in cells]
+        blank = self.is_missing.find(cells, self.notation)
         return blank if any(blank) else None
-
-    def _is_blank(self, cell: str) -> bool:
-        if self.is_missing(cell):
-            return True
-        return bool(self.is_missing.values) and self.notation.number(cell) in self.is_missing.values if cell else False
 
     def take(self, cells: Sequence[str], lines: Sequence[int]) -> None:
         """Take in the next cells."""
@@ -146,16 +147,18 @@ class Column:
 
     def _in_bulk(self, cells: Sequence[str], lines: Sequence[int]) -> bool:
         """Take in plain numbers, some perhaps missing; return False if there is something else."""
-        if self.categories or self.dates or self._codes or not set(self._first) <= {NUMBER}:
+        if self.categories or self.dates or self._codes:
             return False
+        kind = next(iter(self._first), NUMBER)
         if self.zeros is None:
-            found = re.search(r"^\s*-?(0\d+)", "\n".join(cells), re.MULTILINE)
+            found = LEADING_ZERO.search("\n" + "\n".join(cells))
             self.zeros = found and found[1]
-        values = self.notation.numbers(cells)
+        values = self.notation.numbers(cells, kind)
         blank = None
         if values is None or not numpy.isfinite(values).all() or self.is_missing.values:
-            blank = numpy.array([self._is_blank(cell.strip()) for cell in cells])
-            values = self.notation.numbers(["nan" if empty else cell for cell, empty in zip(cells, blank, strict=True)])
+            blank = numpy.array(self.is_missing.find(cells, self.notation))
+            filled = ["nan" if empty else cell for cell, empty in zip(cells, blank.tolist(), strict=True)]
+            values = self.notation.numbers(filled, kind)
             if values is None or not numpy.array_equal(~numpy.isfinite(values), blank):
                 return False
             if blank.all():
@@ -165,7 +168,7 @@ class Column:
         at = 0 if blank is None else int((~blank).argmax())
         if blank is not None and blank.any():
             self._note_missing(int(blank.argmax()))
-        self._first.setdefault(NUMBER, (lines[at], cells[at].strip()))
+        self._first.setdefault(kind, (lines[at], cells[at].strip()))
         self._store(values)
         return True
 
@@ -174,8 +177,8 @@ class Column:
             self._take_texts(cells, lines)
             return
         values = numpy.full(len(cells), numpy.nan)
-        for row, cell in enumerate(cells):
-            if self._is_blank(cell):
+        for row, (cell, blank) in enumerate(zip(cells, self.is_missing.find(cells, self.notation), strict=True)):
+            if blank:
                 self._note_missing(row)
                 continue
             kind, value = self._read(cell, lines[row])
@@ -197,7 +200,11 @@ class Column:
         if self.dates:
             found = self.notation.timestamp(cell, self.date_format)
             if found is None:
-                what = f"of the format {self.date_format!r}" if self.date_format else "as ISO 8601 writes it; pass date_format"
+                what = (
+                    f"of the format {self.date_format!r}"
+                    if self.date_format
+                    else "as ISO 8601 writes it; pass date_format"
+                )
                 raise DataError(f"{self.path}, line {line}: column {self.name!r} holds {cell!r}, not a date {what}")
             return found
         kind, value = self.notation.read(cell)
@@ -210,7 +217,7 @@ class Column:
         for row, cell in enumerate(cells):
             code = self._found.get(cell)
             if code is None:
-                if self._is_blank(cell):
+                if self.is_missing.find([cell], self.notation)[0]:
                     self._note_missing(row)
                     continue
                 self._check_text(cell, lines[row])

@@ -17,7 +17,13 @@ __all__ = ["read_lines", "read_text"]
 
 LONGEST = 1 << 24
 """Characters in the longest line that is read: a file that ends no line cannot fill the memory."""
-FOREIGN = {b"PK\x03\x04": "a zip", b"BZh": "a bzip2", b"\xfd7zXZ": "an xz", b"\x28\xb5\x2f\xfd": "a zstd", b"PAR1": "a Parquet"}
+FOREIGN = {
+    b"PK\x03\x04": "a zip",
+    b"BZh": "a bzip2",
+    b"\xfd7zXZ": "an xz",
+    b"\x28\xb5\x2f\xfd": "a zstd",
+    b"PAR1": "a Parquet",
+}
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> str:
@@ -45,7 +51,9 @@ def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> Ite
     try:
         codecs.lookup(encoding)
     except (LookupError, TypeError) as error:
-        raise ParameterError(f"{name}: there is no encoding {encoding!r}; common ones are 'utf-8' and 'latin-1'") from error
+        raise ParameterError(
+            f"{name}: there is no encoding {encoding!r}; common ones are 'utf-8' and 'latin-1'"
+        ) from error
     with Path(path).open("rb") as stored:
         plain = _unpacked(stored, name)
         text = io.TextIOWrapper(plain, encoding, newline="")
@@ -55,7 +63,9 @@ def read_lines(path: str | os.PathLike[str], encoding: str = "utf-8-sig") -> Ite
                 if len(line) == LONGEST:
                     raise FileFormatError(f"{name}: a line has {LONGEST} characters or more; this is no file of text")
                 if "\0" in line:
-                    raise FileFormatError(f"{name}: holds zero bytes, so it is no text in {encoding!r}; is it 'utf-16'?")
+                    raise FileFormatError(
+                        f"{name}: holds zero bytes, so it is no text in {encoding!r}; is it 'utf-16'?"
+                    )
                 yield line.removeprefix("\ufeff") if first else line
                 first = False
         except EOFError as error:
@@ -73,7 +83,9 @@ def _unpacked(stored: BinaryIO, name: str) -> BinaryIO:
         return gzip.GzipFile(fileobj=stored)  # type: ignore[return-value]
     for mark, kind in FOREIGN.items():
         if start.startswith(mark):
-            raise FileFormatError(f"{name}: this is {kind} file; convert it to a CSV file, plain or compressed with gzip")
+            raise FileFormatError(
+                f"{name}: this is {kind} file; convert it to a CSV file, plain or compressed with gzip"
+            )
     return stored
 
 

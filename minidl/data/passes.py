@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy
 
-__all__ = ["ArrayPasses", "IterablePasses", "Passes", "SequencePasses", "is_batches", "is_stored", "make_passes", "read_rows"]
+__all__ = [
+    "ArrayPasses",
+    "IterablePasses",
+    "Passes",
+    "SequencePasses",
+    "is_batches",
+    "is_stored",
+    "make_passes",
+    "read_rows",
+]
 
 _ONE_ARRAY = (str, bytes, bytearray, memoryview, array.array, range, list, tuple, deque, Mapping, Set)
 

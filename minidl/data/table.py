@@ -229,7 +229,7 @@ def _check(target_type: str, missing: str, delimiter: str, dtype: Any) -> None:
         raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
     if missing not in ("error", "drop", "fill"):
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in "\"\r\n":
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     if dtype is not None and numpy.dtype(dtype).kind != "f":
         raise DtypeError(f"read_csv: dtype must be floating, got {numpy.dtype(dtype)}")
@@ -273,7 +273,9 @@ def _records(path: str, text: Iterator[str], delimiter: str) -> Iterator[_Row]:
     line, first = 1, None
     try:
         for cells in reader:
-            blank = not cells or (first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip())
+            blank = not cells or (
+                first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
+            )
             if not blank:
                 row = _Row(line, cells)
                 first = first or row
@@ -301,7 +303,9 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
         raise FileFormatError(f"{path}: the file is empty")
     first = [cell.strip() for cell in begin[0].cells]
     if len(first) == 1 and all(_other_delimiter(row.cells, delimiter) for row in begin):
-        raise FileFormatError(f"{path}: there is a single column{_other_delimiter(first, delimiter)} Pass delimiter=...")
+        raise FileFormatError(
+            f"{path}: there is a single column{_other_delimiter(first, delimiter)} Pass delimiter=..."
+        )
     found, note = (header, "asked for") if header is not None else _find_header(path, first, begin[1:], notation)
     if not found:
         note = f"there is no header, and the columns are numbered: {note}"
@@ -331,11 +335,20 @@ def _find_header(path: str, first: list[str], others: list[_Row], notation: Nota
         blank = [index for index, cell in enumerate(first) if cell.lower() in MISSING]
         if not blank:
             return True, "no cell in it is a number"
-        if len(first) > 1 and (blank == [0] or (blank == [len(first) - 1] and is_empty(blank[0]))) and not first[blank[0]]:
+        if (
+            len(first) > 1
+            and (blank == [0] or (blank == [len(first) - 1] and is_empty(blank[0])))
+            and not first[blank[0]]
+        ):
             return True, f"no cell in it is a number, and only the {'first' if blank == [0] else 'last'} is empty"
         return False, f"a cell in the first row, {first[blank[0]]!r}, means a missing value"
-    if others and _like_names(numbers) and not any(
-        _like_names([notation.number(cell.strip()) if cell.strip() else None for cell in row.cells]) for row in others
+    if (
+        others
+        and _like_names(numbers)
+        and not any(
+            _like_names([notation.number(cell.strip()) if cell.strip() else None for cell in row.cells])
+            for row in others
+        )
     ):
         raise DataError(
             f"{path}: the first row, {', '.join(first[:8])}, may hold names or values; pass header=True or header=False"
@@ -357,7 +370,9 @@ def _position(names: list[str], column: str | int) -> int:
     if isinstance(column, str):
         if column in names:
             return names.index(column)
-    elif isinstance(column, (int, numpy.integer)) and not isinstance(column, bool) and -len(names) <= column < len(names):
+    elif (
+        isinstance(column, (int, numpy.integer)) and not isinstance(column, bool) and -len(names) <= column < len(names)
+    ):
         return int(column) % len(names)
     raise UnknownNameError.among("column", column, names)
 
@@ -415,7 +430,9 @@ def _assemble(
     else:
         kept = numpy.dtype(dtype)
     labels: list[str] = []
-    report = {index: ColumnReport(names[index], "left out", reason) for index, reason in left_out.items() if index != at}
+    report = {
+        index: ColumnReport(names[index], "left out", reason) for index, reason in left_out.items() if index != at
+    }
     for index, reading in features.items():
         several = reading.kind == TEXT
         labels += [f"{names[index]}={label}" for label in reading.labels] if several else [names[index]]
