@@ -65,12 +65,17 @@ class Notation:
         if self.decimal == self.thousands:
             raise ParameterError(f"read_csv: decimal and thousands are both {self.decimal!r}")
 
+    @property
+    def _between(self) -> str:
+        """The signs that may stand between thousands."""
+        return SAME.get(self.thousands, self.thousands) if self.thousands is not None else ""
+
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         point = re.escape(self.decimal)
         whole = r"\d+"
         if self.thousands is not None:
-            group = f"[{re.escape(SAME.get(self.thousands, self.thousands))}]"
+            group = f"[{re.escape(self._between)}]"
             whole = rf"(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)"
         return re.compile(rf"[+\-−]?(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
 
@@ -79,7 +84,7 @@ class Notation:
         if self._pattern.fullmatch(cell) is None:
             return math.copysign(math.inf, -1 if cell[0] == "-" else 1) if INFINITE.fullmatch(cell) else None
         if self.thousands is not None:
-            for sign in SAME.get(self.thousands, self.thousands):
+            for sign in self._between:
                 cell = cell.replace(sign, "")
         return float(cell.replace(self.decimal, ".").replace("−", "-"))
 
@@ -151,6 +156,7 @@ class Notation:
             notation
             for notation in _NOTATIONS
             if (notation.decimal, notation.thousands) != (self.decimal, self.thousands)
+            and (notation.thousands is None or any(sign in cell for sign in notation._between))
             and notation._quantity(cell)[0] is not None
         ]
 

@@ -78,7 +78,7 @@ class Reading:
             return "whole numbers above 2^24, which float32 would round"
         steps = float(numpy.ptp(self.values)) / float(numpy.spacing(numpy.float32(size.max())))
         if 0 < steps < MANY:
-            return f"a range that float32 would divide into {steps:.0f} steps"
+            return f"so narrow a range that float32 has only {steps:.0f} steps in it"
         return None
 
 

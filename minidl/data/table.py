@@ -293,7 +293,9 @@ def _records(path: str, text: Iterator[str], delimiter: str) -> Iterator[_Row]:
 def _other_delimiter(first: list[str], delimiter: str) -> str:
     """Return advice if the first row suggests another delimiter."""
     found = [sign for sign in ";\t|" if sign != delimiter and len(first) <= sum(sign in cell for cell in first)]
-    return f"; the first line holds {found[0]!r}: is that the delimiter?" if found else ""
+    return (
+        f"; the first line holds {found[0]!r}: if that is the delimiter, pass delimiter={found[0]!r}" if found else ""
+    )
 
 
 def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
@@ -303,9 +305,7 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
         raise FileFormatError(f"{path}: the file is empty")
     first = [cell.strip() for cell in begin[0].cells]
     if len(first) == 1 and all(_other_delimiter(row.cells, delimiter) for row in begin):
-        raise FileFormatError(
-            f"{path}: there is a single column{_other_delimiter(first, delimiter)} Pass delimiter=..."
-        )
+        raise FileFormatError(f"{path}: there is a single column{_other_delimiter(first, delimiter)}")
     found, note = (header, "asked for") if header is not None else _find_header(path, first, begin[1:], notation)
     if not found:
         note = f"there is no header, and the columns are numbered: {note}"
