@@ -226,9 +226,9 @@ class Column:
         self._codes.append(codes)
 
     def _check_text(self, cell: str, line: int) -> None:
-        kind = TEXT if self.categories and not self.target else self._read(cell, line)[0]
+        kind, value = (TEXT, None) if self.categories and not self.target else self._read(cell, line)
         if kind not in self._first:
-            if not self.categories and (kind == NUMBER or (NUMBER in self._first)):
+            if not self.categories and value is not None and kind != BOOLEAN:
                 raise self._mixed(kind, cell, line)
             self._first[kind] = line, cell
         if not self.target and len(self._found) >= max(self.limit, MANY):

@@ -80,7 +80,7 @@ class Standardizer:
         low, high = x.min(axis=0), x.max(axis=0)
         constant = high - low <= _rounding(given.dtype) * numpy.maximum(abs(low), abs(high))
         self.mean = numpy.where(constant, x[0], x.mean(axis=0))
-        deviation = x - self.mean
+        deviation = numpy.where(constant, 0.0, x - self.mean)
         largest = numpy.where(constant, 1.0, abs(deviation).max(axis=0))  # factored out, so that no square overflows
         rms = numpy.sqrt(((deviation / largest) ** 2).mean(axis=0))
         self.scale = numpy.where(constant, 1.0, largest * rms)

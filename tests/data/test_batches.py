@@ -80,3 +80,9 @@ def test_labels_out_of_range():
         one_hot([[0], [-1]])
     with pytest.raises(DtypeError, match="float64"):
         one_hot([0.0, 1.0])
+
+
+def test_lists_become_arrays():
+    [(x, y)] = batches([[1, 2], [3, 4]], [0, 1])
+    numpy.testing.assert_array_equal(x, [[1, 2], [3, 4]])
+    numpy.testing.assert_array_equal(y, [0, 1])
