@@ -42,6 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing", choices=("error", "drop", "fill"), default="error", help="what to do about missing values"
     )
     parser.add_argument("--delimiter", default=",", help="separator of the values (default: a comma)")
+    parser.add_argument("--decimal", default=".", help="sign before the fraction (default: a point)")
+    parser.add_argument("--thousands", help="sign between groups of three digits (default: none)")
+    parser.add_argument("--encoding", default="utf-8-sig", help="encoding of the file (default: UTF-8)")
+    parser.add_argument(
+        "--missing-value",
+        action="append",
+        metavar="TEXT",
+        help="a text that means missing; if given, nothing else does",
+    )
     parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
     parser.add_argument("--layers", default="64,32", help="units of the hidden layers (default: 64,32; '' for none)")
     parser.add_argument("--activation", default="relu")
@@ -73,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
         x_train, x_test, y_train, y_test = _split(problem, args)
         outputs = 1 if problem.classes is None else len(problem.classes)
         plan = [problem.x.shape[1], *hidden, outputs]
-        model = models.mlp(plan, args.activation, args.dropout)
+        # In their own units, numbers that float32 cannot tell apart need a model in float64.
+        wide = "float64" in (problem.x.dtype, problem.y.dtype)
+        model = models.mlp(plan, args.activation, args.dropout, dtype="float64" if wide else "float32")
         print(model.summary())
         given = data.Standardizer().fit(x_train)
         wanted = data.Standardizer().fit(y_train.reshape(-1, 1)) if problem.classes is None else None
@@ -94,7 +105,8 @@ def run(args: argparse.Namespace) -> int:
         if args.save is not None:
             _save(model, problem, args.save)
             print(f"weights written to {args.save}; the model takes the features in their own units:")
-            print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout})")
+            dtype = ", dtype='float64'" if wide else ""
+            print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout}{dtype})")
             print(f"  model.load({str(args.save)!r}); model.predict(X)")
     return 0
 
@@ -142,7 +154,12 @@ def _table(args: argparse.Namespace) -> _Problem:
         delimiter=args.delimiter,
         missing=args.missing,
         ignore=args.ignore,
+        decimal=args.decimal,
+        thousands=args.thousands,
+        encoding=args.encoding,
+        missing_values=args.missing_value,
     )
+    print(table.report)
     y, classes = numpy.asarray(table.y), None if table.classes is None else list(table.classes)
     if classes is None and args.task == "auto":
         values, indices = numpy.unique(y, return_inverse=True)

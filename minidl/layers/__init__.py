@@ -1,5 +1,6 @@
 """WHO REMEMBERS: layers hold parameters and the cache of the last forward, and call ops through the engine."""
 
+from minidl.layers import _renamed
 from minidl.layers.activation import (
     ELU,
     GELU,
@@ -98,3 +99,4 @@ __all__ = [
 ]
 
 plan_with(plan_steps)  # chains know nothing of fusion; here they get it
+__getattr__ = _renamed.look_up  # names of earlier versions

@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 import numpy
 
+from minidl.arrays import to_host
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
 
@@ -392,7 +393,7 @@ def to_namespace(array: Array, xp: Any) -> Array:
     """Return the array in namespace ``xp``, copied to or from the GPU only if necessary."""
     if namespace(array) is xp:
         return array
-    return xp.asarray(array.get() if hasattr(array, "get") else array)
+    return xp.asarray(to_host(array))
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:

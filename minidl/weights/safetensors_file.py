@@ -16,9 +16,10 @@ from typing import Any, BinaryIO
 
 import numpy
 
+from minidl.arrays import to_host
 from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, ParameterError
 from minidl.ops import Array
-from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrow, to_host
+from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrow
 
 __all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
 
