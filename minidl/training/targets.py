@@ -21,6 +21,7 @@ __all__ = [
     "check_takes_weights",
     "convert_for_custom_loss",
     "convert_for_loss",
+    "losses_shape",
 ]
 
 Shape = tuple[int, ...]
@@ -153,17 +154,30 @@ def _check_probabilities(array: numpy.ndarray, where: str, advice: str) -> None:
         raise TargetError(f"{where}: {text} = {array[place]:g} is not from 0 to 1; {advice}")
 
 
-def _first(bad: numpy.ndarray) -> tuple[Shape, str]:
+def _first(bad: numpy.ndarray, name: str = "y") -> tuple[Shape, str]:
     """Return the first place that is bad, and how to write it."""
     place = tuple(map(int, numpy.argwhere(bad)[0]))
-    return place, f"y[{', '.join(map(str, place))}]"
+    return place, f"{name}[{', '.join(map(str, place))}]"
 
 
 # weights --------------------------------------------------------------------------------------------------------------
 
 
-def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: str) -> numpy.ndarray:
-    """Return one weight for each of the examples.
+def losses_shape(y: Any, loss: Any) -> Shape:
+    """Return the shape of the losses before they are reduced, for targets as :func:`as_targets` returns them.
+
+    Of a user's own loss only the number of examples is known.
+    """
+    if not isinstance(loss, Loss):
+        return (len(y),)
+    if isinstance(loss, CrossEntropyLoss) and y.dtype.kind == "f":
+        axis = (loss.class_axis or 1) % y.ndim
+        return y.shape[:axis] + y.shape[axis + 1 :]
+    return y.shape
+
+
+def as_sample_weights(weights: Any, losses: Shape, dtype: numpy.dtype[Any], where: str) -> numpy.ndarray:
+    """Return one weight for each example, or for each position, of losses of this shape.
 
     Raises
     ------
@@ -174,12 +188,15 @@ def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: 
     """
     array = as_host(weights, where, "sample_weight")
     check_kind(array, where, "sample_weight", "give one number for each example")
-    if array.shape != (count,):
-        raise DataError(f"{where}: sample_weight must have shape ({count},), one for each example, got {array.shape}")
+    if array.shape != losses[: array.ndim]:
+        more = f", or {losses}, one for each position," if len(losses) > 1 else ","
+        raise DataError(
+            f"{where}: sample_weight must have shape ({losses[0]},), one for each example{more} got {array.shape}"
+        )
     bad = ~((array >= 0) & numpy.isfinite(array))
     if bad.any():
-        first = int(bad.argmax())
-        raise DataError(f"{where}: sample_weight[{first}] = {array[first]}; weights must be finite and not negative")
+        place, text = _first(bad, "sample_weight")
+        raise DataError(f"{where}: {text} = {array[place]}; weights must be finite and not negative")
     return cast_to(array, dtype, where, "sample_weight")
 
 
@@ -192,7 +209,9 @@ def as_class_weights(
     where: str,
     all_seen: bool = True,
 ) -> numpy.ndarray:
-    """Return one weight for each example: its class's, or 1 where the class is not named, as in Keras.
+    """Return one weight for each example, or for each position of a map of classes.
+
+    It is that of the class, or 1 where the class is not named, as in Keras.
 
     Parameters
     ----------
@@ -208,7 +227,7 @@ def as_class_weights(
     """
     if not isinstance(class_weight, Mapping):
         raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")
-    labels = _labels(y, loss, where)  # (N,)
+    labels = _labels(y, loss, where)  # (N,), or (N, ...) with a class for each position
     largest = int(labels.max(initial=0))
     if isinstance(loss, CrossEntropyLoss):
         classes = class_shape(loss, outputs)[0]
@@ -231,15 +250,15 @@ def _is_index(label: Any) -> bool:
 
 
 def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
-    if isinstance(loss, CrossEntropyLoss) and y.dtype.kind == "f" and y.ndim == 2:
-        return y.argmax(axis=1)
+    if isinstance(loss, CrossEntropyLoss):
+        return y.argmax(axis=loss.class_axis or 1) if y.dtype.kind == "f" else y
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
         labels = y.reshape(len(y))
         if labels.dtype.kind != "f" or (labels == numpy.floor(labels)).all():
             return labels.astype(numpy.int64)
     raise DataError(
         f"{where}: class_weight needs one class for each example, but y holds something else (shape {y.shape}, "
-        f"dtype {y.dtype}); give sample_weight, or weight=... of the loss, instead"
+        f"dtype {y.dtype}); give sample_weight, or weight=... or pos_weight=... of the loss, instead"
     )
 
 

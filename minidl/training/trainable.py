@@ -183,9 +183,11 @@ class Trainable(_Base):
             Take the examples in a new random order every epoch. Batches that are accessed by ``[i]`` are taken in a random
             order; other iterables keep theirs.
         class_weight : dict of int to float, optional
-            The weight of the examples of each class; 1 unless given. For training only.
-        sample_weight : array, shape (N,), optional
-            The weight of each example in the loss, not in the metrics. Omit it with batches, which may contain it.
+            The weight of each class; 1 unless given. In a map or a sequence of classes each position has the weight of its
+            class. For training only.
+        sample_weight : array, shape (N,) or (N, ...), optional
+            The weight of each example, or of each position of a map or a sequence, in the loss, not in the metrics. A mean
+            divides by the same number as without weights, as in Keras. Omit it with batches, which may contain it.
         initial_epoch : int, default 0
             The number of the first epoch, to continue an earlier training.
         seed : int or numpy.random.Generator, optional
