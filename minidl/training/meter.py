@@ -115,8 +115,10 @@ def _concatenate(outputs: list[Array], targets: list[Array]) -> list[tuple[Array
     return [tuple(namespace(parts[0]).concatenate(parts) for parts in (outputs, targets))]  # type: ignore[list-item]
 
 
-def metrics_named(wanted: Any, from_logits: bool) -> list[Any]:
+def metrics_named(wanted: Any, from_logits: bool, multilabel: bool = False) -> list[Any]:
     """Return metric objects for names and functions; anything with update, result and reset is taken as it is.
+
+    What predictions are, logits or several labels, only metrics given by name are told.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def metrics_named(wanted: Any, from_logits: bool) -> list[Any]:
         return []
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         wanted = [wanted]
-    found = [metrics.get(metric, from_logits=from_logits) for metric in wanted]
+    found = [metrics.get(metric, from_logits=from_logits, multilabel=multilabel) for metric in wanted]
     names = ["loss", *(metric.name for metric in found)]
     for name in names:
         if names.count(name) > 1:

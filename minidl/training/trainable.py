@@ -11,7 +11,7 @@ from minidl import engines, optim, random
 from minidl.data.augment import Mixup
 from minidl.data.passes import is_batches
 from minidl.errors import DataError, OrderError, ParameterError
-from minidl.layers import Layer, Parameter
+from minidl.layers import BCEWithLogitsLoss, Layer, Parameter
 from minidl.training import checks, losses
 from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
@@ -101,7 +101,8 @@ class Trainable(_Base):
             raise ParameterError("compile: give a loss, such as compile(optimizer='sgd', loss='mean_squared_error')")
         found = losses.loss_named(loss)
         absorbed = losses.absorbed_activation(self, found, isinstance(loss, str))
-        measured = metrics_named(metrics, from_logits=losses.takes_logits(found) and absorbed is None)
+        from_logits = losses.takes_logits(found) and absorbed is None
+        measured = metrics_named(metrics, from_logits, multilabel=isinstance(found, BCEWithLogitsLoss))
         made, make = self._optimizer_of(optimizer)
         self.optimizer, self._make_optimizer = made, make
         self.loss, self._loss_by_name, self.metrics = found, isinstance(loss, str), measured
