@@ -17,7 +17,8 @@ from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
 from minidl.training.feed import Feed
 from minidl.training.history import History
-from minidl.training.loop import Hooks, Loop, evaluating
+from minidl.training.hooks import Hooks
+from minidl.training.loop import Loop, evaluating
 from minidl.training.meter import metrics_named
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
@@ -272,7 +273,8 @@ class Trainable(_Base):
             raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
         feed = data.source(rows, schedule)
         self._ready_optimizer()
-        hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None))
+        params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
+        hooks = Hooks(_listed(callbacks), self, self._numbers(validation is not None), params)
         return self._epochs(data.loop, feed, validation, hooks, level, span)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
@@ -320,15 +322,16 @@ class Trainable(_Base):
         history = self.history = History()
         self.stop_training = False
         self.train()
-        hooks.call("on_train_begin")
+        logs: dict[str, float] = {}
+        hooks.call("on_train_begin", {})
         try:
             for epoch in epochs:
-                hooks.call("on_epoch_begin", epoch)
+                hooks.call("on_epoch_begin", epoch, {})
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
                     logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
                     if validation is not None:
                         judge, held_out = validation
-                        found = judge.evaluate(held_out, epoch=epoch)
+                        found = judge.evaluate(held_out, epoch=epoch, hooks=hooks)
                         logs |= {f"val_{name}": value for name, value in found.items()}
                     progress.finish(logs)
                 history.append(epoch, logs)
@@ -336,7 +339,7 @@ class Trainable(_Base):
                 if self.stop_training:
                     break
         finally:
-            hooks.call("on_train_end")
+            hooks.call("on_train_end", logs)
             self.eval()
         return history
 
@@ -351,6 +354,7 @@ class Trainable(_Base):
         sample_weight: Any = None,
         return_dict: bool = False,
         steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
     ) -> Any:
         """Return the loss, and the metrics if there are any, over the data, in evaluation mode.
 
@@ -366,6 +370,8 @@ class Trainable(_Base):
             Return a dict by name; otherwise a float, or with metrics a list that starts with the loss.
         steps : int, optional
             How many batches to evaluate; all of them by default.
+        callbacks : list of Callback, optional
+            Their ``on_test_...`` hooks are called.
 
         Raises
         ------
@@ -380,13 +386,21 @@ class Trainable(_Base):
         data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "evaluate", only_arrays)
         feed = data.source(None, schedule)
         with Progress(level, "", feed.steps) as progress:
-            logs = data.loop.evaluate(feed, progress)
+            params = {"steps": feed.steps, "verbose": level}
+            hooks = Hooks(_listed(callbacks), self, self._numbers(False), params, "evaluate")
+            logs = data.loop.evaluate(feed, progress, hooks=hooks)
             progress.finish(logs)
         if return_dict:
             return logs
         return logs["loss"] if len(logs) == 1 else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH, steps: int | None = None) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int = EVALUATION_BATCH,
+        steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+    ) -> Any:
         """Return the model's outputs for all examples, batch by batch, in evaluation mode, on the host.
 
         Parameters
@@ -398,6 +412,8 @@ class Trainable(_Base):
             Omit it with batches.
         steps : int, optional
             How many batches to predict; all of them by default.
+        callbacks : list of Callback, optional
+            Their ``on_predict_...`` hooks are called.
 
         Returns
         -------
@@ -413,9 +429,15 @@ class Trainable(_Base):
         count = _steps(steps, "steps", "predict")
         only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
         to_host = engines.current().to_host
+        hooks = Hooks(_listed(callbacks), self, (), {"steps": count}, "predict")
+        parts = []
+        hooks.call("on_predict_begin", {})
         with evaluating(self):
-            batches = iterate_inputs(self, x, size, count, only_arrays)
-            parts = [output_to_host(call_with(self.forward, inputs), to_host) for inputs in batches]
+            for batch, inputs in enumerate(iterate_inputs(self, x, size, count, only_arrays)):
+                hooks.call("on_predict_batch_begin", batch, {})
+                parts.append(output_to_host(call_with(self.forward, inputs), to_host))
+                hooks.call("on_predict_batch_end", batch, {"outputs": parts[-1]})
+        hooks.call("on_predict_end", {})
         return join_outputs(parts)
 
 
