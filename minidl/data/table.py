@@ -195,7 +195,9 @@ def _position(names: list[str], column: str | int) -> int:
     if isinstance(column, str):
         if column in names:
             return names.index(column)
-    elif isinstance(column, int) and not isinstance(column, bool) and -len(names) <= column < len(names):
+    elif (
+        isinstance(column, (int, numpy.integer)) and not isinstance(column, bool) and -len(names) <= column < len(names)
+    ):
         return column % len(names)
     raise UnknownNameError.among("column", column, names)
 

@@ -11,7 +11,7 @@ from minidl import init
 from minidl.engines import current
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
-from minidl.layers.base import Layer, Shape, admit
+from minidl.layers.base import Layer, Shape, admit, as_shape
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 
@@ -140,10 +140,11 @@ class Dense(Affine):
         Such as ``"relu"``; applied to the output.
     use_bias : bool
         Whether there is a bias.
-    input_shape : tuple of int, optional
-        Shape of one example; builds the layer at once.
+    input_shape : tuple of int, or int, optional
+        Shape of one example, where 4 is (4,); builds the layer at once.
     kernel_initializer, bias_initializer : str or callable
-        As in ``minidl.init``; Glorot uniform and zeros, as in Keras.
+        As in ``minidl.init``; Glorot uniform and zeros, as in Keras. A function takes the shape, which is (units, in) for
+        the kernel, or the shape and the dtype, and returns an array.
     dtype : dtype
         float32 unless said otherwise.
     generator : numpy.random.Generator, optional
@@ -173,9 +174,9 @@ class Dense(Affine):
         generator: numpy.random.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(units, int) or units < 1:
+        if isinstance(units, bool) or not isinstance(units, (int, numpy.integer)) or units < 1:
             raise ParameterError(f"Dense: units must be a positive integer, got {units!r}")
-        self.units = self.out_features = units
+        self.units = self.out_features = int(units)
         self.use_bias = use_bias
         self.dtype = numpy.dtype(dtype)
         self._initializers = init.get(kernel_initializer), init.get(bias_initializer)
@@ -183,7 +184,7 @@ class Dense(Affine):
         self._input_shape: Shape | None = None
         self._activation = _named_activation(activation)
         if input_shape is not None:
-            self.build(tuple(input_shape))
+            self.build(input_shape)
 
     @property
     def activation(self) -> Activation | None:
@@ -204,18 +205,19 @@ class Dense(Affine):
         """Create weight and bias for examples of this shape."""
         if self.built:
             return
+        input_shape = as_shape(input_shape, repr(self))
         if not input_shape:
             raise ShapeError(f"{self!r}: examples must have at least one axis; reshape X to (N, 1)")
         kernel, bias = self._initializers
 
         def kernel_init(shape: Shape, dtype: Any) -> numpy.ndarray:
-            return kernel(shape, dtype=dtype, generator=self._generator)
+            return init.draw(kernel, shape, dtype, self._generator, "Dense: kernel_initializer")
 
         def bias_init(shape: Shape, dtype: Any) -> numpy.ndarray:
-            return bias(shape, dtype=dtype, generator=self._generator)
+            return init.draw(bias, shape, dtype, self._generator, "Dense: bias_initializer")
 
         self._make(input_shape[-1], self.units, self.use_bias, kernel_init, bias_init)
-        self._input_shape = tuple(input_shape)
+        self._input_shape = input_shape
 
     def forward(self, x: Array) -> Array:
         """Return activation(x W^T + b), building first if this is the first input."""
