@@ -10,6 +10,7 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
 from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from minidl.metrics.inputs import ROUNDING
 from minidl.training.checks import as_host, cast_to, check_finite, check_kind
 from minidl.training.losses import class_shape
 
@@ -102,6 +103,7 @@ def _classes_or_probabilities(
         )
     if array.shape[1:] == outputs:
         _check_probabilities(array, where, "give probabilities, or class indices of shape (N,)")
+        _check_sums(array, loss.class_axis or 1, where)
         return cast_to(array, dtype, where, "y")
     if array.shape[1:] == (*others, 1):
         array = array[..., 0]
@@ -152,6 +154,19 @@ def _check_probabilities(array: numpy.ndarray, where: str, advice: str) -> None:
     if bad.any():
         place, text = _first(bad)
         raise TargetError(f"{where}: {text} = {array[place]:g} is not from 0 to 1; {advice}")
+
+
+def _check_sums(array: numpy.ndarray, axis: int, where: str) -> None:
+    """Raise TargetError unless the probabilities of each example, or position, sum to 1."""
+    total = array.sum(axis=axis, dtype=numpy.float64)
+    wrong = ~(abs(total - 1) <= ROUNDING)
+    if wrong.any():
+        place = tuple(map(int, numpy.argwhere(wrong)[0]))
+        raise TargetError(
+            f"{where}: the targets of one example must be probabilities that sum to 1, but those at {place} sum to "
+            f"{total[place]:g}; for several labels of one example, each a yes or no, use the loss 'binary_crossentropy'; to "
+            "leave examples out, give them the sample_weight 0, or class indices with ignore_index"
+        )
 
 
 def _first(bad: numpy.ndarray, name: str = "y") -> tuple[Shape, str]:

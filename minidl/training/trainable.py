@@ -23,6 +23,7 @@ from minidl.training.meter import metrics_named
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
+from minidl.training.single_batches import SingleBatches
 from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
@@ -41,7 +42,7 @@ else:
     _Base = object
 
 
-class Trainable(_Base):
+class Trainable(SingleBatches, _Base):
     """The training interface of a model, with Keras's names and conventions; mixed into layers such as ``Sequential``.
 
     The model's own ``forward`` and ``backward`` do the work. ``fit`` is the loop that you would write by hand, with data
@@ -81,7 +82,8 @@ class Trainable(_Base):
             logits. Given by name, they also accept a model that ends in the matching softmax or sigmoid, and train on the
             logits before it: the same loss without the logarithm of a rounded zero.
         metrics : list of str, function or Metric
-            Such as ``["accuracy"]``; see ``minidl.metrics``. They see several batches at a time, without targets that the
+            Such as ``["accuracy"]``; see ``minidl.metrics``. A function takes (y_true, y_pred). With a binary cross-entropy
+            and several outputs, names mean metrics of independent labels. They see several batches at a time, without targets that the
             loss ignores. For classes on the last axis they see rows, (M, K) and (M,).
 
         Raises
@@ -173,8 +175,8 @@ class Trainable(_Base):
             The last batch of an epoch may be smaller. Omit it with batches.
         epochs : int, default 1
         verbose : int or str, default "auto"
-            0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else
-            0.
+            0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal and in a
+            notebook, else 0.
         callbacks : list of Callback, optional
         validation_split : float, default 0.0
             The share of the data, taken from the end before any shuffling, that is held out for validation. Omit it with
@@ -365,7 +367,7 @@ class Trainable(_Base):
         batch_size : int, default 256
             Omit it with batches.
         verbose : int or str, default "auto"
-            0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
+            0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal and in a notebook, else 0.
         return_dict : bool, default False
             Return a dict by name; otherwise a float, or with metrics a list that starts with the loss.
         steps : int, optional
