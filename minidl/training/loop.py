@@ -18,6 +18,7 @@ from minidl.training.diagnosis import all_finite, first_not_finite, named_not_fi
 from minidl.training.feed import Feed
 from minidl.training.hooks import Hooks
 from minidl.training.meter import Meter
+from minidl.training.modes import Statistics
 from minidl.training.progress import Progress
 from minidl.training.stream import Stream
 
@@ -101,27 +102,33 @@ class Loop:
         moving, measured = progress.bar is not None, bool(meter.metrics)
         feed.epoch = epoch
         total, seen = 0.0, 0.0
+        statistics = Statistics(self.model)
         with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
             for step, (x, y, weights) in enumerate(feed):
                 for hook in before:
                     hook(step, {})
-                output = forward(x)
-                value = float(measure(output, y) if weights is None else measure(output, y, weights))
-                n = self._weight(y)
-                if n == 0:  # the mean of no targets is nan, and has no weight
-                    value = 0.0
-                if not math.isfinite(value):
-                    raise NonFiniteError(
-                        f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
-                        f"{first_not_finite(self.trunk, x, loss)}. {ADVICE}"
-                    )
-                backward(loss.backward(), **skip)
-                if measured:  # before any hook: a layer may reuse the memory of its output
-                    meter.add(output, y)
-                for hook in between:
-                    hook(step, {"loss": value})
+                try:
+                    output = forward(x)
+                    value = float(measure(output, y) if weights is None else measure(output, y, weights))
+                    n = self._weight(y)
+                    if n == 0:  # the mean of no targets is nan, and has no weight
+                        value = 0.0
+                    if not math.isfinite(value):
+                        raise NonFiniteError(
+                            f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
+                            f"{first_not_finite(self.trunk, x, loss)}. {ADVICE}"
+                        )
+                    backward(loss.backward(), **skip)
+                    if measured:  # before any hook: a layer may reuse the memory of its output
+                        meter.add(output, y)
+                    for hook in between:
+                        hook(step, {"loss": value})
+                except BaseException:  # the step is not taken, so the statistics of its forward do not count
+                    statistics.put_back()
+                    raise
                 optimizer.step()
                 optimizer.zero_grad()
+                statistics.note()
                 total += value if self.is_sum else value * n
                 seen += n
                 if moving and progress.due():
