@@ -15,6 +15,7 @@ with fan_out. A uniform distribution on [-b, b] has s^2 = b^2 / 3.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -373,13 +374,15 @@ _NAMED: dict[str, Initializer] = {
 def get(initializer: str | Initializer) -> Initializer:
     """Return the initialiser of a name (Keras's or PyTorch's), or the callable itself.
 
-    A callable takes ``(shape, dtype=..., generator=...)`` and returns an array. Use ``functools.partial`` to set options of a
-    function of this module.
+    A callable takes ``(shape, dtype=..., generator=...)``, or fewer of these, and returns an array. Use ``functools.partial``
+    to set options of a function of this module.
 
     Raises
     ------
     UnknownNameError
         If there is no initialiser of that name; lists the known names.
+    ParameterError
+        If it is neither a name nor a function.
 
     Examples
     --------
@@ -388,9 +391,59 @@ def get(initializer: str | Initializer) -> Initializer:
     """
     if callable(initializer):
         return initializer
+    if not isinstance(initializer, str):
+        raise ParameterError(
+            f"an initializer must be a name or a function, got {type(initializer).__name__}; for given values assign them: "
+            "layer.weight.value = array"
+        )
     if initializer not in _NAMED:
         raise UnknownNameError.among("initializer", initializer, _NAMED)
     return _NAMED[initializer]
+
+
+def draw(initializer: Initializer, shape: Shape, dtype: Any, generator: Generator, where: str) -> numpy.ndarray:
+    """Return the initial values, from a function that takes the shape, or the shape and the dtype, or a generator too.
+
+    Parameters
+    ----------
+    initializer : callable
+    shape : tuple of int
+    dtype : dtype
+        Other dtypes that the function returns are converted.
+    generator : numpy.random.Generator or None
+    where : str
+        For messages.
+
+    Raises
+    ------
+    ParameterError
+        If the function takes something else.
+    ShapeError
+        If it returns another shape.
+    """
+    ways: tuple[tuple[tuple[Any, ...], dict[str, Any]], ...] = (
+        ((shape,), {"dtype": dtype, "generator": generator}),
+        ((shape,), {"dtype": dtype}),
+        ((shape, dtype), {}),
+        ((shape,), {}),
+    )
+    for args, named in ways:
+        try:
+            inspect.signature(initializer).bind(*args, **named)
+        except TypeError:
+            continue
+        except ValueError:  # its arguments cannot be inspected
+            pass
+        found = initializer(*args, **named)
+        values = numpy.asarray(found, dtype=dtype) if isinstance(found, (int, float, list, tuple)) else found
+        values = values.astype(dtype, copy=False)
+        if values.shape != shape:
+            raise ShapeError(f"{where}: expected an array of shape {shape}, got {values.shape}")
+        return values
+    raise ParameterError(
+        f"{where}: the function must take (shape), (shape, dtype) or (shape, dtype=..., generator=...), but takes "
+        f"{inspect.signature(initializer)}"
+    )
 
 
 # checks and drawing --------------------------------------------------------------------------------------------------

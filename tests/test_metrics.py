@@ -497,3 +497,35 @@ def test_batches_that_do_not_fit_change_nothing(name):
     with pytest.raises(MinidlError):
         metric.update(numpy.full(prediction.shape, numpy.nan), target)
     assert metric.result() == before
+
+
+@pytest.mark.parametrize("size", [1, 4, 30])
+def test_a_function_sees_all_examples_as_one_batch(size):
+    """The correlation, the median error and the largest one are no means; errors of each example are."""
+    y, found = numpy.random.default_rng(0).normal(size=(2, 30))
+    functions = {
+        "correlation": lambda true, pred: numpy.corrcoef(true, pred)[0, 1] if len(true) > 1 else math.nan,
+        "median": lambda true, pred: numpy.median(abs(true - pred)),
+        "largest": lambda true, pred: abs(true - pred).max(),
+        "errors": lambda true, pred: abs(true - pred),
+    }
+    for name, function in functions.items():
+        metric = metrics.FunctionMetric(function, name)
+        for start in range(0, 30, size):
+            metric.update(found[start : start + size], y[start : start + size])
+            metric.result()
+        assert metric.result() == pytest.approx(numpy.mean(function(y, found)))
+        metric.reset()
+        assert math.isnan(metric.result())
+
+
+def test_a_function_of_examples_that_differ_in_shape():
+    metric = metrics.FunctionMetric(lambda true, pred: abs(true - pred).max())
+    metric.update(numpy.full((2, 3), 4.0), numpy.zeros((2, 3)))
+    metric.update(numpy.full((1, 2), 1.0), numpy.zeros((1, 2)))
+    assert metric.result() == pytest.approx((2 * 4 + 1) / 3)
+
+
+def test_a_function_that_returns_something_else():
+    with pytest.raises(ShapeError, match="must return a number, or an array with one or more for each of the 2"):
+        metrics.FunctionMetric(lambda true, pred: numpy.ones(5), "five").update(numpy.ones(2), numpy.ones(2))

@@ -116,7 +116,8 @@ class _Line(training.Callback):
         self.epochs, self.live = epochs, sys.stdout.isatty()
         self.started = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
         done = epoch + 1
         if not (self.live or done % 5 == 0 or done == self.epochs):
             return

@@ -93,7 +93,7 @@ class RandomCrop:
     """
 
     def __init__(self, size: int | tuple[int, int], padding: int = 0, fill: float = 0.0) -> None:
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
+        self.size = (size, size) if isinstance(size, (int, numpy.integer)) else tuple(size)
         if len(self.size) != 2 or min(self.size) < 1 or padding < 0:
             raise ParameterError(
                 f"RandomCrop: size must be positive and padding not negative, got {size!r}, {padding!r}"

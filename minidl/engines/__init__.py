@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import numbers
 import sys
 from contextvars import Token
 from types import ModuleType, TracebackType
@@ -109,8 +110,9 @@ def set_num_threads(n: int) -> None:
     ParameterError
         Unless ``n`` is a positive integer.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:
         raise ParameterError(f"set_num_threads: expected a positive integer, got {n!r}")
+    n = int(n)
     if _status("native").available:
         importlib.import_module(f"{__name__}.native").set_num_threads(n)
 

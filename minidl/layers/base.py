@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy
 
 from minidl import engines
 from minidl.engines import current
-from minidl.errors import DtypeError, EngineError, OrderError, ParameterError
+from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
 from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
@@ -20,7 +20,7 @@ from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
 from minidl.weights.matching import IncompatibleKeys, Names, Transpose
 
-__all__ = ["Layer", "OpLayer", "Shape"]
+__all__ = ["Layer", "OpLayer", "Shape", "as_shape"]
 
 Shape = tuple[int, ...]
 """The shape of one example, without the batch axis."""
@@ -529,6 +529,23 @@ class OpLayer(Layer):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         return getattr(current(), f"{self.op}_backward")(dy, self._remembered())
+
+
+def as_shape(given: Any, where: str) -> Shape:
+    """Return the shape of one example as a tuple of ints; a single int is the shape of a vector.
+
+    >>> as_shape(4, "Dense"), as_shape([3, numpy.int64(8)], "Dense")
+    ((4,), (3, 8))
+
+    Raises
+    ------
+    ShapeError
+        If it is something else.
+    """
+    sizes = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    if any(isinstance(size, bool) or not isinstance(size, (int, numpy.integer)) or size < 0 for size in sizes):
+        raise ShapeError(f"{where}: the shape of one example must be a tuple of integers, such as (4,), got {given!r}")
+    return tuple(map(int, sizes))
 
 
 def cast_input(layer: Layer, x: Any, value: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 from minidl.engines import current
 from minidl.errors import MinidlError, NotBuiltError, ParameterError, UnknownNameError
 from minidl.layers.activation import Activation
-from minidl.layers.base import Layer, Shape
+from minidl.layers.base import Layer, Shape, as_shape
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import AffineOfDense, Dense
 from minidl.layers.parameter import Parameter, Trainability, flatten
@@ -346,7 +346,7 @@ class Chain(Layer):
         self._flatten_if_built()
 
     def _build_each(self, input_shape: Shape) -> None:
-        shape: Shape | None = tuple(input_shape)
+        shape: Shape | None = as_shape(input_shape, type(self).__name__)
         for index, layer in enumerate(self._layers):
             if not isinstance(layer, Layer) or shape is None:
                 return
@@ -410,9 +410,21 @@ class Chain(Layer):
     def __len__(self) -> int:
         return len(self._layers)
 
-    def __getitem__(self, index: int | str) -> Any:
-        """Return a layer by position, or by path, as in ``model["features.0"]``."""
+    def __getitem__(self, index: Any) -> Any:
+        """Return a layer by its position, or by its path, such as ``model["features.0"]``; or some, as a model.
+
+        A slice is made of the same layers, by the same names. It shares their parameters, and what they remember of the
+        last forward.
+        """
+        if isinstance(index, slice):
+            return self._model_of(dict(zip(self._names[index], self._layers[index], strict=True)))
         return self.find(index) if isinstance(index, str) else self._layers[index]
+
+    def _model_of(self, layers: dict[str, Any]) -> Chain:
+        """Return a model of some of the layers."""
+        part = Chain(layers)
+        part.fuse = self._fuse
+        return part
 
     def find(self, path: str) -> Any:
         """Return the layer with this path, such as ``layer1.0.conv1``, as in ``state_dict`` and messages.

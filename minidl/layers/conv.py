@@ -187,7 +187,7 @@ def _check_arguments(layer: _Convolution, in_channels: int, out_channels: int, k
     """Return the kernel's size along each axis; raise ParameterError if an argument is invalid."""
     name = type(layer).__name__
     for argument, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)):
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < 1:
             raise ParameterError(f"{name}: {argument} must be a positive integer, got {value!r}")
     if in_channels % groups or out_channels % groups:
         raise ParameterError(

@@ -11,7 +11,7 @@ from minidl import init
 from minidl.engines import current
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
-from minidl.layers.base import Layer, Shape, cast_input
+from minidl.layers.base import Layer, Shape, as_shape, cast_input
 from minidl.layers.parameter import Parameter, run_backward
 from minidl.ops import Array
 
@@ -152,10 +152,10 @@ class Dense(Affine):
     activation : str or layer, optional
         Such as ``"relu"``.
     use_bias : bool, default True
-    input_shape : tuple of int, optional
-        The shape of one example, to make the parameters at once.
+    input_shape : tuple of int, or int, optional
+        The shape of one example, to make the parameters at once; 4 is (4,).
     kernel_initializer : str or callable, default "glorot_uniform"
-        See ``minidl.init``.
+        See ``minidl.init``. A function takes the shape, which is (units, features), or the shape and the dtype.
     bias_initializer : str or callable, default "zeros"
     dtype : dtype, default float32
     generator : numpy.random.Generator, optional
@@ -197,9 +197,9 @@ class Dense(Affine):
         generator: numpy.random.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(units, int) or units < 1:
+        if isinstance(units, bool) or not isinstance(units, (int, numpy.integer)) or units < 1:
             raise ParameterError(f"Dense: units must be a positive integer, got {units!r}")
-        self.units = self.out_features = units
+        self.units = self.out_features = int(units)
         self.use_bias = use_bias
         self.dtype = numpy.dtype(dtype)
         self._initializers = init.get(kernel_initializer), init.get(bias_initializer)
@@ -207,7 +207,7 @@ class Dense(Affine):
         self._input_shape: Shape | None = None
         self._activation = _make_activation(activation)
         if input_shape is not None:
-            self.build(tuple(input_shape))
+            self.build(input_shape)
 
     @property
     def activation(self) -> Activation | None:
@@ -228,15 +228,16 @@ class Dense(Affine):
         """Make weight and bias for examples of this shape."""
         if self.built:
             return
+        input_shape = as_shape(input_shape, repr(self))
         if not input_shape:
             raise ShapeError(f"{self!r}: examples must have at least one axis; reshape X to (N, 1)")
         kernel, bias = self._initializers
 
         def kernel_init(shape: Shape, dtype: Any) -> numpy.ndarray:
-            return kernel(shape, dtype=dtype, generator=self._generator)
+            return init.draw(kernel, shape, dtype, self._generator, "Dense: kernel_initializer")
 
         def bias_init(shape: Shape, dtype: Any) -> numpy.ndarray:
-            return bias(shape, dtype=dtype, generator=self._generator)
+            return init.draw(bias, shape, dtype, self._generator, "Dense: bias_initializer")
 
         self._make_parameters(input_shape[-1], self.units, self.use_bias, kernel_init, bias_init)
         self._input_shape = tuple(input_shape)

@@ -43,7 +43,8 @@ class Loss:
         self.settings = settings
         self._backward = f"{self.op}_backward"
         self._cache: Any = None
-        self._upstream: Array | None = None  # with sample weights: the factor of each element's gradient
+        self._upstream: Array | None = None  # what sample weights multiply each element's gradient by
+        self._total: float | None = None  # with sample weights, what the mean divided by
 
     def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
         """Return the loss.
@@ -51,17 +52,13 @@ class Loss:
         Parameters
         ----------
         prediction, target : array
-            Of the shapes that the op takes.
-        sample_weight : array, shape (N,), optional
-            Factors of the losses of the examples. The mean still divides by the number of elements, as in Keras.
-
-        Raises
-        ------
-        ShapeError
-            If there is not one weight for each example, and as the op.
+            As the op takes them.
+        sample_weight : array, shape (N,) or that of the unreduced loss or of its first axes, optional
+            Each loss is multiplied by its weight. The mean divides by the same number as without sample weights, as in
+            Keras, so that weights of 1 change nothing.
         """
         op = getattr(current(), self.op)
-        self._upstream = None
+        self._upstream = self._total = None
         if sample_weight is None:
             if self.settings:
                 value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
@@ -69,20 +66,40 @@ class Loss:
                 value, self._cache = op(prediction, target, reduction=self.reduction)
             return value
         each, self._cache = op(prediction, target, reduction="none", **self.settings)
+        self._total = self._divide_by(each, target)
         self._upstream = self._compute_factors(each, sample_weight)
         weighted = each * self._upstream
-        return weighted if self.reduction == "none" else weighted.sum()
+        if self.reduction == "none":
+            return weighted
+        return weighted.sum() if self._total else weighted.sum() * math.nan
 
     def _compute_factors(self, each: Array, sample_weight: Array) -> Array:
-        """Return the factor of each element: the weight of its example times the factor of the reduction."""
-        if sample_weight.shape != each.shape[:1]:
-            raise ShapeError(
-                f"{self!r}: expected sample_weight of shape {each.shape[:1]}, one for each example, got "
-                f"{sample_weight.shape}"
-            )
-        shape = sample_weight.shape + (1,) * (each.ndim - 1)
+        """Return each element's factor: its weight, and the reduction's."""
+        check_sample_weight(self, sample_weight, each.shape)
+        shape = sample_weight.shape + (1,) * (each.ndim - sample_weight.ndim)
         factor = numpy.ones_like(each) * sample_weight.reshape(shape).astype(each.dtype)
-        return factor / {"mean": each.size, "half_sum": 2}.get(self.reduction, 1)
+        return factor / self._total if self._total else factor * 0
+
+    def _divide_by(self, each: Array, target: Array) -> float:
+        """Return what the sum of these losses is divided by."""
+        return {"mean": self._mean_divisor(each, target), "half_sum": 2.0}.get(self.reduction, 1.0)
+
+    def _mean_divisor(self, each: Array, target: Array) -> float:
+        return float(each.size)
+
+    @property
+    def divisor(self) -> float:
+        """What the last forward divided the sum of all losses by.
+
+        For a mean, the number of elements; for a cross-entropy the number of targets that count, or their total class
+        weight, and 0 if none counts. The loss of several batches is the mean of theirs, weighted by their divisors.
+        """
+        if self._cache is None:
+            raise OrderError(f"{self!r}: there was no forward yet")
+        if self._total is not None:
+            return self._total
+        factor = self._cache[1]
+        return 1 / factor if factor else 0.0
 
     def backward(self, dloss: Any = None) -> Array:
         """Return the gradient with respect to the prediction.
@@ -112,6 +129,16 @@ class Loss:
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self.settings.items() if value is not None]
         return f"{type(self).__name__}({', '.join([*shown, f'reduction={self.reduction!r}'])})"
+
+
+def check_sample_weight(loss: Loss, sample_weight: Array, losses: tuple[int, ...]) -> None:
+    """Raise ShapeError unless there is a weight for each example, or for each position, of losses of this shape."""
+    given = sample_weight.shape
+    if given != losses[: len(given)] or (losses and not given):
+        more = f", or of shape {losses}, one for each position" if len(losses) > 1 else ""
+        raise ShapeError(
+            f"{loss!r}: expected sample_weight of shape {losses[:1]}, one for each example{more}; got {given}"
+        )
 
 
 class MSELoss(Loss):
@@ -220,7 +247,7 @@ class CrossEntropyLoss(Loss):
                     f"{error.message}; if the classes are on the last axis, use CrossEntropyLoss(class_axis=-1)"
                 ) from error
         *leading, classes = shape = prediction.shape  # (N, ..., K)
-        rows, examples = math.prod(leading), shape[0]
+        rows = math.prod(leading)
         if target.shape == shape:
             target = target.reshape(rows, classes)
         elif target.shape == (*leading,):
@@ -231,15 +258,21 @@ class CrossEntropyLoss(Loss):
                 f"shape {(*leading,)}, or probabilities of shape {shape}; got {target.shape}"
             )
         if sample_weight is not None:
-            if sample_weight.shape != (examples,):
-                raise ShapeError(
-                    f"{self!r}: expected sample_weight of shape ({examples},), one for each example, got "
-                    f"{sample_weight.shape}"
-                )
-            sample_weight = sample_weight.repeat(rows // max(examples, 1))  # (rows,)
+            check_sample_weight(self, sample_weight, (*leading,))
+            sample_weight = sample_weight.reshape(-1).repeat(rows // max(sample_weight.size, 1))  # (rows,)
         value = super().forward(prediction.reshape(rows, classes), target, sample_weight)
         self._shape = shape
         return value.reshape(leading) if self.reduction == "none" else value
+
+    def _mean_divisor(self, each: Array, target: Array) -> float:
+        """Return the total class weight of the targets that count; of probabilities the number of rows."""
+        if target.dtype.kind == "f":
+            return float(each.size)
+        counted = target != self.settings["ignore_index"]
+        weight = self.settings["weight"]
+        if weight is None:
+            return float(counted.sum())
+        return float(weight[target[counted]].sum(dtype="float64"))
 
     def backward(self, dloss: Any = None) -> Array:
         """Return the gradient with respect to the logits; see :meth:`Loss.backward`."""

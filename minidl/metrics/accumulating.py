@@ -8,8 +8,16 @@ from typing import Any
 import numpy
 
 from minidl.errors import ParameterError, ShapeError
-from minidl.metrics.classification import AVERAGES, ratios
-from minidl.metrics.inputs import binary_targets, labels_pair, labels_with_scores, numbers_pair, on_host, scores
+from minidl.metrics.classification import AVERAGES, check_zero_division, ratios
+from minidl.metrics.inputs import (
+    binary_targets,
+    label_indicators,
+    labels_pair,
+    labels_with_scores,
+    numbers_pair,
+    on_host,
+    scores,
+)
 from minidl.metrics.ranking import roc_auc
 from minidl.metrics.regression import r2_from_sums
 from minidl.metrics.streaming import Metric
@@ -62,12 +70,16 @@ class _Counted(Metric):
     Parameters
     ----------
     average : str, optional
-        As in ``minidl.metrics.precision``. By default ``"binary"`` for single scores, ``"macro"`` for scores of several classes.
+        As in ``minidl.metrics.precision``. By default ``"binary"`` for single scores, ``"macro"`` for scores of several
+        classes, and ``"micro"`` for several labels.
     threshold : float, default 0.5
         A single score above it means class 1. Use 0.5 for probabilities, 0 for logits.
     zero_division : float, default 0.0
         The value of 0 / 0.
     name : str, optional
+    multilabel : bool, default False
+        Whether scores of shape (N, K, ...) are those of K independent labels, each a yes or no, and not of K classes.
+        Targets are then 0 or 1, of the same shape. ``compile`` sets it for names if the loss is a binary cross-entropy.
     """
 
     def __init__(
@@ -76,30 +88,42 @@ class _Counted(Metric):
         threshold: float = 0.5,
         zero_division: float = 0.0,
         name: str | None = None,
+        multilabel: bool = False,
     ) -> None:
         if average not in AVERAGES:
             raise ParameterError(
                 f"{type(self).__name__}: average must be one of {', '.join(map(repr, AVERAGES))}, got {average!r}"
             )
-        self.average, self.threshold, self.zero_division = average, threshold, zero_division
+        self.average, self.threshold, self.zero_division = (
+            average,
+            threshold,
+            check_zero_division(type(self).__name__, zero_division),
+        )
+        self.multilabel = multilabel
         super().__init__(name)
 
     def reset(self) -> None:
         """Forget all examples."""
         self.counts: dict[int, numpy.ndarray] = {}
-        self.several = False
+        self.several = self.has_labels = False
 
     def update(self, prediction: Any, target: Any) -> None:
         """Take in a batch."""
-        true, pred = self._classes(prediction, target)
+        given = on_host(prediction)
+        if self.multilabel and given.ndim >= 2 and given.shape[1] > 1:
+            true, pred = label_indicators(target, scores(given, self.name), self.threshold, self.name)  # (M, K)
+            table = numpy.stack([(true & pred).sum(axis=0), pred.sum(axis=0), true.sum(axis=0)], axis=1)  # (K, 3)
+            self.has_labels = True
+            self.counts = {k: self.counts.get(k, 0) + counts for k, counts in enumerate(table)}
+            return
+        true, pred = self._classes(given, target)
         for label in numpy.unique(numpy.concatenate([true, pred])).tolist():
             counts = numpy.array(
                 [((true == label) & (pred == label)).sum(), (pred == label).sum(), (true == label).sum()]
             )
             self.counts[label] = self.counts.get(label, 0) + counts
 
-    def _classes(self, prediction: Any, target: Any) -> tuple[numpy.ndarray, numpy.ndarray]:
-        given = on_host(prediction)
+    def _classes(self, given: numpy.ndarray, target: Any) -> tuple[numpy.ndarray, numpy.ndarray]:
         if given.dtype.kind != "f":
             return labels_pair(target, given, self.name)
         given = scores(given, self.name)
@@ -114,8 +138,8 @@ class _Counted(Metric):
         """Return the metric; nan before the first example."""
         if not self.counts:
             return math.nan
-        several = self.several or not set(self.counts) <= {0, 1}
-        average = self.average or ("macro" if several else "binary")
+        several = self.several or self.has_labels or not set(self.counts) <= {0, 1}
+        average = self.average or ("micro" if self.has_labels else "macro" if several else "binary")
         if average == "binary":
             if several:
                 raise ParameterError(f"{self.name}: average='binary' needs two classes; pass average='macro'")
@@ -154,12 +178,15 @@ class RocAuc(Metric):
         Whether the scores of several classes are logits, to be turned into probabilities by softmax. For single scores only the
         order matters.
     name : str, optional
+    multilabel : bool, default False
+        Whether scores of shape (N, K, ...) are those of K independent labels, each a yes or no, and not of K classes. The
+        result is then the mean of the labels' areas.
     """
 
     default_name = "roc_auc"
 
-    def __init__(self, from_logits: bool = False, name: str | None = None) -> None:
-        self.from_logits = from_logits
+    def __init__(self, from_logits: bool = False, name: str | None = None, multilabel: bool = False) -> None:
+        self.from_logits, self.multilabel = from_logits, multilabel
         super().__init__(name)
 
     def reset(self) -> None:
@@ -170,7 +197,10 @@ class RocAuc(Metric):
     def update(self, prediction: Any, target: Any) -> None:
         """Take in a batch."""
         given = scores(prediction, self.name).astype(numpy.float64)
-        if given.ndim >= 2 and given.shape[1] > 1:
+        if self.multilabel and given.ndim >= 2 and given.shape[1] > 1:
+            true, _ = label_indicators(target, given, 0.0, self.name)  # (M, K)
+            given = numpy.moveaxis(given, 1, -1).reshape(true.shape)
+        elif given.ndim >= 2 and given.shape[1] > 1:
             true, given = labels_with_scores(target, given, self.name)  # (M,), (M, K)
             if self.from_logits:
                 shifted = numpy.exp(given - given.max(axis=1, keepdims=True))

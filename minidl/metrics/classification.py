@@ -6,6 +6,7 @@ Arguments come in scikit-learn's order, ``(y_true, y_pred)``, and everything is 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from minidl.metrics.inputs import binary_targets, labels_pair, labels_with_score
 
 __all__ = [
     "accuracy",
+    "check_zero_division",
     "confusion_matrix",
     "f1",
     "hits",
@@ -323,6 +325,13 @@ def _check_binary(which: str, present: numpy.ndarray, pos_label: Any) -> None:
         raise DataError(f"{which}: pos_label {pos_label!r} is not one of the classes {present.tolist()}")
 
 
+def check_zero_division(where: str, zero_division: Any) -> float:
+    """Return the value of 0 / 0: 0, 1 or nan."""
+    if not isinstance(zero_division, numbers.Real) or not (zero_division in (0, 1) or math.isnan(zero_division)):
+        raise ParameterError(f"{where}: zero_division must be 0, 1 or nan, got {zero_division!r}")
+    return float(zero_division)
+
+
 def ratios(
     which: str,
     right: numpy.ndarray,
@@ -332,8 +341,7 @@ def ratios(
     zero_division: float,
 ) -> Any:
     """Return precision, recall or F1 from the counts of each class: right predictions, all predictions, and examples."""
-    if not (zero_division in (0, 1) or math.isnan(zero_division)):
-        raise ParameterError(f"{which}: zero_division must be 0, 1 or nan, got {zero_division!r}")
+    check_zero_division(which, zero_division)
     if average == "micro":
         right, predicted, actual = (numpy.atleast_1d(count.sum()) for count in (right, predicted, actual))
     above, below = {

@@ -9,7 +9,22 @@ import numpy
 from minidl.arrays import to_host
 from minidl.errors import DataError, DtypeError, ShapeError, TargetError
 
-__all__ = ["binary_targets", "labels_pair", "labels_with_scores", "numbers_pair", "on_host", "scores"]
+__all__ = [
+    "binary_targets",
+    "label_indicators",
+    "labels_pair",
+    "labels_with_scores",
+    "numbers_pair",
+    "on_host",
+    "scores",
+]
+
+ROUNDING = 1e-2
+"""How far the probabilities of one example may be from a sum of 1."""
+SEVERAL_LABELS = (
+    "for several labels of one example, each a yes or no, use binary_accuracy, or Precision, Recall, F1 or RocAuc with "
+    "multilabel=True"
+)
 
 
 def on_host(array: Any, where: str = "", name: str = "the array") -> numpy.ndarray:
@@ -97,11 +112,14 @@ def labels_with_scores(y_true: Any, y_score: numpy.ndarray, where: str) -> tuple
         If the shapes do not fit.
     DtypeError
         If class indices are not integers.
+    TargetError
+        If y_true has the shape of the scores, but does not sum to 1 over the classes.
     """
     true = on_host(y_true, where, "y_true")
     classes = y_score.shape[1]
     expected = (y_score.shape[0], *y_score.shape[2:])
     if true.shape == y_score.shape:
+        _check_one_class(true, where)
         true = true.argmax(axis=1)  # (N, ...)
     elif true.shape == (*expected, 1):
         true = true[..., 0]
@@ -111,7 +129,7 @@ def labels_with_scores(y_true: Any, y_score: numpy.ndarray, where: str) -> tuple
             f"one-hot of the same shape, got {true.shape}"
         )
     if true.dtype.kind not in "iub":
-        if true.dtype.kind != "f" or (true != numpy.floor(true)).any():
+        if true.dtype.kind != "f" or (~numpy.isfinite(true) | (true != numpy.floor(true))).any():
             raise DtypeError(f"{where}: class numbers must be integers, got dtype {true.dtype}")
         true = true.astype(numpy.int64)
     return true.reshape(-1), numpy.moveaxis(y_score, 1, -1).reshape(-1, classes)
@@ -144,11 +162,47 @@ def binary_targets(y_true: Any, shape: tuple[int, ...], where: str) -> numpy.nda
     return true.astype(bool)
 
 
+def label_indicators(
+    y_true: Any, y_score: numpy.ndarray, threshold: float, where: str
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return booleans (M, K), true and predicted, for scores of K independent labels, shape (N, K, ...).
+
+    Raises
+    ------
+    ShapeError, TargetError
+        If the targets do not have the shape of the scores, or are not 0 or 1.
+    """
+    true, pred = binary_targets(y_true, y_score.shape, where), y_score > threshold
+    columns = y_score.shape[1]
+    return numpy.moveaxis(true, 1, -1).reshape(-1, columns), numpy.moveaxis(pred, 1, -1).reshape(-1, columns)
+
+
+def _check_one_class(rows: numpy.ndarray, where: str) -> None:
+    """Raise TargetError unless targets (N, K, ...) are one-hot or probabilities."""
+    total = rows.sum(axis=1, dtype=numpy.float64)
+    wrong = ~(abs(total - 1.0) <= ROUNDING)
+    if wrong.any():
+        place = _first(wrong)
+        raise TargetError(
+            f"{where}: targets of the shape of the predictions, {rows.shape}, must be one-hot or probabilities, but those "
+            f"at {place} sum to {total[place]:g}; {SEVERAL_LABELS}"
+        )
+
+
+def _check_not_multi_hot(rows: numpy.ndarray, name: str, where: str) -> None:
+    """Raise DataError if rows (N, K) of zeros and ones name no class, or several."""
+    if ((rows == 0) | (rows == 1)).all() and (rows.sum(axis=1) != 1).any():
+        raise DataError(f"{where}: {name} of shape {rows.shape} is not one-hot; {SEVERAL_LABELS}")
+
+
 def _labels(given: Any, name: str, where: str) -> numpy.ndarray:
     found = on_host(given, where, name)
     if found.ndim == 2 and found.shape[1] > 1 and found.dtype.kind in "fiub":
         if name == "y_true" and not numpy.allclose(found.sum(axis=1), 1.0, atol=1e-3):
-            raise DataError(f"{where}: y_true of shape {found.shape} must be one-hot, one class for each example")
+            raise DataError(
+                f"{where}: y_true of shape {found.shape} must be one-hot, one class for each example; {SEVERAL_LABELS}"
+            )
+        _check_not_multi_hot(found, name, where)
         return scores(found, where).argmax(axis=1)  # (N,)
     if found.ndim == 2 and found.shape[1] == 1:
         found = found[:, 0]
@@ -159,9 +213,10 @@ def _labels(given: Any, name: str, where: str) -> numpy.ndarray:
     if found.dtype.kind in "iub":
         return found.astype(numpy.int64)
     if found.dtype.kind == "f":
-        if (found != numpy.floor(found)).any():
+        wrong = ~numpy.isfinite(found) | (found != numpy.floor(found))
+        if wrong.any():
             raise DataError(
-                f"{where}: {name} must hold class labels, got {found[found != numpy.floor(found)][0]}; "
+                f"{where}: {name} must hold class labels, got {found[wrong][0]}; "
                 "convert scores to classes first, with scores > 0.5"
             )
         return found.astype(numpy.int64)

@@ -25,12 +25,9 @@ _THRESHOLDED: dict[str, Callable[..., Metric]] = {
     "accuracy": Accuracy,
     "binary_accuracy": BinaryAccuracy,
     "categorical_accuracy": Accuracy,
-    "f1": F1,
-    "f1_score": F1,
-    "precision": Precision,
-    "recall": Recall,
     "sparse_categorical_accuracy": Accuracy,
 }
+_COUNTED: dict[str, Callable[..., Metric]] = {"f1": F1, "f1_score": F1, "precision": Precision, "recall": Recall}
 _PLAIN: dict[str, Callable[..., Metric]] = {
     "mae": MeanAbsoluteError,
     "mean_absolute_error": MeanAbsoluteError,
@@ -47,7 +44,7 @@ _PLAIN: dict[str, Callable[..., Metric]] = {
 _RANKED: dict[str, Callable[..., Metric]] = {"auc": RocAuc, "roc_auc": RocAuc}
 
 
-def get(metric: Any, *, from_logits: bool = False) -> Metric:
+def get(metric: Any, *, from_logits: bool = False, multilabel: bool = False) -> Metric:
     """Return the metric of a Keras name, a metric unchanged, or a metric made from a function.
 
     Parameters
@@ -57,6 +54,8 @@ def get(metric: Any, *, from_logits: bool = False) -> Metric:
         name in the history, so ``"acc"`` and ``"accuracy"`` are different metrics.
     from_logits : bool, default False
         Whether predictions are logits instead of probabilities. A single one then means class 1 above 0 instead of 0.5.
+    multilabel : bool, default False
+        Whether several scores of an example are those of independent labels. ``"accuracy"`` is then the binary accuracy.
 
     Raises
     ------
@@ -77,13 +76,18 @@ def get(metric: Any, *, from_logits: bool = False) -> Metric:
         return metric() if isinstance(metric, type) else metric
     if isinstance(metric, str):
         name = metric.lower()
+        threshold = 0.0 if from_logits else 0.5
+        if multilabel and name in ("acc", "accuracy"):
+            return BinaryAccuracy(threshold=threshold, name=name)
         if name in _THRESHOLDED:
-            return _THRESHOLDED[name](threshold=0.0 if from_logits else 0.5, name=name)
+            return _THRESHOLDED[name](threshold=threshold, name=name)
+        if name in _COUNTED:
+            return _COUNTED[name](threshold=threshold, name=name, multilabel=multilabel)
         if name in _RANKED:
-            return _RANKED[name](from_logits=from_logits, name=name)
+            return _RANKED[name](from_logits=from_logits, name=name, multilabel=multilabel)
         if name in _PLAIN:
             return _PLAIN[name](name=name)
-        raise UnknownNameError.among("metric", metric, [*_THRESHOLDED, *_PLAIN, *_RANKED])
+        raise UnknownNameError.among("metric", metric, [*_THRESHOLDED, *_COUNTED, *_PLAIN, *_RANKED])
     if callable(metric):
         return FunctionMetric(metric)
     raise ParameterError(f"expected a metric, its name, or a function of (y_true, y_pred), got {metric!r}")

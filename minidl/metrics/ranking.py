@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import DataError, ParameterError, ShapeError
-from minidl.metrics.inputs import on_host, scores
+from minidl.errors import DataError, ParameterError, ShapeError, TargetError
+from minidl.metrics.inputs import binary_targets, on_host, scores
 
 __all__ = ["roc_auc"]
 
@@ -25,7 +25,8 @@ def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels:
     Parameters
     ----------
     y_true : array or list, shape (N,)
-        Labels. With one score for each example there must be at most two classes; the larger one is scored.
+        Labels. With one score for each example there must be at most two classes; the larger one is scored. Zeros and ones
+        of shape (N, K) say for each of K labels, or of K classes, whether the example has it; then every column counts.
     y_score : array, shape (N,), (N, 1), or (N, K)
         Scores of the larger class, or of K classes, one against the rest. The latter should be probabilities, because logits
         are not comparable between examples. Of K = 2 columns the second is used.
@@ -43,6 +44,8 @@ def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels:
     ------
     DataError
         If there are no examples, a score is NaN, or the classes and the columns do not match.
+    TargetError
+        If y_true holds fractions, or y_true of shape (N, K) anything but 0 and 1.
     ShapeError
         If lengths differ.
 
@@ -63,24 +66,34 @@ def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels:
     if true.ndim == 2 and true.shape[1] == 1:
         true = true[:, 0]
     elif true.ndim == 2 and true.shape == given.shape:
-        true = true.argmax(axis=1)
+        indicators = binary_targets(true, given.shape, "roc_auc")
+        return _averaged(indicators, given, average)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if true.ndim != 1 or given.ndim not in (1, 2) or len(true) != len(given):
         raise ShapeError(
             f"roc_auc: expected labels (N,) and scores (N,) or (N, K), got shapes {true.shape} and {given.shape}"
         )
+    if true.dtype.kind == "f" and (~numpy.isfinite(true) | (true != numpy.floor(true))).any():
+        raise TargetError(
+            "roc_auc: y_true must hold class labels, got fractions; round them, or compare with a threshold"
+        )
     columns = 2 if given.ndim == 1 else given.shape[1]
     classes = _classes(true, columns, labels)
     if columns == 2:
         return _area(true == classes[-1], given if given.ndim == 1 else given[:, 1])
-    each = numpy.array([_area(true == label, given[:, k]) for k, label in enumerate(classes)])  # (K,)
+    return _averaged(numpy.stack([true == label for label in classes], axis=1), given, average)
+
+
+def _averaged(positive: numpy.ndarray, given: numpy.ndarray, average: str | None) -> Any:
+    """Return the areas of the columns, (N, K) both, or their mean."""
+    each = numpy.array([_area(positive[:, k], given[:, k]) for k in range(given.shape[1])])  # (K,)
     if average is None:
         return each
     if average == "macro":
         return float(each.mean())
-    weights = numpy.array([(true == label).sum() for label in classes])
-    return float((each * weights)[weights > 0].sum() / weights.sum())
+    weights = positive.sum(axis=0)
+    return float((each * weights)[weights > 0].sum() / weights.sum()) if weights.any() else math.nan
 
 
 def _classes(true: numpy.ndarray, columns: int, labels: Sequence[Any] | None) -> list[Any]:

@@ -37,12 +37,15 @@ def mean_squared_error(y_true: Any, y_pred: Any) -> float:
 
 
 def root_mean_squared_error(y_true: Any, y_pred: Any) -> float:
-    """Return the square root of the mean squared error over examples and outputs.
+    """Return the square root of the mean squared error over examples, averaged over outputs, as in scikit-learn.
+
+    (Keras takes the mean over outputs before the root.)
 
     >>> root_mean_squared_error([1.0, 2.0], [3.0, 4.0])
     2.0
     """
-    return math.sqrt(mean_squared_error(y_true, y_pred))
+    true, pred = numbers_pair(y_true, y_pred, "root_mean_squared_error")
+    return float(numpy.sqrt(((true - pred) ** 2).mean(axis=0)).mean())
 
 
 def r2_score(y_true: Any, y_pred: Any) -> float:

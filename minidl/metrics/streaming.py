@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import ParameterError
+from minidl.errors import ParameterError, ShapeError
 from minidl.metrics.classification import hits, top_k_hits
 from minidl.metrics.inputs import binary_targets, numbers_pair, on_host, scores
 
@@ -132,9 +132,9 @@ class TopKAccuracy(Mean):
     default_name = "top_k_accuracy"
 
     def __init__(self, k: int = 5, name: str | None = None) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+        if isinstance(k, bool) or not isinstance(k, (int, numpy.integer)) or k < 1:
             raise ParameterError(f"TopKAccuracy: k must be a positive integer, got {k!r}")
-        self.k = k
+        self.k = int(k)
         super().__init__(name)
 
     def values(self, prediction: Any, target: Any) -> numpy.ndarray:
@@ -166,20 +166,43 @@ class MeanSquaredError(Mean):
         return (true - pred) ** 2
 
 
-class RootMeanSquaredError(MeanSquaredError):
-    """The square root of the mean squared difference over all examples."""
+class RootMeanSquaredError(Metric):
+    """The root of the mean squared difference over all examples; see ``minidl.metrics.root_mean_squared_error``."""
 
     default_name = "root_mean_squared_error"
+    larger_is_better = False
+
+    def reset(self) -> None:
+        """Forget all examples."""
+        self.totals, self.count = numpy.zeros(0), 0
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Take in a batch."""
+        true, pred = numbers_pair(target, prediction, self.name)
+        totals = ((true - pred) ** 2).sum(axis=0)  # (outputs,)
+        if self.count and totals.shape != self.totals.shape:
+            raise ShapeError(f"{self.name}: the batches have {self.totals.size} and {totals.size} outputs")
+        self.totals = self.totals + totals if self.count else totals
+        self.count += len(true)
 
     def result(self) -> float:
-        """Return the root; nan before the first example."""
-        return math.sqrt(super().result())
+        """Return the mean of the outputs' roots; nan before the first example."""
+        return float(numpy.sqrt(self.totals / self.count).mean()) if self.count else math.nan
 
 
 class FunctionMetric(Metric):
-    """The mean of any function of ``(y_true, y_pred)`` over batches, weighted by their sizes.
+    """Any function of ``(y_true, y_pred)``, over all examples as if they were one batch.
 
-    This equals the value over all examples only if the function is itself a mean over examples.
+    A function that returns an array with a number for each example is a mean over them. One that returns a single number may
+    be anything, so all examples are kept until ``reset``, and the function is called with all of them. If examples differ in
+    shape from batch to batch, it is called for those of each shape, and the results are averaged, weighted by their sizes.
+
+    Parameters
+    ----------
+    function : callable
+        Takes ``(y_true, y_pred)`` and returns a number, or an array with one or more numbers for each example.
+    name : str, optional
+        The name of the function by default.
     """
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str | None = None) -> None:
@@ -189,13 +212,37 @@ class FunctionMetric(Metric):
     def reset(self) -> None:
         """Forget all batches."""
         self.total, self.count = 0.0, 0
+        self.kept: dict[Any, list[tuple[numpy.ndarray, numpy.ndarray]]] = {}
+        self.known: dict[Any, float] = {}  # the function's number for all that is kept of a shape
 
     def update(self, prediction: Any, target: Any) -> None:
         """Take in a batch."""
-        n = len(prediction)
-        self.total += n * float(numpy.mean(on_host(self.function(target, prediction))))
-        self.count += n
+        found = on_host(self.function(target, prediction))
+        if found.ndim and len(found) == len(prediction):
+            self.total += float(found.sum(dtype=numpy.float64))
+            self.count += found.size
+        elif found.size == 1:
+            pred, true = on_host(prediction), on_host(target)
+            shape = (pred.shape[1:], true.shape[1:])
+            self.known.pop(shape, None)
+            if shape not in self.kept:
+                self.known[shape] = float(found.item())
+            self.kept.setdefault(shape, []).append((pred.copy(), true.copy()))
+        else:
+            raise ShapeError(
+                f"{self.name}: the function must return a number, or an array with one or more for each of the "
+                f"{len(prediction)} examples; it returned an array of shape {found.shape}"
+            )
 
     def result(self) -> float:
-        """Return the weighted mean; nan before the first batch."""
-        return self.total / self.count if self.count else math.nan
+        """Return the number; nan before the first batch."""
+        total, count = self.total, self.count
+        for shape, batches in self.kept.items():
+            if shape not in self.known:
+                batches[:] = [tuple(map(numpy.concatenate, zip(*batches, strict=True)))]  # type: ignore[list-item]
+                pred, true = batches[0]
+                self.known[shape] = float(on_host(self.function(true, pred)).item())
+            n = sum(len(pred) for pred, _ in batches)
+            total += n * self.known[shape]
+            count += n
+        return total / count if count else math.nan

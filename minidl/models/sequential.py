@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minidl.layers.base import Shape
 from minidl.layers.chain import Chain
 from minidl.models.picture import to_mermaid
@@ -46,6 +48,13 @@ class Sequential(Trainable, Chain):  # numpydoc ignore=PR02
     >>> model.compile(optimizer="adam", loss="mse")
     >>> history = model.fit(x, target, epochs=2, verbose=0)
     """
+
+    def add(self, layer: Any) -> None:
+        """Add a layer at the end, as Keras's ``add`` does; compile afterwards."""
+        self.append(layer)
+
+    def _model_of(self, layers: dict[str, Any]) -> Sequential:
+        return Sequential(layers)
 
     def summary(self, input_shape: Shape | None = None) -> Summary:
         """Return a table of the layers: output shapes, parameters, FLOPs and bytes, for one example.

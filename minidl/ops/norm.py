@@ -482,7 +482,7 @@ def _check_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the normalised axes as a tuple; raise unless x and the parameters fit it."""
     require_float(x, "x", op)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ShapeError(f"{op}: the last axes of x must have shape {shape}, got x of shape {x.shape}")
     for name, values in parameters.items():

@@ -15,6 +15,7 @@ from minidl.optim.plateau import ReduceLROnPlateau
 from minidl.optim.rmsprop import RMSprop
 from minidl.optim.schedules import (
     CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
     ExponentialLR,
     LambdaLR,
     LinearLR,
@@ -31,6 +32,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
     "ExponentialLR",
     "Group",
     "LRScheduler",
@@ -49,10 +51,10 @@ __all__ = [
 ]
 
 _NAMED: Mapping[str, tuple[type[Optimizer], dict[str, Any]]] = {
-    "adagrad": (Adagrad, {"lr": 0.001}),
-    "adam": (Adam, {"lr": 0.001}),
-    "adamw": (AdamW, {"lr": 0.001}),
-    "rmsprop": (RMSprop, {"lr": 0.001, "alpha": 0.9}),
+    "adagrad": (Adagrad, {"lr": 0.001, "initial_accumulator_value": 0.1, "eps": 1e-7}),
+    "adam": (Adam, {"lr": 0.001, "eps": 1e-7}),
+    "adamw": (AdamW, {"lr": 0.001, "weight_decay": 0.004, "eps": 1e-7}),
+    "rmsprop": (RMSprop, {"lr": 0.001, "alpha": 0.9, "eps": 1e-7}),
     "sgd": (SGD, {"lr": 0.01}),
 }
 
@@ -60,8 +62,10 @@ _NAMED: Mapping[str, tuple[type[Optimizer], dict[str, Any]]] = {
 def get(name: str) -> tuple[type[Optimizer], dict[str, Any]]:
     """Return the optimiser of a Keras name and its initial settings.
 
-    The learning rates are Keras's: 0.01 for ``"sgd"``, 0.001 for ``"adam"``, ``"adamw"``, ``"rmsprop"`` (with alpha 0.9) and
-    ``"adagrad"``. Everything else is the default of the class.
+    The settings are Keras's: the rate is 0.01 for ``"sgd"`` and 0.001 for the others, whose eps is 1e-7; alpha is 0.9 for
+    ``"rmsprop"``, the weight decay 0.004 for ``"adamw"``, and the initial sum of squares 0.1 for ``"adagrad"``. Everything
+    else is the default of the class. The formulas are those of the class: Keras adds eps inside the root for ``"rmsprop"``
+    and ``"adagrad"``, and before the correction of the means for ``"adam"`` and ``"adamw"``.
 
     Raises
     ------

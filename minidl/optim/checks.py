@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
+import numpy
+
 from minidl.errors import ParameterError
 
 __all__ = ["check_state", "count", "flag", "fraction", "fractions", "non_negative", "number", "setting"]
@@ -50,16 +52,16 @@ def fractions(value: Any) -> tuple[float, float]:
 
 def flag(value: Any) -> bool:
     """Return True or False."""
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, numpy.bool_)):
         raise ParameterError(f"must be True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def count(where: str, name: str, value: Any, least: int = 1) -> int:
     """Return an integer that is at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, (int, numpy.integer)) or value < least:
         raise ParameterError(f"{where}: {name} must be an integer of at least {least}, got {value!r}")
-    return value
+    return int(value)
 
 
 def setting(where: str, name: str, value: Any) -> float:

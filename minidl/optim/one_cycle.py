@@ -40,6 +40,12 @@ class OneCycleLR(LRScheduler):
     three_phase : bool, default False
         Whether the rate falls in two phases: the first mirrors the rise, the second leads to the final rate.
 
+    Attributes
+    ----------
+    counts_batches : bool
+        Whether it was made with ``steps_per_epoch``, hence is to be stepped after every batch. The callback
+        ``minidl.training.LearningRateScheduler`` does that.
+
     Raises
     ------
     ParameterError
@@ -69,6 +75,7 @@ class OneCycleLR(LRScheduler):
         final_div_factor: float = 1e4,
         three_phase: bool = False,
     ) -> None:
+        self.counts_batches = total_steps is None
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ParameterError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")

@@ -131,12 +131,8 @@ class Optimizer:
             self._create_group(self._where(index, given), given)
             for index, given in enumerate(self._list_groups(params))
         ]
-        seen: set[Parameter] = set()
         for index, group in enumerate(self.param_groups):
-            twice = next((p for p in group.parameters if p in seen), None)
-            if twice is not None:
-                raise ParameterError(f"{self._name}: {twice!r} of group {index} is already in an earlier group")
-            seen.update(group.parameters)
+            self._check_new(index, group, self.param_groups[:index])
         self._regroup()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -256,6 +252,38 @@ class Optimizer:
     @property
     def _name(self) -> str:
         return type(self).__name__
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add a group of parameters, such as layers that are trained from now on.
+
+        Make schedules after it: they know the groups that there were.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``{"params": [...], "lr": ...}``, with settings of its own; others are the defaults of the optimiser.
+
+        Raises
+        ------
+        ParameterError
+            If it is no such dict, holds no parameters, or one that is in a group already.
+        """
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise ParameterError(
+                f"{self._name}: expected a group to be a dict with the key 'params', got {param_group!r}"
+            )
+        index = len(self.param_groups)
+        group = self._create_group(self._where(index, param_group), param_group)
+        self._check_new(index, group, self.param_groups)
+        self.param_groups.append(group)
+        self._regroup()
+
+    def _check_new(self, index: int, group: Group, earlier: list[Group]) -> None:
+        """Raise ParameterError if a parameter of a group is in an earlier one."""
+        seen = {parameter for other in earlier for parameter in other.parameters}
+        twice = next((p for p in group.parameters if p in seen), None)
+        if twice is not None:
+            raise ParameterError(f"{self._name}: {twice!r} of group {index} is already in an earlier group")
 
     def _where(self, index: int, given: Mapping[str, Any]) -> str:
         return self._name if set(given) == {"params"} else f"{self._name}: group {index}"

@@ -19,6 +19,7 @@ from minidl.optim.optimizer import Optimizer
 
 __all__ = [
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
     "ExponentialLR",
     "LRScheduler",
     "LambdaLR",
@@ -65,6 +66,11 @@ class LRScheduler:
         self.last_epoch += 1
 
     def _apply(self, t: int) -> None:
+        if len(self.optimizer.param_groups) != len(self.base_lrs):
+            raise ParameterError(
+                f"{type(self).__name__}: the optimizer has {len(self.optimizer.param_groups)} groups now, but had "
+                f"{len(self.base_lrs)} when the schedule was made; make the schedule after add_param_group"
+            )
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self.rate(base, t)
 
@@ -214,6 +220,56 @@ class CosineAnnealingLR(LRScheduler):
     def rate(self, base: float, t: int) -> float:
         """Return the value of the cosine at step t."""
         return self.eta_min + (base - self.eta_min) * (1.0 + math.cos(math.pi * t / self.T_max)) / 2.0
+
+
+class CosineAnnealingWarmRestarts(LRScheduler):
+    """Lower the rate along half a cosine wave, again and again from lr_0, each time T_mult times as slowly.
+
+    With the step t since the last restart, and T = ``T_0 T_mult^i`` after i restarts::
+
+        lr = eta_min + (lr_0 - eta_min) (1 + cos(pi t / T)) / 2
+
+    I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017, equation 5.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+    T_0 : int
+        Steps to the first restart.
+    T_mult : int, default 1
+        The factor of each following period.
+    eta_min : float, default 0.0
+        The smallest rate.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import Parameter
+    >>> from minidl.optim import SGD
+    >>> optimizer = SGD([Parameter(numpy.zeros(1))], lr=1.0)
+    >>> schedule = CosineAnnealingWarmRestarts(optimizer, T_0=2, T_mult=2)
+    >>> rates = []
+    >>> for step in range(7):
+    ...     rates.append(round(optimizer.lr, 3)); schedule.step()
+    >>> rates
+    [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0) -> None:
+        self.T_0 = count("CosineAnnealingWarmRestarts", "T_0", T_0)
+        self.T_mult = count("CosineAnnealingWarmRestarts", "T_mult", T_mult)
+        self.eta_min = setting("CosineAnnealingWarmRestarts", "eta_min", eta_min)
+        super().__init__(optimizer)
+
+    def rate(self, base: float, t: int) -> float:
+        """Return the value of the cosine since the last restart."""
+        period = self.T_0
+        if self.T_mult == 1:
+            t %= period
+        while t >= period:
+            t -= period
+            period *= self.T_mult
+        return self.eta_min + (base - self.eta_min) * (1.0 + math.cos(math.pi * t / period)) / 2.0
 
 
 class SequentialLR(LRScheduler):

@@ -2,23 +2,61 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.optim import LRScheduler, clip_grad_value
 
-__all__ = ["CSVLogger", "Callback", "GradientClipping", "LambdaCallback", "LearningRateScheduler", "Logs"]
+__all__ = [
+    "ALIASES",
+    "HOOKS",
+    "CSVLogger",
+    "Callback",
+    "GradientClipping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "Logs",
+]
 
 Logs = dict[str, float]
+
+
+HOOKS = {
+    "on_train_begin": 0,
+    "on_train_end": 0,
+    "on_epoch_begin": 1,
+    "on_epoch_end": 1,
+    "on_train_batch_begin": 1,
+    "on_gradients": 1,
+    "on_train_batch_end": 1,
+    "on_test_begin": 0,
+    "on_test_end": 0,
+    "on_test_batch_begin": 1,
+    "on_test_batch_end": 1,
+    "on_predict_begin": 0,
+    "on_predict_end": 0,
+    "on_predict_batch_begin": 1,
+    "on_predict_batch_end": 1,
+}
+"""All hooks, and how many arguments say where they are, before the logs."""
+
+ALIASES = {"on_train_batch_begin": "on_batch_begin", "on_train_batch_end": "on_batch_end"}
+"""Shorter names of two hooks, as in Keras."""
 
 
 class Callback:
     """The base class of callbacks. Override the hooks you need; the others cost nothing.
 
-    Set ``self.model.stop_training = True`` to stop training after the current step (in ``on_batch_end``) or epoch.
+    Names and arguments are Keras's, but for ``on_gradients``. A hook may leave out ``logs``. A method whose name begins with
+    ``on_`` but is none of these hooks is an error when training begins.
+
+    Set ``self.model.stop_training = True`` to stop training after the current step (in ``on_train_batch_end``) or epoch. A
+    hook may call ``evaluate`` and ``predict``; what is being measured does not change.
 
     Attributes
     ----------
@@ -26,31 +64,66 @@ class Callback:
         The model being trained.
     numbers : tuple of str
         The keys of an epoch's logs: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
+    params : dict
+        ``"epochs"``, ``"steps"`` of an epoch (None if not known) and ``"verbose"``, of the call.
     """
 
     model: Any = None
     numbers: tuple[str, ...] = ()
+    params: Mapping[str, Any] = {}
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         """Run before the first epoch."""
 
-    def on_train_end(self) -> None:
-        """Run at the end of training, even if it was stopped early or by an error."""
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Run at the end of training, with the logs of the last epoch, even if it was stopped early or by an error."""
 
-    def on_epoch_begin(self, epoch: int) -> None:
-        """Run before an epoch. Epochs are counted from 0."""
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Run before an epoch; counted from 0."""
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Run after an epoch and its validation, with the numbers of both."""
 
-    def on_batch_begin(self, step: int) -> None:
-        """Run before a step. Steps are counted from 0 in each epoch."""
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before a step; counted from 0 in each epoch."""
+        self.on_batch_begin(batch, logs)
 
-    def on_gradients(self, step: int) -> None:
-        """Run after the backward pass of a step, before the optimiser uses the gradients."""
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before a step: the short name of ``on_train_batch_begin``."""
 
-    def on_batch_end(self, step: int, logs: Logs) -> None:
+    def on_gradients(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after the backward pass of a step, with its ``"loss"``, before the optimiser uses the gradients."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after a step, with its ``"loss"``."""
+        self.on_batch_end(batch, logs)
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after a step: the short name of ``on_train_batch_end``."""
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        """Run before an evaluation, also before each validation of ``fit``."""
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        """Run after an evaluation, with its numbers."""
+
+    def on_test_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before a batch of an evaluation."""
+
+    def on_test_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Run after a batch of an evaluation, with its ``"loss"``."""
+
+    def on_predict_begin(self, logs: Logs | None = None) -> None:
+        """Run before a prediction."""
+
+    def on_predict_end(self, logs: Logs | None = None) -> None:
+        """Run after a prediction."""
+
+    def on_predict_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before a batch of a prediction."""
+
+    def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Run after a batch of a prediction, with its ``"outputs"`` on the host."""
 
 
 class LambdaCallback(Callback):
@@ -68,7 +141,7 @@ class LambdaCallback(Callback):
     """
 
     def __init__(self, **hooks: Callable[..., None]) -> None:
-        known = [name for name in vars(Callback) if name.startswith("on_")]
+        known = (*HOOKS, *ALIASES.values())
         for name, hook in hooks.items():
             if name not in known:
                 raise UnknownNameError.among("hook", name, known)
@@ -101,7 +174,7 @@ class GradientClipping(Callback):
                 raise ParameterError(f"GradientClipping: {name} must be positive, got {value!r}")
         self.max_norm, self.clip_value = max_norm, clip_value
 
-    def on_gradients(self, step: int) -> None:
+    def on_gradients(self, batch: int, logs: Logs | None = None) -> None:
         optimizer = self.model.optimizer
         if self.clip_value is not None:
             clip_grad_value(optimizer.parameters, self.clip_value)
@@ -110,40 +183,92 @@ class GradientClipping(Callback):
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate of each epoch.
+    """Set the learning rate, epoch by epoch or batch by batch.
 
     Parameters
     ----------
     schedule : callable or minidl.optim.LRScheduler
-        A function ``(epoch, lr) -> lr``, called before each epoch. Or a schedule made for the model's optimiser, which
-        makes one step after each epoch.
+        A function of (epoch, rate), or of the epoch alone, called before each epoch for its rate, as in Keras; or a schedule
+        made for the model's optimiser, which counts one step after each epoch or batch.
+    interval : {"epoch", "batch"}, optional
+        What a schedule counts. By default batches for a ``OneCycleLR`` made with ``steps_per_epoch``, else epochs.
 
-    Raises
-    ------
-    ParameterError
-        If the schedule is neither, or was made for another optimiser.
+    Warns
+    -----
+    UserWarning
+        If a ``OneCycleLR`` counts epochs, because ``interval`` was not given, but seems to be made for batches: it then ends
+        long before its rate comes down.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float] | LRScheduler) -> None:
-        if not callable(schedule) and not isinstance(schedule, LRScheduler):
+    def __init__(
+        self,
+        schedule: Callable[[int, float], float] | Callable[[int], float] | LRScheduler,
+        interval: str | None = None,
+    ) -> None:
+        own = isinstance(schedule, LRScheduler)
+        if not callable(schedule) and not own:
             raise ParameterError(
-                f"LearningRateScheduler: schedule must be a function of (epoch, rate) or an LRScheduler, got {schedule!r}"
+                "LearningRateScheduler: schedule must be a function of (epoch, rate) or of the epoch, or an LRScheduler, "
+                f"got {schedule!r}"
             )
-        self.schedule = schedule
+        if interval not in (None, "epoch", "batch") or (interval == "batch" and not own):
+            raise ParameterError(
+                "LearningRateScheduler: interval must be 'epoch' or, for an LRScheduler, 'batch'; "
+                f"got {interval!r} for {schedule!r}"
+            )
+        self.schedule: Any = schedule
+        self.interval = interval
+        self._takes_rate = not own and _takes(schedule, 2)
+        if callable(schedule) and not own and not self._takes_rate and not _takes(schedule, 1):
+            raise ParameterError(
+                f"LearningRateScheduler: schedule must take (epoch, rate) or (epoch), got {inspect.signature(schedule)}"
+            )
 
-    def on_train_begin(self) -> None:
-        if isinstance(self.schedule, LRScheduler) and self.schedule.optimizer is not self.model.optimizer:
+    @property
+    def _counts_batches(self) -> bool:
+        return self.interval == "batch" or (self.interval is None and getattr(self.schedule, "counts_batches", False))
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if not isinstance(self.schedule, LRScheduler):
+            return
+        if self.schedule.optimizer is not self.model.optimizer:
             raise ParameterError(
                 "LearningRateScheduler: the schedule was made for another optimizer than the model is compiled with"
             )
+        total, epochs = getattr(self.schedule, "total_steps", None), self.params.get("epochs", 0)
+        if total is None or self.interval is not None or self._counts_batches:
+            return
+        if total > epochs and total >= epochs * (self.params.get("steps") or 1):
+            warnings.warn(
+                f"LearningRateScheduler: {type(self.schedule).__name__} has {total} steps, but is stepped once an epoch, "
+                f"{epochs} times; if it counts batches, pass interval='batch' (or make it with epochs and "
+                "steps_per_epoch), else interval='epoch'",
+                stacklevel=2,
+            )
 
-    def on_epoch_begin(self, epoch: int) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         if not isinstance(self.schedule, LRScheduler):
-            self.model.optimizer.lr = float(self.schedule(epoch, self.model.optimizer.lr))
+            optimizer = self.model.optimizer
+            optimizer.lr = float(self.schedule(epoch, optimizer.lr) if self._takes_rate else self.schedule(epoch))
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if isinstance(self.schedule, LRScheduler):
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self._counts_batches:
             self.schedule.step()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if isinstance(self.schedule, LRScheduler) and not self._counts_batches:
+            self.schedule.step()
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function takes so many arguments; True if it cannot be told."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 class CSVLogger(Callback):
@@ -166,7 +291,7 @@ class CSVLogger(Callback):
         self.filename, self.separator, self.append = Path(filename), separator, append
         self._file: IO[str] | None = None
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         head = self.separator.join(("epoch", *self.numbers)) + "\n"
         appending = self.append and self.filename.exists() and self.filename.stat().st_size > 0
         if appending:
@@ -182,12 +307,12 @@ class CSVLogger(Callback):
             self._file.write(head)
             self._file.flush()
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        if self._file is not None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self._file is not None and logs is not None:
             self._file.write(self.separator.join([str(epoch), *(repr(logs[name]) for name in self.numbers)]) + "\n")
             self._file.flush()
 
-    def on_train_end(self) -> None:
+    def on_train_end(self, logs: Logs | None = None) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None

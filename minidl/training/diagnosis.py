@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from minidl.layers import Chain, CrossEntropyLoss, Layer, Parameter
+from minidl.layers import Chain, Layer, Parameter
 from minidl.layers.branches import Branches
 from minidl.ops import Array, namespace
 from minidl.training.array_group import call_with, group_arrays
@@ -15,7 +15,7 @@ from minidl.training.array_group import call_with, group_arrays
 __all__ = ["all_finite", "first_not_finite", "named_not_finite"]
 
 
-def first_not_finite(model: Any, x: Any, loss: Any, y: Any = None) -> str:
+def first_not_finite(model: Any, x: Any, loss: Any) -> str:
     """Say, for an error message, where the first number that is not finite comes from.
 
     Parameters
@@ -26,8 +26,6 @@ def first_not_finite(model: Any, x: Any, loss: Any, y: Any = None) -> str:
         The batch.
     loss : loss
         Named if the outputs of all layers are finite.
-    y : array or ArrayGroup, optional
-        Its targets. If a cross-entropy ignores all of them, its mean is nan.
     """
     try:
         with numpy.errstate(all="ignore"):
@@ -36,8 +34,6 @@ def first_not_finite(model: Any, x: Any, loss: Any, y: Any = None) -> str:
         return f"the layer that it comes from is unknown, because the layers could not be run one by one ({error})"
     if found:
         return found
-    if isinstance(loss, CrossEntropyLoss) and y is not None and bool((y == loss.settings["ignore_index"]).all()):
-        return "the loss ignores every target of the batch, so its mean is undefined; leave such batches out"
     largest = max((float(namespace(part).abs(part).max()) for part in _arrays(output) if part.size), default=0.0)
     return f"the outputs of all layers are finite, the largest {largest:.3g}, so it is the loss {loss!r} itself"
 

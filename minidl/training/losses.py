@@ -62,6 +62,12 @@ def loss_named(loss: Any) -> Any:
         return found
     if isinstance(loss, type):
         raise ParameterError(f"compile: loss is the class {loss.__name__}; create it with {loss.__name__}()")
+    if callable(loss) and not (hasattr(loss, "forward") and hasattr(loss, "backward")):
+        raise ParameterError(
+            f"compile: the function {getattr(loss, '__name__', loss)!r} has no gradient, and minidl does not differentiate "
+            "functions; give the name of a loss, or an object with forward and backward: forward(prediction, target) "
+            "returns the loss, backward() its gradient with respect to the prediction, which minidl.gradcheck checks"
+        )
     if not (hasattr(loss, "forward") and hasattr(loss, "backward")):
         raise ParameterError(f"compile: loss must be a name or an object with forward and backward, got {loss!r}")
     if getattr(loss, "reduction", None) == "none":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy
@@ -45,6 +48,30 @@ class Meter:
         self._outputs: list[Array] = []
         self._targets: list[Array] = []
         self._held = 0
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Run a block in which nobody else feeds the metrics, from zero.
+
+        If an epoch or an evaluation is feeding one of them already, whose callback or thread this is, a copy takes its place.
+
+        Raises
+        ------
+        ParameterError
+            If such a metric cannot be copied.
+        """
+        own = self.metrics
+        with _lock:
+            self.metrics = [_copied(metric) if id(metric) in _claimed else metric for metric in own]
+            claims = {id(metric) for metric in self.metrics}
+            _claimed.update(claims)
+        try:
+            self.reset()
+            yield
+        finally:
+            with _lock:
+                _claimed.difference_update(claims)
+            self.metrics = own
 
     def reset(self) -> None:
         """Forget all steps."""
@@ -97,6 +124,20 @@ class Meter:
         self._outputs, self._targets, self._held = [], [], 0
 
 
+_claimed: set[int] = set()
+"""The identities of the metrics that are being fed."""
+_lock = threading.Lock()
+
+
+def _copied(metric: Any) -> Any:
+    try:
+        return copy.deepcopy(metric)
+    except Exception as error:
+        raise ParameterError(
+            f"evaluate: the metric {metric.name!r} is being fed by fit, or by another evaluation, and cannot be copied: {error}"
+        ) from error
+
+
 def _flatten(output: Array, target: Array) -> tuple[Array, Array]:
     """Flatten outputs (N, ..., K) to (M, K), and targets likewise."""
     if output.ndim < 3:
@@ -115,8 +156,10 @@ def _concatenate(outputs: list[Array], targets: list[Array]) -> list[tuple[Array
     return [tuple(namespace(parts[0]).concatenate(parts) for parts in (outputs, targets))]  # type: ignore[list-item]
 
 
-def metrics_named(wanted: Any, from_logits: bool) -> list[Any]:
+def metrics_named(wanted: Any, from_logits: bool, multilabel: bool = False) -> list[Any]:
     """Return metric objects for names and functions; anything with update, result and reset is taken as it is.
+
+    What predictions are, logits or several labels, only metrics given by name are told.
 
     Raises
     ------
@@ -129,7 +172,7 @@ def metrics_named(wanted: Any, from_logits: bool) -> list[Any]:
         return []
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         wanted = [wanted]
-    found = [metrics.get(metric, from_logits=from_logits) for metric in wanted]
+    found = [metrics.get(metric, from_logits=from_logits, multilabel=multilabel) for metric in wanted]
     names = ["loss", *(metric.name for metric in found)]
     for name in names:
         if names.count(name) > 1:

@@ -131,7 +131,7 @@ class _InMemory(Prepared):
     def __init__(self, needs: Requirements, x: Any, y: Any, sample_weight: Any, where: str) -> None:
         self.needs, self.where = needs, where
         self.x, self.y, self.weights = needs.check(x, y, sample_weight, where)
-        self.loop = needs.loop(self.x, self.y, needs.ignores(self.y))
+        self.loop = needs.loop(self.x, self.y)
         self.count = len(self.x)
 
     def source(self, rows: range | None, schedule: Schedule) -> Feed | Stream:
@@ -159,7 +159,7 @@ class _OnDisk(Prepared):
         self.count = self.examples
         first = next(iter(ArrayPasses(self.arrays, range(1), 1)))
         inputs, targets, _ = needs.check(*_unpack(first, where), where)
-        self.loop = needs.loop(inputs, targets, needs.may_ignore(targets))
+        self.loop = needs.loop(inputs, targets)
 
     def source(self, rows: range | None, schedule: Schedule) -> Stream:
         rows = range(self.examples) if rows is None else rows
@@ -176,7 +176,7 @@ class _InBatches(Prepared):
         self._stream = _stream(needs, make_passes(data, schedule.generator), schedule, where)
         batch, place = self._stream.first()
         inputs, targets, _ = needs.check(*_unpack(batch, place), place)
-        self.loop = needs.loop(inputs, targets, needs.may_ignore(targets))
+        self.loop = needs.loop(inputs, targets)
 
     def source(self, rows: range | None, schedule: Schedule) -> Stream:
         return self._stream

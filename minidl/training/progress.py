@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any
 
+import numpy
+
 from minidl.errors import ParameterError
 
 __all__ = ["Progress", "resolve_verbose"]
@@ -16,7 +18,7 @@ INTERVAL = 0.1
 
 
 def resolve_verbose(verbose: Any, where: str) -> int:
-    """Return 0 (silent), 1 (a bar that moves) or 2 (a line); ``"auto"`` is 1 on a terminal, else 0.
+    """Return 0 (silent), 1 (a bar that moves) or 2 (a line); ``"auto"`` is 1 on a terminal and in a notebook, else 0.
 
     Raises
     ------
@@ -24,8 +26,8 @@ def resolve_verbose(verbose: Any, where: str) -> int:
         If it is anything else.
     """
     if isinstance(verbose, str) and verbose == "auto":
-        return int(sys.stderr.isatty())
-    if isinstance(verbose, (bool, int)) and int(verbose) in (0, 1, 2):
+        return int(sys.stderr.isatty() or _in_notebook())
+    if isinstance(verbose, (bool, int, numpy.integer, numpy.bool_)) and int(verbose) in (0, 1, 2):
         return int(verbose)
     raise ParameterError(f"{where}: verbose must be 'auto', 0, 1 or 2, got {verbose!r}")
 
@@ -124,6 +126,11 @@ class Progress:
         if self.bar is not None:
             self.bar.leave = problem is not None
             self.bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether stderr leads to a notebook, whose kernel puts a stream of its own there."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def _has_known_size() -> bool:

@@ -9,7 +9,7 @@ import numpy
 
 from minidl import engines
 from minidl.errors import DataError, ParameterError, ShapeError
-from minidl.layers import Activation, Chain, CrossEntropyLoss, Loss, Parameter
+from minidl.layers import Activation, Chain, Loss, Parameter
 from minidl.training import checks, losses, targets
 from minidl.training.array_group import ArrayGroup, call_with, group_arrays, move
 from minidl.training.loop import Loop, evaluating
@@ -62,7 +62,8 @@ class Requirements:
         weights = None
         if sample_weight is not None:
             targets.check_takes_weights(self.model.loss, where)
-            weights = targets.as_sample_weights(sample_weight, len(found), _dtype(self.model), where)
+            shape = targets.losses_shape(found, self.model.loss)
+            weights = targets.as_sample_weights(sample_weight, shape, _dtype(self.model), where)
         return inputs, found, weights
 
     def _targets(self, y: Any, inputs: Any, where: str) -> Any:
@@ -121,21 +122,16 @@ class Requirements:
                 f"{where}: class_weight needs one output and one class for each example; give sample_weight"
             )
         found = targets.as_class_weights(class_weight, y, loss, _dtype(self.model), outputs, where, all_seen)
-        return found if weights is None else weights * found
+        if weights is None:
+            return found
+        few, many = sorted((weights, found), key=lambda array: array.ndim)
+        return many * few.reshape(few.shape + (1,) * (many.ndim - few.ndim))
 
-    def may_ignore(self, y: Any) -> bool:
-        """Whether the targets are class indices, which the loss may ignore."""
-        return isinstance(self.model.loss, CrossEntropyLoss) and y.dtype.kind != "f"
-
-    def ignores(self, y: Any) -> bool:
-        """Whether the loss ignores some of the targets."""
-        return self.may_ignore(y) and bool((y == self.model.loss.settings["ignore_index"]).any())
-
-    def loop(self, inputs: Any, found: Any, ignoring: bool) -> Loop:
+    def loop(self, inputs: Any, found: Any) -> Loop:
         """Return the loop that runs on data of this kind."""
         model = self.model
         several = isinstance(inputs, ArrayGroup) or isinstance(found, ArrayGroup)
-        return Loop(model, self.trunk, self.activation, model.loss, list(model.metrics), several, ignoring)
+        return Loop(model, self.trunk, self.activation, model.loss, list(model.metrics), several)
 
 
 def prepare_inputs(model: Any, x: Any, where: str) -> Any:

@@ -10,6 +10,7 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
 from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from minidl.metrics.inputs import ROUNDING
 from minidl.training.checks import as_host, cast_to, check_finite, check_kind
 from minidl.training.losses import class_shape
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_takes_weights",
     "convert_for_custom_loss",
     "convert_for_loss",
+    "losses_shape",
 ]
 
 Shape = tuple[int, ...]
@@ -101,6 +103,7 @@ def _classes_or_probabilities(
         )
     if array.shape[1:] == outputs:
         _check_probabilities(array, where, "give probabilities, or class indices of shape (N,)")
+        _check_sums(array, loss.class_axis or 1, where)
         return cast_to(array, dtype, where, "y")
     if array.shape[1:] == (*others, 1):
         array = array[..., 0]
@@ -153,17 +156,43 @@ def _check_probabilities(array: numpy.ndarray, where: str, advice: str) -> None:
         raise TargetError(f"{where}: {text} = {array[place]:g} is not from 0 to 1; {advice}")
 
 
-def _first(bad: numpy.ndarray) -> tuple[Shape, str]:
-    """Return the index of the first bad element, and its text for a message."""
+def _check_sums(array: numpy.ndarray, axis: int, where: str) -> None:
+    """Raise TargetError unless the probabilities of each example, or position, sum to 1."""
+    total = array.sum(axis=axis, dtype=numpy.float64)
+    wrong = ~(abs(total - 1) <= ROUNDING)
+    if wrong.any():
+        place = tuple(map(int, numpy.argwhere(wrong)[0]))
+        raise TargetError(
+            f"{where}: the targets of one example must be probabilities that sum to 1, but those at {place} sum to "
+            f"{total[place]:g}; for several labels of one example, each a yes or no, use the loss 'binary_crossentropy'; to "
+            "leave examples out, give them the sample_weight 0, or class indices with ignore_index"
+        )
+
+
+def _first(bad: numpy.ndarray, name: str = "y") -> tuple[Shape, str]:
+    """Return the first place that is bad, and how to write it."""
     place = tuple(map(int, numpy.argwhere(bad)[0]))
-    return place, f"y[{', '.join(map(str, place))}]"
+    return place, f"{name}[{', '.join(map(str, place))}]"
 
 
 # weights --------------------------------------------------------------------------------------------------------------
 
 
-def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: str) -> numpy.ndarray:
-    """Return one weight for each of the examples.
+def losses_shape(y: Any, loss: Any) -> Shape:
+    """Return the shape of the losses before they are reduced, for targets as :func:`as_targets` returns them.
+
+    Of a user's own loss only the number of examples is known.
+    """
+    if not isinstance(loss, Loss):
+        return (len(y),)
+    if isinstance(loss, CrossEntropyLoss) and y.dtype.kind == "f":
+        axis = (loss.class_axis or 1) % y.ndim
+        return y.shape[:axis] + y.shape[axis + 1 :]
+    return y.shape
+
+
+def as_sample_weights(weights: Any, losses: Shape, dtype: numpy.dtype[Any], where: str) -> numpy.ndarray:
+    """Return one weight for each example, or for each position, of losses of this shape.
 
     Raises
     ------
@@ -174,12 +203,15 @@ def as_sample_weights(weights: Any, count: int, dtype: numpy.dtype[Any], where: 
     """
     array = as_host(weights, where, "sample_weight")
     check_kind(array, where, "sample_weight", "give one number for each example")
-    if array.shape != (count,):
-        raise DataError(f"{where}: sample_weight must have shape ({count},), one for each example, got {array.shape}")
+    if array.shape != losses[: array.ndim]:
+        more = f", or {losses}, one for each position," if len(losses) > 1 else ","
+        raise DataError(
+            f"{where}: sample_weight must have shape ({losses[0]},), one for each example{more} got {array.shape}"
+        )
     bad = ~((array >= 0) & numpy.isfinite(array))
     if bad.any():
-        first = int(bad.argmax())
-        raise DataError(f"{where}: sample_weight[{first}] = {array[first]}; weights must be finite and not negative")
+        place, text = _first(bad, "sample_weight")
+        raise DataError(f"{where}: {text} = {array[place]}; weights must be finite and not negative")
     return cast_to(array, dtype, where, "sample_weight")
 
 
@@ -192,7 +224,9 @@ def as_class_weights(
     where: str,
     all_seen: bool = True,
 ) -> numpy.ndarray:
-    """Return the weight of the class of each example, or 1 if the class has none, as in Keras.
+    """Return one weight for each example, or for each position of a map of classes.
+
+    It is that of the class, or 1 where the class is not named, as in Keras.
 
     Parameters
     ----------
@@ -216,7 +250,7 @@ def as_class_weights(
     """
     if not isinstance(class_weight, Mapping):
         raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")
-    labels = _labels(y, loss, where)  # (N,)
+    labels = _labels(y, loss, where)  # (N,), or (N, ...) with a class for each position
     largest = int(labels.max(initial=0))
     if isinstance(loss, CrossEntropyLoss):
         classes = class_shape(loss, outputs)[0]
@@ -239,15 +273,15 @@ def _is_index(label: Any) -> bool:
 
 
 def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
-    if isinstance(loss, CrossEntropyLoss) and y.dtype.kind == "f" and y.ndim == 2:
-        return y.argmax(axis=1)
+    if isinstance(loss, CrossEntropyLoss):
+        return y.argmax(axis=loss.class_axis or 1) if y.dtype.kind == "f" else y
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
         labels = y.reshape(len(y))
         if labels.dtype.kind != "f" or (labels == numpy.floor(labels)).all():
             return labels.astype(numpy.int64)
     raise DataError(
         f"{where}: class_weight needs one class for each example, but y holds something else (shape {y.shape}, "
-        f"dtype {y.dtype}); give sample_weight, or weight=... of the loss, instead"
+        f"dtype {y.dtype}); give sample_weight, or weight=... or pos_weight=... of the loss, instead"
     )
 
 

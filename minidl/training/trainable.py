@@ -12,18 +12,20 @@ from minidl import engines, optim, random
 from minidl.data.augment import Mixup
 from minidl.data.passes import is_batches
 from minidl.errors import DataError, OrderError, ParameterError
-from minidl.layers import Layer, Parameter
+from minidl.layers import BCEWithLogitsLoss, Layer, Parameter
 from minidl.training import checks, losses
 from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
 from minidl.training.feed import Feed
 from minidl.training.history import History
-from minidl.training.loop import Hooks, Loop, evaluating
+from minidl.training.hooks import Hooks
+from minidl.training.loop import Loop, evaluating
 from minidl.training.meter import metrics_named
 from minidl.training.modes import switch_to_training
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
+from minidl.training.single_batches import SingleBatches
 from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
@@ -42,7 +44,7 @@ else:
     _Base = object
 
 
-class Trainable(_Base):
+class Trainable(SingleBatches, _Base):
     """The training interface of a model, with Keras's names and conventions; mixed into layers such as ``Sequential``.
 
     The model's own ``forward`` and ``backward`` do the work. ``fit`` is the loop that you would write by hand, with data
@@ -84,7 +86,8 @@ class Trainable(_Base):
             logits. Given by name, they also accept a model that ends in the matching softmax or sigmoid, and train on the
             logits before it: the same loss without the logarithm of a rounded zero.
         metrics : list of str, function or Metric
-            Such as ``["accuracy"]``; see ``minidl.metrics``. They see several batches at a time, without targets that the
+            Such as ``["accuracy"]``; see ``minidl.metrics``. A function takes (y_true, y_pred). With a binary cross-entropy
+            and several outputs, names mean metrics of independent labels. They see several batches at a time, without targets that the
             loss ignores. For classes on the last axis they see rows, (M, K) and (M,).
 
         Raises
@@ -105,7 +108,8 @@ class Trainable(_Base):
             raise ParameterError("compile: give a loss, such as compile(optimizer='sgd', loss='mean_squared_error')")
         found = losses.loss_named(loss)
         absorbed = losses.absorbed_activation(self, found, isinstance(loss, str))
-        measured = metrics_named(metrics, from_logits=losses.takes_logits(found) and absorbed is None)
+        from_logits = losses.takes_logits(found) and absorbed is None
+        measured = metrics_named(metrics, from_logits, multilabel=isinstance(found, BCEWithLogitsLoss))
         made, make = self._optimizer_of(optimizer)
         self._optimizer, self._make_optimizer = made, make
         self._compiled_for = self.parameters() if made is not None else []
@@ -192,8 +196,8 @@ class Trainable(_Base):
             The last batch of an epoch may be smaller. Omit it with batches.
         epochs : int, default 1
         verbose : int or str, default "auto"
-            0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal, else
-            0.
+            0 silent, 1 a bar that moves (on stderr), 2 a line an epoch (on stdout); ``"auto"`` is 1 on a terminal and in a
+            notebook, else 0.
         callbacks : list of Callback, optional
         validation_split : float, default 0.0
             The share of the data, taken from the end before any shuffling, that is held out for validation. Omit it with
@@ -204,9 +208,11 @@ class Trainable(_Base):
             Take the examples in a new random order every epoch. Batches that are accessed by ``[i]`` are taken in a random
             order; other iterables keep theirs.
         class_weight : dict of int to float, optional
-            The weight of the examples of each class; 1 unless given. For training only.
-        sample_weight : array, shape (N,), optional
-            The weight of each example in the loss, not in the metrics. Omit it with batches, which may contain it.
+            The weight of each class; 1 unless given. In a map or a sequence of classes each position has the weight of its
+            class. For training only.
+        sample_weight : array, shape (N,) or (N, ...), optional
+            The weight of each example, or of each position of a map or a sequence, in the loss, not in the metrics. A mean
+            divides by the same number as without weights, as in Keras. Omit it with batches, which may contain it.
         initial_epoch : int, default 0
             The number of the first epoch, to continue an earlier training.
         seed : int or numpy.random.Generator, optional
@@ -292,7 +298,8 @@ class Trainable(_Base):
             raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
         feed = data.source(rows, schedule)
         self._ready_optimizer()
-        hooks = Hooks(_as_list(callbacks), self, self._numbers(validation is not None))
+        params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
+        hooks = Hooks(_as_list(callbacks), self, self._numbers(validation is not None), params)
         return self._epochs(data.loop, feed, validation, hooks, level, span)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
@@ -345,17 +352,18 @@ class Trainable(_Base):
     ) -> History:
         history = self.history = History()
         self.stop_training = False
-        self.zero_grad()  # gradients of a backward outside, or of an aborted fit
+        logs: dict[str, float] = {}
+        self.zero_grad()  # what was left by a backward outside, or by a fit that was aborted
         self._stayed = switch_to_training(self, self._stayed)
         try:
-            hooks.call("on_train_begin")
+            hooks.call("on_train_begin", {})
             for epoch in epochs:
-                hooks.call("on_epoch_begin", epoch)
+                hooks.call("on_epoch_begin", epoch, {})
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
                     logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
                     if validation is not None:
                         judge, held_out = validation
-                        found = judge.evaluate(held_out, epoch=epoch)
+                        found = judge.evaluate(held_out, epoch=epoch, hooks=hooks)
                         logs |= {f"val_{name}": value for name, value in found.items()}
                     progress.finish(logs)
                 history.append(epoch, logs)
@@ -367,7 +375,7 @@ class Trainable(_Base):
             raise
         finally:
             try:
-                hooks.call("on_train_end")
+                hooks.call("on_train_end", logs)
             finally:
                 self.eval()
         return history
@@ -383,6 +391,7 @@ class Trainable(_Base):
         sample_weight: Any = None,
         return_dict: bool = False,
         steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
     ) -> Any:
         """Return the loss and the metrics over the data, in evaluation mode.
 
@@ -395,13 +404,13 @@ class Trainable(_Base):
         batch_size : int, default 256
             Omit it with batches.
         verbose : int or str, default "auto"
-            0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal, else 0.
-        sample_weight : array, shape (N,), optional
-            Omit it with batches, which may contain it.
+            0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal and in a notebook, else 0.
         return_dict : bool, default False
             Whether to return a dict by name.
         steps : int, optional
             How many batches to evaluate; all of them by default.
+        callbacks : list of Callback, optional
+            Their ``on_test_...`` hooks are called.
 
         Returns
         -------
@@ -421,13 +430,21 @@ class Trainable(_Base):
         data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "evaluate", only_arrays)
         feed = data.source(None, schedule)
         with Progress(level, "", feed.steps) as progress:
-            logs = data.loop.evaluate(feed, progress)
+            params = {"steps": feed.steps, "verbose": level}
+            hooks = Hooks(_as_list(callbacks), self, self._numbers(False), params, "evaluate")
+            logs = data.loop.evaluate(feed, progress, hooks=hooks)
             progress.finish(logs)
         if return_dict:
             return logs
         return logs["loss"] if len(logs) == 1 else list(logs.values())
 
-    def predict(self, x: Any, batch_size: int = EVALUATION_BATCH, steps: int | None = None) -> Any:
+    def predict(
+        self,
+        x: Any,
+        batch_size: int = EVALUATION_BATCH,
+        steps: int | None = None,
+        callbacks: Callback | Sequence[Callback] | None = None,
+    ) -> Any:
         """Return the model's outputs for all examples, batch by batch, in evaluation mode, on the host.
 
         Parameters
@@ -439,6 +456,8 @@ class Trainable(_Base):
             Omit it with batches.
         steps : int, optional
             How many batches to predict; all of them by default.
+        callbacks : list of Callback, optional
+            Their ``on_predict_...`` hooks are called.
 
         Returns
         -------
@@ -454,9 +473,15 @@ class Trainable(_Base):
         count = _check_steps(steps, "steps", "predict")
         only_arrays = ["batch_size"] if batch_size is not EVALUATION_BATCH else []
         to_host = engines.current().to_host
+        hooks = Hooks(_as_list(callbacks), self, (), {"steps": count}, "predict")
+        parts = []
+        hooks.call("on_predict_begin", {})
         with evaluating(self):
-            batches = iterate_inputs(self, x, size, count, only_arrays)
-            parts = [output_to_host(call_with(self.forward, inputs), to_host) for inputs in batches]
+            for batch, inputs in enumerate(iterate_inputs(self, x, size, count, only_arrays)):
+                hooks.call("on_predict_batch_begin", batch, {})
+                parts.append(output_to_host(call_with(self.forward, inputs), to_host))
+                hooks.call("on_predict_batch_end", batch, {"outputs": parts[-1]})
+        hooks.call("on_predict_end", {})
         return join_outputs(parts)
 
 

@@ -13,12 +13,16 @@ import numpy
 from minidl.errors import MissingDependencyError, ParameterError, UnknownNameError
 from minidl.metrics import FunctionMetric
 from minidl.training.callbacks import Callback, Logs
+from minidl.training.checks import whole_number
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"]
 
 
 class _Watcher(Callback):
     """The base of callbacks that compare a number with the best so far."""
+
+    outlasts = False
+    """Whether the best of one fit is still the best so far in the next."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if mode not in ("auto", "min", "max"):
@@ -28,11 +32,12 @@ class _Watcher(Callback):
         self.monitor, self.mode, self.min_delta = monitor, mode, min_delta
         self._sign, self.best = 1.0, math.nan
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         if self.monitor not in self.numbers:
             raise UnknownNameError.among(f"number to monitor for {type(self).__name__}", self.monitor, self.numbers)
         self._sign = -1.0 if self._larger_is_better() else 1.0
-        self.best = math.inf * self._sign
+        if not self.outlasts or math.isnan(self.best):
+            self.best = math.inf * self._sign
 
     def _larger_is_better(self) -> bool:
         if self.mode != "auto":
@@ -48,9 +53,9 @@ class _Watcher(Callback):
             )
         return bool(larger)
 
-    def improved(self, logs: Logs) -> bool:
-        """Return whether the newest number is better than the best so far, and keep it if so. nan never is."""
-        value = logs[self.monitor]
+    def improved(self, logs: Logs | None) -> bool:
+        """Compare the newest number with the best so far, and remember it if it is better. nan never is."""
+        value = (logs or {})[self.monitor]
         better = value * self._sign < self.best * self._sign - self.min_delta
         if better:
             self.best = value
@@ -59,6 +64,8 @@ class _Watcher(Callback):
 
 class EarlyStopping(_Watcher):
     """Stop when a number has not improved for ``patience`` epochs.
+
+    Every fit begins anew, as in Keras.
 
     Parameters
     ----------
@@ -109,12 +116,12 @@ class EarlyStopping(_Watcher):
         self._best_weights: dict[str, numpy.ndarray] | None = None
         self._waited = 0
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         super().on_train_begin()
         self.best_epoch = self.stopped_epoch = self._best_weights = None
         self._waited = 0
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.improved(logs):
             self._waited, self.best_epoch = 0, epoch
             if self.restore_best_weights:
@@ -124,13 +131,16 @@ class EarlyStopping(_Watcher):
         if self._waited >= self.patience:
             self.stopped_epoch, self.model.stop_training = epoch, True
 
-    def on_train_end(self) -> None:
+    def on_train_end(self, logs: Logs | None = None) -> None:
         if self._best_weights is not None:
             self.model.load_state_dict(self._best_weights)
 
 
 class ModelCheckpoint(_Watcher):
     """Save the weights after every epoch, or only after the best so far. A file is replaced as a whole, or not at all.
+
+    The best so far outlasts a fit, as in Keras: a second fit with the same object replaces the file only by something
+    better. For another model, create another one.
 
     Parameters
     ----------
@@ -158,9 +168,10 @@ class ModelCheckpoint(_Watcher):
         mode: str = "auto",
     ) -> None:
         super().__init__(monitor, mode)
+        self.outlasts = True
         self.filepath, self.save_best_only = os.fspath(filepath), save_best_only
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         if self.save_best_only:
             super().on_train_begin()
         if importlib.util.find_spec("safetensors") is None:
@@ -169,13 +180,13 @@ class ModelCheckpoint(_Watcher):
         if not folder.is_dir():
             raise FileNotFoundError(f"ModelCheckpoint: there is no folder {folder}; create it first")
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if not self.save_best_only or self.improved(logs):
             self.model.save(self._path(epoch, logs))
 
-    def _path(self, epoch: int, logs: Logs) -> Path:
+    def _path(self, epoch: int, logs: Logs | None) -> Path:
         try:
-            return Path(self.filepath.format(epoch=epoch + 1, **logs))
+            return Path(self.filepath.format(epoch=epoch + 1, **(logs or {})))
         except KeyError as error:
             raise UnknownNameError.among(
                 "number in the ModelCheckpoint path", error.args[0], ("epoch", *self.numbers)
@@ -185,29 +196,21 @@ class ModelCheckpoint(_Watcher):
 class ReduceLROnPlateau(_Watcher):
     """Multiply the learning rate by ``factor`` when a number has not improved for ``patience`` epochs.
 
+    As Keras's callback of this name; ``minidl.optim.ReduceLROnPlateau`` is PyTorch's. Every fit begins anew.
+
     Parameters
     ----------
     monitor : str, default "val_loss"
         The name of the number in the logs.
     factor : float, default 0.1
         Between 0 and 1.
-    patience : int, default 10
-        How many epochs to wait.
-    mode : str, default "auto"
-        As in :class:`EarlyStopping`.
-    min_delta : float, default 1e-4
-        The smallest change that counts as an improvement.
-    cooldown : int, default 0
-        How many epochs after a reduction do not count.
-    min_lr : float, default 0.0
-        The smallest learning rate.
-
-    Raises
-    ------
-    ParameterError
-        If a setting is out of range.
-    UnknownNameError
-        Before the first epoch, if there is no number of that name.
+    patience : int
+        Epochs to wait.
+    cooldown : int
+        Epochs after a reduction in which nothing is counted, the last of them not included: it counts again, so that 1 is
+        the same as 0.
+    min_lr : float
+        No rate falls below it.
     """
 
     def __init__(
@@ -224,28 +227,27 @@ class ReduceLROnPlateau(_Watcher):
         if not 0 < factor < 1:
             raise ParameterError(f"ReduceLROnPlateau: factor must be between 0 and 1, got {factor!r}")
         self.factor, self.patience = factor, _patience(self, patience)
-        self.cooldown, self.min_lr = cooldown, min_lr
+        self.cooldown, self.min_lr = whole_number(cooldown, "cooldown", "ReduceLROnPlateau", 0), min_lr
         self._waited = self._cooling = 0
 
-    def on_train_begin(self) -> None:
+    def on_train_begin(self, logs: Logs | None = None) -> None:
         super().on_train_begin()
         self._waited = self._cooling = 0
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        better = self.improved(logs)
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self._cooling > 0:
             self._cooling -= 1
-        elif better:
             self._waited = 0
-        else:
+        if self.improved(logs):
+            self._waited = 0
+        elif self._cooling == 0:
             self._waited += 1
-            if self._waited >= self.patience:
-                for group in self.model.optimizer.param_groups:
+            groups = self.model.optimizer.param_groups
+            if self._waited >= self.patience and any(group["lr"] > self.min_lr for group in groups):
+                for group in groups:
                     group["lr"] = min(group["lr"], max(group["lr"] * self.factor, self.min_lr))
                 self._waited, self._cooling = 0, self.cooldown
 
 
 def _patience(owner: Any, patience: int) -> int:
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-        raise ParameterError(f"{type(owner).__name__}: patience must be a whole number from 0 on, got {patience!r}")
-    return patience
+    return whole_number(patience, "patience", type(owner).__name__, 0)

@@ -487,7 +487,7 @@ def test_state_of_another_optimizer():
 def test_names_are_those_of_keras():
     kinds = {name: optim.get(name) for name in ("sgd", "adam", "adamw", "rmsprop", "adagrad", "Adam")}
     assert kinds["sgd"] == (optim.SGD, {"lr": 0.01})
-    assert kinds["Adam"] == kinds["adam"] == (optim.Adam, {"lr": 0.001})
+    assert kinds["Adam"] == kinds["adam"] == (optim.Adam, {"lr": 0.001, "eps": 1e-7})
     for kind, settings in kinds.values():
         kind(parameters(2), **settings)
 

@@ -168,10 +168,10 @@ class TestLearningRates:
             def on_train_begin(self):
                 self.model.optimizer.lr = 8e-30
 
-        plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2, cooldown=1, min_lr=3e-30)
+        plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2, cooldown=2, min_lr=3e-30)
         losses = Losses(4, 3, 3, 3, 3, 3, 3, 3, 3)
         still.fit(*line, epochs=9, callbacks=[Rate(), losses, plateau, note])
-        # epoch 3 is the second without improvement; 4 is for cooling down, 5 and 6 wait again
+        # epoch 3 is the second without improvement; 4 is for cooling down, 5 and 6 wait again, as in Keras
         assert rates == [8e-30] * 3 + [4e-30] * 3 + [3e-30] * 3
 
     def test_a_rate_below_the_least_is_not_raised(self, line, still):

@@ -251,7 +251,7 @@ class Abort(Callback):
         setattr(self, hook, raising)
 
 
-HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
+HOOKS = [name for name in vars(Callback) if name.startswith("on_") and "predict" not in name]  # of fit
 
 
 class TestAborted:
@@ -260,7 +260,7 @@ class TestAborted:
     def test_the_next_fit_is_as_if_nothing_had_been(self, hook, error):
         model = model_of(lambda p: dl.SGD(p, lr=0.1))
         with pytest.raises(type(error)):
-            model.fit(X, Y, batch_size=32, callbacks=[Abort(hook, error)], seed=2)
+            model.fit(X, Y, 32, callbacks=[Abort(hook, error)], seed=2, validation_data=(X[:32], Y[:32]))
         assert not model.training
         assert not model.flat_buffers()[0].gradients().any()
         twin = copy.deepcopy(model)

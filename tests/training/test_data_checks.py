@@ -155,7 +155,8 @@ class TestTargets:
     )
     def test_indices_and_probabilities_are_told_by_their_shape(self, shape, indices):
         outputs = (3, 4) if shape in ((5, 3, 4), (5, 4)) else (3,)
-        found = targets.as_targets(numpy.zeros(shape), dl.CrossEntropyLoss(), numpy.dtype("float32"), outputs, "fit")
+        y = numpy.zeros(shape) if indices else numpy.full(shape, 1 / 3)
+        found = targets.as_targets(y, dl.CrossEntropyLoss(), numpy.dtype("float32"), outputs, "fit")
         assert found.dtype == ("int64" if indices else "float32")
         assert found.shape == ((5, *outputs[1:]) if indices else shape)
 

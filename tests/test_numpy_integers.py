@@ -1,0 +1,162 @@
+"""Sizes and counts computed with NumPy are ``numpy.int64``: whatever is public and takes an int takes them too."""
+
+import inspect
+import re
+
+import numpy
+import pytest
+
+import minidl as dl
+from minidl.data import augment
+
+ROOMS = [dl.layers, dl.models, dl.optim, dl.metrics, dl.training, dl.data, augment]
+X, LABELS = numpy.linspace(0, 1, 24).reshape(8, 3), numpy.arange(8) % 3
+VALUES = {  # what an argument is given that has no default, or whose default is no int
+    "T_0": 3,
+    "T_max": 3,
+    "alpha": 0.5,
+    "arrays": X,
+    "axis": 1,
+    "blocks": [1, 1],
+    "classes": 3,
+    "dilation": 2,
+    "dim": 1,
+    "epochs": 3,
+    "expand_ratio": 2,
+    "groups": 2,
+    "in_channels": 4,
+    "in_features": 4,
+    "input_shape": 4,
+    "k": 2,
+    "kernel_size": 3,
+    "labels": LABELS,
+    "max_lr": 0.1,
+    "milestones": [2, 3],
+    "n_informative": 2,
+    "normalized_shape": 4,
+    "num_channels": 4,
+    "num_classes": 3,
+    "num_features": 4,
+    "num_groups": 2,
+    "out_channels": 8,
+    "out_features": 3,
+    "padding": 1,
+    "patience": 2,
+    "size": 3,
+    "sizes": [4, 3, 2],
+    "step_size": 2,
+    "steps_per_epoch": 2,
+    "stride": 2,
+    "test_size": 2,
+    "train_size": 3,
+    "units": 3,
+    "widths": [8, 16],
+    "y_pred": LABELS,
+    "y_score": X,
+    "y_true": LABELS,
+}
+SIZES = {"kernel_size", "stride", "padding", "dilation", "groups", "input_shape", "axis", "patience"}
+ELSEWHERE = {  # tested with the room's own tests, or no int of the caller's
+    "LambdaLR",
+    "LearningRateScheduler",
+    "Parallel",
+    "SequentialLR",
+    "Summary",
+    "draw_worst_mistakes",
+    "read_csv",
+    "small_vgg",
+    "vgg",
+    "mobilenet_v2",
+    "resnet18",
+}
+
+
+def takers():
+    """Yield everything public that takes an int, with the names of its arguments that may be given."""
+    for room in ROOMS:
+        for name in room.__all__:
+            found = getattr(room, name)
+            if name in ELSEWHERE or not callable(found):
+                continue
+            parameters = inspect.signature(found).parameters.values()
+            wanted = [p for p in parameters if "int" in str(p.annotation).replace("integer", "") or p.name in SIZES]
+            needed = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+            if wanted:
+                yield pytest.param(found, wanted, needed, id=f"{room.__name__}.{name}")
+
+
+def value_of(parameter, default):
+    if parameter.name == "optimizer":
+        return dl.SGD(dl.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)
+    value = VALUES.get(parameter.name, default)
+    return default if isinstance(value, list) and str(parameter.annotation) == "int" else value
+
+
+def in_numpy(value):
+    """Return the value with numpy.int64 for every int."""
+    if isinstance(value, list):
+        return [in_numpy(item) for item in value]
+    return numpy.int64(value) if type(value) is int else value
+
+
+def shown(found):
+    """Return what is shown of an object, without the type of its integers and how its lines are broken."""
+    return re.sub(r"\s|,(?=\s*\))", "", re.sub(r"np\.int64\((-?\d+)\)", r"\1", repr(found)))
+
+
+@pytest.mark.parametrize(("taker", "wanted", "needed"), list(takers()))
+def test_sizes_may_be_numpy_integers(taker, wanted, needed):
+    arguments = {p.name: value_of(p, None) for p in needed}
+    assert not any(value is None for value in arguments.values()), f"give VALUES a value for one of {list(arguments)}"
+    for parameter in wanted:
+        value = value_of(parameter, parameter.default)
+        if value is not parameter.empty and value is not None:
+            arguments.setdefault(parameter.name, value)
+    if "test_size" in arguments:
+        arguments = {"test_size": 2}
+    more = (X,) if arguments.keys() & {"test_size", "batch_size"} else ()
+    dl.seed(0)
+    plain = taker(*more, **arguments)
+    dl.seed(0)
+    found = taker(*more, **{name: in_numpy(value) for name, value in arguments.items()})
+    if isinstance(plain, (dl.layers.Layer, float)):
+        assert shown(found) == shown(plain)
+    assert type(found) is type(plain)
+
+
+def test_other_places():
+    n = numpy.int64
+    model = dl.Sequential(dl.Linear(n(4), n(3)))
+    model.compile("sgd", "mse")
+    x, y = numpy.ones((8, 4)), numpy.ones((8, 3))
+    model.fit(x, y, n(4), n(2), n(0), initial_epoch=n(1), seed=n(3), validation_data=(x, y), steps_per_epoch=n(2))
+    assert model.evaluate(x, y, n(4), n(0)) >= 0
+    assert model.predict(x, n(3)).shape == (8, 3)
+    assert model[n(0)] is model.layers[0]
+    dl.seed(n(1))
+    before = dl.get_num_threads()
+    dl.set_num_threads(n(before))
+    assert dl.get_num_threads() == before
+    lazy = dl.Sequential(dl.Dense(n(2)))
+    lazy.build(n(4))
+    assert lazy.input_shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dl.Dense(True),
+        lambda: dl.Dense(numpy.float64(3)),
+        lambda: dl.Conv2d(1, True, 3),
+        lambda: dl.Conv2d(1, 2.0, 3),
+        lambda: dl.metrics.TopKAccuracy(numpy.bool_(True)),
+        lambda: dl.training.EarlyStopping(patience=numpy.float32(2)),
+        lambda: dl.Dense(3, input_shape=4.0),
+        lambda: dl.Dense(3, input_shape="4"),
+        lambda: dl.Sequential(dl.Dense(3)).build(None),
+        lambda: dl.Sequential(dl.Dense(3)).build((3, None)),
+    ],
+)
+def test_what_is_no_integer(make):
+    with pytest.raises(dl.MinidlError):
+        make()
