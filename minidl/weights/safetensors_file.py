@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy
 
@@ -190,7 +190,7 @@ def stored_size(name: str, array: Array, dtype: str | None) -> int:
 
 
 def write_tensors(
-    file: BinaryIO, arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
+    file: IO[bytes], arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write arrays to an open file, one after the other, so that no second copy of all of them is ever held.
 

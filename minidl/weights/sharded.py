@@ -103,7 +103,7 @@ def save_file(
             write_tensors(file, shard, dtype, metadata)
             os.fsync(file.fileno())
         for old in (path, index):  # from here on an interruption leaves no index rather than one of old and new shards
-            old.unlink(missing_ok=True)
+            Path(os.path.realpath(old)).unlink(missing_ok=True)  # links stay, as everywhere
 
 
 def _bytes(size: int | str) -> int:
