@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from minidl import engines
 from minidl.errors import ParameterError
 
-__all__ = ["add_engine", "share", "sizes", "use_chosen_engine", "whole"]
+__all__ = ["add_engine", "seed", "share", "sizes", "use_chosen_engine", "whole"]
 
 
 def whole(text: str) -> int:
@@ -16,6 +16,14 @@ def whole(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Return an integer that is not negative."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
 
 

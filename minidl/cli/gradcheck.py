@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minidl import testing
-from minidl.cli.arguments import add_engine, sizes, use_chosen_engine
+from minidl.cli.arguments import add_engine, seed, sizes, use_chosen_engine
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser)
     parser.add_argument("--shape", help="input shape for a layer of your own, batch axis first, such as 4,3")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the input for a layer of your own")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the input for a layer of your own")
     parser.add_argument("--short", action="store_true", help="one small case of each op")
     parser.add_argument("--all", action="store_true", help="show every comparison, not only each op's worst")
 

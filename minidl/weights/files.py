@@ -22,7 +22,16 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["atomic_file", "lock", "open_in_place", "replaceable", "same_file", "sync_folder", "write_atomically"]
+__all__ = [
+    "atomic_file",
+    "check_writable",
+    "lock",
+    "open_in_place",
+    "replaceable",
+    "same_file",
+    "sync_folder",
+    "write_atomically",
+]
 
 _TEMPORARY = re.compile(r"\.minidl-[0-9a-f]{16}\.tmp")  # of one length, so that the longest names can be written, too
 _ABANDONED = 3600.0
@@ -106,6 +115,19 @@ def replaceable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | No
         if not found.st_mode & 0o222 or not os.access(path, os.W_OK):  # renaming would not ask
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
     return Path(os.path.realpath(path)), found
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise now what :func:`atomic_file` would raise about what is at the path, before long work whose result goes there.
+
+    Raises
+    ------
+    FileFormatError, IsADirectoryError, PermissionError, ParameterError
+        As :func:`atomic_file`.
+    """
+    found = _status(path)
+    if found is None or not (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
+        replaceable(path)
 
 
 def open_in_place(path: str | os.PathLike[str], append: bool = False) -> BinaryIO:
