@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy
 
-from minidl.data.files import read_text
+from minidl.data.files import LARGEST_TEXT, read_lines
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, UnknownNameError
 
 __all__ = ["Table", "read_csv"]
@@ -64,6 +63,7 @@ def read_csv(
     max_categories: int = 100,
     dtype: Any = "float32",
     encoding: str = "utf-8-sig",
+    max_bytes: int | None = LARGEST_TEXT,
 ) -> Table:
     r"""Read a table of features, and a target column if one is named.
 
@@ -73,7 +73,7 @@ def read_csv(
     Parameters
     ----------
     path : path
-        A file of comma-separated values; one named ``*.gz`` is decompressed.
+        A file of comma-separated values; one named ``*.gz``, ``*.bz2`` or ``*.xz`` is decompressed.
     target : str or int, optional
         The target column, by name or by position (from the end if negative).
     target_type : {"auto", "class", "number"}, default "auto"
@@ -94,11 +94,14 @@ def read_csv(
     dtype : dtype, default "float32"
         Of X and of a numeric y.
     encoding : str, default "utf-8-sig"
+    max_bytes : int or None, default 268435456
+        The most bytes that a compressed file may become; None is no limit.
 
     Raises
     ------
     FileFormatError
-        If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line.
+        If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line. Also if a
+        compressed file becomes more than ``max_bytes``.
     DataError
         If a value cannot be used: missing, infinite, or text among numbers. Names the line and the column.
     UnknownNameError
@@ -119,11 +122,17 @@ def read_csv(
         raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
     if missing not in ("error", "drop", "fill"):
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
-    if not isinstance(delimiter, str) or len(delimiter) != 1:
-        raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
-    if numpy.dtype(dtype).kind != "f":
-        raise DtypeError(f"read_csv: dtype must be floating, got {numpy.dtype(dtype)}")
-    names, rows = _rows(os.fspath(path), read_text(path, encoding), delimiter, header)
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
+        raise ParameterError(
+            f"read_csv: delimiter must be a single character, not a quote or the end of a line, got {delimiter!r}"
+        )
+    try:
+        dtype = numpy.dtype(dtype)
+    except TypeError as error:
+        raise DtypeError(f"read_csv: dtype must be floating: {error}") from error
+    if dtype.kind != "f":
+        raise DtypeError(f"read_csv: dtype must be floating, got {dtype}")
+    names, rows = _rows(os.fspath(path), read_lines(path, encoding, max_bytes), delimiter, header)
     left_out = {_position(names, column) for column in ignore}
     as_text = {_position(names, column) for column in categorical}
     at = None if target is None else _position(names, target)
@@ -154,10 +163,10 @@ class _Row:
     cells: list[str]
 
 
-def _rows(path: str, text: str, delimiter: str, header: bool | None) -> tuple[list[str], list[_Row]]:
+def _rows(path: str, lines: Iterable[str], delimiter: str, header: bool | None) -> tuple[list[str], list[_Row]]:
     """Return the names of the columns and the rows, each with the number of its first line."""
     rows: list[_Row] = []
-    for row in _records(path, text, delimiter):
+    for row in _records(path, lines, delimiter):
         if rows and len(row.cells) != len(rows[0].cells):
             raise FileFormatError(
                 f"{path}, line {row.line}: expected {len(rows[0].cells)} values, as on line {rows[0].line}, got "
@@ -179,8 +188,8 @@ def _rows(path: str, text: str, delimiter: str, header: bool | None) -> tuple[li
     return first, rows[1:]
 
 
-def _records(path: str, text: str, delimiter: str) -> Iterator[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _records(path: str, lines: Iterable[str], delimiter: str) -> Iterator[_Row]:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
         for cells in reader:
