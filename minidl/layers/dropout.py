@@ -32,6 +32,7 @@ class Dropout(Layer):
     """
 
     op = "dropout"
+    _live = ("p", "generator")
 
     def __init__(self, p: float = 0.5, *, generator: numpy.random.Generator | None = None) -> None:
         super().__init__()

@@ -78,6 +78,8 @@ class Optimizer:
     Attributes
     ----------
     param_groups : list of Group
+    lr, momentum, ...
+        The settings of the first group by their names; assigning one sets it for every group.
     step_count : int
         Number of steps taken.
     updates : int
@@ -120,6 +122,22 @@ class Optimizer:
                 raise ParameterError(f"{self._name}: {twice!r} of group {index} is already in an earlier group")
             seen.update(group.parameters)
         self._regroup()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a setting of every group by its name (``learning_rate`` is ``lr``), or any other attribute."""
+        name = "lr" if name == "learning_rate" else name
+        if name in self.__dict__.get("defaults", ()):
+            for group in self.param_groups:
+                group[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting of the first group by its name."""
+        name = "lr" if name == "learning_rate" else name
+        if name in self.__dict__.get("defaults", ()):
+            return self.param_groups[0][name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # for subclasses to define -----------------------------------------------------------------------------------------
 
@@ -226,16 +244,6 @@ class Optimizer:
     def parameters(self) -> list[Parameter]:
         """All parameters, group by group."""
         return [parameter for group in self.param_groups for parameter in group.parameters]
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the first group; setting it sets that of every group."""
-        return self.param_groups[0]["lr"]
-
-    @lr.setter
-    def lr(self, new: float) -> None:
-        for group in self.param_groups:
-            group["lr"] = new
 
     # groups and settings ---------------------------------------------------------------------------------------------
 

@@ -80,9 +80,9 @@ class LinearStack:
         self._caches = caches
         for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
             if follower is None:
-                affine._cache = cache
+                affine.__dict__["_cache"] = cache
             else:
-                affine._cache, follower._cache = cache
+                affine.__dict__["_cache"], follower.__dict__["_cache"] = cache
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
