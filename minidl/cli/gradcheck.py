@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from minidl import testing
 from minidl.cli.arguments import add_engine, seed, sizes, use_chosen_engine
+from minidl.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     own = [what for what in args.what if ".py" in what]
     ops = [what for what in args.what if ".py" not in what]
     shape = None if args.shape is None else sizes(args.shape, "--shape")
+    if shape is not None and math.prod(shape) >= 2**60:  # more bytes than an address can count
+        raise ParameterError(f"--shape: an array of shape {tuple(shape)} is too large")
     fine = True
     with use_chosen_engine(args) as engine:
         for what in own:

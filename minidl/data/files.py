@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import contextlib
 import gzip
 import io
 import lzma
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from minidl.errors import FileFormatError, MinidlError, ParameterError
+from minidl.weights.files import open_binary
 
-__all__ = ["LARGEST_TEXT", "BoundedStream", "check_limit", "open_binary", "read_lines", "read_text"]
+__all__ = ["LARGEST_TEXT", "BoundedStream", "check_limit", "read_lines", "read_text"]
 
 LARGEST_TEXT = 1 << 28
 """Bytes that a compressed text may become unless the caller says otherwise."""
@@ -61,7 +61,7 @@ def read_lines(
         From the operating system.
     """
     for number, line in enumerate(_pieces(path, encoding, max_bytes, lambda text: text.readline(LONGEST_LINE + 1)), 1):
-        if len(line) > LONGEST_LINE:
+        if len(line) > LONGEST_LINE and line[-1] not in "\r\n":
             raise FileFormatError(f"{os.fspath(path)}, line {number}: the line has more than {LONGEST_LINE} characters")
         yield line
 
@@ -91,25 +91,6 @@ def _pieces(
                 f"{name}: {where} is not text in the encoding {encoding!r}; pass encoding='latin-1', or the encoding "
                 "that the file was written in"
             ) from error
-
-
-@contextlib.contextmanager
-def open_binary(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a file for reading.
-
-    Raises
-    ------
-    ParameterError
-        If the path contains a null byte.
-    FileNotFoundError, PermissionError, IsADirectoryError
-        From the operating system.
-    """
-    try:
-        file = Path(path).open("rb")  # noqa: SIM115
-    except ValueError as error:
-        raise ParameterError(f"{os.fspath(path)!r} cannot be a path: {error}") from error
-    with file:
-        yield file
 
 
 def check_limit(name: str, max_bytes: int | None) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy
 
-from minidl.data.files import BoundedStream, check_limit, open_binary
+from minidl.data.files import BoundedStream, check_limit
 from minidl.errors import DtypeError, FileFormatError
 from minidl.weights import write_atomically
+from minidl.weights.files import open_binary
 
 __all__ = ["read_idx", "write_idx"]
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy
 
 from minidl.data.download import RemoteFile, find_or_fetch
-from minidl.data.files import BoundedStream, open_binary
+from minidl.data.files import BoundedStream
 from minidl.data.idx import read_idx
 from minidl.errors import FileFormatError
+from minidl.weights.files import open_binary
 
 __all__ = ["ImageData", "cifar10", "fashion_mnist", "mnist"]
 

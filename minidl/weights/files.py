@@ -11,6 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -26,6 +27,7 @@ __all__ = [
     "atomic_file",
     "check_writable",
     "lock",
+    "open_binary",
     "open_in_place",
     "replaceable",
     "same_file",
@@ -128,6 +130,25 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     found = _status(path)
     if found is None or not (stat.S_ISFIFO(found.st_mode) or stat.S_ISCHR(found.st_mode)):
         replaceable(path)
+
+
+@contextlib.contextmanager
+def open_binary(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
+    """Open a file for reading.
+
+    Raises
+    ------
+    ParameterError
+        If the path contains a null byte.
+    FileNotFoundError, PermissionError, IsADirectoryError
+        From the operating system.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115
+    except ValueError as error:
+        raise ParameterError(f"{os.fspath(path)!r} cannot be a path: {error}") from error
+    with file:
+        yield file
 
 
 def open_in_place(path: str | os.PathLike[str], append: bool = False) -> BinaryIO:
