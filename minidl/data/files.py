@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -16,30 +17,35 @@ from typing import Any, BinaryIO, cast
 from minidl.errors import FileFormatError, MinidlError, ParameterError
 from minidl.weights.files import open_binary
 
-__all__ = ["LARGEST_TEXT", "BoundedStream", "check_limit", "read_lines", "read_text"]
+__all__ = ["LARGEST_TEXT", "BoundedStream", "check_limit", "decompressed", "read_lines", "read_text"]
 
 LARGEST_TEXT = 1 << 28
 """Bytes that a compressed text may become unless the caller says otherwise."""
 LONGEST_LINE = 1 << 24
-"""Characters of a line; a million columns are about half of it."""
+"""Characters of a line; a million columns are about half of it. A file that ends no line cannot fill the memory."""
 CHUNK = 1 << 16
-_SUFFIXES: dict[str, Callable[[BufferedReader], Any]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
+_COMPRESSED: dict[str, tuple[bytes, Callable[[BufferedReader], Any]]] = {
+    ".gz": (b"\x1f\x8b", lambda file: gzip.GzipFile(fileobj=file)),
+    ".bz2": (b"BZh", bz2.BZ2File),
+    ".xz": (b"\xfd7zXZ", lzma.LZMAFile),
 }
+"""By suffix: the first bytes, and the function that decompresses."""
+_FOREIGN = {b"PK\x03\x04": "a zip", b"\x28\xb5\x2f\xfd": "a zstd", b"PAR1": "a Parquet"}
 _DAMAGE = (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError, ValueError)  # bz2 raises the last two
 
 
 def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig", max_bytes: int | None = LARGEST_TEXT) -> str:
     """Return the text of a file; see :func:`read_lines` for the arguments and the errors."""
-    return "".join(_pieces(path, encoding, max_bytes, lambda text: text.read(CHUNK)))
+    return "".join(read_lines(path, encoding, max_bytes))
 
 
 def read_lines(
     path: str | os.PathLike[str], encoding: str = "utf-8-sig", max_bytes: int | None = LARGEST_TEXT
 ) -> Iterator[str]:
-    """Yield the lines of a text file with their ends; decompress it if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
+    r"""Yield the lines of a text file, each with its end, ``\n``, ``\r\n`` or ``\r``. A byte order mark is left out.
+
+    Files of gzip, bzip2 and xz are decompressed as they are read: those whose names end in ``.gz``, ``.bz2`` or ``.xz``, in
+    upper or lower case, and those that begin as such files do.
 
     Parameters
     ----------
@@ -60,37 +66,55 @@ def read_lines(
     FileNotFoundError, PermissionError, IsADirectoryError
         From the operating system.
     """
-    for number, line in enumerate(_pieces(path, encoding, max_bytes, lambda text: text.readline(LONGEST_LINE + 1)), 1):
-        if len(line) > LONGEST_LINE and line[-1] not in "\r\n":
-            raise FileFormatError(f"{os.fspath(path)}, line {number}: the line has more than {LONGEST_LINE} characters")
-        yield line
-
-
-def _pieces(
-    path: str | os.PathLike[str], encoding: str, max_bytes: int | None, read: Callable[[io.TextIOWrapper], str]
-) -> Iterator[str]:
     name = os.fspath(path)
     check_limit(name, max_bytes)
     with open_binary(path) as file:
-        make = _SUFFIXES.get(Path(path).suffix.lower())
-        stream = BoundedStream(file, name) if make is None else BoundedStream(make(file), name, max_bytes)
+        stream = _text_stream(file, name, max_bytes)
         try:
             text = io.TextIOWrapper(cast(BinaryIO, stream), encoding, newline="")
         except (LookupError, ValueError, TypeError) as error:
-            raise ParameterError(f"{name}: encoding {encoding!r}: {error}") from error
+            raise ParameterError(
+                f"{name}: there is no encoding {encoding!r}; common ones are 'utf-8' and 'latin-1'"
+            ) from error
+        number = 0
         try:
-            while piece := read(text):
-                yield piece
+            while line := text.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE and line[-1] not in "\r\n":
+                    raise FileFormatError(f"{name}, line {number}: the line has more than {LONGEST_LINE} characters")
+                if "\0" in line:
+                    raise FileFormatError(
+                        f"{name}: holds zero bytes, so it is no text in {encoding!r}; is it 'utf-16'?"
+                    )
+                yield line.removeprefix("\ufeff") if number == 1 else line
         except MinidlError:
             raise
-        except (ValueError, OverflowError) as error:  # UnicodeError and what some codecs raise instead
-            where = str(error)
+        except (ValueError, OverflowError) as error:  # UnicodeError, and what some codecs raise instead
+            place = str(error)
             if isinstance(error, UnicodeDecodeError):
-                where = f"byte {stream.count - len(error.object) + error.start}"
+                place = f"byte {stream.count - len(error.object) + error.start}"
+            better = "utf-16" if stream.start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "latin-1"
             raise FileFormatError(
-                f"{name}: {where} is not text in the encoding {encoding!r}; pass encoding='latin-1', or the encoding "
-                "that the file was written in"
+                f"{name}: {place} is not text in the encoding {encoding!r}; pass encoding={better!r}, or the encoding that "
+                "the file was written in"
             ) from error
+
+
+def decompressed(file: BufferedReader, name: str, max_bytes: int | None, suffix: str = "") -> BoundedStream:
+    """Return what an open file becomes when it is decompressed, as its first bytes or its suffix say; or the file itself."""
+    start = file.peek(6)
+    for ending, (magic, make) in _COMPRESSED.items():
+        if suffix.lower() == ending or start.startswith(magic):
+            return BoundedStream(make(file), name, max_bytes)
+    return BoundedStream(file, name)
+
+
+def _text_stream(file: BufferedReader, name: str, max_bytes: int | None) -> BoundedStream:
+    start = file.peek(4)
+    for magic, kind in _FOREIGN.items():
+        if start.startswith(magic):
+            raise FileFormatError(f"{name}: this is {kind} file; convert it to text, plain or compressed with gzip")
+    return decompressed(file, name, max_bytes, Path(name).suffix)
 
 
 def check_limit(name: str, max_bytes: int | None) -> None:
@@ -114,6 +138,8 @@ class BoundedStream(io.BufferedIOBase):
     ----------
     count : int
         The bytes that were read.
+    start : bytes
+        The first two.
 
     Raises
     ------
@@ -123,7 +149,7 @@ class BoundedStream(io.BufferedIOBase):
 
     def __init__(self, stream: Any, name: str, max_bytes: int | None = None) -> None:
         self._stream, self._name, self._limit = stream, name, max_bytes
-        self.count = 0
+        self.count, self.start = 0, b""
 
     def readable(self) -> bool:
         return True
@@ -146,6 +172,8 @@ class BoundedStream(io.BufferedIOBase):
             raise FileFormatError(
                 f"{self._name}: not compressed as its name says, or damaged: {error}; get the file again"
             ) from error
+        if not self.count:
+            self.start = block[:2]
         self.count += len(block)
         if self._limit is not None and self.count > self._limit:
             raise FileFormatError(

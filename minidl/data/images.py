@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import math
 import os
 import tarfile
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import numpy
 
 from minidl.data.download import RemoteFile, find_or_fetch
-from minidl.data.files import BoundedStream
+from minidl.data.files import decompressed
 from minidl.data.idx import read_idx
 from minidl.errors import FileFormatError
 from minidl.weights.files import open_binary
@@ -178,7 +173,7 @@ def _members(path: Path, names: list[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     try:
         with open_binary(path) as file:
-            stream = _decompressed(path, file)
+            stream = decompressed(file, str(path), CIFAR_ARCHIVE)
             with tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     name = member.name.rpartition("/")[2]
@@ -207,19 +202,6 @@ def _members(path: Path, names: list[str]) -> dict[str, bytes]:
     if missing:
         raise FileFormatError(f"{path}: the archive has no {', '.join(missing)}; expected CIFAR-10's binary version")
     return found
-
-
-def _decompressed(path: Path, file: BufferedReader) -> BoundedStream:
-    """Return what is compressed in a file, as its first bytes tell."""
-    start = file.peek(6)
-    stream: Any = file
-    if start.startswith(b"\x1f\x8b"):
-        stream = gzip.GzipFile(fileobj=file)
-    elif start.startswith(b"BZh"):
-        stream = bz2.BZ2File(file)
-    elif start.startswith(b"\xfd7zXZ"):
-        stream = lzma.LZMAFile(file)  # noqa: SIM115 - it does not own the file
-    return BoundedStream(stream, str(path), CIFAR_ARCHIVE)
 
 
 def _cifar_records(path: Path, name: str, content: bytes) -> tuple[numpy.ndarray, numpy.ndarray]:
