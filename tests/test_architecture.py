@@ -12,7 +12,7 @@ ROOT = Path(minidl.__file__).parent
 LEVELS = [
     {"errors"},
     {"random", "ops"},
-    {"init", "engines"},
+    {"init", "engines", "arrays"},
     {"weights"},
     {"layers"},
     {"optim", "metrics", "data"},

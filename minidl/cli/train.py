@@ -43,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--missing", choices=("error", "drop", "fill"), default="error", help="what to do about missing values"
     )
     parser.add_argument("--delimiter", default=",", help="separator of the values (default: a comma)")
+    parser.add_argument("--decimal", default=".", help="sign before the fraction (default: a point)")
+    parser.add_argument("--thousands", help="sign between groups of three digits (default: none)")
+    parser.add_argument("--encoding", default="utf-8-sig", help="encoding of the file (default: UTF-8)")
+    parser.add_argument(
+        "--missing-value",
+        action="append",
+        metavar="TEXT",
+        help="a text that means missing; if given, nothing else does",
+    )
     parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
     parser.add_argument("--layers", default="64,32", help="units of the hidden layers (default: 64,32; '' for none)")
     parser.add_argument("--activation", default="relu")
@@ -143,7 +152,12 @@ def _table(args: argparse.Namespace) -> _Problem:
         delimiter=args.delimiter,
         missing=args.missing,
         ignore=args.ignore,
+        decimal=args.decimal,
+        thousands=args.thousands,
+        encoding=args.encoding,
+        missing_values=args.missing_value,
     )
+    print(table.report)
     y, classes = numpy.asarray(table.y), None if table.classes is None else list(table.classes)
     if classes is None and args.task == "auto":
         values, indices = numpy.unique(y, return_inverse=True)

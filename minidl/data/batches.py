@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy
 
+from minidl.arrays import is_elsewhere, library_of, take_rows, to_host
+from minidl.data.passes import is_batches, is_stored, read_rows
 from minidl.errors import DataError, DtypeError, ParameterError, ShapeError, TargetError
-from minidl.ops import Array, namespace
+from minidl.ops import Array
 from minidl.random import Source, as_generator
 
-__all__ = ["batches", "one_hot", "same_length"]
+__all__ = ["as_rows", "batches", "one_hot", "same_length", "select"]
 
 
 def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = "float32") -> numpy.ndarray:
@@ -43,7 +45,7 @@ def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = "float32")
     array([[1., 0., 0.],
            [0., 0., 1.]], dtype=float32)
     """
-    labels = numpy.asarray(labels)
+    labels = to_host(labels, "one_hot", "labels")
     if labels.dtype.kind not in "iub" and labels.size:
         raise DtypeError(f"one_hot: labels must be integers, got dtype {labels.dtype}; convert with labels.astype(int)")
     labels = labels.astype(numpy.int64)
@@ -59,7 +61,7 @@ def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = "float32")
 
 
 def batches(
-    *arrays: Array,
+    *arrays: Any,
     batch_size: int = 32,
     shuffle: bool = False,
     generator: Source = None,
@@ -70,7 +72,8 @@ def batches(
     Parameters
     ----------
     *arrays : array, shape (N, ...)
-        Such as ``X, y``; all of the same length.
+        Such as ``X, y``; all of the same length. Tables, columns, tensors and lists become arrays; rows are taken by
+        position, whatever the index of a DataFrame is.
     batch_size : int
     shuffle : bool
         Draw a new order for this pass; without it batches are views.
@@ -99,6 +102,9 @@ def batches(
     [[4, 5], [6, 7]] [2, 3]
     [[8, 9]] [4]
     """
+    arrays = tuple(
+        array if is_elsewhere(array) else as_rows(array, "batches", index) for index, array in enumerate(arrays)
+    )
     n = same_length(arrays, "batches")
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, numpy.integer)) or batch_size < 1:
         raise ParameterError(f"batches: batch_size must be a positive integer, got {batch_size!r}")
@@ -115,8 +121,33 @@ def _batches(
             found = tuple(array[start : start + size] for array in arrays)
         else:
             chosen = order[start : start + size]
-            found = tuple(array[namespace(array).asarray(chosen)] for array in arrays)
+            found = tuple(select(array, chosen) for array in arrays)
         yield found if len(found) > 1 else found[0]
+
+
+def as_rows(data: Any, where: str, index: int) -> Any:
+    """Return an array on the host, or one on disk as it is.
+
+    Raises
+    ------
+    ShapeError
+        If it has no first axis.
+    """
+    found = data
+    if is_batches(data) or not is_stored(data):
+        found = to_host(data, where, f"argument {index}")
+    if not found.shape:
+        raise ShapeError(
+            f"{where}: argument {index} must be an array with one row for each example, got {type(data).__name__} of no axes"
+        )
+    return found
+
+
+def select(data: Any, rows: Any) -> Any:
+    """Return rows by position, in the same kind of container: of an array, a table, or an array on disk."""
+    if is_elsewhere(data) or library_of(data) is not None or not is_stored(data):
+        return take_rows(data, rows)
+    return read_rows(data, rows)
 
 
 def same_length(arrays: tuple[Array, ...], where: str) -> int:
@@ -126,18 +157,10 @@ def same_length(arrays: tuple[Array, ...], where: str) -> int:
     ------
     DataError
         If there are no arrays, they are empty, or their lengths differ.
-    ShapeError
-        If something has no first axis.
     """
     if not arrays:
         raise DataError(f"{where}: got no arrays")
-    for index, array in enumerate(arrays):
-        if not getattr(array, "shape", ()):
-            raise ShapeError(
-                f"{where}: argument {index} must be an array with one row for each example, got {type(array).__name__}"
-                + (" of no axes" if hasattr(array, "shape") else "; convert it with numpy.asarray(...)")
-            )
-    lengths = [array.shape[0] for array in arrays]
+    lengths = [array.shape[0] if hasattr(array, "shape") else len(array) for array in arrays]
     if len(set(lengths)) > 1:
         raise DataError(f"{where}: the arrays have different numbers of examples: {', '.join(map(str, lengths))}")
     if lengths[0] == 0:

@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy
 
-__all__ = ["ArrayPasses", "IterablePasses", "Passes", "SequencePasses", "is_batches", "is_stored", "make_passes"]
+__all__ = [
+    "ArrayPasses",
+    "IterablePasses",
+    "Passes",
+    "SequencePasses",
+    "is_batches",
+    "is_stored",
+    "make_passes",
+    "read_rows",
+]
 
 _ONE_ARRAY = (str, bytes, bytearray, memoryview, array.array, range, list, tuple, deque, Mapping, Set)
 
@@ -26,7 +35,7 @@ def is_batches(data: Any) -> bool:
     (True, False, False)
     """
     if isinstance(data, _ONE_ARRAY) or any(
-        hasattr(data, name) for name in ("shape", "__array__", "__array_interface__")
+        hasattr(data, name) for name in ("shape", "__array__", "__array_interface__", "__dlpack__")
     ):
         return False
     return hasattr(data, "__iter__") or (hasattr(data, "__getitem__") and hasattr(data, "__len__"))
@@ -43,7 +52,7 @@ def is_stored(data: Any) -> bool:
         while owner is not None and not isinstance(owner, mmap.mmap):
             owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
         return owner is not None
-    in_memory = ("__array_interface__", "__dlpack__", "get", "to_numpy")
+    in_memory = ("__array_interface__", "__dlpack__", "get", "to_numpy", "toarray")
     return all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")) and not any(
         hasattr(data, name) for name in in_memory
     )
@@ -165,14 +174,14 @@ def _rows_of(data: Any, rows: Any) -> Any:
     if data is None:
         return None
     if isinstance(data, tuple):
-        return tuple(_read(array, rows) for array in data)
+        return tuple(read_rows(array, rows) for array in data)
     if isinstance(data, Mapping):
-        return {name: _read(array, rows) for name, array in data.items()}
-    return _read(data, rows)
+        return {name: read_rows(array, rows) for name, array in data.items()}
+    return read_rows(data, rows)
 
 
-def _read(stored: Any, rows: Any) -> Any:
-    """Read rows; HDF5 takes row numbers only in ascending order."""
+def read_rows(stored: Any, rows: Any) -> Any:
+    """Read rows of an array that may be on disk; HDF5 takes row numbers only in ascending order."""
     if isinstance(stored, numpy.ndarray) or isinstance(rows, slice):
         return stored[rows]
     ascending = numpy.argsort(rows)

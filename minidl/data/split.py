@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy
 
-from minidl.data.batches import same_length
+from minidl.arrays import is_elsewhere, is_sparse, library_of, to_host
+from minidl.data.batches import as_rows, same_length, select
 from minidl.errors import DataError, ParameterError
-from minidl.ops import Array, namespace
 from minidl.random import Source, as_generator
 
 __all__ = ["train_test_split"]
@@ -22,14 +22,15 @@ def train_test_split(
     random_state: Source = None,
     shuffle: bool = True,
     stratify: Any = None,
-) -> list[Array]:
+) -> list[Any]:
     """Split arrays of N examples at random into two parts, all at the same positions.
 
     The signature is that of ``sklearn.model_selection.train_test_split``; the random numbers are not.
 
     Parameters
     ----------
-    *arrays : array or list, length N
+    *arrays : array, list, table or tensor, length N
+        Rows are taken by position, whatever the index of a DataFrame or Series is.
     test_size, train_size : float or int, optional
         A share between 0 and 1, or a number of examples. The test part is rounded up, the training part down. If one is
         missing it is the rest; if both are, a quarter is for testing.
@@ -37,13 +38,14 @@ def train_test_split(
         A seed, or a generator; None is the generator of ``minidl.seed``.
     shuffle : bool, default True
         Whether to shuffle. If not, the first examples are for training and the last for testing.
-    stratify : array, shape (N,), optional
+    stratify : array-like, shape (N,), optional
         Class labels; each class is then split in the same proportion, up to rounding.
 
     Returns
     -------
-    list of array
-        ``[train, test]`` for each of the arrays: copies, or views without ``shuffle``.
+    list
+        ``[train, test]`` for each of the arrays: copies, or views without ``shuffle``. Tables, columns and tensors of pandas,
+        polars, pyarrow and PyTorch stay what they are, sparse matrices stay sparse, and everything else becomes an array.
 
     Raises
     ------
@@ -59,7 +61,12 @@ def train_test_split(
     >>> X_train.shape, y_train.sum(), y_test.sum()
     ((6, 2), np.int64(3), np.int64(2))
     """
-    given = tuple(numpy.asarray(array) if isinstance(array, (list, tuple)) else array for array in arrays)
+    given = tuple(
+        array
+        if is_elsewhere(array) or is_sparse(array) or _has_rows(array)
+        else as_rows(array, "train_test_split", index)
+        for index, array in enumerate(arrays)
+    )
     n = same_length(given, "train_test_split")
     n_train, n_test = _sizes(n, test_size, train_size)
     if not shuffle:
@@ -72,12 +79,13 @@ def train_test_split(
             order = source.permutation(n)
             parts = order[:n_train], order[n_train : n_train + n_test]
         else:
-            parts = _stratify(numpy.asarray(stratify), n, n_train, n_test, source)
-    return [_take(array, part) for array in given for part in parts]
+            parts = _stratify(to_host(stratify, "train_test_split", "stratify"), n, n_train, n_test, source)
+    return [select(array, part) for array in given for part in parts]
 
 
-def _take(array: Array, part: Any) -> Array:
-    return array[part] if isinstance(part, slice) else array[namespace(array).asarray(part)]
+def _has_rows(data: Any) -> bool:
+    """Whether it is a table, a column or a tensor of another library that has its rows in memory."""
+    return library_of(data) is not None and hasattr(data, "__len__") and getattr(data, "shape", (1,)) != ()
 
 
 def _sizes(n: int, test_size: float | int | None, train_size: float | int | None) -> tuple[int, int]:

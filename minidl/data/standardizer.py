@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy
 
-from minidl.errors import DataError, DtypeError, OrderError, ShapeError
+from minidl.arrays import check_real, is_elsewhere, to_host
+from minidl.errors import DataError, OrderError, ShapeError
 from minidl.ops import Array, namespace
-from minidl.weights import to_host
 
 __all__ = ["Standardizer"]
+
+BLOCK = 1 << 20
+"""Elements that are standardised at a time: 8 MiB of float64."""
 
 
 class Standardizer:
@@ -20,13 +24,17 @@ class Standardizer:
 
         x = (x - mean) / scale
 
-    The scale is the square root of the mean squared deviation (divided by N), computed in float64 in two passes. A feature that
-    never varies is only centred.
+    The scale is the square root of the mean squared deviation (divided by N), computed in float64 in two passes. The mean is
+    subtracted in float64 too, and the result rounded once, so timestamps and other large integers keep their digits up to 2^53.
+
+    A feature that never varies is only centred. Nor does one that varies by no more than rounding: floating-point numbers
+    within 64 units of float64's rounding, or 4 of their own dtype's, relative to the largest (0.1 + 0.2 and 0.3). Integers
+    are compared exactly.
 
     Attributes
     ----------
     mean, scale : float64 array, the shape of one example
-        None before ``fit``; the scale is 1 where the standard deviation is 0.
+        None before ``fit``; the scale is 1 where the feature does not vary.
 
     Examples
     --------
@@ -55,7 +63,8 @@ class Standardizer:
         ShapeError
             If X has no axis of examples.
         """
-        x = to_host(_numbers(X, "fit")).astype(numpy.float64)  # (N, ...)
+        given = _numbers(X, "fit")
+        x = to_host(given).astype(numpy.float64)  # (N, ...)
         if x.ndim == 0:
             raise ShapeError("Standardizer.fit: expected an array with one row for each example, got a single number")
         if x.shape[0] == 0:
@@ -67,10 +76,11 @@ class Standardizer:
                 f"Standardizer.fit: {x[place]} in example {place[0]}, feature {place[1:]}; drop such examples, or fill "
                 "them in first"
             )
-        # Compare exactly: rounding may make the mean of equal numbers differ from them, and then the scale from 0.
-        constant = x.max(axis=0) == x.min(axis=0)
+        # By the extremes: rounding may make the mean of equal numbers differ from them, and then the scale from 0.
+        low, high = x.min(axis=0), x.max(axis=0)
+        constant = high - low <= _rounding(given.dtype) * numpy.maximum(abs(low), abs(high))
         self.mean = numpy.where(constant, x[0], x.mean(axis=0))
-        deviation = x - self.mean
+        deviation = numpy.where(constant, 0.0, x - self.mean)
         largest = numpy.where(constant, 1.0, abs(deviation).max(axis=0))  # factored out, so that no square overflows
         rms = numpy.sqrt(((deviation / largest) ** 2).mean(axis=0))
         self.scale = numpy.where(constant, 1.0, largest * rms)
@@ -79,6 +89,8 @@ class Standardizer:
     def transform(self, X: Any) -> Array:
         """Return (X - mean) / scale, in X's floating-point dtype (float32 for integers) and on its device.
 
+        Tables and tensors become arrays; their columns are those of ``fit`` by position.
+
         Raises
         ------
         OrderError
@@ -86,19 +98,18 @@ class Standardizer:
         ShapeError
             If an example does not have the shape of those fitted.
         """
-        x, mean, scale = self._prepare(X, "transform")
-        return (x - mean) / scale
+        return self._apply(X, "transform", lambda x, mean, scale: (x - mean) / scale)
 
     def inverse_transform(self, X: Any) -> Array:
         """Return X * scale + mean; raises the errors of :meth:`transform`."""
-        x, mean, scale = self._prepare(X, "inverse_transform")
-        return x * scale + mean
+        return self._apply(X, "inverse_transform", lambda x, mean, scale: x * scale + mean)
 
     def fit_transform(self, X: Any) -> Array:
         """Fit, then transform the same data."""
         return self.fit(X).transform(X)
 
-    def _prepare(self, X: Any, what: str) -> tuple[Array, Array, Array]:
+    def _apply(self, X: Any, what: str, formula: Callable[[Array, Array, Array], Array]) -> Array:
+        """Compute a formula in float64, in blocks of rows, and round it once."""
         if self.mean is None or self.scale is None:
             raise OrderError(f"Standardizer: {what} was called before fit; call fit(X) with the training data first")
         x = _numbers(X, what)
@@ -107,10 +118,14 @@ class Standardizer:
                 f"Standardizer.{what}: expected examples of shape {self.mean.shape}, as fitted, got an array of shape "
                 f"{x.shape}"
             )
-        if x.dtype.kind != "f":
-            x = x.astype("float32")
         xp = namespace(x)
-        return x, xp.asarray(self.mean, dtype=x.dtype), xp.asarray(self.scale, dtype=x.dtype)
+        mean, scale = xp.asarray(self.mean), xp.asarray(self.scale)
+        result = xp.empty(x.shape, dtype=x.dtype if x.dtype.kind == "f" else "float32")
+        rows = max(1, BLOCK // max(1, self.mean.size))
+        for start in range(0, x.shape[0], rows):
+            part = slice(start, start + rows)
+            result[part] = formula(x[part].astype("float64"), mean, scale)
+        return result
 
     def __repr__(self) -> str:
         return (
@@ -119,7 +134,14 @@ class Standardizer:
 
 
 def _numbers(X: Any, what: str) -> Array:
-    x = X if hasattr(X, "dtype") else numpy.asarray(X)
-    if x.dtype.kind not in "fiub":
-        raise DtypeError(f"Standardizer.{what}: expected real numbers, got dtype {x.dtype}")
+    where = f"Standardizer.{what}"
+    x = X if is_elsewhere(X) else to_host(X, where, "X")
+    check_real(x, where, "X")
     return x
+
+
+def _rounding(dtype: numpy.dtype[Any]) -> float:
+    """Return the relative difference up to which numbers count as equal."""
+    if dtype.kind != "f":
+        return 0.0
+    return max(4 * float(numpy.finfo(dtype).eps), 64 * float(numpy.finfo("float64").eps))

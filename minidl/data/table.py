@@ -1,24 +1,47 @@
-"""Tables from CSV files: numbers stay numbers, text becomes one-hot columns."""
+"""Tables from CSV files: numbers stay numbers, text becomes one-hot columns, and a report says what was taken for what."""
 
 from __future__ import annotations
 
 import csv
-import math
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, compress, islice
+from typing import Any, NamedTuple
 
 import numpy
 
+from minidl.data.cells import BOOLEAN, NUMBER, TEXT, Missing, Notation
+from minidl.data.columns import Column, Lines, Reading
 from minidl.data.files import LARGEST_TEXT, read_lines
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, UnknownNameError
 
-__all__ = ["Table", "read_csv"]
+__all__ = ["ColumnReport", "Table", "read_csv"]
 
 MISSING = frozenset({"", "?", "n/a", "na", "nan", "none", "null"})
 """The spellings of a missing value, in lower case."""
+BLOCK = 1024
+"""Rows that are converted at a time."""
+YEARS = range(1900, 2101)
+"""Numbers that may be names of columns."""
+
+
+class ColumnReport(NamedTuple):
+    """What ``read_csv`` took a column for.
+
+    Attributes
+    ----------
+    name : str
+    taken_for : str
+        ``"number"``, ``"text, 3 columns"``, ``"target: 2 classes"``, ``"left out"`` and so on.
+    reason : str
+    """
+
+    name: str
+    taken_for: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,10 @@ class Table:
     target_name : str or None
     classes : tuple of str, or None
         The names of the classes.
+    columns : tuple of ColumnReport
+        What each column of the file was taken for, and why.
+    notes : tuple of str
+        What was decided about the table as a whole: its header, its dtype, rows that were left out.
     """
 
     X: numpy.ndarray
@@ -43,6 +70,16 @@ class Table:
     y: numpy.ndarray | None = None
     target_name: str | None = None
     classes: tuple[str, ...] | None = None
+    columns: tuple[ColumnReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def report(self) -> str:
+        """Describe all columns, as text to print, with the notes below."""
+        rows = [("column", "taken for", "because"), *((repr(name), *rest) for name, *rest in self.columns)]
+        widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
+        lines = [f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in rows]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def __repr__(self) -> str:
         target = f", target {self.target_name!r}" if self.target_name is not None else ""
@@ -61,27 +98,40 @@ def read_csv(
     categorical: Collection[str | int] = (),
     ignore: Collection[str | int] = (),
     max_categories: int = 100,
-    dtype: Any = "float32",
+    dtype: Any = None,
     encoding: str = "utf-8-sig",
+    decimal: str = ".",
+    thousands: str | None = None,
+    na_values: Any = (),
+    keep_default_na: bool = True,
+    missing_values: Any = None,
+    parse_dates: Collection[str | int] = (),
+    date_format: str | None = None,
     max_bytes: int | None = LARGEST_TEXT,
 ) -> Table:
     r"""Read a table of features, and a target column if one is named.
 
     A column is numeric if every value in it is a number. It is text if none is, and then becomes one column of 0 and 1 for each
-    of its values, in alphabetical order. A mixed column is an error, because it is usually a mistake in the file.
+    of its values, in alphabetical order. A mixed column is an error, because it is usually a mistake in the file. So is a column
+    that can be read in two ways. ``Table.report`` says what each column was taken for. See docs/tables.md for all rules.
+
+    The file is read in blocks, and memory is needed for the numbers, not for the text.
 
     Parameters
     ----------
     path : path
-        A file of comma-separated values; one named ``*.gz``, ``*.bz2`` or ``*.xz`` is decompressed.
+        A file of comma-separated values. One named ``*.gz``, ``*.bz2`` or ``*.xz`` (or ``*.GZ``), or that begins as such files
+        do, is decompressed.
     target : str or int, optional
         The target column, by name or by position (from the end if negative).
     target_type : {"auto", "class", "number"}, default "auto"
-        ``"auto"`` makes text classes and keeps numbers.
+        ``"auto"`` makes text and booleans classes and keeps numbers.
     header : bool, optional
-        Whether the first row holds the names of the columns. By default it does if no cell in it is a number or missing.
-        Without a header the names are ``"0"``, ``"1"`` ...
+        Whether the first row holds the names of the columns. By default it does if no cell in it is a number or missing. The
+        first cell may be empty, as pandas writes it; that column is an index and is left out. Without a header the names are
+        ``"0"``, ``"1"`` ...
     delimiter : str, default ","
+        Blanks after it are left out.
     missing : {"error", "drop", "fill"}, default "error"
         What to do about missing values (empty, NA, N/A, NaN, None, null or ?, in upper or lower case). ``"drop"`` skips the row.
         ``"fill"`` inserts the mean of the column, or its most frequent text, but never in the target.
@@ -91,9 +141,24 @@ def read_csv(
         Columns to skip.
     max_categories : int, default 100
         The number of different texts above which a feature is refused, because it is probably a name or an identifier.
-    dtype : dtype, default "float32"
-        Of X and of a numeric y.
+    dtype : dtype, optional
+        Of X and of a numeric y. By default float32, or float64 if a column would lose digits that matter: whole numbers above
+        2^24, or timestamps close to each other. ``Standardizer`` makes float64 small enough for float32.
     encoding : str, default "utf-8-sig"
+    decimal : str, default "."
+        The sign before the fraction.
+    thousands : str, optional
+        The sign between groups of three digits.
+    na_values : collection of str or number, or dict of column to such, default ()
+        Further texts that mean missing, exactly as written; of a dict only in those columns.
+    keep_default_na : bool, default True
+        Whether the spellings listed under ``missing`` count. With False, NA may be Namibia.
+    missing_values : collection of str, optional
+        All texts that mean missing, in place of ``na_values`` and the default spellings.
+    parse_dates : collection of str or int, default ()
+        Columns of dates, to be read as seconds since 1970. Without a time zone UTC is assumed.
+    date_format : str, optional
+        Of these dates, as for ``strptime``; ISO 8601 unless given.
     max_bytes : int or None, default 268435456
         The most bytes that a compressed file may become; None is no limit.
 
@@ -103,7 +168,7 @@ def read_csv(
         If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line. Also if a
         compressed file becomes more than ``max_bytes``.
     DataError
-        If a value cannot be used: missing, infinite, or text among numbers. Names the line and the column.
+        If a value cannot be used: missing, infinite, text among numbers, or readable in two ways. Names the line and the column.
     UnknownNameError
         If there is no column of that name; lists the columns.
     ParameterError
@@ -117,206 +182,314 @@ def read_csv(
     >>> table = read_csv(path, target="price")
     >>> table.feature_names, table.X.tolist(), table.y.tolist()
     (('area', 'city=Oslo', 'city=Rome'), [[50.0, 0.0, 1.0], [70.0, 1.0, 0.0]], [200.0, 310.0])
+    >>> print(table.report)
+    column   taken for        because
+    'area'   number           every value is a number
+    'city'   text, 2 columns  no value is a number
+    'price'  target: number   every value is a number
+    note: the first row is the header: no cell in it is a number
     """
+    notation = Notation(decimal, thousands)
+    _check(target_type, missing, delimiter, dtype)
+    where = os.fspath(path)
+    start = _start(where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter)
+    names = start.names
+    dates = {_position(names, column) for column in parse_dates}
+    as_text = {_position(names, column) for column in categorical}
+    at = None if target is None else _position(names, target)
+    left_out = {_position(names, column): "asked for" for column in ignore}
+    for index, reason in start.useless.items():
+        if index not in as_text | dates | {at}:
+            left_out.setdefault(index, reason)
+    is_missing = _missing(names, na_values, keep_default_na, missing_values)
+    columns = {
+        index: Column(
+            where,
+            name,
+            notation,
+            is_missing[index],
+            index in as_text if index != at else target_type == "class",
+            index == at,
+            index in dates,
+            date_format,
+            max_categories,
+        )
+        for index, name in enumerate(names)
+        if index not in left_out or index == at
+    }
+    lines, dropped = _fill_columns(columns, start.rows, missing == "drop")
+    if not lines.count:
+        raise DataError(f"{where}: every row has a missing value")
+    readings = {index: column.finish(lines, missing == "fill") for index, column in columns.items()}
+    for index in [index for index in readings if index != at and index not in as_text]:
+        if _is_written_index(names[index], readings[index]):
+            left_out[index] = "an index, as pandas names it when it reads a file of its own again"
+            del readings[index]
+    notes = [start.note, *([f"{dropped} rows with missing values were left out"] if dropped else [])]
+    return _assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes)
+
+
+def _check(target_type: str, missing: str, delimiter: str, dtype: Any) -> None:
     if target_type not in ("auto", "class", "number"):
         raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
     if missing not in ("error", "drop", "fill"):
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
-        raise ParameterError(
-            f"read_csv: delimiter must be a single character, not a quote or the end of a line, got {delimiter!r}"
-        )
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     try:
-        dtype = numpy.dtype(dtype)
+        kind = "f" if dtype is None else numpy.dtype(dtype).kind
     except TypeError as error:
         raise DtypeError(f"read_csv: dtype must be floating: {error}") from error
-    if dtype.kind != "f":
-        raise DtypeError(f"read_csv: dtype must be floating, got {dtype}")
-    names, rows = _rows(os.fspath(path), read_lines(path, encoding, max_bytes), delimiter, header)
-    left_out = {_position(names, column) for column in ignore}
-    as_text = {_position(names, column) for column in categorical}
-    at = None if target is None else _position(names, target)
-    used = [index for index in range(len(names)) if index not in left_out or index == at]
-    if missing == "drop":
-        rows = [row for row in rows if not any(_is_missing(row.cells[index]) for index in used)]
-        if not rows:
-            raise DataError(f"{os.fspath(path)}: every row has a missing value")
-    reader = _Reader(os.fspath(path), rows, missing, max_categories, numpy.dtype(dtype))
-    parts, labels = [], []
-    for index in used:
-        if index != at:
-            made, titles = reader.feature(names[index], index, index in as_text)
-            parts.append(made)
-            labels.extend(titles)
-    if not parts:
-        raise DataError(f"{os.fspath(path)}: there is no column to use as a feature")
-    X = numpy.concatenate(parts, axis=1)  # (N, F)
-    if at is None:
-        return Table(X, tuple(labels))
-    y, classes = reader.target(names[at], at, target_type)
-    return Table(X, tuple(labels), y, names[at], classes)
+    if kind != "f":
+        raise DtypeError(f"read_csv: dtype must be floating, got {numpy.dtype(dtype)}")
 
 
-@dataclass(frozen=True)
-class _Row:
+def _missing(names: list[str], na_values: Any, keep_default_na: bool, missing_values: Any) -> list[Missing]:
+    """Return for each column which cells hold no value."""
+
+    def listed(given: Any) -> tuple[Any, ...]:
+        return (given,) if isinstance(given, (str, int, float)) else tuple(given)
+
+    if missing_values is not None:
+        return [Missing(listed(missing_values), frozenset())] * len(names)
+    spellings = MISSING if keep_default_na else frozenset()
+    if isinstance(na_values, Mapping):
+        own = {_position(names, column): listed(texts) for column, texts in na_values.items()}
+        return [Missing(own.get(index, ()), spellings) for index in range(len(names))]
+    return [Missing(listed(na_values), spellings)] * len(names)
+
+
+# rows -----------------------------------------------------------------------------------------------------------------
+
+
+class _Row(NamedTuple):
     line: int
     cells: list[str]
 
 
-def _rows(path: str, lines: Iterable[str], delimiter: str, header: bool | None) -> tuple[list[str], list[_Row]]:
-    """Return the names of the columns and the rows, each with the number of its first line."""
-    rows: list[_Row] = []
-    for row in _records(path, lines, delimiter):
-        if rows and len(row.cells) != len(rows[0].cells):
-            raise FileFormatError(
-                f"{path}, line {row.line}: expected {len(rows[0].cells)} values, as on line {rows[0].line}, got "
-                f"{len(row.cells)}"
-            )
-        rows.append(row)
-    if not rows:
-        raise FileFormatError(f"{path}: the file is empty")
-    first = rows[0].cells
-    if header is None:
-        header = not any(_is_missing(cell) or _number(cell) is not None for cell in first)
-    if not header:
-        return [str(index) for index in range(len(first))], rows
-    twice = [name for name, count in Counter(first).items() if count > 1]
-    if twice:
-        raise FileFormatError(f"{path}, line {rows[0].line}: two columns are named {twice[0]!r}")
-    if len(rows) == 1:
-        raise DataError(f"{path}: there is a header but no row; pass header=False if the first line holds values")
-    return first, rows[1:]
+class _Start(NamedTuple):
+    """What is known before the first value is read."""
+
+    names: list[str]
+    rows: Iterator[_Row]
+    note: str
+    useless: dict[int, str]  # columns to leave out, and why
 
 
-def _records(path: str, lines: Iterable[str], delimiter: str) -> Iterator[_Row]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line = 1
+def _records(path: str, text: Iterator[str], delimiter: str) -> Iterator[_Row]:
+    """Go through the rows, each with the number of its first line; all have as many cells as the first."""
+    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
+    line, first = 1, None
     try:
         for cells in reader:
-            if cells:  # not a blank line
-                yield _Row(line, [cell.strip() for cell in cells])
+            blank = not cells or (
+                first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
+            )
+            if not blank:
+                row = _Row(line, cells)
+                first = first or row
+                if len(cells) != len(first.cells):
+                    raise FileFormatError(
+                        f"{path}, line {line}: expected {len(first.cells)} values, as on line {first.line}, got {len(cells)}"
+                        f"{_other_delimiter(first.cells, delimiter)}"
+                    )
+                yield row
             line = reader.line_num + 1
     except csv.Error as error:
         raise FileFormatError(f"{path}, line {line}: {error}") from error
+
+
+def _other_delimiter(first: list[str], delimiter: str) -> str:
+    """Return advice if the first row suggests another delimiter."""
+    found = [sign for sign in ";\t|" if sign != delimiter and len(first) <= sum(sign in cell for cell in first)]
+    return (
+        f"; the first line holds {found[0]!r}: if that is the delimiter, pass delimiter={found[0]!r}" if found else ""
+    )
+
+
+def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
+    """Decide about the header, by the first rows."""
+    begin = list(islice(rows, BLOCK))
+    if not begin:
+        raise FileFormatError(f"{path}: the file is empty")
+    first = [cell.strip() for cell in begin[0].cells]
+    if len(first) == 1 and all(_other_delimiter(row.cells, delimiter) for row in begin):
+        raise FileFormatError(f"{path}: there is a single column{_other_delimiter(first, delimiter)}")
+    found, note = (header, "asked for") if header is not None else _find_header(path, first, begin[1:], notation)
+    if not found:
+        note = f"there is no header, and the columns are numbered: {note}"
+        return _Start([str(index) for index in range(len(first))], chain(begin, rows), note, {})
+    unnamed = [index for index, name in enumerate(first) if not name]
+    useless = {}
+    if unnamed == [0] and len(first) > 1:
+        useless[0] = "it has no name: an index, as pandas writes it"
+    elif len(first) - 1 in unnamed and not any(row.cells[-1].strip() for row in begin[1:]):
+        useless[len(first) - 1] = "it has no name and no values: each line ends in the delimiter"
+    twice = [name for name, count in Counter(first).items() if count > 1]
+    if twice:
+        raise FileFormatError(f"{path}, line {begin[0].line}: two columns are named {twice[0]!r}")
+    if len(begin) == 1:
+        raise DataError(f"{path}: there is a header but no row; pass header=False if the first line holds values")
+    return _Start(first, chain(begin[1:], rows), f"the first row is the header: {note}", useless)
+
+
+def _find_header(path: str, first: list[str], others: list[_Row], notation: Notation) -> tuple[bool, str]:
+    """Return whether the first row holds the names, and why."""
+
+    def is_empty(index: int) -> bool:
+        return not any(row.cells[index].strip() for row in others)
+
+    numbers = [notation.number(cell) if cell else None for cell in first]
+    if not any(number is not None for number in numbers):
+        blank = [index for index, cell in enumerate(first) if cell.lower() in MISSING]
+        if not blank:
+            return True, "no cell in it is a number"
+        if (
+            len(first) > 1
+            and (blank == [0] or (blank == [len(first) - 1] and is_empty(blank[0])))
+            and not first[blank[0]]
+        ):
+            return True, f"no cell in it is a number, and only the {'first' if blank == [0] else 'last'} is empty"
+        return False, f"a cell in the first row, {first[blank[0]]!r}, means a missing value"
+    if (
+        others
+        and _like_names(numbers)
+        and not any(
+            _like_names([notation.number(cell.strip()) if cell.strip() else None for cell in row.cells])
+            for row in others
+        )
+    ):
+        raise DataError(
+            f"{path}: the first row, {', '.join(first[:8])}, may hold names or values; pass header=True or header=False"
+        )
+    value = next(cell for cell, number in zip(first, numbers, strict=True) if number is not None)
+    return False, f"a cell in the first row, {value!r}, is a number"
+
+
+def _like_names(numbers: Sequence[float | None]) -> bool:
+    """Whether the numbers in a row look like names of columns: 0, 1, 2 ..., or years."""
+    known = [number for number in numbers if number is not None]
+    if not known or len(set(known)) < len(known):
+        return False
+    counted = len(known) > 1 and known == list(range(len(known)))
+    return counted or all(number in YEARS for number in known)
 
 
 def _position(names: list[str], column: str | int) -> int:
     if isinstance(column, str):
         if column in names:
             return names.index(column)
-    elif isinstance(column, int) and not isinstance(column, bool) and -len(names) <= column < len(names):
-        return column % len(names)
+    elif (
+        isinstance(column, (int, numpy.integer)) and not isinstance(column, bool) and -len(names) <= column < len(names)
+    ):
+        return int(column) % len(names)
     raise UnknownNameError.among("column", column, names)
 
 
-def _is_missing(cell: str) -> bool:
-    return cell.lower() in MISSING
+def _fill_columns(columns: dict[int, Column], rows: Iterator[_Row], drop: bool) -> tuple[Lines, int]:
+    """Hand the cells to the columns, block by block; return the lines of the rows, and how many were left out."""
+    lines, dropped = Lines(), 0
+    while block := list(islice(rows, BLOCK)):
+        numbers: Sequence[int] = [row.line for row in block]
+        cells = list(zip(*(row.cells for row in block), strict=True))
+        if drop:
+            blanks = [found for index, column in columns.items() if (found := column.blanks(cells[index])) is not None]
+            if blanks:
+                keep = [not any(row) for row in zip(*blanks, strict=True)]
+                dropped += keep.count(False)
+                numbers = list(compress(numbers, keep))
+                cells = [tuple(compress(column, keep)) for column in cells]
+        if numbers:
+            lines.extend(numbers)
+            for index, column in columns.items():
+                column.take(cells[index], numbers)
+    return lines, dropped
 
 
-def _number(cell: str) -> float | None:
-    """Return the number in a cell, or None."""
-    if "_" in cell:  # Python would read 1_000
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+# arrays ---------------------------------------------------------------------------------------------------------------
 
 
-class _Reader:
-    """Convert columns of cells to arrays; errors name the line."""
-
-    def __init__(self, path: str, rows: list[_Row], missing: str, max_categories: int, dtype: numpy.dtype[Any]) -> None:
-        self.path, self.rows, self.missing, self.max_categories, self.dtype = path, rows, missing, max_categories, dtype
-
-    def feature(self, name: str, index: int, as_text: bool) -> tuple[numpy.ndarray, list[str]]:
-        """Return the columns of X that this column of the file becomes, (N, 1) or (N, K), and their names."""
-        numbers = None if as_text else self._numbers(name, index)
-        if numbers is not None:
-            values = self._fill(name, index, numbers, lambda known: math.fsum(known) / len(known))
-            return self._array(name, values)[:, None], [name]  # (N, 1)
-        texts: list[Any] = [None if _is_missing(row.cells[index]) else row.cells[index] for row in self.rows]
-        texts = self._fill(name, index, texts, lambda known: min(Counter(known).items(), key=_most_frequent)[0])
-        kinds = sorted(set(texts))
-        if len(kinds) > self.max_categories:
-            raise DataError(
-                f"{self.path}: column {name!r} has {len(kinds)} different texts, such as {kinds[0]!r}; leave it out "
-                f"with ignore=[{name!r}], or raise max_categories (numbers with a decimal comma are text, too)"
-            )
-        found = {kind: k for k, kind in enumerate(kinds)}
-        hot = numpy.zeros((len(texts), len(kinds)), dtype=self.dtype)  # (N, K)
-        hot[numpy.arange(len(texts)), [found[text] for text in texts]] = 1
-        return hot, [f"{name}={kind}" for kind in kinds]
-
-    def target(self, name: str, index: int, kind: str) -> tuple[numpy.ndarray, tuple[str, ...] | None]:
-        """Return y and, if it holds class indices, the classes."""
-        for row in self.rows:
-            if _is_missing(row.cells[index]):
-                raise DataError(
-                    f"{self.path}, line {row.line}: the target {name!r} is missing; pass missing='drop' to leave such "
-                    "rows out"
-                )
-        numbers = self._numbers(name, index, classes=kind == "class")
-        if numbers is not None and kind != "class":
-            return self._array(name, numbers), None
-        if kind == "number":
-            raise DataError(f"{self.path}: the target {name!r} is text, such as {self.rows[0].cells[index]!r}")
-        values: list[Any] = [row.cells[index] for row in self.rows] if numbers is None else list(numbers)
-        kinds = sorted(set(values))
-        found = {kind: k for k, kind in enumerate(kinds)}
-        classes = tuple(kind if isinstance(kind, str) else f"{kind:.15g}" for kind in kinds)
-        return numpy.array([found[value] for value in values], dtype=numpy.int64), classes
-
-    def _numbers(self, name: str, index: int, classes: bool = False) -> list[float | None] | None:
-        """Return the column as numbers, None for missing ones; or None for a column of text."""
-        numbers: list[float | None] = []
-        number_at = text_at = None
-        for row in self.rows:
-            cell = row.cells[index]
-            value = None if _is_missing(cell) else _number(cell)
-            if value is not None:
-                number_at = number_at or row
-                if not math.isfinite(value):
-                    raise DataError(
-                        f"{self.path}, line {row.line}: column {name!r} holds {cell!r}, not a finite number"
-                    )
-            elif not _is_missing(cell):
-                text_at = text_at or row
-            numbers.append(value)
-        if text_at is None and number_at is None:
-            raise DataError(f"{self.path}: column {name!r} is empty; leave it out with ignore=[{name!r}]")
-        if text_at is not None and number_at is not None and not classes:
-            raise DataError(
-                f"{self.path}, line {text_at.line}: column {name!r} holds {text_at.cells[index]!r}, but a number on "
-                f"line {number_at.line}; correct the file, or pass categorical=[{name!r}] if its numbers are codes"
-            )
-        return numbers if text_at is None else None
-
-    def _array(self, name: str, numbers: list[Any]) -> numpy.ndarray:
-        """Return numbers as an array; raise if its dtype cannot hold them."""
-        largest = max(numbers, key=abs)
-        if abs(largest) > float(numpy.finfo(self.dtype).max):
-            line = self.rows[numbers.index(largest)].line
-            raise DataError(f"{self.path}, line {line}: column {name!r} holds {largest}, too large for {self.dtype}")
-        return numpy.array(numbers, dtype=self.dtype)
-
-    def _fill(self, name: str, index: int, values: list[Any], fill: Any) -> list[Any]:
-        """Return the values with the missing ones filled in, or raise if they may not be."""
-        if None not in values:
-            return values
-        if self.missing != "fill":
-            line = self.rows[values.index(None)].line
-            raise DataError(
-                f"{self.path}, line {line}: column {name!r} has no value; pass missing='drop' to leave such rows "
-                "out, or missing='fill'"
-            )
-        known = [value for value in values if value is not None]
-        if not known:
-            raise DataError(f"{self.path}: column {name!r} is empty; leave it out with ignore=[{name!r}]")
-        instead = fill(known)
-        return [instead if value is None else value for value in values]
+def _is_written_index(name: str, reading: Reading) -> bool:
+    """Whether a column is an index that was written, read as "Unnamed: 0" and written again: whole numbers that rise."""
+    if reading.kind != NUMBER or reading.values is None or re.fullmatch(r"Unnamed: \d+", name) is None:
+        return False
+    values = reading.values
+    return bool((values == numpy.floor(values)).all() and (numpy.diff(values) > 0).all())
 
 
-def _most_frequent(item: tuple[str, int]) -> tuple[int, str]:
-    """Sort by falling frequency, then alphabetically."""
-    return -item[1], item[0]
+def _assemble(
+    path: str,
+    names: list[str],
+    readings: dict[int, Reading],
+    left_out: dict[int, str],
+    at: int | None,
+    target_type: str,
+    dtype: Any,
+    lines: Lines,
+    notes: list[str],
+) -> Table:
+    """Put the columns into X and y."""
+    features = {index: reading for index, reading in readings.items() if index != at}
+    if not features:
+        raise DataError(f"{path}: there is no column to use as a feature")
+    if dtype is None:
+        wide = {names[index]: reason for index, reading in features.items() if (reason := reading.wide()) is not None}
+        kept = numpy.dtype("float64" if wide else "float32")
+        notes += [f"X is float64, because column {name!r} holds {reason}" for name, reason in wide.items()]
+    else:
+        kept = numpy.dtype(dtype)
+    labels: list[str] = []
+    report = {
+        index: ColumnReport(names[index], "left out", reason) for index, reason in left_out.items() if index != at
+    }
+    for index, reading in features.items():
+        several = reading.kind == TEXT
+        labels += [f"{names[index]}={label}" for label in reading.labels] if several else [names[index]]
+        kind = f"text, {len(reading.labels)} columns" if several else reading.kind
+        report[index] = ColumnReport(names[index], kind, reading.reason)
+    X = numpy.zeros((lines.count, len(labels)), dtype=kept)  # (N, F)
+    column = 0
+    for index in list(features):
+        reading = features.pop(index)
+        del readings[index]
+        if reading.kind == TEXT:
+            assert reading.codes is not None
+            X[numpy.arange(len(X)), column + reading.codes] = 1
+            column += len(reading.labels)
+        else:
+            X[:, column] = _fitting(path, names[index], reading, kept, lines)
+            column += 1
+    y, classes = None, None
+    if at is not None:
+        y, classes = _target(path, names[at], readings[at], target_type, dtype, kept, lines)
+        kind = "number" if classes is None else f"{len(classes)} classes"
+        report[at] = ColumnReport(names[at], f"target: {kind}", readings[at].reason)
+        if y.dtype.kind == "f" and y.dtype != kept:
+            notes.append(f"y is {y.dtype}, because it holds {readings[at].wide()}")
+    ordered = tuple(report[index] for index in sorted(report))
+    return Table(X, tuple(labels), y, None if at is None else names[at], classes, ordered, tuple(notes))
+
+
+def _target(
+    path: str, name: str, reading: Reading, target_type: str, dtype: Any, kept: numpy.dtype[Any], lines: Lines
+) -> tuple[numpy.ndarray, tuple[str, ...] | None]:
+    """Return y and, if it holds class indices, the classes."""
+    if reading.codes is not None and (target_type != "number" or reading.kind != BOOLEAN):
+        if target_type == "number":
+            raise DataError(f"{path}: the target {name!r} is text, such as {reading.labels[reading.codes[0]]!r}")
+        used, codes = numpy.unique(reading.codes, return_inverse=True)  # of True and False there may be only one
+        return codes.astype(numpy.int64), tuple(reading.labels[code] for code in used)
+    if dtype is None and reading.wide() is not None:
+        kept = numpy.dtype("float64")
+    return _fitting(path, name, reading, kept, lines), None
+
+
+def _fitting(path: str, name: str, reading: Reading, dtype: numpy.dtype[Any], lines: Lines) -> numpy.ndarray:
+    """Return numbers in a dtype; raise if it cannot hold them."""
+    values = reading.values
+    assert values is not None
+    row = int(abs(values).argmax())
+    largest = float(values[row])
+    if abs(largest) > float(numpy.finfo(dtype).max):
+        raise DataError(f"{path}, line {lines[row]}: column {name!r} holds {largest}, too large for {dtype}")
+    return values.astype(dtype)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 import numpy
 
+from minidl.arrays import to_host
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
 
@@ -381,7 +382,7 @@ def to_namespace(array: Array, xp: Any) -> Array:
     """Return the array in namespace ``xp``, copied across the bus only if it has to be."""
     if namespace(array) is xp:
         return array
-    return xp.asarray(array.get() if hasattr(array, "get") else array)
+    return xp.asarray(to_host(array))
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:

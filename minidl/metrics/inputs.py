@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy
 
+from minidl.arrays import to_host
 from minidl.errors import DataError, DtypeError, ShapeError, TargetError
-from minidl.weights import to_host
 
 __all__ = ["binary_targets", "labels_pair", "labels_with_scores", "numbers_pair", "on_host", "scores"]
 
 
-def on_host(array: Any) -> numpy.ndarray:
-    """Convert anything array-like to a ``numpy.ndarray``."""
-    return to_host(array if hasattr(array, "dtype") else numpy.asarray(array))
+def on_host(array: Any, where: str = "", name: str = "the array") -> numpy.ndarray:
+    """Convert anything array-like to a ``numpy.ndarray``, by position; ``where`` and ``name`` are for messages."""
+    return to_host(array, where, name)
 
 
 def scores(y_score: Any, where: str) -> numpy.ndarray:
@@ -27,7 +27,7 @@ def scores(y_score: Any, where: str) -> numpy.ndarray:
     DataError
         If there are none, or one is NaN. NaN compares as false with everything and would be counted silently.
     """
-    found = on_host(y_score)
+    found = on_host(y_score, where, "y_score")
     if found.dtype.kind not in "fiub":
         raise DtypeError(f"{where}: expected real numbers, got dtype {found.dtype}")
     if found.size == 0:
@@ -49,7 +49,7 @@ def numbers_pair(y_true: Any, y_pred: Any, where: str) -> tuple[numpy.ndarray, n
     """
     pair = []
     for name, given in (("y_true", y_true), ("y_pred", y_pred)):
-        found = on_host(given)
+        found = on_host(given, where, name)
         if found.dtype.kind not in "fiub":
             raise DtypeError(f"{where}: {name} must hold real numbers, got dtype {found.dtype}")
         found = found.astype(numpy.float64)
@@ -98,7 +98,7 @@ def labels_with_scores(y_true: Any, y_score: numpy.ndarray, where: str) -> tuple
     DtypeError
         If class indices are not integers.
     """
-    true = on_host(y_true)
+    true = on_host(y_true, where, "y_true")
     classes = y_score.shape[1]
     expected = (y_score.shape[0], *y_score.shape[2:])
     if true.shape == y_score.shape:
@@ -127,7 +127,7 @@ def binary_targets(y_true: Any, shape: tuple[int, ...], where: str) -> numpy.nda
     TargetError
         If an element is neither 0 nor 1.
     """
-    true = on_host(y_true)
+    true = on_host(y_true, where, "y_true")
     if true.shape != shape and _column(true).shape == _column(numpy.empty(shape, bool)).shape:
         true = true.reshape(shape)
     if true.shape != shape:
@@ -145,7 +145,7 @@ def binary_targets(y_true: Any, shape: tuple[int, ...], where: str) -> numpy.nda
 
 
 def _labels(given: Any, name: str, where: str) -> numpy.ndarray:
-    found = on_host(given)
+    found = on_host(given, where, name)
     if found.ndim == 2 and found.shape[1] > 1 and found.dtype.kind in "fiub":
         if name == "y_true" and not numpy.allclose(found.sum(axis=1), 1.0, atol=1e-3):
             raise DataError(f"{where}: y_true of shape {found.shape} must be one-hot, one class for each example")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import DataError, DtypeError, ParameterError
-from minidl.weights import to_host
+from minidl.arrays import check_real, to_host
+from minidl.errors import DataError, ParameterError
 
 __all__ = ["as_host", "as_inputs", "cast_to", "check_finite", "check_kind", "whole_number"]
 
@@ -26,20 +26,16 @@ def whole_number(value: Any, name: str, where: str, least: int) -> int:
 
 
 def as_host(array: Any, where: str, name: str) -> numpy.ndarray:
-    """Convert anything array-like to a host array with at least one example.
+    """Convert anything array-like, such as a DataFrame or a tensor, to a host array with at least one example.
 
     Raises
     ------
     DataError
         If its rows differ in length, some values are masked, or it has no examples.
+    DtypeError
+        If it is no array; see ``minidl.arrays.to_host``.
     """
-    if isinstance(array, numpy.ma.MaskedArray) and numpy.ma.is_masked(array):
-        first = int(numpy.argwhere(numpy.ma.getmaskarray(array))[0][0])
-        raise DataError(f"{where}: {name} has masked values, the first in {name}[{first}]; fill in or drop them")
-    try:
-        host = to_host(array)
-    except ValueError as error:  # lists of lists of different lengths
-        raise DataError(f"{where}: {name} is no regular array: {error}") from error
+    host = to_host(array, where, name)
     if host.ndim == 0 and host.dtype.kind in "fiub":
         raise DataError(f"{where}: {name} must have one row for each example, got a single number")
     if host.ndim and host.shape[0] == 0:
@@ -49,8 +45,7 @@ def as_host(array: Any, where: str, name: str) -> numpy.ndarray:
 
 def check_kind(array: numpy.ndarray, where: str, name: str, advice: str) -> None:
     """Raise DtypeError unless the array holds real numbers or booleans."""
-    if array.dtype.kind not in "fiub":
-        raise DtypeError(f"{where}: {name} must hold real numbers, got dtype {array.dtype}; {advice}")
+    check_real(array, where, name, advice)
 
 
 def check_finite(array: numpy.ndarray, where: str, name: str) -> None:

@@ -6,9 +6,9 @@ core stays at two dependencies. The numbers are read and written here, in blocks
 bfloat16 and holds whole copies.
 """
 
+from minidl.arrays import to_host
 from minidl.weights.files import write_atomically
 from minidl.weights.matching import IncompatibleKeys
 from minidl.weights.sharded import load_file, open_weights, save_file
-from minidl.weights.tensors import to_host
 
 __all__ = ["IncompatibleKeys", "load_file", "open_weights", "save_file", "to_host", "write_atomically"]

@@ -15,9 +15,10 @@ from typing import IO, Any
 
 import numpy
 
+from minidl.arrays import to_host
 from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, ParameterError
 from minidl.ops import Array
-from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrowed, to_host
+from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrowed
 
 __all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
 

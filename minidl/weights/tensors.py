@@ -8,17 +8,11 @@ from typing import Any
 import numpy
 
 from minidl.errors import NonFiniteError
-from minidl.ops import Array
 
-__all__ = ["BLOCK", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16", "to_host"]
+__all__ = ["BLOCK", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16"]
 
 BLOCK = 1 << 18
 """Elements that are converted at a time: 1 MiB of float32, which second-level caches hold."""
-
-
-def to_host(array: Array) -> numpy.ndarray:
-    """Return a ``numpy.ndarray`` of an array that may live on a GPU."""
-    return numpy.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def from_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:

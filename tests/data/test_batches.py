@@ -55,7 +55,6 @@ def test_three_arrays():
         ([numpy.zeros((0, 3))], {}, DataError, "no examples"),
         ([numpy.zeros(3), numpy.zeros(4)], {}, DataError, "3, 4"),
         ([numpy.zeros(3), 32], {}, ShapeError, "argument 1 must be an array"),
-        ([[1, 2, 3]], {}, ShapeError, "numpy.asarray"),
         ([numpy.zeros(3)], {"batch_size": 0}, ParameterError, "batch_size"),
         ([numpy.zeros(3)], {"batch_size": 2.5}, ParameterError, "batch_size"),
         ([numpy.zeros(3)], {"shuffle": True, "generator": "x"}, ParameterError, "generator"),
@@ -81,3 +80,9 @@ def test_labels_out_of_range():
         one_hot([[0], [-1]])
     with pytest.raises(DtypeError, match="float64"):
         one_hot([0.0, 1.0])
+
+
+def test_lists_become_arrays():
+    [(x, y)] = batches([[1, 2], [3, 4]], [0, 1])
+    numpy.testing.assert_array_equal(x, [[1, 2], [3, 4]])
+    numpy.testing.assert_array_equal(y, [0, 1])

@@ -96,3 +96,58 @@ def test_what_cannot_be_transformed(method):
 def test_it_says_whether_it_is_fitted():
     assert repr(Standardizer()) == "Standardizer(not fitted)"
     assert repr(Standardizer().fit([[1.0, 2.0]])) == "Standardizer(fitted to examples of shape (2,))"
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "float64"])
+def test_timestamps_keep_their_digits(dtype):
+    seconds = numpy.arange(1_700_000_000, 1_700_000_010).astype(dtype).reshape(-1, 1)
+    standardizer = Standardizer().fit(seconds)
+    found = standardizer.transform(seconds)
+    expected = (numpy.arange(10) - 4.5) / numpy.arange(10).std()
+    assert found.dtype == ("float64" if dtype == "float64" else "float32")
+    numpy.testing.assert_allclose(found[:, 0], expected, atol=1e-6)
+
+
+def test_float32_far_from_zero():
+    X = (1e6 + numpy.arange(8)).astype("float32").reshape(-1, 1)
+    found = Standardizer().fit_transform(X)
+    numpy.testing.assert_allclose(found[:, 0], (numpy.arange(8) - 3.5) / numpy.arange(8).std(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [0.1 + 0.2, 0.3, 0.3],
+        [sum([0.1] * 10), 1.0, 1.0 - 1e-16],
+        [1e300, 1e300 * (1 + 2e-16), 1e300],
+        numpy.array([1, 1 + 1.2e-7, 1], dtype="float32"),
+        numpy.array([1, 1.001, 1], dtype="float16"),
+    ],
+)
+def test_what_varies_only_by_rounding_is_constant(column):
+    X = numpy.asarray(column).reshape(-1, 1)
+    standardizer = Standardizer().fit(X)
+    assert standardizer.scale.tolist() == [1.0]
+    size = abs(float(X.max()))
+    assert abs(standardizer.transform(X)).max() <= 4 * float(numpy.finfo(X.dtype).eps) * size
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        [2**50, 2**50 + 1],
+        [1e-20, 2e-20],
+        [1.0, 1.0 + 1e-12],
+        numpy.array([1e6, 1e6 + 1], dtype="float32"),
+    ],
+)
+def test_small_differences_that_are_no_rounding_count(column):
+    found = Standardizer().fit_transform(numpy.asarray(column).reshape(-1, 1))
+    numpy.testing.assert_allclose(found[:, 0], [-1, 1], rtol=1e-3)
+
+
+def test_large_data_are_standardised_in_blocks():
+    X = numpy.random.default_rng(0).normal(3, 2, size=(5000, 500)).astype("float32")
+    standardizer = Standardizer().fit(X)
+    expected = ((X.astype("float64") - standardizer.mean) / standardizer.scale).astype("float32")
+    numpy.testing.assert_array_equal(standardizer.transform(X), expected)
