@@ -60,7 +60,7 @@ def read_lines(
     ------
     FileFormatError
         If a compressed file is damaged, truncated or becomes too large, the bytes are not text in this encoding, or a
-        line has more than 2**24 characters.
+        line has 2**24 characters or more.
     ParameterError
         If there is no such encoding, ``max_bytes`` is no such number, or the path contains a null byte.
     FileNotFoundError, PermissionError, IsADirectoryError
@@ -78,10 +78,12 @@ def read_lines(
             ) from error
         number = 0
         try:
-            while line := text.readline(LONGEST_LINE + 1):
+            while line := text.readline(LONGEST_LINE):
                 number += 1
-                if len(line) > LONGEST_LINE and line[-1] not in "\r\n":
-                    raise FileFormatError(f"{name}, line {number}: the line has more than {LONGEST_LINE} characters")
+                if len(line) == LONGEST_LINE:
+                    raise FileFormatError(
+                        f"{name}, line {number}: a line has {LONGEST_LINE} characters or more; this is no file of text"
+                    )
                 if "\0" in line:
                     raise FileFormatError(
                         f"{name}: holds zero bytes, so it is no text in {encoding!r}; is it 'utf-16'?"

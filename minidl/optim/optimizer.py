@@ -451,7 +451,7 @@ class Optimizer:
                 raise ParameterError(f"{where}: expected names as text, got {name!r}")
             try:
                 found[name] = weights.to_host(value)
-            except (TypeError, ValueError, RuntimeError) as error:
+            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
                 raise ParameterError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
         return found
 
