@@ -192,7 +192,9 @@ def read_csv(
     notation = Notation(decimal, thousands)
     _check(target_type, missing, delimiter, dtype)
     where = os.fspath(path)
-    start = _start(where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter)
+    start = _start(
+        where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter
+    )
     names = start.names
     dates = {_position(names, column) for column in parse_dates}
     as_text = {_position(names, column) for column in categorical}
