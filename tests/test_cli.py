@@ -132,6 +132,23 @@ class TestTrain:
                 "features": ["a", "b"], "target": "number", "classes": None,
             }  # fmt: skip
 
+    def test_a_european_table_with_timestamps(self, capsys, tmp_path):
+        pytest.importorskip("safetensors")
+        path = tmp_path / "clock.csv"
+        rows = [f"{1_700_000_000 + second};{(second % 10) / 4:.2f};NA".replace(".", ",") for second in range(200)]
+        path.write_text("time;load;zone\n" + "\n".join(rows) + "\n")
+        command = ["train", "--data", str(path), "--delimiter", ";", "--decimal", ",", "--missing-value", "-"]
+        command += ["--target", "time", "--task", "regression", "--layers", "", "--epochs", "2", "--save"]
+        assert main([*command, str(tmp_path / "m.safetensors")]) == 0
+        out = capsys.readouterr().out
+        assert re.search(r"^'zone' +text, 1 columns", out, re.MULTILINE)
+        assert "y is float64, because it holds whole numbers above 2^24" in out
+        [recipe] = re.findall(r"model = minidl\.models\.(mlp\(.*\))", out)
+        model = eval(recipe, {"mlp": models.mlp})
+        model.load(tmp_path / "m.safetensors")
+        read = data.read_csv(path, "time", delimiter=";", decimal=",", missing_values="-")
+        assert abs(model.predict(read.X)[:, 0] - 1_700_000_100).max() < 1000  # float32 would be off by 128 at least
+
     def test_the_same_seed_gives_the_same_result(self, table, capsys):
         results = []
         for seed in ("1", "1", "2"):

@@ -83,7 +83,9 @@ def run(args: argparse.Namespace) -> int:
         x_train, x_test, y_train, y_test = _split(problem, args)
         outputs = 1 if problem.classes is None else len(problem.classes)
         plan = [problem.x.shape[1], *hidden, outputs]
-        model = models.mlp(plan, args.activation, args.dropout)
+        # In their own units, numbers that float32 cannot tell apart need a model in float64.
+        wide = "float64" in (problem.x.dtype, problem.y.dtype)
+        model = models.mlp(plan, args.activation, args.dropout, dtype="float64" if wide else "float32")
         print(model.summary())
         given = data.Standardizer().fit(x_train)
         wanted = data.Standardizer().fit(y_train.reshape(-1, 1)) if problem.classes is None else None
@@ -104,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         if args.save is not None:
             _save(model, problem, args.save)
             print(f"weights written to {args.save}; the model takes the features in their own units:")
-            print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout})")
+            dtype = ", dtype='float64'" if wide else ""
+            print(f"  model = minidl.models.mlp({plan}, {args.activation!r}, {args.dropout}{dtype})")
             print(f"  model.load({str(args.save)!r}); model.predict(X)")
     return 0
 

@@ -38,10 +38,10 @@ INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 class Notation:
     """How numbers are written.
 
-    Parameters
+    Attributes
     ----------
-    decimal : str, default "."
-    thousands : str, optional
+    decimal : str
+    thousands : str or None
         The sign between groups of three digits.
 
     Examples

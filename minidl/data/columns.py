@@ -94,10 +94,10 @@ class Column:
     categories : bool
         Whether all values are to be categories, even numbers.
     target : bool
-    date_format : str, optional
-        With ``dates``: the format of ``strptime``; ISO 8601 unless given.
     dates : bool, default False
         Whether all values are dates, to be read as seconds.
+    date_format : str, optional
+        The format of ``strptime``; ISO 8601 unless given.
     limit : int, optional
         The number of different texts of a feature above which it is refused.
     """
