@@ -151,7 +151,7 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
     except Exception as error:  # the package's own error class is no subclass of any that one would expect
         size = os.fstat(file.fileno()).st_size
         raise FileFormatError(
-            f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file)}"
+            f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file, error)}"
         ) from error
     header.pop("__metadata__", None)
     return {
@@ -160,8 +160,10 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
     }
 
 
-def _advice(file: BufferedReader) -> str:
-    """Return what to do about a file of another kind, as its name or its first bytes tell."""
+def _advice(file: BufferedReader, error: Exception) -> str:
+    """Return what to do about a dtype that the package does not know, or a file of another kind, as its start tells."""
+    if "unknown variant" in str(error):
+        return ". A newer version of the package safetensors may know this dtype; without it nothing here can be read"
     file.seek(0)
     start = file.read(4)
     advice = _ADVICE.get(Path(file.name).suffix.lower()) or (
