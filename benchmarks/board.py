@@ -227,7 +227,7 @@ def main() -> None:
     print("\n".join(["", *costs]))
     if args.json:
         found = {"header": lines, "limit_flops": limit, "figures": [asdict(figure) for figure in figures]}
-        args.json.write_text(json.dumps(found, indent=1))
+        minidl.weights.write_atomically(args.json, json.dumps(found, indent=1).encode())
     if args.markdown:
         against = [f"--against {args.against}"] if peers else []
         command = " ".join(["python -m benchmarks.board", *against, f"--rounds {args.rounds}", "--markdown"])

@@ -85,8 +85,10 @@ def _side_by_side(own: Figure, found: list[Figure], limit: float) -> tuple[list[
 
 def write(path: Path, lines: list[str], begin: str = BEGIN, end: str = END) -> None:
     """Put the lines between two marks of a Markdown file, and leave the rest of it as it is."""
-    before, found, rest = path.read_text().partition(begin)
+    from minidl.weights import write_atomically  # here, because the board times the import of minidl
+
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, found_too, after = rest.partition(end)
     if not found or not found_too:
         raise SystemExit(f"{path} has no {begin} ... {end} to write between")
-    path.write_text("\n".join([before + begin, "", *lines, "", end + after]))
+    write_atomically(path, "\n".join([before + begin, "", *lines, "", end + after]).encode())

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from minidl import engines, testing
 from minidl.ops import FORMULAS
+from minidl.weights import write_atomically
 
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
@@ -166,7 +167,7 @@ def write(page: Path, mark: str, lines: list[str]) -> None:
     """Put lines between a part's two marks."""
     text = page.read_text(encoding="utf-8")
     span = between(text, mark, page.name).span(1)
-    page.write_text(text[: span[0]] + "\n".join(lines) + "\n" + text[span[1] :], encoding="utf-8")
+    write_atomically(page, (text[: span[0]] + "\n".join(lines) + "\n" + text[span[1] :]).encode())
 
 
 def problems(table: list[str], formulas: list[str]) -> Iterator[str]:
@@ -203,7 +204,7 @@ def main() -> None:
     write(DOCS / "ops.md", "ops", table)
     write(DOCS / "derivatives.md", "derivatives", formulas)
     write(DOCS / "index.md", "diagram", diagram())
-    README.write_text(CLAIM.sub(claim(table), README.read_text(encoding="utf-8")), encoding="utf-8")
+    write_atomically(README, CLAIM.sub(claim(table), README.read_text(encoding="utf-8")).encode())
 
 
 if __name__ == "__main__":

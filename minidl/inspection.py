@@ -10,8 +10,10 @@ Pictures are written by matplotlib (``pip install 'minidl[plot]'``).
 from __future__ import annotations
 
 import copy
+import io
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -21,7 +23,7 @@ from minidl.errors import MissingDependencyError, ParameterError, ShapeError, Ta
 from minidl.layers import Chain, Layer, Sigmoid, Softmax
 from minidl.layers.base import Shape
 from minidl.ops import Array
-from minidl.weights import to_host
+from minidl.weights import to_host, write_atomically
 
 __all__ = ["feature_maps", "filters", "grad_cam", "saliency", "save_images"]
 
@@ -237,7 +239,7 @@ def save_images(
     titles: Sequence[str] | None = None,
     columns: int = 8,
 ) -> None:
-    """Draw images in a grid and write them to a file, in the format of its suffix (.png).
+    """Draw images in a grid and write them to a file, in the format of its suffix (``.png`` if it has none).
 
     Parameters
     ----------
@@ -258,6 +260,8 @@ def save_images(
         If matplotlib is not installed.
     ShapeError
         If the arrays are not images, or are empty.
+    ParameterError
+        If matplotlib writes no files with that suffix.
     """
     pictures = _pictures(numpy.asarray(images))
     if over is not None and numpy.shape(over)[:1] != (len(pictures),):
@@ -279,7 +283,15 @@ def save_images(
             panel.imshow(over[i], cmap="inferno", alpha=0.6, extent=panel.images[0].get_extent())
         if titles is not None:
             panel.set_title(titles[i], fontsize=8)
-    figure.savefig(path, dpi=100)
+    path = Path(path)
+    if not path.suffix:
+        path = path.with_name(path.name + ".png")
+    content = io.BytesIO()
+    try:
+        figure.savefig(content, format=path.suffix[1:].lower(), dpi=100)
+    except ValueError as error:
+        raise ParameterError(f"save_images: {path}: {error}") from error
+    write_atomically(path, content.getvalue())
 
 
 def _pictures(images: numpy.ndarray) -> list[numpy.ndarray]:

@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MinidlError, OSError) as error:
         print(f"minidl: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, GradcheckError) else 2
+    except MemoryError as error:
+        print(f"minidl: not enough memory: {' '.join(str(error).split())}".removesuffix(": "), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("minidl: stopped", file=sys.stderr)
         return 130

@@ -8,14 +8,25 @@ from contextlib import AbstractContextManager
 from minidl import engines
 from minidl.errors import ParameterError
 
-__all__ = ["add_engine", "share", "sizes", "use_chosen_engine", "whole"]
+LARGEST = 2**31 - 1
+"""What a C int holds."""
+
+__all__ = ["add_engine", "seed", "share", "sizes", "use_chosen_engine", "whole"]
 
 
 def whole(text: str) -> int:
-    """Return an integer of at least 1."""
+    """Return an integer from 1 to 2**31 - 1."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    if not 1 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {LARGEST}, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """Return an integer that is not negative."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, got {text}")
     return value
 
 
@@ -33,13 +44,13 @@ def sizes(text: str, argument: str) -> list[int]:
     Raises
     ------
     ParameterError
-        If they are not integers of at least 1.
+        If they are not integers from 1 to 2**31 - 1.
     """
     try:
         found = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
         found = [0]
-    if any(size < 1 for size in found):
+    if not all(1 <= size <= LARGEST for size in found):
         raise ParameterError(f"{argument}: expected integers of at least 1, such as 64,32, got {text!r}")
     return found
 

@@ -11,7 +11,7 @@ import numpy
 
 import minidl
 from minidl import data, engines, layers, metrics, models, optim, testing, training
-from minidl.cli.arguments import whole
+from minidl.cli.arguments import seed, whole
 from minidl.cli.bench import times_of
 from minidl.cli.tables import confusion
 
@@ -44,7 +44,7 @@ MODELS = {"conv": (_convolutions, (1, 8, 8)), "mlp": (_perceptron, (64,))}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("--epochs", type=whole, default=15)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
         "--model", choices=sorted(MODELS), default="mlp", help="a perceptron or a convolutional network"
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from minidl import testing
-from minidl.cli.arguments import add_engine, sizes, use_chosen_engine
+from minidl.cli.arguments import add_engine, seed, sizes, use_chosen_engine
+from minidl.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
 
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_engine(parser)
     parser.add_argument("--shape", help="input shape for a layer of your own, batch axis first, such as 4,3")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the input for a layer of your own")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the input for a layer of your own")
     parser.add_argument("--short", action="store_true", help="one small case of each op")
     parser.add_argument("--all", action="store_true", help="show every comparison, not only each op's worst")
 
@@ -27,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     own = [what for what in args.what if ".py" in what]
     ops = [what for what in args.what if ".py" not in what]
     shape = None if args.shape is None else sizes(args.shape, "--shape")
+    if shape is not None and math.prod(shape) >= 2**60:  # more bytes than an address can count
+        raise ParameterError(f"--shape: an array of shape {tuple(shape)} is too large")
     fine = True
     with use_chosen_engine(args) as engine:
         for what in own:

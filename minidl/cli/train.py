@@ -13,9 +13,10 @@ import numpy
 
 import minidl
 from minidl import data, metrics, models, optim, weights
-from minidl.cli.arguments import add_engine, share, sizes, use_chosen_engine, whole
+from minidl.cli.arguments import add_engine, seed, share, sizes, use_chosen_engine, whole
 from minidl.cli.tables import confusion
 from minidl.errors import DataError, MissingDependencyError
+from minidl.weights.files import check_writable
 
 __all__ = ["add_arguments", "fold_scales", "run"]
 
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test-size", type=share, help="share of the data to hold out (default: 0.2, or the published test images)"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     add_engine(parser)
     parser.add_argument("--save", type=Path, help="write the weights here, as safetensors")
 
@@ -221,3 +222,4 @@ def _check_place(path: Path) -> None:
         raise MissingDependencyError.needs("--save", "safetensors", "weights")
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"--save: there is no folder {path.parent}")
+    check_writable(path)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import os
-import zlib
+import stat
+from io import BufferedReader
 from pathlib import Path
 
 import numpy
 
+from minidl.data.files import BoundedStream, check_limit
 from minidl.errors import DtypeError, FileFormatError
 from minidl.weights import write_atomically
+from minidl.weights.files import open_binary
 
 __all__ = ["read_idx", "write_idx"]
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
 BLOCK = 1 << 20
+LARGEST = 1 << 30
+MOST_AXES = 64
+"""NumPy's limit; the format's is 255."""
 
 
-def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
+def read_idx(path: str | os.PathLike[str], *, max_bytes: int | None = LARGEST) -> numpy.ndarray:
     """Read an array from an IDX file, plain or gzip-compressed (recognised by its content).
 
     The header is two zero bytes, a byte for the type of the elements, a byte for the number of axes, and four bytes, most
@@ -30,6 +35,8 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
     Parameters
     ----------
     path : path
+    max_bytes : int or None, default 1073741824
+        The most bytes that the elements of a compressed file may take; None is no limit.
 
     Returns
     -------
@@ -39,7 +46,10 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
     Raises
     ------
     FileFormatError
-        If the file is not an IDX file, is damaged, or does not have the size that its header announces.
+        If the file is not an IDX file, is damaged, does not have the size that its header announces, or is compressed and
+        announces more than ``max_bytes``.
+    ParameterError
+        If ``max_bytes`` is not a positive integer or None, or the path contains a null byte.
     FileNotFoundError
         If there is no such file.
 
@@ -57,29 +67,43 @@ def read_idx(path: str | os.PathLike[str]) -> numpy.ndarray:
            [3, 4]], dtype=int16)
     """
     name = os.fspath(path)
-    with Path(path).open("rb") as file:
-        compressed = file.read(2) == GZIP
-        file.seek(0)
-        try:
-            stream = gzip.GzipFile(fileobj=file) if compressed else file
-            dtype, shape = _header(stream, name)
-            size = math.prod(shape) * dtype.itemsize
-            content = bytearray()
-            while len(content) <= size and (block := stream.read(BLOCK)):  # at most one block more than announced
+    check_limit(name, max_bytes)
+    with open_binary(path) as file:
+        compressed = file.peek(2)[:2] == GZIP
+        stream = BoundedStream(gzip.GzipFile(fileobj=file) if compressed else file, name)
+        dtype, shape = _header(stream, name)
+        size = math.prod(shape) * dtype.itemsize
+        if compressed and max_bytes is not None and size > max_bytes:
+            raise FileFormatError(
+                f"{name}: the header announces {size} bytes of elements (shape {shape}, {dtype.name}); a compressed file "
+                f"may hold {max_bytes}; if it should hold more, allow it with max_bytes=..."
+            )
+        content = bytearray()
+        found = None if compressed else _left(file)
+        if found is None or found == size:
+            while len(content) <= size and (block := stream.read(min(BLOCK, size + 1 - len(content)))):
                 content += block
-        except EOFError as error:
-            raise FileFormatError(f"{name}: the compressed data end too early; get the file again") from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise FileFormatError(f"{name}: the compressed data are damaged: {error}; get the file again") from error
-    if len(content) != size:
+            found = len(content)
+    if found != size:
         raise FileFormatError(
             f"{name}: the header announces {size} bytes of elements (shape {shape}, {dtype.name}), but there are "
-            f"{'more' if len(content) > size else len(content)}; get the file again"
+            f"{'more' if found > size else found}; get the file again"
         )
-    return numpy.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    try:
+        array = numpy.frombuffer(content, dtype).reshape(shape)
+    except ValueError as error:  # no elements, but axes that are too long together
+        raise FileFormatError(f"{name}: no array can have the shape {shape}: {error}") from error
+    native = dtype.newbyteorder("=")
+    return array if native == dtype else array.byteswap(inplace=True).view(native)
 
 
-def _header(stream: io.BufferedIOBase | gzip.GzipFile, name: str) -> tuple[numpy.dtype, tuple[int, ...]]:
+def _left(file: BufferedReader) -> int | None:
+    """Return how many bytes follow in a file; None if it is a pipe."""
+    found = os.fstat(file.fileno())
+    return found.st_size - file.tell() if stat.S_ISREG(found.st_mode) else None
+
+
+def _header(stream: BoundedStream, name: str) -> tuple[numpy.dtype, tuple[int, ...]]:
     start = stream.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
         raise FileFormatError(
@@ -91,6 +115,8 @@ def _header(stream: io.BufferedIOBase | gzip.GzipFile, name: str) -> tuple[numpy
         raise FileFormatError(
             f"{name}: the header of an IDX file with {start[3]} axes is cut short; get the file again"
         )
+    if start[3] > MOST_AXES:
+        raise FileFormatError(f"{name}: it holds an array of {start[3]} axes; NumPy's have at most {MOST_AXES}")
     return numpy.dtype(TYPES[start[2]]), tuple(map(int, numpy.frombuffer(lengths, ">u4")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tarfile
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy
 
 from minidl.data.download import RemoteFile, find_or_fetch
+from minidl.data.files import decompressed
 from minidl.data.idx import read_idx
 from minidl.errors import FileFormatError
+from minidl.weights.files import open_binary
 
 __all__ = ["ImageData", "cifar10", "fashion_mnist", "mnist"]
 
@@ -61,6 +64,7 @@ IDX_FILES = (
     "t10k-labels-idx1-ubyte.gz",
 )
 MNIST_AT = "https://storage.googleapis.com/cvdf-datasets/mnist"
+MNIST_SIZES = (9912422, 28881, 1648877, 4542)
 MNIST_SHA256 = (
     "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -68,6 +72,7 @@ MNIST_SHA256 = (
     "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 )
 FASHION_AT = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+FASHION_SIZES = (26421880, 29515, 4422102, 5148)
 FASHION_SHA256 = (
     "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
     "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -78,8 +83,13 @@ CIFAR = RemoteFile(
     "cifar-10-binary.tar.gz",
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    170052171,
 )
 CIFAR_RECORD = 1 + 3 * 32 * 32  # a label and the three channels of an image
+CIFAR_BATCH = 10000 * CIFAR_RECORD
+CIFAR_ARCHIVE = 7 * CIFAR_BATCH
+"""More than the six batches and the two small files take."""
+BLOCK = 1 << 20
 
 
 def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
@@ -102,7 +112,7 @@ def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -
     FileFormatError
         If a file is damaged or has other contents.
     """
-    return _idx_data("mnist", MNIST_AT, MNIST_SHA256, DIGITS, folder, download)
+    return _idx_data("mnist", MNIST_AT, MNIST_SHA256, MNIST_SIZES, DIGITS, folder, download)
 
 
 def fashion_mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
@@ -112,22 +122,26 @@ def fashion_mnist(folder: str | os.PathLike[str] | None = None, download: bool =
     It is also found where Debian's package ``dataset-fashion-mnist`` installs it. The arguments are those of :func:`mnist`, the
     folder is ``fashion-mnist``, and the download is about 31 MB.
     """
-    return _idx_data("fashion-mnist", FASHION_AT, FASHION_SHA256, FASHION, folder, download)
+    return _idx_data("fashion-mnist", FASHION_AT, FASHION_SHA256, FASHION_SIZES, FASHION, folder, download)
 
 
 def _idx_data(
     name: str,
     address: str,
     digests: tuple[str, ...],
+    lengths: tuple[int, ...],
     classes: tuple[str, ...],
     folder: str | os.PathLike[str] | None,
     download: bool,
 ) -> ImageData:
-    files = [RemoteFile(f, f"{address}/{f}", sha256) for f, sha256 in zip(IDX_FILES, digests, strict=True)]
+    files = [
+        RemoteFile(file, f"{address}/{file}", sha256, size)
+        for file, sha256, size in zip(IDX_FILES, digests, lengths, strict=True)
+    ]
     paths = find_or_fetch(name, files, folder, download)
     arrays = []
     for path, expected in zip(paths, [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)], strict=True):
-        array = read_idx(path)
+        array = read_idx(path, max_bytes=math.prod(expected))
         if array.shape != expected or array.dtype != numpy.uint8:
             raise FileFormatError(
                 f"{path}: expected bytes of shape {expected} for {name}, got {array.dtype} of shape {array.shape}"
@@ -155,16 +169,35 @@ def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = True)
 
 
 def _members(path: Path, names: list[str]) -> dict[str, bytes]:
+    """Return the content of files in an archive, by name. Nothing that is larger than it should be is ever held."""
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = member.name.rpartition("/")[2]
-                content = archive.extractfile(member) if name in names and member.isfile() else None
-                if content is not None:
-                    found[name] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise FileFormatError(f"{path}: not a whole archive: {error}; get the file again") from error
+        with open_binary(path) as file:
+            stream = decompressed(file, str(path), CIFAR_ARCHIVE)
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                for member in archive:
+                    name = member.name.rpartition("/")[2]
+                    if name not in names or not member.isfile():
+                        continue
+                    if member.size != CIFAR_BATCH:
+                        raise tarfile.TarError(
+                            f"{name} has {member.size} bytes, expected 10000 records of {CIFAR_RECORD}"
+                        )
+                    content = archive.extractfile(member)
+                    found[name] = b"" if content is None else content.read()
+            while stream.read(BLOCK):
+                pass  # to the end, where the checksum is
+    except (
+        tarfile.TarError,
+        FileFormatError,
+        EOFError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        reason = str(error).removeprefix(f"{path}: ").removesuffix("; get the file again")
+        raise FileFormatError(f"{path}: not a whole archive: {reason}; get the file again") from error
     missing = [name for name in names if name not in found]
     if missing:
         raise FileFormatError(f"{path}: the archive has no {', '.join(missing)}; expected CIFAR-10's binary version")
@@ -172,8 +205,8 @@ def _members(path: Path, names: list[str]) -> dict[str, bytes]:
 
 
 def _cifar_records(path: Path, name: str, content: bytes) -> tuple[numpy.ndarray, numpy.ndarray]:
-    if len(content) != 10000 * CIFAR_RECORD:
-        raise FileFormatError(f"{path}: {name} has {len(content)} bytes, expected 10000 records of {CIFAR_RECORD}")
+    if len(content) != CIFAR_BATCH:
+        raise FileFormatError(f"{path}: {name} was cut short")
     records = numpy.frombuffer(content, numpy.uint8).reshape(-1, CIFAR_RECORD)
     if records[:, 0].max() >= len(OBJECTS):
         raise FileFormatError(f"{path}: {name} has a label of {records[:, 0].max()}, expected less than {len(OBJECTS)}")

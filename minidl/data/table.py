@@ -15,7 +15,7 @@ import numpy
 
 from minidl.data.cells import BOOLEAN, NUMBER, TEXT, Missing, Notation
 from minidl.data.columns import Column, Lines, Reading
-from minidl.data.files import read_lines
+from minidl.data.files import LARGEST_TEXT, read_lines
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, UnknownNameError
 
 __all__ = ["ColumnReport", "Table", "read_csv"]
@@ -107,6 +107,7 @@ def read_csv(
     missing_values: Any = None,
     parse_dates: Collection[str | int] = (),
     date_format: str | None = None,
+    max_bytes: int | None = LARGEST_TEXT,
 ) -> Table:
     r"""Read a table of features, and a target column if one is named.
 
@@ -119,7 +120,8 @@ def read_csv(
     Parameters
     ----------
     path : path
-        A file of comma-separated values; one named ``*.gz`` (or ``*.GZ``), or that begins as gzip does, is decompressed.
+        A file of comma-separated values. One named ``*.gz``, ``*.bz2`` or ``*.xz`` (or ``*.GZ``), or that begins as such files
+        do, is decompressed.
     target : str or int, optional
         The target column, by name or by position (from the end if negative).
     target_type : {"auto", "class", "number"}, default "auto"
@@ -157,11 +159,14 @@ def read_csv(
         Columns of dates, to be read as seconds since 1970. Without a time zone UTC is assumed.
     date_format : str, optional
         Of these dates, as for ``strptime``; ISO 8601 unless given.
+    max_bytes : int or None, default 268435456
+        The most bytes that a compressed file may become; None is no limit.
 
     Raises
     ------
     FileFormatError
-        If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line.
+        If the file is not a table: damaged, not text, empty, or with a row too short or too long. Names the line. Also if a
+        compressed file becomes more than ``max_bytes``.
     DataError
         If a value cannot be used: missing, infinite, text among numbers, or readable in two ways. Names the line and the column.
     UnknownNameError
@@ -187,7 +192,9 @@ def read_csv(
     notation = Notation(decimal, thousands)
     _check(target_type, missing, delimiter, dtype)
     where = os.fspath(path)
-    start = _start(where, _records(where, read_lines(path, encoding), delimiter), header, notation, delimiter)
+    start = _start(
+        where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter
+    )
     names = start.names
     dates = {_position(names, column) for column in parse_dates}
     as_text = {_position(names, column) for column in categorical}
@@ -231,7 +238,11 @@ def _check(target_type: str, missing: str, delimiter: str, dtype: Any) -> None:
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
         raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
-    if dtype is not None and numpy.dtype(dtype).kind != "f":
+    try:
+        kind = "f" if dtype is None else numpy.dtype(dtype).kind
+    except TypeError as error:
+        raise DtypeError(f"read_csv: dtype must be floating: {error}") from error
+    if kind != "f":
         raise DtypeError(f"read_csv: dtype must be floating, got {numpy.dtype(dtype)}")
 
 

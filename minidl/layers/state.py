@@ -75,7 +75,12 @@ def load_state_dict(
             raise ParameterError(f"{where}: expected names as text, got {name!r}")
         try:
             tensors[name] = MemoryTensor(name, weights.to_host(value))
-        except (TypeError, ValueError, RuntimeError) as error:  # PyTorch's, of bfloat16 and of tensors with a gradient
+        except (
+            TypeError,
+            ValueError,
+            OverflowError,
+            RuntimeError,
+        ) as error:  # PyTorch's, of bfloat16 and of tensors with a gradient
             raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
     return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
 

@@ -20,9 +20,12 @@ def number(value: Any) -> float:
     >>> number(2)
     2.0
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ParameterError(f"must be a finite number, got {value!r}")
-    return float(value)
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer beyond every float
+        pass
+    raise ParameterError(f"must be a finite number, got {value!r}")
 
 
 def non_negative(value: Any) -> float:

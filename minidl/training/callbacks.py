@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
+import stat
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import IO, Any
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.optim import LRScheduler, clip_grad_value
+from minidl.weights.files import open_in_place
 
 __all__ = [
     "ALIASES",
@@ -284,7 +287,10 @@ class CSVLogger(Callback):
     Raises
     ------
     FileFormatError
-        Before the first epoch, if the existing file has other columns.
+        Before the first epoch: if the file to append to has other columns, or is neither a file, a device nor a pipe that
+        somebody reads.
+    OSError
+        Before the first epoch: if the file cannot be opened.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -293,19 +299,24 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         head = self.separator.join(("epoch", *self.numbers)) + "\n"
-        appending = self.append and self.filename.exists() and self.filename.stat().st_size > 0
-        if appending:
-            with self.filename.open(encoding="utf-8") as file:
-                found = file.readline()
-            if found != head:
-                raise FileFormatError(
-                    f"CSVLogger: {self.filename} begins with {found.strip()!r}, not with {head.strip()!r}; give another "
-                    "filename, or append=False"
-                )
-        self._file = self.filename.open("a" if appending else "w", encoding="utf-8", newline="\n")
-        if not appending:
-            self._file.write(head)
-            self._file.flush()
+        going_on = self.append and self.filename.is_file() and self.filename.stat().st_size > 0
+        start = self._check_columns(head) if going_on else head
+        self._file = io.TextIOWrapper(open_in_place(self.filename, append=going_on), encoding="utf-8", newline="\n")
+        self._file.write(start)
+        self._file.flush()
+
+    def _check_columns(self, head: str) -> str:
+        """Raise if the file has other columns; return what must be written first: the end of a line that was cut short."""
+        with self.filename.open("rb") as file:
+            found = file.readline(4 * len(head)).decode(errors="replace")
+            file.seek(-1, os.SEEK_END)
+            last = file.read()
+        if found != head:
+            raise FileFormatError(
+                f"CSVLogger: {self.filename} begins with {found.strip()!r}, not with {head.strip()!r}; give another "
+                "filename, or append=False"
+            )
+        return "" if last == b"\n" else "\n"
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self._file is not None and logs is not None:
@@ -314,5 +325,8 @@ class CSVLogger(Callback):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with file:
+                file.flush()
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    os.fsync(file.fileno())

@@ -14,6 +14,7 @@ from minidl.errors import MissingDependencyError, ParameterError, UnknownNameErr
 from minidl.metrics import FunctionMetric
 from minidl.training.callbacks import Callback, Logs
 from minidl.training.checks import whole_number
+from minidl.weights.files import check_writable
 
 __all__ = ["EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau"]
 
@@ -155,9 +156,11 @@ class ModelCheckpoint(_Watcher):
 
     Raises
     ------
-    MissingDependencyError, FileNotFoundError, UnknownNameError
-        Before the first epoch, if the package safetensors is not installed, the folder does not exist, or there is no
-        number of a name in the path.
+    MissingDependencyError, FileNotFoundError, UnknownNameError, ParameterError
+        Before the first epoch: if the package safetensors is not installed, the folder does not exist, the path names a
+        number that there is not, or it cannot be a path.
+    IsADirectoryError, PermissionError, FileFormatError
+        Before the first epoch: if the path is a folder, a file that may not be written, or something that is no file.
     """
 
     def __init__(
@@ -176,9 +179,10 @@ class ModelCheckpoint(_Watcher):
             super().on_train_begin()
         if importlib.util.find_spec("safetensors") is None:
             raise MissingDependencyError.needs("ModelCheckpoint", "safetensors", "weights")
-        folder = self._path(0, dict.fromkeys(self.numbers, 0.0)).parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"ModelCheckpoint: there is no folder {folder}; create it first")
+        path = self._path(0, dict.fromkeys(self.numbers, 0.0))
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"ModelCheckpoint: there is no folder {path.parent}; create it first")
+        check_writable(path)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if not self.save_best_only or self.improved(logs):
@@ -191,6 +195,8 @@ class ModelCheckpoint(_Watcher):
             raise UnknownNameError.among(
                 "number in the ModelCheckpoint path", error.args[0], ("epoch", *self.numbers)
             ) from None
+        except (IndexError, ValueError, AttributeError, TypeError) as error:
+            raise ParameterError(f"ModelCheckpoint: {self.filepath!r} is no pattern of a path: {error}") from error
 
 
 class ReduceLROnPlateau(_Watcher):

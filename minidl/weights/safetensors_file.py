@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy
 
@@ -145,7 +145,7 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
     except Exception as error:  # the error class of the package is a direct subclass of Exception
         size = os.fstat(file.fileno()).st_size
         raise FileFormatError(
-            f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file)}"
+            f"{file.name} is not a whole safetensors file ({size} bytes): {error}{_advice(file, error)}"
         ) from error
     header.pop("__metadata__", None)
     return {
@@ -154,8 +154,10 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
     }
 
 
-def _advice(file: BufferedReader) -> str:
-    """Return advice for a file of another format, known by its name or its first bytes."""
+def _advice(file: BufferedReader, error: Exception) -> str:
+    """Return what to do about a dtype that the package does not know, or a file of another kind, as its start tells."""
+    if "unknown variant" in str(error):
+        return ". A newer version of the package safetensors may know this dtype; without it nothing here can be read"
     file.seek(0)
     start = file.read(4)
     advice = _ADVICE.get(Path(file.name).suffix.lower()) or (
@@ -185,7 +187,7 @@ def stored_size(name: str, array: Array, dtype: str | None) -> int:
 
 
 def write_tensors(
-    file: BinaryIO, arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
+    file: IO[bytes], arrays: Mapping[str, Array], dtype: str | None = None, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write arrays to an open file one by one, without a second copy of all of them in memory.
 

@@ -13,7 +13,7 @@ import numpy
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.ops import Array
-from minidl.weights.files import atomic_file, resolve_target
+from minidl.weights.files import atomic_file, open_binary, resolve_target
 from minidl.weights.safetensors_file import (
     SAVED_DTYPES,
     StoredTensor,
@@ -38,8 +38,10 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, numpy.ndarray]:
     MissingDependencyError
         If the package safetensors is not installed.
     FileFormatError
-        If the file is not a safetensors file, is truncated or damaged, or has a dtype that NumPy lacks, or if index and
-        shards do not match.
+        If the file is no safetensors file, is cut short, or is damaged, or has a dtype that NumPy has no equal for; if
+        index and shards do not fit together.
+    ParameterError
+        If the path contains a null byte.
     FileNotFoundError
         If there is no such file.
     """
@@ -102,8 +104,8 @@ def save_file(
             file = stack.enter_context(atomic_file(path.with_name(name)))
             write_tensors(file, shard, dtype, metadata)
             os.fsync(file.fileno())
-        for old in (path, index):  # an interruption after this leaves no index, rather than one of old and new shards
-            old.unlink(missing_ok=True)
+        for old in (path, index):  # from here on an interruption leaves no index rather than one of old and new shards
+            Path(os.path.realpath(old)).unlink(missing_ok=True)  # links stay, as everywhere
 
 
 def _parse_size(size: int | str) -> int:
@@ -133,7 +135,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTenso
 
     Raises
     ------
-    MissingDependencyError, FileFormatError, FileNotFoundError
+    MissingDependencyError, FileFormatError, ParameterError, FileNotFoundError
         As :func:`load_file`.
     """
     found = _find_file(Path(path))
@@ -141,7 +143,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTenso
         if found.suffix == ".json":
             yield _open_shards(found, stack)
         else:
-            yield list_tensors(stack.enter_context(found.open("rb")))
+            yield list_tensors(stack.enter_context(open_binary(found)))
 
 
 def _find_file(path: Path) -> Path:
@@ -167,7 +169,7 @@ def _open_shards(index: Path, stack: contextlib.ExitStack) -> dict[str, StoredTe
         raise FileFormatError(f"{index} names shards that are not beside it: {', '.join(absent)}")
     tensors: dict[str, StoredTensor] = {}
     for shard, path in shards.items():
-        held = list_tensors(stack.enter_context(path.open("rb")))
+        held = list_tensors(stack.enter_context(open_binary(path)))
         wanted = [name for name, file in weight_map.items() if file == shard]
         lacking = [name for name in wanted if name not in held]
         extra = [name for name in held if weight_map.get(name) != shard]
