@@ -210,12 +210,16 @@ class ReduceLROnPlateau(_Watcher):
         The name of the number in the logs.
     factor : float, default 0.1
         Between 0 and 1.
-    patience : int
-        Epochs to wait.
-    cooldown : int
+    patience : int, default 10
+        How many epochs to wait.
+    mode : str, default "auto"
+        As for :class:`EarlyStopping`.
+    min_delta : float, default 1e-4
+        How much better a number must be to count.
+    cooldown : int, default 0
         Epochs after a reduction in which nothing is counted, the last of them not included: it counts again, so that 1 is
         the same as 0.
-    min_lr : float
+    min_lr : float, default 0.0
         No rate falls below it.
     """
 
