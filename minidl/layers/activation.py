@@ -32,7 +32,11 @@ class Activation(OpLayer):
     ----------
     settings : tuple
         The op's arguments after x.
+    other_names : tuple of str
+        What :func:`activation` calls the layer besides the name of its op, such as Keras's spelling.
     """
+
+    other_names: tuple[str, ...] = ()
 
     def __init__(self, *settings: Any) -> None:
         super().__init__()
@@ -125,6 +129,7 @@ class SiLU(Activation):
     """y = x sigmoid(x); see ``minidl.ops.silu``."""
 
     op = "silu"
+    other_names = ("swish",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,31 +154,30 @@ class LogSoftmax(Activation):
 
 
 _NAMED: dict[str, type[Activation]] = {
-    "elu": ELU,
-    "gelu": GELU,
-    "leaky_relu": LeakyReLU,
-    "log_softmax": LogSoftmax,
-    "relu": ReLU,
-    "relu6": ReLU6,
-    "sigmoid": Sigmoid,
-    "silu": SiLU,
-    "softmax": Softmax,
-    "softplus": Softplus,
-    "swish": SiLU,
-    "tanh": Tanh,
+    name: layer
+    for layer in tuple(globals().values())
+    if isinstance(layer, type) and layer is not Activation and issubclass(layer, Activation)
+    for name in (layer.op, *layer.other_names)
 }
 
 
 def activation(name: str | Activation | None) -> Activation | None:
-    """Return the activation layer for a Keras name such as ``"relu"``; ``None`` and ``"linear"`` mean none.
+    """Return the activation layer of a name: that of its op, or Keras's.
 
-    >>> activation("relu")
-    ReLU()
-    >>> activation("rellu")
-    Traceback (most recent call last):
-    ...
-    minidl.errors.UnknownNameError: unknown activation 'rellu'; known: elu, gelu, leaky_relu, linear, log_softmax, \
-relu, relu6, sigmoid, silu, softmax, softplus, swish, tanh
+    Parameters
+    ----------
+    name : str, Activation or None
+        Such as ``"relu"`` or ``"swish"``. None and ``"linear"`` mean no activation; a layer is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If no activation has the name; the message lists those known.
+
+    Examples
+    --------
+    >>> activation("relu"), activation("swish"), activation("linear")
+    (ReLU(), SiLU(), None)
     """
     if name is None or name == "linear":
         return None

@@ -5,21 +5,12 @@ import pytest
 
 import minidl as dl
 from minidl import layers
-from minidl.errors import OrderError, ParameterError, ShapeError
+from minidl.engines.compositions import FUSIBLE
+from minidl.errors import OrderError, ParameterError, ShapeError, UnknownNameError
 
 ACTIVATIONS = [
-    dl.ELU(0.7),
-    dl.GELU(),
-    dl.GELU("tanh"),
-    dl.LeakyReLU(0.1),
-    dl.LogSoftmax(),
-    dl.ReLU(),
-    dl.ReLU6(),
-    dl.SiLU(),
-    dl.Sigmoid(),
-    dl.Softmax(dim=0),
-    dl.Softplus(2.0),
-    dl.Tanh(),
+    *(layer() for layer in layers.Activation.__subclasses__() if layer.__module__ == layers.Activation.__module__),
+    *(dl.ELU(0.7), dl.GELU("tanh"), dl.LeakyReLU(0.1), dl.Softmax(dim=0), dl.Softplus(2.0)),
 ]
 
 
@@ -50,6 +41,14 @@ def test_backward_before_forward(layer):
 def test_activation_names():
     assert isinstance(layers.activation("swish"), dl.SiLU)
     assert layers.activation(None) is None
+    for op in (*FUSIBLE, "softmax", "log_softmax"):
+        assert layers.activation(op).op == op
+    with pytest.raises(UnknownNameError, match=r"unknown activation 'rellu'; known: elu, .*linear, .*relu.*swish"):
+        layers.activation("rellu")
+
+
+def test_every_fusible_op_is_an_activation_layer():
+    assert {layer.op for layer in ACTIVATIONS} == {*FUSIBLE, "softmax", "log_softmax"}
 
 
 def test_gelu_approximation_is_checked():

@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from minidl import engines
+from minidl.engines import compositions
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -36,9 +37,7 @@ def _two_threads():
     engines.set_num_threads(before)
 
 
-@hypothesis.given(
-    sizes, dtypes, st.integers(0, 15), st.sampled_from(["relu", "relu6", "sigmoid", "tanh", "gelu", "silu", "elu"])
-)
+@hypothesis.given(sizes, dtypes, st.integers(0, 15), st.sampled_from(compositions.FUSIBLE))
 def test_activations(n, dtype, offset, op):
     """Every element is what it is in an array of its own, wherever the array begins."""
     x = drawn(n + offset, dtype, n)[offset:]

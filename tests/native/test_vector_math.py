@@ -12,6 +12,7 @@ from minidl import engines
 if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
+from minidl.engines.compositions import FUSIBLE
 from minidl.engines.native import vector_function
 from minidl.ops import activation as formulas
 
@@ -96,7 +97,7 @@ def test_results_below_the_normal_range_are_not_flushed():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("op", ["tanh", "sigmoid", "gelu", "silu", "softplus", "elu"])
+@pytest.mark.parametrize("op", FUSIBLE)
 def test_an_element_does_not_depend_on_its_neighbours(op, dtype):
     engine = engines.get("native")
     forward, backward = getattr(engine, op), getattr(engine, f"{op}_backward")

@@ -7,8 +7,9 @@ import numpy
 import pytest
 
 from minidl import errors, ops
+from minidl.engines.compositions import FUSIBLE
 
-FUNCTIONS = {  # f and f', from the definitions
+FUNCTIONS = {  # f and f' of some, from the definitions; the catalogue has all
     "relu": (lambda x: max(x, 0.0), lambda x: float(x > 0)),
     "relu6": (lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6)),
     "leaky_relu": (lambda x: x if x > 0 else 0.01 * x, lambda x: 1.0 if x > 0 else 0.01),
@@ -72,7 +73,8 @@ def test_relu6_is_flat_beyond_six(host_engine):
 
 # extremes -----------------------------------------------------------------------------------------------------------
 
-NAMES = [*FUNCTIONS, "gelu tanh"]
+NAMES = [*FUSIBLE, "gelu tanh"]
+STEEPEST = {}  # the largest slope of those that exceed 1.2
 
 
 def pair(name):
@@ -95,7 +97,7 @@ def test_no_finite_input_overflows_on_the_way(name, dtype):
     assert numpy.isfinite(y).all()
     assert numpy.isfinite(dx).all()
     assert (numpy.abs(y) <= numpy.abs(x.astype("float64")) + 1.01).all()
-    assert (numpy.abs(dx) < 1.2).all()
+    assert (numpy.abs(dx) < STEEPEST.get(name, 1.2)).all()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_infinity_and_nan(host_engine, name, values, slopes):
 
 def test_infinite_upstream_gradients_are_quiet(host_engine):
     x = numpy.array([-1000.0, 1000.0])
-    for name in FUNCTIONS:
+    for name in FUSIBLE:
         _, cache = getattr(host_engine, name)(x)
         getattr(host_engine, f"{name}_backward")(numpy.full(2, math.inf), cache)  # a warning would be an error
 
@@ -157,7 +159,7 @@ def test_the_sigmoid_is_as_symmetric_as_its_definition(host_engine):
 # errors and shapes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_any_shape(host_engine, name):
     for shape in [(), (0,), (3, 0, 2), (1, 2, 3, 4)]:
         x = numpy.full(shape, 0.5)
@@ -166,7 +168,7 @@ def test_any_shape(host_engine, name):
         assert getattr(host_engine, f"{name}_backward")(numpy.ones(shape), cache).shape == shape
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_an_upstream_gradient_that_does_not_fit(host_engine, name):
     _, cache = getattr(host_engine, name)(numpy.ones((2, 3)))
     backward = getattr(host_engine, f"{name}_backward")
@@ -182,7 +184,7 @@ def test_an_upstream_gradient_that_does_not_fit(host_engine, name):
         backward(1.0, cache)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_a_list_is_no_array(host_engine, name):
     with pytest.raises(
         errors.DtypeError, match=rf"{name}: x must be an array, got list; convert it with numpy.asarray"
