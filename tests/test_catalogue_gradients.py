@@ -9,7 +9,7 @@ from minidl import ops
 from minidl.engines import compositions
 from minidl.errors import ParameterError, ShapeError
 from minidl.testing import SPECS
-from minidl.testing.agreement import as_dtype, placed, upstream_like
+from minidl.testing.agreement import as_dtype, to_engine, upstream_like
 
 OPS = [pytest.param(SPECS[name], id=name) for name in ops.PARAMETERS]
 EVERY = (None, *itertools.product((False, True), repeat=3))
@@ -23,7 +23,7 @@ def test_every_op_with_parameters_is_in_the_catalogue():
 
 def recorded(engine, spec, case, dtype="float32"):
     """Return the backward, and dy and the cache of one forward."""
-    arguments = placed(engine, as_dtype(spec.arguments(case), dtype))
+    arguments = to_engine(engine, as_dtype(spec.arguments(case), dtype))
     y, cache = getattr(engine, spec.name)(*arguments, **case.options)
     dy = engine.asarray(upstream_like(y, dtype))
     return getattr(engine, f"{spec.name}_backward"), dy, cache
@@ -168,11 +168,11 @@ def runs_of(engine, activation):
     """Yield a backward with its first arguments, for each composition with parameters."""
     random = numpy.random.default_rng(3)
     x, weight, bias = (random.normal(size=shape).astype("float32") for shape in ((5, 4), (3, 4), (3,)))
-    x, weight, bias = placed(engine, (x, weight, bias))
+    x, weight, bias = to_engine(engine, (x, weight, bias))
     y, cache = engine.linear_activation(x, weight, bias, activation)
     yield engine.linear_activation_backward, (engine.asarray(upstream_like(y, "float32")), cache, activation)
     image, kernel = (random.normal(size=shape).astype("float32") for shape in ((2, 3, 5, 4), (4, 3, 2, 2)))
-    y, cache = engine.conv_activation("conv2d", *placed(engine, (image, kernel)), None, (1, 1), activation)
+    y, cache = engine.conv_activation("conv2d", *to_engine(engine, (image, kernel)), None, (1, 1), activation)
     yield engine.conv_activation_backward, ("conv2d", engine.asarray(upstream_like(y, "float32")), cache, activation)
 
 
@@ -197,7 +197,7 @@ def test_a_stack_goes_back_as_far_as_somebody_wants(engine):
     random = numpy.random.default_rng(3)
     sizes = (6, 5, 4, 3)
     arrays = [
-        placed(engine, [random.normal(size=shape).astype("float32") for shape in ((out, into), (out,))])
+        to_engine(engine, [random.normal(size=shape).astype("float32") for shape in ((out, into), (out,))])
         for into, out in itertools.pairwise(sizes)
     ]
     layers = [(weight, bias, "tanh", ()) for weight, bias in arrays]
