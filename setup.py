@@ -93,9 +93,12 @@ class BuildNative(build_ext):
         one_by_one = self.compiler.compile
 
         def compile_all(sources: list[str], *args: Any, **kwargs: Any) -> list[str]:
-            largest_first = sorted(sources, key=lambda source: -Path(source).stat().st_size)
+            # The longest first: those of isa/, which include every kernel, then by size.
+            longest_first = sorted(
+                sources, key=lambda path: ("isa" not in Path(path).parts, -Path(path).stat().st_size)
+            )
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                objects = pool.map(lambda source: one_by_one([source], *args, **kwargs), largest_first)
+                objects = pool.map(lambda source: one_by_one([source], *args, **kwargs), longest_first)
                 return [path for paths in objects for path in paths]
 
         self.compiler.compile = compile_all

@@ -19,7 +19,7 @@ import minidl as dl
 from minidl import _native
 
 SHAPES = ((32, 256, 512), (32, 10, 256), (128, 256, 512), (128, 10, 256), (512, 256, 512), (512, 10, 256))
-RELU = 0  # its number in csrc/kernels.h
+RELU = 0  # its number in csrc/elementwise/activations.h
 
 
 def contenders(batch: int, out: int, hidden: int) -> dict[str, Callable[[], Any]]:

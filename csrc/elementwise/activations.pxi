@@ -83,15 +83,15 @@ cdef object _without_settings(int op, str name):
     """Return the two functions of an activation whose only argument is x."""
     cdef bint keeps_output = minidl_activation_entries[op].keeps_output
 
-    def forward(x):
+    def activation(x):
         y = activate(x, op, NO_SETTINGS)
         return (y, (y if keeps_output else x,)) if y is not None else getattr(_activation, name)(x)
 
-    def backward(dy, cache):
+    def activation_backward(dy, cache):
         dx = activate_backward(dy, cache[0], op, NO_SETTINGS, False)
         return dx if dx is not None else getattr(_activation, name + "_backward")(dy, cache)
 
-    return forward, backward
+    return activation, activation_backward
 
 
 cdef object _with_settings(int op, str name, tuple names, tuple defaults):

@@ -27,8 +27,14 @@ static void REAL(batch_norm_slopes)(const minidl_batch_normalization *s, ptrdiff
                                     double *k, double *scale) {
     const double inverse = 1 / sqrt((double)((const real *)s->variance)[c] + s->eps), w = REAL(gain)(s->weight, c);
     const double count = (double)s->images * (double)s->positions;
-    if (s->dbias != NULL) ((real *)s->dbias)[c] = (real)sum;
-    if (s->dweight != NULL) ((real *)s->dweight)[c] = (real)(product * inverse);
+    if (s->dbias != NULL) {
+        real *const dbias = (real *)s->dbias + c;
+        *dbias = (s->add_bias ? *dbias : 0) + (real)sum;
+    }
+    if (s->dweight != NULL) {
+        real *const dweight = (real *)s->dweight + c;
+        *dweight = (s->add_weight ? *dweight : 0) + (real)(product * inverse);
+    }
     *a = s->own_statistics ? sum / count : 0;
     *k = s->own_statistics ? product * inverse * inverse / count : 0;
     *scale = s->own_statistics ? inverse * w + (w - w) : inverse * w;

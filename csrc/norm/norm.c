@@ -58,8 +58,8 @@ int minidl_row_norm_backward(int is_double, const minidl_row_normalization *s) {
     const int parts =
         minidl_in_ranges(s->rows, minidl_rows_worth(n + OF_A_ROW), 1, MINIDL_TASK_OF(row_norm_backward, is_double), &work);
     const char *const sums = work.sums;
-    if (s->dweight != NULL) minidl_column_sums(is_double, sums, parts, n, ROWS_OF_SUMS * n, 0, s->dweight);
-    if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, parts, n, ROWS_OF_SUMS * n, 0, s->dbias);
+    if (s->dweight != NULL) minidl_column_sums(is_double, sums, parts, n, ROWS_OF_SUMS * n, s->add_weight, s->dweight);
+    if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, parts, n, ROWS_OF_SUMS * n, s->add_bias, s->dbias);
     free(work.sums);
     return 0;
 }
@@ -79,13 +79,13 @@ void minidl_group_norm(int is_double, const minidl_group_normalization *s) {
     in_ranges_of_groups(s, MINIDL_TASK_OF(group_norm, is_double));
 }
 
-/* to[c], if there is one, is the sum over images of number `which` of the pairs of channel_sums. */
-static void sum_over_images(int is_double, const minidl_group_normalization *s, int which, void *to) {
+/* to[c], if there is one, becomes the sum over images of number `which` of the pairs of channel_sums, or has it added. */
+static void sum_over_images(int is_double, const minidl_group_normalization *s, int which, int add, void *to) {
     for (ptrdiff_t c = 0; to != NULL && c < s->channels; c++) {
         double sum = 0;
         for (ptrdiff_t image = 0; image < s->images; image++) sum += s->channel_sums[2 * (image * s->channels + c) + which];
-        if (is_double) ((double *)to)[c] = sum;
-        else ((float *)to)[c] = (float)sum;
+        if (is_double) ((double *)to)[c] = (add ? ((double *)to)[c] : 0) + sum;
+        else ((float *)to)[c] = (add ? ((float *)to)[c] : 0) + (float)sum;
     }
 }
 
@@ -94,8 +94,8 @@ int minidl_group_norm_backward(int is_double, const minidl_group_normalization *
     own.channel_sums = malloc((size_t)s->images * (size_t)s->channels * 2 * sizeof(double));
     if (own.channel_sums == NULL) return -1;
     in_ranges_of_groups(&own, MINIDL_TASK_OF(group_norm_backward, is_double));
-    sum_over_images(is_double, &own, 0, s->dbias);
-    sum_over_images(is_double, &own, 1, s->dweight);
+    sum_over_images(is_double, &own, 0, s->add_bias, s->dbias);
+    sum_over_images(is_double, &own, 1, s->add_weight, s->dweight);
     free(own.channel_sums);
     return 0;
 }

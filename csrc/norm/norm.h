@@ -24,6 +24,7 @@
 typedef struct {
     const void *x, *dy, *weight, *bias;
     void *y, *dx, *dweight, *dbias;
+    int add_weight, add_bias; /* whether dweight and dbias are added to instead of overwritten */
     void *mean, *variance; /* (channels,) */
     ptrdiff_t images, channels, positions;
     double eps;
@@ -36,6 +37,7 @@ enum { MINIDL_FEW_POSITIONS = 64 }; /* below, batch normalisation takes several 
 typedef struct {
     const void *x, *dy, *weight, *bias;
     void *y, *dx, *dweight, *dbias;
+    int add_weight, add_bias; /* whether dweight and dbias are added to instead of overwritten */
     void *mean, *inverse; /* (rows,); mean is NULL where none is taken out */
     ptrdiff_t rows, length;
     double eps;
@@ -45,6 +47,7 @@ typedef struct {
 typedef struct {
     const void *x, *dy, *weight, *bias;
     void *y, *dx, *dweight, *dbias;
+    int add_weight, add_bias; /* whether dweight and dbias are added to instead of overwritten */
     void *mean, *inverse; /* (images, groups) */
     double *channel_sums; /* (images, channels, 2), which the backward leaves: of dy and of dy x_hat */
     ptrdiff_t images, channels, positions, groups;

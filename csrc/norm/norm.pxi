@@ -10,6 +10,7 @@ cdef extern from "norm/norm.h" nogil:
         void *dx
         void *dweight
         void *dbias
+        int add_weight, add_bias
         void *mean
         void *variance
         ptrdiff_t images, channels, positions
@@ -24,6 +25,7 @@ cdef extern from "norm/norm.h" nogil:
         void *dx
         void *dweight
         void *dbias
+        int add_weight, add_bias
         void *mean
         void *inverse
         ptrdiff_t rows, length
@@ -37,6 +39,7 @@ cdef extern from "norm/norm.h" nogil:
         void *dx
         void *dweight
         void *dbias
+        int add_weight, add_bias
         void *mean
         void *inverse
         ptrdiff_t images, channels, positions, groups
@@ -75,42 +78,21 @@ cdef void *_data(object values) noexcept:
     return NULL if values is None else cnp.PyArray_DATA(<cnp.ndarray>values)
 
 
-cdef class _Sums:
-    """Where a kernel writes the gradients of weight and bias: in place, or beside the arrays that they are added to."""
-
-    cdef cnp.ndarray weight, bias
-    cdef object into
-    cdef bint add
-
-    def __cinit__(self):
-        self.weight = self.bias = None
-
-    cdef bint prepare(self, object into, bint add, bint with_weight, bint with_bias, int ndim, cnp.npy_intp *shape,
-                      int kind) except -1:
-        """Find the arrays; False if one that was handed in cannot be written."""
-        cdef bint added = add
-        self.into, self.add = into, add and into is not None
-        if self.add:
-            for storage in into:
-                if storage is not None and not writable_like(storage, ndim, shape, kind):
-                    return False
-            into = None
-        if with_weight:
-            self.weight = storage_for(into, 0, ndim, shape, kind, &added)
-        if with_bias:
-            self.bias = storage_for(into, 1, ndim, shape, kind, &added)
-        return not ((with_weight and self.weight is None) or (with_bias and self.bias is None))
-
-    cdef tuple delivered(self):
-        """Return both gradients, added to what was handed in where that was asked for."""
-        return self._added(0, self.weight), self._added(1, self.bias)
-
-    cdef object _added(self, Py_ssize_t position, object gradient):
-        if gradient is None or not self.add or self.into[position] is None:
-            return gradient
-        storage = self.into[position]
-        numpy.add(storage, gradient, out=storage)
-        return storage
+cdef object _find_sums(object weight, bint has_bias, object into, bint add, object wanted, int ndim, cnp.npy_intp *shape,
+                       int kind, void **weight_sums, int *adds_weight, void **bias_sums, int *adds_bias):
+    """Tell the kernel where to write the gradients of weight and bias, and return them; None where the formula must."""
+    cdef cnp.ndarray dweight = None, dbias = None
+    cdef bint add_weight = add, add_bias = add
+    if weight is not None and is_wanted(wanted, 1):
+        dweight = storage_for(into, 0, ndim, shape, kind, &add_weight)
+        if dweight is None:
+            return None
+    if has_bias and is_wanted(wanted, 2):
+        dbias = storage_for(into, 1, ndim, shape, kind, &add_bias)
+        if dbias is None:
+            return None
+    weight_sums[0], adds_weight[0], bias_sums[0], adds_bias[0] = _data(dweight), add_weight, _data(dbias), add_bias
+    return dweight, dbias
 
 
 def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, training=True, double eps=1e-5):
@@ -142,23 +124,24 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.batch_norm_backward``."""
     cdef minidl_batch_normalization s
     cdef cnp.ndarray source, upstream, dx
-    cdef _Sums sums = _Sums()
     cdef bint double_
     x, weight, has_bias, mean, variance, training, eps = cache
     if not (taken(x) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
             and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
-            and well_formed(into, wanted, 1, 2)
-            and sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), 1,
-                             &cnp.PyArray_DIMS(<cnp.ndarray>x)[1], cnp.PyArray_TYPE(<cnp.ndarray>x))):
+            and well_formed(into, wanted, 1, 2)):
         return _norm.batch_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
-    dx, double_ = fresh_like(source), is_double(source)
     _normalization(source, &s)
+    sums = _find_sums(weight, has_bias, into, add, wanted, 1, &cnp.PyArray_DIMS(source)[1],
+                      cnp.PyArray_TYPE(source), &s.dweight, &s.add_weight, &s.dbias, &s.add_bias)
+    if sums is None:
+        return _norm.batch_norm_backward(dy, cache, into, add, wanted)
+    dx, double_ = fresh_like(source), is_double(source)
     s.dy, s.weight, s.dx, s.mean, s.variance = _data(upstream), _data(weight), _data(dx), _data(mean), _data(variance)
-    s.dweight, s.dbias, s.eps, s.own_statistics = _data(sums.weight), _data(sums.bias), eps, training
+    s.eps, s.own_statistics = eps, training
     with nogil:
         minidl_batch_norm_backward(double_, &s)
-    return dx if is_wanted(wanted, 0) else None, *sums.delivered()
+    return dx if is_wanted(wanted, 0) else None, *sums
 
 
 # Rows: layer and root-mean-square normalisation.
@@ -217,7 +200,6 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
     """Return dx, dweight and dbias; None where the formula has to."""
     cdef minidl_row_normalization s
     cdef cnp.ndarray source, upstream, dx
-    cdef _Sums sums = _Sums()
     cdef bint double_
     cdef int status, ndim = len(shape)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _like_row(weight, x, shape)
@@ -227,17 +209,18 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
     _rows(source, shape, &s)
     if not (mean is None or _one_each(mean, source, s.rows)) or not _one_each(inverse, source, s.rows):
         return None
-    if not sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), ndim,
-                        &cnp.PyArray_DIMS(source)[cnp.PyArray_NDIM(source) - ndim], cnp.PyArray_TYPE(source)):
+    sums = _find_sums(weight, has_bias, into, add, wanted, ndim,
+                      &cnp.PyArray_DIMS(source)[cnp.PyArray_NDIM(source) - ndim], cnp.PyArray_TYPE(source), &s.dweight,
+                      &s.add_weight, &s.dbias, &s.add_bias)
+    if sums is None:
         return None
     dx, double_ = fresh_like(source), is_double(source)
     s.dy, s.weight, s.dx, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias = _data(sums.weight), _data(sums.bias)
     with nogil:
         status = minidl_row_norm_backward(double_, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its threads")
-    return dx if is_wanted(wanted, 0) else None, *sums.delivered()
+    return dx if is_wanted(wanted, 0) else None, *sums
 
 
 def layer_norm(x, normalized_shape, weight=None, bias=None, double eps=1e-5):
@@ -304,7 +287,6 @@ def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.group_norm_backward``."""
     cdef minidl_group_normalization s
     cdef cnp.ndarray source, upstream, dx
-    cdef _Sums sums = _Sums()
     cdef bint double_
     cdef int status
     x, num_groups, weight, has_bias, mean, inverse = cache
@@ -314,15 +296,15 @@ def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     source, upstream = dense(x), dense(dy)
     _normalization(source, &s)
     s.groups = num_groups
-    if not (_one_each(mean, source, s.images * s.groups) and _one_each(inverse, source, s.images * s.groups)
-            and sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), 1,
-                             &cnp.PyArray_DIMS(source)[1], cnp.PyArray_TYPE(source))):
+    sums = _find_sums(weight, has_bias, into, add, wanted, 1, &cnp.PyArray_DIMS(source)[1],
+                      cnp.PyArray_TYPE(source), &s.dweight, &s.add_weight, &s.dbias, &s.add_bias)
+    if sums is None or not (
+            _one_each(mean, source, s.images * s.groups) and _one_each(inverse, source, s.images * s.groups)):
         return _norm.group_norm_backward(dy, cache, into, add, wanted)
     dx, double_ = fresh_like(source), is_double(source)
     s.dy, s.weight, s.dx, s.mean, s.inverse = _data(upstream), _data(weight), _data(dx), _data(mean), _data(inverse)
-    s.dweight, s.dbias = _data(sums.weight), _data(sums.bias)
     with nogil:
         status = minidl_group_norm_backward(double_, &s)
     if status != 0:
         raise MemoryError("the native engine could not allocate the sums of its channels")
-    return dx if is_wanted(wanted, 0) else None, *sums.delivered()
+    return dx if is_wanted(wanted, 0) else None, *sums

@@ -9,7 +9,7 @@ from typing import Any
 from minidl.errors import MinidlError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers.base import Layer, Shape
 from minidl.layers.chain import Chain, check_layer_object
-from minidl.layers.tree import format_layer
+from minidl.layers.tree import check_runs_once, format_layer
 from minidl.ops import Array, namespace
 
 __all__ = ["Branches", "Parallel", "to_layer"]
@@ -39,6 +39,10 @@ class Branches(Layer):
             if hasattr(way, "fuse"):
                 way.fuse = wanted
 
+    def runs(self) -> list[Any]:
+        """Return the layers that a forward runs."""
+        return [*self.ways.values(), self.follower]
+
     def joint(self) -> str:
         """Return in a few words how the ways meet; ``summary`` shows it."""
         raise NotImplementedError
@@ -54,12 +58,7 @@ class Branches(Layer):
         raise NotImplementedError
 
     def _take(self, ways: dict[str, Any]) -> None:
-        layers = [way for way in ways.values() if way is not None]
-        if len({id(layer) for layer in layers}) < len(layers):
-            raise ParameterError(
-                f"{type(self).__name__}: the same layer on two ways; a layer remembers one forward only, so make a second "
-                "one (they may share Parameter objects)"
-            )
+        check_runs_once(ways.values(), type(self).__name__)
         self.ways = ways
 
     # the ways, one by one --------------------------------------------------------------------------------------------

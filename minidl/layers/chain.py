@@ -15,7 +15,7 @@ from minidl.layers.base import Layer, Shape
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import AffineOfDense, Dense
 from minidl.layers.parameter import Parameter, Trainability, flatten
-from minidl.layers.tree import format_layer
+from minidl.layers.tree import check_runs_once, format_layer
 
 __all__ = ["Chain", "Steps", "check_layer_object", "knows_output_shape", "one_by_one", "plan_with"]
 
@@ -114,10 +114,12 @@ class Chain(Layer):
         self._flat = False
         for name, layer in named.items():
             self._add(layer, name)
+        check_runs_once(self._layers, type(self).__name__)
         self._settle()
 
     def append(self, layer: Any, name: str | None = None) -> Chain:
         """Add a layer at the end, named by its position unless a name is given; return the chain."""
+        check_runs_once([*self._layers, layer], type(self).__name__)
         self._add(layer, str(len(self._layers)) if name is None else name)
         self._settle(flat=False)  # not yet: several layers may be added before the parameters are needed
         return self
@@ -127,11 +129,6 @@ class Chain(Layer):
         if not isinstance(name, str) or not name or "." in name or name in self._names:
             raise ParameterError(
                 f"{type(self).__name__}: a layer's name must be a string without dots that no other has, got {name!r}"
-            )
-        if any(layer is other for other in self._layers):
-            raise ParameterError(
-                f"{type(self).__name__}: {layer!r} is in it already; a layer remembers one forward only, so make a second "
-                "one (they may share Parameter objects)"
             )
         self._layers.append(layer)
         self._names.append(name)
@@ -154,9 +151,15 @@ class Chain(Layer):
         if name not in self._names:
             raise UnknownNameError.among(f"layer of {type(self).__name__}", name, self._names)
         index = self._names.index(name)
+        others = [other for position, other in enumerate(self._layers) if position != index]
+        check_runs_once([*others, layer], type(self).__name__)
         before, self._layers[index] = self._layers[index], layer
         self._settle()
         return before
+
+    def runs(self) -> list[Any]:
+        """Return the layers that a forward runs."""
+        return list(self._layers)
 
     @property
     def layers(self) -> tuple[Any, ...]:

@@ -93,27 +93,33 @@ class _BatchNorm(_Normalization):
             self.register_buffer("running_var", place(numpy.ones(num_features, self.dtype)))
             self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
 
+    @property
+    def moves_statistics(self) -> bool:
+        """Whether the running statistics follow each batch: in training, unless the layer is frozen, as in Keras."""
+        return self.training and self._trainable
+
     def forward(self, x: Array) -> Array:
         """Return the normalised x; in training update the running statistics."""
         weight, bias = self._values()
         x = self._admitted(x, self.running_mean if weight is None else weight)
         if len(x.shape) not in self.takes or x.shape[1] != self.num_features:
             raise self._misfit(x.shape)
-        if not self.training and self.running_mean is not None:
+        training = self.moves_statistics
+        if not training and self.running_mean is not None:
             y, cache = engines.current().batch_norm(
                 x, weight, bias, self.running_mean, self.running_var, False, self.eps
             )
             self._remember(cache)
             return y
         count = x.shape[0] * math.prod(x.shape[2:])
-        if self.training and count == 1:
+        if training and count == 1:
             raise ShapeError(
                 f"{self!r}: in training every channel needs more than one number to have a variance, got a batch of shape "
                 f"{x.shape}; use a larger batch (and a batch_size that leaves no single example for the last), or eval()"
             )
         y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
         self._remember(cache)
-        if self.training and count:
+        if training and count:
             self._track(cache[3], cache[4], count)
         return y
 

@@ -17,6 +17,7 @@ So zeroing takes no time, and a gradient that is written once a step is never fi
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -203,6 +204,22 @@ class Parameter:
         copy.deepcopy(self.buffer, memo)
         return memo[id(self)]
 
+    def __copy__(self) -> Parameter:
+        """Return a parameter of its own: two that share their arrays would be one to the optimiser."""
+        return copy.deepcopy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle everything but the views, which the pickled buffer makes anew."""
+        return _new_parameter, (type(self),), self._state()
+
+    def _state(self) -> dict[str, Any]:
+        left_out = ("_grad", "_value", "shape", "size", "start")  # the buffer's state has them
+        return {name: getattr(self, name) for name in Parameter.__slots__ if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
     def __repr__(self) -> str:
         frozen = "" if self._trainable else ", frozen"
         return f"{type(self).__name__}({self.name!r}, shape={self.shape}, dtype={self.dtype}{frozen})"
@@ -335,8 +352,29 @@ class ParameterBuffer:
             twin.parameters.append(own)
         return twin
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return plain arrays and, for each parameter, where it lies in them."""
+        own = [parameter for parameter in self.parameters if parameter.buffer is self]
+        places = [(parameter.start, parameter.shape) for parameter in own]
+        return {**vars(self), "parameters": own, "places": places}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        places = state.pop("places")
+        vars(self).update(state)
+        for parameter, (start, shape) in zip(self.parameters, places, strict=True):
+            parameter.buffer, parameter.start, parameter.shape = self, start, shape
+            parameter.size = math.prod(shape)
+            stop = start + parameter.size
+            parameter._value = self.values[start:stop].reshape(shape)
+            parameter._grad = None if self._gradients is None else self._gradients[start:stop].reshape(shape)
+
     def __repr__(self) -> str:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"
+
+
+def _new_parameter(kind: type[Parameter]) -> Parameter:
+    """Make what unpickling fills."""
+    return object.__new__(kind)
 
 
 def to_namespace(array: Array, xp: Any) -> Array:

@@ -9,7 +9,7 @@ from minidl.layers.activation import activation as activation_of
 from minidl.layers.base import Shape
 from minidl.layers.branches import Branches, to_layer
 from minidl.layers.chain import Chain
-from minidl.layers.tree import format_layer
+from minidl.layers.tree import check_runs_once, format_layer
 from minidl.ops import Array
 
 __all__ = ["Residual"]
@@ -68,6 +68,7 @@ class Residual(Branches):
         self.shortcut = None if shortcut is None else to_layer(shortcut, f"{type(self).__name__}: the shortcut")
         self._take({"branch": self.branch, self.shortcut_name: self.shortcut})
         self.follower = activation_of(activation)
+        check_runs_once(self.runs(), type(self).__name__)
         taken = self.branch.children()
         for name in (self.shortcut_name, "activation"):
             if name in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array, namespace
@@ -101,6 +101,9 @@ class TableParameter(Parameter):
         for rows in self._rows if self._rows is not None else [slice(None)]:
             storage[rows] = 0
         self._rows = []
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "_rows": self._rows}
 
     def copied(self) -> TableParameter:
         """Return a copy of everything but the arrays."""

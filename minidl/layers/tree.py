@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import functools
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from minidl.errors import ParameterError
 from minidl.layers.parameter import Parameter
 
-__all__ = ["find_parts", "format_layer", "is_layer", "shorten"]
+__all__ = ["check_runs_once", "find_parts", "format_layer", "is_layer", "shorten"]
 
 _UNORDERED: Any = (set, frozenset, collections.deque, type({}.values()), type({}.items()))
 
@@ -71,6 +71,27 @@ def _find(path: str, value: Any, owner: str) -> Iterator[tuple[str, Any]]:
                 f"{owner}.{path}: layers and parameters are not found in a {type(value).__name__}; keep them in a list, "
                 "a tuple or a dict of names"
             )
+
+
+def check_runs_once(layers: Iterable[Any], owner: str) -> None:
+    """Raise ParameterError if one forward would run the same layer twice, however deep it is inside.
+
+    Containers say by ``runs()`` which layers their forward runs.
+    """
+    seen: set[int] = set()
+    pending = [(layer, "") for layer in layers]
+    while pending:
+        layer, path = pending.pop(0)
+        if layer is None:
+            continue
+        if id(layer) in seen:
+            raise ParameterError(
+                f"{owner}: {layer!r} would run twice in one forward{f', the second time inside {path}' if path else ''}; "
+                "a layer remembers one forward only, so make a second one (they may share Parameter objects)"
+            )
+        seen.add(id(layer))
+        inside = layer.runs() if hasattr(layer, "runs") else []
+        pending += [(inner, type(layer).__name__) for inner in inside]
 
 
 def shorten(sizes: Any) -> Any:

@@ -18,6 +18,7 @@ from minidl.training.callbacks import Callback
 from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
 from minidl.training.feed import Feed
 from minidl.training.meter import Meter
+from minidl.training.modes import Statistics
 from minidl.training.progress import Progress
 from minidl.training.stream import Stream
 
@@ -124,22 +125,28 @@ class Loop:
         meter.reset()
         feed.epoch = epoch
         total, seen = 0.0, 0
+        statistics = Statistics(self.model)
         with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
             for step, (x, y, weights) in enumerate(feed):
                 for hook in before:
                     hook(step)
-                output = forward(x)
-                value = float(measure(output, y) if weights is None else measure(output, y, weights))
-                if not math.isfinite(value):
-                    raise NonFiniteError(
-                        f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
-                        f"{first_not_finite(self.trunk, x, loss, y)}. {ADVICE}"
-                    )
-                backward(loss.backward(), **skip)
-                for hook in between:
-                    hook(step)
+                try:
+                    output = forward(x)
+                    value = float(measure(output, y) if weights is None else measure(output, y, weights))
+                    if not math.isfinite(value):
+                        raise NonFiniteError(
+                            f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
+                            f"{first_not_finite(self.trunk, x, loss, y)}. {ADVICE}"
+                        )
+                    backward(loss.backward(), **skip)
+                    for hook in between:
+                        hook(step)
+                except BaseException:  # the step is not taken, so the statistics of its forward do not count
+                    statistics.put_back()
+                    raise
                 optimizer.step()
                 optimizer.zero_grad()
+                statistics.note()
                 n = len(y) if count is None else count(y, weights)
                 total += value if self.is_sum else value * n
                 seen += n

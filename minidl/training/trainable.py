@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from minidl.training.feed import Feed
 from minidl.training.history import History
 from minidl.training.loop import Hooks, Loop, evaluating
 from minidl.training.meter import metrics_named
+from minidl.training.modes import switch_to_training
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
@@ -57,13 +59,15 @@ class Trainable(_Base):
         Set by a callback to end ``fit`` early.
     """
 
-    _not_parts: tuple[str, ...] = ("optimizer", "loss", "metrics", "history", "_optimized")
-    optimizer: Any = None
+    _not_parts: tuple[str, ...] = ("_optimizer", "loss", "metrics", "history", "_optimized", "_compiled_for", "_stayed")
+    _optimizer: Any = None
     loss: Any = None
     metrics: Sequence[Any] = ()
     history: History | None = None
     stop_training: bool = False
+    _stayed: Sequence[Layer] = ()  # the layers that the last fit left in evaluation
     _make_optimizer: Callable[[list[Parameter]], Any] | None = None
+    _compiled_for: Sequence[Parameter] = ()  # the parameters when an optimiser object was given
     _optimized: Sequence[Parameter] = ()  # what the optimiser was made of
     _loss_by_name: bool = False
 
@@ -103,14 +107,15 @@ class Trainable(_Base):
         absorbed = losses.absorbed_activation(self, found, isinstance(loss, str))
         measured = metrics_named(metrics, from_logits=losses.takes_logits(found) and absorbed is None)
         made, make = self._optimizer_of(optimizer)
-        self.optimizer, self._make_optimizer = made, make
+        self._optimizer, self._make_optimizer = made, make
+        self._compiled_for = self.parameters() if made is not None else []
         self.loss, self._loss_by_name, self.metrics = found, isinstance(loss, str), measured
 
     def _optimizer_of(self, wanted: Any) -> tuple[Any, Callable[[list[Parameter]], Any] | None]:
         """Return the optimiser, or how to make it."""
         if isinstance(wanted, str):
             kind, settings = optim.get(wanted)
-            return None, lambda parameters: kind(parameters, **settings)
+            return None, functools.partial(kind, **settings)
         if isinstance(wanted, optim.Optimizer):
             own = set(self.parameters())
             if any(parameter not in own for parameter in wanted.parameters):
@@ -121,6 +126,22 @@ class Trainable(_Base):
         if callable(wanted):
             return None, wanted
         raise ParameterError(f"compile: optimizer must be a name, a class or an Optimizer object, got {wanted!r}")
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimiser that ``compile`` was given, or made of a name or class once the parameters exist; else None."""
+        if self._optimizer is None and self._make_optimizer is not None and self.built:
+            parameters = self.parameters()
+            made = self._make_optimizer(parameters)
+            if not isinstance(made, optim.Optimizer):
+                raise ParameterError(f"compile: optimizer must make an Optimizer of a list of parameters, got {made!r}")
+            self._optimizer, self._optimized = made, parameters
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, new: Any) -> None:
+        self._optimizer, self._make_optimizer = self._optimizer_of(new) if new is not None else (None, None)
+        self._compiled_for = self.parameters() if self._optimizer is not None else []
 
     def _check_compiled(self, where: str) -> None:
         if self.loss is None:
@@ -292,17 +313,23 @@ class Trainable(_Base):
 
     def _ready_optimizer(self) -> None:
         """Make the optimiser, now that the parameters exist."""
-        if self._make_optimizer is None:
-            return
         parameters = self.parameters()
-        if self.optimizer is None:
-            made = self._make_optimizer(parameters)
-            if not isinstance(made, optim.Optimizer):
-                raise ParameterError(f"compile: optimizer must make an Optimizer of a list of parameters, got {made!r}")
-            self.optimizer, self._optimized = made, parameters
-        elif parameters != self._optimized:
+        if self._make_optimizer is not None:
+            if self.optimizer.parameters != parameters and parameters != self._optimized:
+                raise ParameterError(
+                    "fit: the model has other parameters than when its optimizer was made; compile it again"
+                )
+            return
+        held, known, now = set(self.optimizer.parameters), set(self._compiled_for), set(parameters)
+        if held - now:
             raise ParameterError(
-                "fit: the model has other parameters than when its optimizer was made; compile it again"
+                "fit: the optimizer holds parameters that the model has no more, because a layer was replaced after the "
+                "optimizer was made; make one of the model's parameters() now, and compile the model with it"
+            )
+        if any(p.trainable for p in now - known - held):
+            raise ParameterError(
+                "fit: the model has parameters that it did not have when it was compiled, and the optimizer does not hold "
+                "them; make one of the model's parameters() now, and compile the model with it, or freeze the new layers"
             )
 
     def _epochs(
@@ -316,9 +343,10 @@ class Trainable(_Base):
     ) -> History:
         history = self.history = History()
         self.stop_training = False
-        self.train()
-        hooks.call("on_train_begin")
+        self.zero_grad()  # what was left by a backward outside, or by a fit that was aborted
+        self._stayed = switch_to_training(self, self._stayed)
         try:
+            hooks.call("on_train_begin")
             for epoch in epochs:
                 hooks.call("on_epoch_begin", epoch)
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
@@ -332,9 +360,14 @@ class Trainable(_Base):
                 hooks.call("on_epoch_end", epoch, logs)
                 if self.stop_training:
                     break
+        except BaseException:
+            self.zero_grad()
+            raise
         finally:
-            hooks.call("on_train_end")
-            self.eval()
+            try:
+                hooks.call("on_train_end")
+            finally:
+                self.eval()
         return history
 
     # using -----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy
 
 from minidl import _native
 
-RELU = 0  # the first activation of csrc/kernels.h
+RELU = 0  # the first activation of csrc/elementwise/activations.h
 DIMENSIONS = sorted({c + d for c in (1, 4, 8, 12, 16, 24, 48, 64) for d in (-1, 0, 1)})  # rows, lanes, widths of tiles
 LONG = (255, 257, 575, 577, 1023, 1025, 1151, 1154, 2311)  # blocks of k and of n, in both precisions
 

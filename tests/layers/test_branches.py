@@ -205,7 +205,7 @@ def test_backward_before_forward():
         (lambda: dl.Parallel(dl.Tanh(), "relu"), "branch 1 must be an object"),
         (lambda: dl.Parallel(dl.Tanh(), combine="mean"), "combine must be"),
         (lambda: dl.Parallel(dl.Tanh(), axis=0), "axis 0 is the batch"),
-        (lambda: dl.Parallel(*[dl.Tanh()] * 2), "the same layer on two ways"),
+        (lambda: dl.Parallel(*[dl.Tanh()] * 2), "would run twice in one forward"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, says):

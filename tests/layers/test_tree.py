@@ -146,3 +146,32 @@ def test_a_chain_of_appended_layers_moves_its_parameters_once():
     assert len(set(own)) == 5
     assert len(model.flat_buffers()) == 1
     assert len({layer.weight.buffer for layer in model.layers}) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda a: dl.Sequential(a, dl.Sequential(a)),
+        lambda a: dl.Sequential(dl.Sequential([a, dl.Tanh()]), dl.Sequential([a, dl.Tanh()])),
+        lambda a: dl.Sequential(dl.Residual(a), a),
+        lambda a: dl.Residual([dl.Linear(4, 4), a], shortcut=a),
+        lambda a: (
+            dl.Residual(dl.Linear(4, 4), activation=a, shortcut=a) if isinstance(a, dl.ReLU) else dl.Parallel(a, a)
+        ),
+        lambda a: dl.Sequential(dl.Linear(4, 4)).append(dl.Residual(a)).append(a),
+        lambda a: dl.Sequential(a, dl.Linear(4, 4)).replace("1", a),
+        lambda a: dl.Parallel(dl.Sequential(a), dl.Residual(dl.Parallel(a, dl.Tanh()))),
+    ],
+)
+@pytest.mark.parametrize("kind", [lambda: dl.Linear(4, 4), dl.ReLU, lambda: dl.Dropout(0.5)])
+def test_a_layer_that_would_run_twice_in_one_forward_is_refused(make, kind):
+    with pytest.raises(ParameterError, match="would run twice in one forward"):
+        make(kind())
+
+
+def test_layers_may_share_parameters():
+    first, second = dl.Linear(4, 4, dtype="float64"), dl.Linear(4, 4, dtype="float64")
+    second.weight = first.weight
+    model = dl.Sequential(first, dl.Tanh(), second)
+    dl.gradcheck(model, numpy.random.default_rng(0).normal(size=(3, 4)))
+    assert len(model.parameters()) == 3

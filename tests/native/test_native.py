@@ -1,5 +1,6 @@
 """The native engine beyond what the catalogue checks: layouts, fallbacks, threads, instruction sets, memory."""
 
+import inspect
 import os
 import sysconfig
 import threading
@@ -7,11 +8,13 @@ import threading
 import numpy
 import pytest
 from fresh_python import run, run_on
+from kernel_list import ACTIVATIONS
 
+import minidl
 import minidl as dl
 from minidl import engines
 from minidl.engines.base import COMPOSITIONS
-from minidl.engines.compositions import FUSIBLE
+from minidl.ops import activation
 
 if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
@@ -35,7 +38,7 @@ def test_every_op_has_a_kernel_but_those_named():
 
 
 class TestLayouts:
-    @pytest.mark.parametrize("op", FUSIBLE)
+    @pytest.mark.parametrize("op", ACTIVATIONS)
     def test_strided_and_misaligned(self, op, random):
         base = random.normal(size=(33, 17)).astype(numpy.float32)
         raw = numpy.zeros(base.nbytes + 1, dtype=numpy.uint8)
@@ -76,10 +79,47 @@ class TestLayouts:
         numpy.testing.assert_allclose(a, expected)
 
 
+class TestSettings:
+    """The wrappers of activations are made from a list; their settings are those of the formulas."""
+
+    def test_signatures_are_the_formulas(self):
+        assert len(ACTIVATIONS) >= 9
+        for op in ACTIVATIONS:
+            wanted = inspect.signature(getattr(activation, op)).parameters.values()
+            own = inspect.signature(getattr(native, op)).parameters.values()
+            assert [(p.name, p.default) for p in own] == [(p.name, p.default) for p in wanted]
+
+    @pytest.mark.parametrize("op", [op for op in ACTIVATIONS if op != "gelu"])
+    def test_by_place_by_name_and_by_default(self, op, random):
+        x, dy = random.normal(size=(2, 7))
+        names = {p.name: p.default for p in inspect.signature(getattr(activation, op)).parameters.values()}
+        del names["x"]
+        doubled = {name: 2 * default for name, default in names.items()}
+        for arguments, named in (((), {}), (tuple(doubled.values()), {}), ((), doubled)):
+            y, cache = getattr(native, op)(x, *arguments, **named)
+            expected, expected_cache = getattr(activation, op)(x, *arguments, **named)
+            numpy.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-15)
+            assert cache[1:] == expected_cache[1:]
+            dx = getattr(activation, f"{op}_backward")(dy, expected_cache)
+            numpy.testing.assert_allclose(getattr(native, f"{op}_backward")(dy, cache), dx, rtol=1e-12, atol=1e-15)
+
+    @pytest.mark.parametrize("op", ACTIVATIONS)
+    def test_other_arguments_are_refused(self, op):
+        x = numpy.ones(3)
+        for arguments, named in ((), {"unknown": 1}), ((1, 2, 3), {}):
+            with pytest.raises(TypeError, match=rf"({op}|activation)\(\) "):
+                getattr(native, op)(x, *arguments, **named)
+
+    def test_a_setting_out_of_range_is_the_formulas_to_refuse(self):
+        for engine in (native, formulas):
+            with pytest.raises(minidl.errors.ParameterError, match="beta"):
+                engine.softplus(numpy.ones(3), beta=-1.0)
+
+
 class TestFallback:
     """What a kernel does not take goes to the formula, and gives just what the formula gives."""
 
-    @pytest.mark.parametrize("op", FUSIBLE)
+    @pytest.mark.parametrize("op", ACTIVATIONS)
     def test_other_precisions(self, op, random):
         x = random.normal(size=(3, 4)).astype(numpy.float16)
         y, cache = getattr(native, op)(x)

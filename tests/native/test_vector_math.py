@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy
 import pytest
 from fresh_python import run_on
+from kernel_list import ACTIVATIONS
 
 from minidl import engines
 
 if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
-from minidl.engines.compositions import FUSIBLE
 from minidl.engines.native import vector_function
 from minidl.ops import activation as formulas
 
@@ -97,7 +97,7 @@ def test_results_below_the_normal_range_are_not_flushed():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("op", FUSIBLE)
+@pytest.mark.parametrize("op", ACTIVATIONS)
 def test_an_element_does_not_depend_on_its_neighbours(op, dtype):
     engine = engines.get("native")
     forward, backward = getattr(engine, op), getattr(engine, f"{op}_backward")

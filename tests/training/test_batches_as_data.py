@@ -294,7 +294,7 @@ class TestEachBatchIsChecked:
         model = neuron()
         with pytest.raises(DataError, match=r"fit: epoch 3, step 1: x holds nan"):
             model.fit([(numpy.full((1, 1), numpy.nan), [1.0])], epochs=3, initial_epoch=2)
-        assert model.optimizer is None
+        assert model._optimizer is None
 
     def test_a_model_that_is_not_built_yet(self, line):
         model = dl.Sequential(dl.Dense(4, activation="relu"), dl.Dense(1))

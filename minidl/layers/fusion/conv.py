@@ -87,7 +87,7 @@ class NormalizedConv:
     @property
     def is_affine(self) -> bool:
         """Whether the normalisation is one multiplication and addition for each channel."""
-        return not self.norm.training and self.norm.running_mean is not None
+        return not self.norm.moves_statistics and self.norm.running_mean is not None
 
     def affine(self, x: Array, follower: Activation | None, residual: Array | None = None) -> Array:
         """Return follower(norm(conv(x)) + residual) with the running statistics."""
