@@ -287,6 +287,14 @@ BACKWARD_FROM_X(silu) { /* f' = s (1 + x (1 - s)), s = sigmoid(x) */
     return g * (s * MADD(x, SPLAT(1) - s, SPLAT(1)));
 }
 
+MINIDL_INLINE VEC REAL(hard_gate)(VEC x) {
+    return REAL(least)(REAL(most)(x + SPLAT(3), SPLAT(0)), SPLAT(6)) * SPLAT(1.0 / 6);
+}
+FORWARD(hardswish) { return x * REAL(hard_gate)(x); }
+BACKWARD_FROM_X(hardswish) {
+    return g * (REAL(hard_gate)(x) + SELECT(LESS(REAL(absolute)(x), SPLAT(3)), x * SPLAT(1.0 / 6), SPLAT(0)));
+}
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

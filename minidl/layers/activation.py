@@ -12,6 +12,7 @@ __all__ = [
     "ELU",
     "GELU",
     "Activation",
+    "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
     "ReLU",
@@ -130,6 +131,16 @@ class SiLU(Activation):
 
     op = "silu"
     other_names = ("swish",)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Hardswish(Activation):
+    """y = x min(max(x + 3, 0), 6) / 6; see ``minidl.ops.hardswish``."""
+
+    op = "hardswish"
+    other_names = ("hard_swish", "hard_silu")
 
     def __init__(self) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ __all__ = [
     "elu_backward",
     "gelu",
     "gelu_backward",
+    "hardswish",
+    "hardswish_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "relu",
@@ -441,6 +443,50 @@ def silu_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "silu_backward")
     s = _sigmoid(x)
     return dy * (s * (1 + x * (1 - s)))
+
+
+@ieee
+def hardswish(x: Array) -> tuple[Array, Cache]:
+    """Apply the piecewise form of SiLU, which takes no exponential.
+
+    The gate, a sigmoid in SiLU, is a straight line here, cut at 0 and 1::
+
+        y = x min(max(x + 3, 0), 6) / 6
+
+    The gate is divided by 6 before x multiplies it, so that the product cannot overflow.
+
+    The cache is (x,).
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardswish(numpy.array([-4.0, -1.5, 0.0, 4.0]))
+    >>> y
+    array([-0.   , -0.375,  0.   ,  4.   ])
+    >>> hardswish_backward(numpy.array([1.0, 1.0, 1.0, 1.0]), cache)
+    array([0. , 0. , 0.5, 1. ])
+    """
+    require_float(x, "x", "hardswish")
+    return x * _hard_gate(x), (x,)
+
+
+@ieee
+def hardswish_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    By the product rule, with the gate h, whose slope is 1/6 where it is not cut::
+
+        dx = dy (h + x / 6) where -3 < x < 3, else dy h,   h = min(max(x + 3, 0), 6) / 6
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "hardswish_backward")
+    xp = namespace(dy)
+    return dy * (_hard_gate(x) + xp.where(xp.abs(x) < 3, x, 0) / 6)
+
+
+def _hard_gate(x: Array) -> Array:
+    return namespace(x).clip(x + 3, 0, 6) / 6
 
 
 def _sigmoid(x: Array) -> Array:

@@ -146,6 +146,12 @@ def silu(x: float) -> float:
     return x / (1 + math.exp(-x))
 
 
+@_elementwise(limits=(math.nan, math.inf), kinks=(-3.0, 3.0), shape=(5, 6))  # minus infinity times zero
+def hardswish(x: float) -> float:
+    """Return 0 up to -3, x from 3 on, and x (x + 3) / 6 between."""
+    return 0.0 if x <= -3 else x if x >= 3 else x * (x + 3) / 6
+
+
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     return normal(generator, shape), 0.3, generator.random(shape) >= 0.3
 
