@@ -295,6 +295,9 @@ BACKWARD_FROM_X(hardswish) {
     return g * (REAL(hard_gate)(x) + SELECT(LESS(REAL(absolute)(x), SPLAT(3)), x * SPLAT(1.0 / 6), SPLAT(0)));
 }
 
+FORWARD(hardsigmoid) { return REAL(hard_gate)(x); }
+BACKWARD_FROM_X(hardsigmoid) { return SELECT(LESS(REAL(absolute)(x), SPLAT(3)), g * SPLAT(1.0 / 6), SPLAT(0)); }
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

@@ -12,6 +12,7 @@ __all__ = [
     "ELU",
     "GELU",
     "Activation",
+    "Hardsigmoid",
     "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
@@ -141,6 +142,16 @@ class Hardswish(Activation):
 
     op = "hardswish"
     other_names = ("hard_swish", "hard_silu")
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Hardsigmoid(Activation):
+    """y = min(max(x + 3, 0), 6) / 6; see ``minidl.ops.hardsigmoid``."""
+
+    op = "hardsigmoid"
+    other_names = ("hard_sigmoid",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -23,6 +23,8 @@ __all__ = [
     "elu_backward",
     "gelu",
     "gelu_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
     "leaky_relu",
@@ -483,6 +485,47 @@ def hardswish_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "hardswish_backward")
     xp = namespace(dy)
     return dy * (_hard_gate(x) + xp.where(xp.abs(x) < 3, x, 0) / 6)
+
+
+@ieee
+def hardsigmoid(x: Array) -> tuple[Array, Cache]:
+    """Apply the piecewise form of the sigmoid, which takes no exponential.
+
+    A straight line, cut at 0 and 1::
+
+        y = min(max(x + 3, 0), 6) / 6
+
+    The cache is (x,).
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2; with another slope already in M.
+    Courbariaux, Y. Bengio, J. David, "BinaryConnect", NIPS 2015, equation (3).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardsigmoid(numpy.array([-4.0, -1.5, 0.0, 4.0]))
+    >>> y
+    array([0.  , 0.25, 0.5 , 1.  ])
+    >>> hardsigmoid_backward(numpy.array([6.0, 6.0, 6.0, 6.0]), cache)
+    array([0., 1., 1., 0.])
+    """
+    require_float(x, "x", "hardsigmoid")
+    return _hard_gate(x), (x,)
+
+
+@ieee
+def hardsigmoid_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1/6 where the line is not cut, and 0 elsewhere, by convention at both kinks too::
+
+        dx = dy / 6 where -3 < x < 3, else 0
+
+    It is taken from x, because y may round to 0 or 1 before x reaches a kink.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "hardsigmoid_backward")
+    xp = namespace(dy)
+    return xp.where(xp.abs(x) < 3, dy / 6, 0)
 
 
 def _hard_gate(x: Array) -> Array:

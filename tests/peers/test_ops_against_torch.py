@@ -55,10 +55,13 @@ ACTIVATIONS = [
 ]
 
 
+THEIRS = {"hardsigmoid": 3e-8}  # the relative error of PyTorch's own, whose slope is a 1/6 rounded to float32
+
+
 @pytest.mark.parametrize(("name", "options"), ACTIVATIONS, ids=str)
 def test_activation(host_engine, name, options):
     """PyTorch has each under the same name, with the same options and defaults; theirs cancels in some tails."""
-    compare(host_engine, name, getattr(F, name), [WIDE], options=options, atol=2e-15)
+    compare(host_engine, name, getattr(F, name), [WIDE], options=options, rtol=THEIRS.get(name, 1e-13), atol=2e-15)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])

@@ -152,6 +152,12 @@ def hardswish(x: float) -> float:
     return 0.0 if x <= -3 else x if x >= 3 else x * (x + 3) / 6
 
 
+@_elementwise(limits=(0.0, 1.0), kinks=(-3.0, 3.0), shape=(5, 6))
+def hardsigmoid(x: float) -> float:
+    """Return 0 up to -3, 1 from 3 on, and x / 6 + 1 / 2 between."""
+    return 0.0 if x <= -3 else 1.0 if x >= 3 else (x + 3) / 6
+
+
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     return normal(generator, shape), 0.3, generator.random(shape) >= 0.3
 
