@@ -298,6 +298,25 @@ BACKWARD_FROM_X(hardswish) {
 FORWARD(hardsigmoid) { return REAL(hard_gate)(x); }
 BACKWARD_FROM_X(hardsigmoid) { return SELECT(LESS(REAL(absolute)(x), SPLAT(3)), g * SPLAT(1.0 / 6), SPLAT(0)); }
 
+/* The gate tanh(log(1 + exp(x))) is a fraction of polynomials in exp(x). With e = exp(-|x|), which cannot overflow, multiplied or not
+ * by e^2, its denominator is (1 + e)^2 + 1 for negative x and (1 + e)^2 + e^2 for others, and no terms cancel. */
+MINIDL_INLINE VEC REAL(mish_gate)(VEC x, VEC *slope) {
+    const VEC e = REAL(decay)(-REAL(absolute)(x)), square = e * e, sum = SPLAT(1) + e;
+    const MASK left = LESS(x, SPLAT(0));
+    const VEC inverse = SPLAT(1) / MADD(sum, sum, SELECT(left, SPLAT(1), square));
+    *slope = SPLAT(4) * sum * SELECT(left, e, square) * (inverse * inverse);
+    return SELECT(left, e * (SPLAT(2) + e), SPLAT(1) + (e + e)) * inverse;
+}
+FORWARD(mish) {
+    VEC slope;
+    return x * REAL(mish_gate)(x, &slope);
+}
+BACKWARD_FROM_X(mish) {
+    VEC slope;
+    const VEC gate = REAL(mish_gate)(x, &slope);
+    return g * MADD(x, slope, gate);
+}
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

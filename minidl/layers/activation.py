@@ -16,6 +16,7 @@ __all__ = [
     "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
+    "Mish",
     "ReLU",
     "ReLU6",
     "SiLU",
@@ -152,6 +153,15 @@ class Hardsigmoid(Activation):
 
     op = "hardsigmoid"
     other_names = ("hard_sigmoid",)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Mish(Activation):
+    """y = x tanh(log(1 + exp(x))); see ``minidl.ops.mish``."""
+
+    op = "mish"
 
     def __init__(self) -> None:
         super().__init__()

@@ -29,6 +29,8 @@ __all__ = [
     "hardswish_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "mish",
+    "mish_backward",
     "relu",
     "relu6",
     "relu6_backward",
@@ -526,6 +528,64 @@ def hardsigmoid_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "hardsigmoid_backward")
     xp = namespace(dy)
     return xp.where(xp.abs(x) < 3, dy / 6, 0)
+
+
+@ieee
+def mish(x: Array) -> tuple[Array, Cache]:
+    """Apply a smooth activation that, like SiLU, is not monotonic.
+
+    The gate is the tanh of softplus::
+
+        y = x w(x),   w(x) = tanh(log(1 + exp(x)))
+
+    As tanh(log(u)) = (u^2 - 1) / (u^2 + 1), the gate is a fraction of polynomials in u = 1 + exp(x). With e = exp(-abs(x)),
+    which is at most 1, it is::
+
+        e (2 + e) / ((1 + e)^2 + 1) for negative x, else (1 + 2 e) / ((1 + e)^2 + e^2)
+
+    where nothing overflows and all terms are positive, so that small results keep all their digits.
+
+    The cache is (x,).
+    Source: D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020, equation (1).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = mish(numpy.array([-1.0, 0.0, numpy.log(2.0)]))
+    >>> y.round(4)
+    array([-0.3034,  0.    ,  0.5545])
+    >>> mish_backward(numpy.array([1.0, 1.0, 1.0]), cache).round(4)
+    array([0.0592, 0.6   , 0.9664])
+    """
+    require_float(x, "x", "mish")
+    return x * _mish_gate(x)[0], (x,)
+
+
+@ieee
+def mish_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    By the product rule::
+
+        dx = dy (w + x w'),   w' = 4 u (u - 1) / (u^2 + 1)^2,   u = 1 + exp(x)
+
+    w' is the derivative of w = 1 - 2 / (u^2 + 1), with u' = exp(x) = u - 1. It is written in e = exp(-abs(x)) as w is, because
+    w' = (1 - w^2) sigma(x) would cancel for large x.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "mish_backward")
+    gate, slope = _mish_gate(x)
+    return dy * (gate + x * slope)
+
+
+def _mish_gate(x: Array) -> tuple[Array, Array]:
+    """Return w(x) and w'(x)."""
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    left, square = x < 0, e * e
+    below = (1 + e) * (1 + e) + xp.where(left, 1, square)
+    gate = xp.where(left, e * (2 + e), 1 + 2 * e) / below
+    return gate, 4 * (1 + e) * xp.where(left, e, square) / (below * below)
 
 
 def _hard_gate(x: Array) -> Array:

@@ -158,6 +158,12 @@ def hardsigmoid(x: float) -> float:
     return 0.0 if x <= -3 else 1.0 if x >= 3 else (x + 3) / 6
 
 
+@_elementwise(limits=(math.nan, math.inf))  # minus infinity times zero
+def mish(x: float) -> float:
+    """Return x tanh(log(1 + exp(x)))."""
+    return x * math.tanh(math.log1p(math.exp(x)))
+
+
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     return normal(generator, shape), 0.3, generator.random(shape) >= 0.3
 
