@@ -25,7 +25,8 @@
     X(relu6, OUTPUT, CHEAP, CHEAP, ANY)                                                                                    \
     X(hardswish, INPUT, CHEAP, CHEAP, ANY)                                                                                 \
     X(hardsigmoid, INPUT, CHEAP, CHEAP, ANY)                                                                               \
-    X(mish, INPUT, DEAR, DEAR, ANY)
+    X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
+    X(selu, INPUT, DEAR, DEAR, ANY)
 
 /* Functions that are no activations, and have no backward here. */
 #define MINIDL_FUNCTION_LIST(X)                                                                                            \

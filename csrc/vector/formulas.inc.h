@@ -317,6 +317,19 @@ BACKWARD_FROM_X(mish) {
     return g * MADD(x, slope, gate);
 }
 
+#define SELU_SCALE 1.0507009873554804934
+#define SELU_ALPHA 1.6732632423543772848
+FORWARD(selu) {
+    const VEC below = REAL(least)(REAL(most)(x, SPLAT(TINY)), SPLAT(0));
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * SPLAT(SELU_ALPHA)) * SPLAT(SELU_SCALE);
+}
+BACKWARD_FROM_X(selu) {
+    const VEC below = REAL(decay)(REAL(least)(x, SPLAT(0))) * SPLAT(SELU_ALPHA);
+    return g * (SELECT(LESS(SPLAT(0), x), SPLAT(1), below) * SPLAT(SELU_SCALE));
+}
+#undef SELU_SCALE
+#undef SELU_ALPHA
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

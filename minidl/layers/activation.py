@@ -11,6 +11,7 @@ from minidl.layers.base import Layer, OpLayer, Shape
 __all__ = [
     "ELU",
     "GELU",
+    "SELU",
     "Activation",
     "Hardsigmoid",
     "Hardswish",
@@ -162,6 +163,15 @@ class Mish(Activation):
     """y = x tanh(log(1 + exp(x))); see ``minidl.ops.mish``."""
 
     op = "mish"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class SELU(Activation):
+    """y = s x where x > 0, s a (exp(x) - 1) elsewhere, with constants s and a; see ``minidl.ops.selu``."""
+
+    op = "selu"
 
     def __init__(self) -> None:
         super().__init__()

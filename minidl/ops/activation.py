@@ -35,6 +35,8 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -586,6 +588,51 @@ def _mish_gate(x: Array) -> tuple[Array, Array]:
     below = (1 + e) * (1 + e) + xp.where(left, 1, square)
     gate = xp.where(left, e * (2 + e), 1 + 2 * e) / below
     return gate, 4 * (1 + e) * xp.where(left, e, square) / (below * below)
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
+"""The solution of the equations (4) and (5) of the paper for a mean of 0 and a variance of 1."""
+
+
+@ieee
+def selu(x: Array) -> tuple[Array, Cache]:
+    """Apply the scaled exponential linear unit, which drives a deep network's activations to mean 0 and variance 1.
+
+    With s = 1.0507... and a = 1.6733..., for which mean 0 and variance 1 stay so::
+
+        y = s x where x > 0, else s a (exp(x) - 1)
+
+    exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
+
+    The cache is (x,).
+    Source: G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks", NIPS 2017, equation (2).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = selu(numpy.array([-numpy.log(2.0), 0.0, 1.0]))
+    >>> y.round(4)
+    array([-0.879 ,  0.    ,  1.0507])
+    >>> selu_backward(numpy.array([1.0, 1.0, 1.0]), cache).round(4)
+    array([0.879 , 1.7581, 1.0507])
+    """
+    require_float(x, "x", "selu")
+    xp = namespace(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE, (x,)
+
+
+@ieee
+def selu_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is s where x > 0 and s a exp(x) elsewhere, by convention at the kink too::
+
+        dx = dy s where x > 0, else dy s a exp(x)
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "selu_backward")
+    xp = namespace(dy)
+    return dy * (xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE)
 
 
 def _hard_gate(x: Array) -> Array:

@@ -164,6 +164,12 @@ def mish(x: float) -> float:
     return x * math.tanh(math.log1p(math.exp(x)))
 
 
+@_elementwise(limits=(-1.0507009873554804934 * 1.6732632423543772848, math.inf), kinks=(0.0,))
+def selu(x: float) -> float:
+    """Return s x for x > 0, else s a (exp(x) - 1)."""
+    return 1.0507009873554804934 * (x if x > 0 else 1.6732632423543772848 * math.expm1(x))
+
+
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     return normal(generator, shape), 0.3, generator.random(shape) >= 0.3
 
