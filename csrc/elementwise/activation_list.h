@@ -26,7 +26,8 @@
     X(hardswish, INPUT, CHEAP, CHEAP, ANY)                                                                                 \
     X(hardsigmoid, INPUT, CHEAP, CHEAP, ANY)                                                                               \
     X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
-    X(selu, INPUT, DEAR, DEAR, ANY)
+    X(selu, INPUT, DEAR, DEAR, ANY)                                                                                        \
+    X(celu, INPUT, DEAR, DEAR, POSITIVE)
 
 /* Functions that are no activations, and have no backward here. */
 #define MINIDL_FUNCTION_LIST(X)                                                                                            \

@@ -330,6 +330,12 @@ BACKWARD_FROM_X(selu) {
 #undef SELU_SCALE
 #undef SELU_ALPHA
 
+FORWARD(celu) { /* first: alpha */
+    const VEC below = REAL(least)(REAL(most)(x / first, SPLAT(TINY)), SPLAT(0));
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * first);
+}
+BACKWARD_FROM_X(celu) { return g * SELECT(LESS(SPLAT(0), x), SPLAT(1), REAL(decay)(REAL(least)(x / first, SPLAT(0)))); }
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

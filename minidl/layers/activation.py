@@ -9,6 +9,7 @@ from minidl.errors import ParameterError, UnknownNameError
 from minidl.layers.base import Layer, OpLayer, Shape
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
     "SELU",
@@ -175,6 +176,17 @@ class SELU(Activation):
 
     def __init__(self) -> None:
         super().__init__()
+
+
+class CELU(Activation):
+    """y = x where x > 0, alpha (exp(x / alpha) - 1) elsewhere; see ``minidl.ops.celu``."""
+
+    op = "celu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not alpha > 0:
+            raise ParameterError(f"CELU: alpha must be positive, got {alpha!r}")
+        super().__init__(alpha)
 
 
 class Softmax(Activation):

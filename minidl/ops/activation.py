@@ -19,6 +19,8 @@ from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops.special import normal
 
 __all__ = [
+    "celu",
+    "celu_backward",
     "elu",
     "elu_backward",
     "gelu",
@@ -633,6 +635,60 @@ def selu_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "selu_backward")
     xp = namespace(dy)
     return dy * (xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE)
+
+
+@ieee
+def celu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
+    """Apply the exponential linear unit whose derivative is continuous for every alpha.
+
+    With a = ``alpha``::
+
+        y = x where x > 0, else a (exp(x / a) - 1)
+
+    exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
+
+    The cache is (x, alpha).
+    Source: J. Barron, "Continuously differentiable exponential linear units", arXiv:1704.07483 (2017).
+
+    Parameters
+    ----------
+    x : array
+    alpha : float, default 1.0
+        The scale a, positive; y tends to -a for very negative x.
+
+    Raises
+    ------
+    ParameterError
+        If alpha is not positive.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = celu(numpy.array([-2 * numpy.log(2.0), 3.0]), 2.0)
+    >>> y
+    array([-1.,  3.])
+    >>> celu_backward(numpy.array([1.0, 1.0]), cache)
+    array([0.5, 1. ])
+    """
+    require_float(x, "x", "celu")
+    if not alpha > 0:
+        raise ParameterError(f"celu: alpha must be positive, got {alpha!r}")
+    xp = namespace(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0) / alpha) * alpha), (x, alpha)
+
+
+@ieee
+def celu_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1 where x > 0 and a exp(x / a) / a elsewhere::
+
+        dx = dy where x > 0, else dy exp(x / a)
+    """
+    x, alpha = cache
+    require_like(dy, x, "dy", "x", "celu_backward")
+    xp = namespace(dy)
+    return dy * xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0) / alpha))
 
 
 def _hard_gate(x: Array) -> Array:

@@ -170,6 +170,12 @@ def selu(x: float) -> float:
     return 1.0507009873554804934 * (x if x > 0 else 1.6732632423543772848 * math.expm1(x))
 
 
+@_elementwise(Case("alpha", (3, 4), {"alpha": 0.5}), limits=(-1.0, math.inf), kinks=(0.0,))
+def celu(x: float, alpha: float = 1.0) -> float:
+    """Return x for x > 0, else alpha (exp(x / alpha) - 1)."""
+    return x if x > 0 else alpha * math.expm1(x / alpha)
+
+
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     return normal(generator, shape), 0.3, generator.random(shape) >= 0.3
 
