@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl.errors import ParameterError, UnknownNameError
-from minidl.layers.base import Layer, OpLayer, Shape
+import numpy
+
+from minidl import engines
+from minidl.errors import ParameterError, ShapeError, UnknownNameError
+from minidl.layers.base import Layer, OpLayer, Shape, admit
+from minidl.layers.parameter import Parameter
+from minidl.ops import Array
 
 __all__ = [
     "CELU",
@@ -19,6 +24,7 @@ __all__ = [
     "LeakyReLU",
     "LogSoftmax",
     "Mish",
+    "PReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
@@ -187,6 +193,67 @@ class CELU(Activation):
         if not alpha > 0:
             raise ParameterError(f"CELU: alpha must be positive, got {alpha!r}")
         super().__init__(alpha)
+
+
+class PReLU(Layer):
+    """y = x where x > 0, w x elsewhere, with a slope w that is learned; see ``minidl.ops.prelu``.
+
+    Parameters
+    ----------
+    num_parameters : int, default 1
+        1 for one slope, or the number of channels C for inputs of shape (N, C, ...).
+    init : float, default 0.25
+        The initial slope.
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If num_parameters is not a positive integer.
+    ShapeError
+        By forward, if the channels of the input are not as many as the slopes.
+
+    Examples
+    --------
+    >>> PReLU(2).forward(numpy.array([[-1.0, -4.0]], dtype="float32"))
+    array([[-0.25, -1.  ]], dtype=float32)
+    """
+
+    input_gradient_optional = True
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = "float32") -> None:
+        super().__init__()
+        if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
+            raise ParameterError(f"PReLU: num_parameters must be a positive integer, got {num_parameters!r}")
+        self.num_parameters, self.init = num_parameters, init
+        slopes = numpy.full(num_parameters, init, dtype)
+        self.weight = Parameter(engines.current().asarray(slopes), name="weight")
+
+    def forward(self, x: Array) -> Array:
+        """Return the rectified x."""
+        weight = self.weight.value
+        if type(x) is not type(weight) or x.dtype != weight.dtype:
+            x = admit(self, x, weight)
+        if self.num_parameters > 1 and x.shape[1:2] != (self.num_parameters,):
+            raise ShapeError(
+                f"{self!r}: expected a batch of shape (N, {self.num_parameters}, ...), with channels on axis 1, got shape "
+                f"{x.shape}"
+            )
+        y, cache = engines.current().prelu(x, weight)
+        self._remember(cache)
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Add to the gradient of the slopes and return dx."""
+        return self._run_backward("prelu", dy, (self.weight,), input_gradient)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation an element."""
+        return math.prod(input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments."""
+        return f"{self.num_parameters}" + ("" if self.init == 0.25 else f", init={self.init!r}")
 
 
 class Softmax(Activation):

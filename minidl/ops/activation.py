@@ -1,4 +1,4 @@
-"""Activations: functions of one element at a time, y_i = f(x_i).
+"""Activations: functions of one element at a time, y_i = f(x_i); of prelu, f has a parameter.
 
 Every forward takes a floating-point array x of any shape, empty included. It returns y, of the shape and dtype of x, and
 the cache. It raises ``DtypeError`` if x is not floating-point.
@@ -11,10 +11,12 @@ nan, as in IEEE arithmetic.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from minidl.errors import ParameterError
-from minidl.ops._checks import ieee, require_like
+from minidl.errors import ParameterError, ShapeError
+from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
+from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops.special import normal
 
@@ -33,6 +35,8 @@ __all__ = [
     "leaky_relu_backward",
     "mish",
     "mish_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
@@ -689,6 +693,91 @@ def celu_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "celu_backward")
     xp = namespace(dy)
     return dy * xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0) / alpha))
+
+
+@ieee
+def prelu(x: Array, weight: Array) -> tuple[Array, Cache]:
+    """Rectify with a slope for negative elements that is learned.
+
+    With the slope w of all elements, or of the element's channel::
+
+        y = x where x > 0, else w x
+
+    Parameters
+    ----------
+    x : array, shape (N, C, ...) or any
+    weight : array, shape (1,) or (C,)
+        One slope for all, or one for each channel on axis 1.
+
+    Returns
+    -------
+    y : array, shape of x
+    cache : (x, weight)
+
+    Raises
+    ------
+    ShapeError
+        If weight has neither one element nor one for each channel of x.
+    DtypeError
+        If weight has not the dtype of x.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
+    classification", ICCV (2015), section 2.1.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = prelu(numpy.array([[-1.0, 2.0], [-4.0, -3.0]]), numpy.array([0.5, 0.25]))
+    >>> y
+    array([[-0.5 ,  2.  ],
+           [-2.  , -0.75]])
+    >>> dx, dweight = prelu_backward(numpy.ones((2, 2)), cache)
+    >>> dx
+    array([[0.5 , 1.  ],
+           [0.5 , 0.25]])
+    >>> dweight
+    array([-5., -3.])
+    """
+    require_float(x, "x", "prelu")
+    require_float(weight, "weight", "prelu")
+    require_same_dtype(weight, x, "weight", "x", "prelu")
+    if weight.ndim != 1 or weight.shape not in ((1,), x.shape[1:2]):
+        raise ShapeError(
+            f"prelu: weight must have shape (1,), or one element for each channel, on axis 1 of x; got {weight.shape} for "
+            f"x of shape {x.shape}"
+        )
+    return namespace(x).where(x > 0, x, x * _to_channels(weight, x)), (x, weight)
+
+
+@parameter_gradients("weight")
+@ieee
+def prelu_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = (True, True)) -> tuple[Array | None, Array | None]:
+    """Return the gradients of x and weight.
+
+    Where x > 0, y does not depend on w; elsewhere, by convention at the kink too, y = w x. So w gathers dy x from every such
+    element that it multiplies::
+
+        dx = dy where x > 0, else w dy
+        dweight = sum of dy x where x <= 0
+
+    The sum is over all axes but that of the channels, or over all for a single slope. float16 is summed in float32.
+    """
+    x, weight = cache
+    require_like(dy, x, "dy", "x", "prelu_backward")
+    xp, positive = namespace(dy), x > 0
+    dx = xp.where(positive, dy, dy * _to_channels(weight, x)) if wanted[0] else None
+    if not wanted[1]:
+        return dx, None
+    terms = xp.where(positive, 0, widen_float16(dy) * widen_float16(x))
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.shape == (1,))
+    return dx, terms.sum(axis=axes).reshape(weight.shape).astype(x.dtype, copy=False)  # (1,) or (C,)
+
+
+def _to_channels(weight: Array, x: Array) -> Array:
+    """Return weight with as many axes as x has, along which it is the same except on axis 1."""
+    return weight.reshape(tuple(weight.shape[0] if axis == 1 else 1 for axis in range(x.ndim)))
 
 
 def _hard_gate(x: Array) -> Array:

@@ -79,6 +79,43 @@ class TestLayouts:
         numpy.testing.assert_allclose(a, expected)
 
 
+class TestSlopes:
+    """PReLU over threads: over elements, rows or channels, each with sums that do not depend on who is free."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        ("shape", "slopes"),
+        [
+            ((300_001,), 1),
+            ((7, 5, 30_000), 1),
+            ((2000, 130), 130),
+            ((70_000, 3), 3),
+            ((6, 5, 20_011), 5),
+            ((5000, 20, 3), 20),
+        ],
+    )
+    def test_any_number_of_threads(self, shape, slopes, dtype, random):
+        x, dy = (random.normal(size=shape).astype(dtype) for _ in range(2))
+        weight = random.normal(size=slopes).astype(dtype)
+        exact = activation.prelu_backward(dy.astype("float64"), (x.astype("float64"), weight.astype("float64")))[1]
+        before = dl.get_num_threads()
+        try:
+            for threads in (1, 2, 3):
+                dl.set_num_threads(threads)
+                y, cache = native.prelu(x, weight)
+                numpy.testing.assert_array_equal(y, activation.prelu(x, weight)[0])
+                dx, dweight = native.prelu_backward(dy, cache)
+                numpy.testing.assert_array_equal(dx, activation.prelu_backward(dy, cache)[0])
+                allowed = 2 * numpy.sqrt(x.size / slopes) * numpy.finfo(dtype).eps * abs(exact).max()
+                numpy.testing.assert_allclose(dweight, exact, rtol=0, atol=allowed)
+                numpy.testing.assert_array_equal(native.prelu_backward(dy, cache)[1], dweight)
+                alone = native.prelu_backward(dy, cache, wanted=(False, True))
+                assert alone[0] is None
+                numpy.testing.assert_array_equal(alone[1], dweight)
+        finally:
+            dl.set_num_threads(before)
+
+
 class TestSettings:
     """The wrappers of activations are made from a list; their settings are those of the formulas."""
 

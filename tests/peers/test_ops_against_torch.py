@@ -64,6 +64,12 @@ def test_activation(host_engine, name, options):
     compare(host_engine, name, getattr(F, name), [WIDE], options=options, rtol=THEIRS.get(name, 1e-13), atol=2e-15)
 
 
+@pytest.mark.parametrize(("shape", "slopes"), [((), 1), ((5,), 1), ((5, 3), 1), ((5, 3), 3), ((2, 3, 4, 5), 3)])
+def test_prelu(host_engine, rng, shape, slopes):
+    arrays = [numpy.asarray(rng.normal(size=shape)), rng.normal(size=slopes)]
+    compare(host_engine, "prelu", F.prelu, arrays, atol=1e-14)
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_softmax(host_engine, rng, name, axis):

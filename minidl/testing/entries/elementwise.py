@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from minidl.testing import oracles
-from minidl.testing.spec import SIZES, Arguments, Case, Draw, Generator, OpSpec, Shape, clear_of, normal, one
+from minidl.testing.spec import SIZES, Arguments, Case, Draw, Generator, OpSpec, Shape, clear_of, largest, normal, one
 
 __all__ = ["SPECS"]
 
@@ -174,6 +174,50 @@ def selu(x: float) -> float:
 def celu(x: float, alpha: float = 1.0) -> float:
     """Return x for x > 0, else alpha (exp(x / alpha) - 1)."""
     return x if x > 0 else alpha * math.expm1(x / alpha)
+
+
+def _drawing_slopes(each: bool = True) -> Draw:
+    """Return a draw of x and a slope for each channel, or one for all where there are no channels or it is wanted."""
+
+    def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+        slopes = shape[1:2] if each and len(shape) > 1 else (1,)
+        return clear_of(normal(generator, shape), 0.0), normal(generator, slopes, 0.5)
+
+    return draw
+
+
+def _prelu(x: numpy.ndarray, weight: numpy.ndarray) -> numpy.ndarray:
+    """Return x for x > 0, else w x with the w of the channel or of all."""
+    y = numpy.empty(x.shape)
+    for index in numpy.ndindex(*x.shape):
+        w = float(weight[index[1] if len(weight) > 1 else 0])
+        y[index] = x[index] if x[index] > 0 else w * float(x[index])
+    return y
+
+
+SPECS.append(
+    OpSpec(
+        name="prelu",
+        differentiable=("x", "weight"),
+        draw=_drawing_slopes(),
+        cases=(
+            Case("ordinary", (5, 3)),
+            Case("images", (2, 3, 2, 4)),
+            Case("sequences", (2, 3, 5)),
+            Case("one slope", (3, 4), draw=_drawing_slopes(each=False)),
+            Case("one slope for images", (2, 3, 2, 2), draw=_drawing_slopes(each=False)),
+            Case("vector", (6,)),
+            Case("scalar", ()),
+        ),
+        oracle=_prelu,
+        sizes=SIZES,
+        kinks=lambda x, weight: x,
+        elementwise=True,
+        terms=lambda x, weight: max(x.size // max(len(weight), 1), 1),
+        slope=lambda x, weight: max(1.0, largest(x)),
+        rounding=4,
+    )
+)
 
 
 def _draw_dropout(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
