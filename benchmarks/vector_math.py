@@ -21,6 +21,7 @@ import scipy.special
 import minidl as dl
 from minidl.engines import native
 
+SELU = 1.0507009873554804934, 1.6732632423543772848
 FUNCTIONS: dict[str, tuple[Callable[..., numpy.ndarray], Callable[..., mpmath.mpf], tuple[float, float]]] = {
     "exp": (numpy.exp, mpmath.exp, (-700.0, 700.0)),
     "log": (numpy.log, mpmath.log, (1e-300, 1e3)),
@@ -33,6 +34,10 @@ FUNCTIONS: dict[str, tuple[Callable[..., numpy.ndarray], Callable[..., mpmath.mp
                  lambda x: x if x > 20 else mpmath.log1p(mpmath.exp(x)), (-600.0, 40.0)),
     "elu": (lambda x: numpy.where(x > 0, x, numpy.expm1(numpy.minimum(x, 0))),
             lambda x: x if x > 0 else mpmath.expm1(x), (-40.0, 10.0)),
+    "mish": (lambda x: x * numpy.tanh(numpy.log1p(numpy.exp(x))), lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
+             (-600.0, 600.0)),
+    "selu": (lambda x: SELU[0] * numpy.where(x > 0, x, SELU[1] * numpy.expm1(numpy.minimum(x, 0))),
+             lambda x: SELU[0] * (x if x > 0 else SELU[1] * mpmath.expm1(x)), (-40.0, 10.0)),
 }  # fmt: skip
 
 
