@@ -49,6 +49,7 @@ def test_activation_names():
 
 def test_every_fusible_op_is_an_activation_layer():
     assert {layer.op for layer in ACTIVATIONS} == {*FUSIBLE, "softmax", "log_softmax"}
+    assert {type(layer).__name__ for layer in ACTIVATIONS} <= set(layers.__all__)
 
 
 def test_gelu_approximation_is_checked():
