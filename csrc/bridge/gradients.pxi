@@ -1,11 +1,16 @@
 # Where the gradients of parameters go: the arguments `into`, `add` and `wanted` of every backward; see minidl/ops/_gradients.py.
 
-cdef inline bint is_wanted(object wanted, Py_ssize_t position):
+cdef inline tuple as_tuple(object sequence):
+    """Return None or a tuple, whose elements are read faster than those of any sequence."""
+    return sequence if sequence is None or type(sequence) is tuple else tuple(sequence)
+
+
+cdef inline bint is_wanted(tuple wanted, Py_ssize_t position):
     """Whether the gradient at a position is asked for; all are unless something was said."""
     return wanted is None or bool(wanted[position])
 
 
-cdef bint well_formed(object into, object wanted, Py_ssize_t inputs, Py_ssize_t parameters):
+cdef inline bint well_formed(tuple into, tuple wanted, Py_ssize_t inputs, Py_ssize_t parameters):
     """Whether both have an entry for each parameter and each gradient; the formula says what is wrong with them."""
     return (into is None or len(into) == parameters) and (wanted is None or len(wanted) == inputs + parameters)
 
@@ -23,7 +28,7 @@ cdef inline bint writable_like(object storage, int ndim, cnp.npy_intp *shape, in
     return True
 
 
-cdef cnp.ndarray storage_for(object into, Py_ssize_t position, int ndim, cnp.npy_intp *shape, int kind, bint *added):
+cdef cnp.ndarray storage_for(tuple into, Py_ssize_t position, int ndim, cnp.npy_intp *shape, int kind, bint *added):
     """Return the array for one parameter's gradient: the one handed in, or a new one, which is never added to.
 
     None if the array handed in cannot be written in place, which is left to the formula.

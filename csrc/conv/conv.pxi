@@ -204,7 +204,7 @@ cdef bint _upstream_fits(object dy, tuple cache, bint transposed):
     return dy.shape == (cnp.PyArray_DIMS(x)[0], channels, *(found.image if transposed else found.output))
 
 
-cdef object _convolution_backward(formula, bint transposed, object dy, tuple cache, object into, bint add, object wanted):
+cdef object _convolution_backward(formula, bint transposed, object dy, tuple cache, tuple into, bint add, tuple wanted):
     if not (_upstream_fits(dy, cache, transposed) and well_formed(into, wanted, 1, 2)):
         return formula(dy, cache, into, add, wanted)
     cdef cnp.ndarray x = cache[0], weight = cache[1], g = dy, dweight = None, dbias = None
@@ -231,22 +231,22 @@ cdef object _convolution_backward(formula, bint transposed, object dy, tuple cac
 
 def conv1d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv1d_backward``."""
-    return _convolution_backward(_conv.conv1d_backward, False, dy, cache, into, add, wanted)
+    return _convolution_backward(_conv.conv1d_backward, False, dy, cache, as_tuple(into), add, as_tuple(wanted))
 
 
 def conv2d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv2d_backward``."""
-    return _convolution_backward(_conv.conv2d_backward, False, dy, cache, into, add, wanted)
+    return _convolution_backward(_conv.conv2d_backward, False, dy, cache, as_tuple(into), add, as_tuple(wanted))
 
 
 def conv_transpose1d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv_transpose1d_backward``."""
-    return _convolution_backward(_conv.conv_transpose1d_backward, True, dy, cache, into, add, wanted)
+    return _convolution_backward(_conv.conv_transpose1d_backward, True, dy, cache, as_tuple(into), add, as_tuple(wanted))
 
 
 def conv_transpose2d_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.conv.conv_transpose2d_backward``."""
-    return _convolution_backward(_conv.conv_transpose2d_backward, True, dy, cache, into, add, wanted)
+    return _convolution_backward(_conv.conv_transpose2d_backward, True, dy, cache, as_tuple(into), add, as_tuple(wanted))
 
 
 cdef tuple _DEFAULT_WINDOWS = (1, 0, 1, 1)  # stride, padding, dilation, groups

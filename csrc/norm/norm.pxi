@@ -78,7 +78,7 @@ cdef void *_data(object values) noexcept:
     return NULL if values is None else cnp.PyArray_DATA(<cnp.ndarray>values)
 
 
-cdef object _find_sums(object weight, bint has_bias, object into, bint add, object wanted, int ndim, cnp.npy_intp *shape,
+cdef object _find_sums(object weight, bint has_bias, tuple into, bint add, tuple wanted, int ndim, cnp.npy_intp *shape,
                        int kind, void **weight_sums, int *adds_weight, void **bias_sums, int *adds_bias):
     """Tell the kernel where to write the gradients of weight and bias, and return them; None where the formula must."""
     cdef cnp.ndarray dweight = None, dbias = None
@@ -126,6 +126,7 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     cdef cnp.ndarray source, upstream, dx
     cdef bint double_
     x, weight, has_bias, mean, variance, training, eps = cache
+    into, wanted = as_tuple(into), as_tuple(wanted)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
             and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
             and well_formed(into, wanted, 1, 2)):
@@ -196,7 +197,7 @@ cdef tuple _rows_normalized(object x, tuple shape, object weight, object bias, d
 
 
 cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint has_bias, object mean, object inverse,
-                          object into, bint add, object wanted):
+                          tuple into, bint add, tuple wanted):
     """Return dx, dweight and dbias; None where the formula has to."""
     cdef minidl_row_normalization s
     cdef cnp.ndarray source, upstream, dx
@@ -235,6 +236,7 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, double eps=1e-5):
 def layer_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.layer_norm_backward``."""
     x, shape, weight, has_bias, mean, inverse = cache
+    into, wanted = as_tuple(into), as_tuple(wanted)
     found = _rows_backward(dy, x, shape, weight, has_bias, mean, inverse, into, add, wanted)
     return _norm.layer_norm_backward(dy, cache, into, add, wanted) if found is None else found
 
@@ -253,6 +255,7 @@ def rms_norm(x, normalized_shape, weight=None, eps=None):
 def rms_norm_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.norm.rms_norm_backward``."""
     x, shape, weight, inverse = cache
+    into, wanted = as_tuple(into), as_tuple(wanted)
     found = _rows_backward(dy, x, shape, weight, False, None, inverse, into, add, wanted)
     return _norm.rms_norm_backward(dy, cache, into, add, wanted) if found is None else found[:2]
 
@@ -290,6 +293,7 @@ def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     cdef bint double_
     cdef int status
     x, num_groups, weight, has_bias, mean, inverse = cache
+    into, wanted = as_tuple(into), as_tuple(wanted)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x)
             and well_formed(into, wanted, 1, 2)):
         return _norm.group_norm_backward(dy, cache, into, add, wanted)

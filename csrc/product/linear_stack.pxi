@@ -24,7 +24,7 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
     return y_, (linear_cache, activation_cache)
 
 
-cdef tuple _linear_activation_backward(object dy, tuple cache, object activation, object into, bint add, object wanted,
+cdef tuple _linear_activation_backward(object dy, tuple cache, object activation, tuple into, bint add, tuple wanted,
                                        bint in_place):
     kept = _KEEPS_OUTPUT.get(activation)
     dhidden = None
@@ -42,7 +42,7 @@ def linear_activation(x, weight, bias, activation, settings=()):
 
 def linear_activation_backward(dy, cache, activation, into=None, add=False, wanted=None):
     """See ``minidl.engines.compositions.linear_activation_backward``."""
-    return _linear_activation_backward(dy, cache, activation, into, add, wanted, False)
+    return _linear_activation_backward(dy, cache, activation, as_tuple(into), add, as_tuple(wanted), False)
 
 
 def linear_stack(x, layers):
@@ -63,9 +63,12 @@ def linear_stack_backward(dy, caches, layers, storage):
     A gradient between two layers is nobody else's, so the activation's derivative is multiplied into it in place.
     """
     cdef Py_ssize_t last = len(caches) - 1, position
+    cdef tuple into, wanted
+    cdef bint add
     for position in range(last, -1, -1):
         activation, cache = layers[position][2], caches[position]
-        into, add, wanted = storage[position]
+        one = storage[position]
+        into, add, wanted = as_tuple(one[0]), one[1], as_tuple(one[2])
         if activation is None:
             dy = _linear_backward(dy, cache, into, add, wanted)[0]
         else:

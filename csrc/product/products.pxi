@@ -299,7 +299,7 @@ cdef cnp.ndarray _input_gradient(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray weig
     return dx
 
 
-cdef tuple _linear_backward(object dy, tuple cache, object into, bint add, object wanted):
+cdef tuple _linear_backward(object dy, tuple cache, tuple into, bint add, tuple wanted):
     if not (_fits(dy, cache) and well_formed(into, wanted, 1, 2)):
         return _linear.linear_backward(dy, cache, into, add, wanted)
     cdef cnp.ndarray weight = cache[1], dweight = None, dbias = None
@@ -319,4 +319,4 @@ cdef tuple _linear_backward(object dy, tuple cache, object into, bint add, objec
 
 def linear_backward(dy, cache, into=None, add=False, wanted=None):
     """See ``minidl.ops.linear.linear_backward``; the gradients of weight and bias are written in place."""
-    return _linear_backward(dy, cache, into, add, wanted)
+    return _linear_backward(dy, cache, as_tuple(into), add, as_tuple(wanted))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy
 
 from minidl import engines
-from minidl.errors import DtypeError, EngineError, OrderError
+from minidl.engines import current
+from minidl.errors import DtypeError, EngineError, OrderError, ParameterError
 from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
@@ -29,7 +32,8 @@ class Layer:
     A subclass defines ``forward`` and ``backward``. Layers and :class:`Parameter` objects in its attributes are found by
     themselves, in the order in which they were assigned, also in lists, tuples and dicts; ``state_dict`` names them by
     their path, such as ``blocks.0.ln_1.weight``. ``backward`` adds to the parameters' gradients and returns the gradient
-    with respect to the input. It may be called more than once after a forward, and never changes dy.
+    with respect to the input. It may be called more than once after a forward, and never changes dy. It may read the
+    array that forward returned, so do not change that array in place before; ``gradcheck`` notes the layers that do.
 
     One array in and one out is the common case. A layer of several inputs defines ``forward(x, mask, ...)`` and returns
     from ``backward`` a tuple with an entry for each, None for one that has no gradient. A layer of several outputs returns
@@ -69,9 +73,41 @@ class Layer:
     _buffer_names: tuple[str, ...] = ()
     _not_parts: tuple[str, ...] = ()
     """Attributes in which no parts are looked for, because ``children`` lists what they hold."""
+    _live: tuple[str, ...] = ("bias", "generator")
+    """Arguments of the constructor that may be assigned later, because every forward reads them."""
+    _fixed: frozenset[str] = frozenset()
+    _made: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let our own layers refuse settings that are assigned later and that nobody would read."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
+            arguments = list(inspect.signature(cls.__init__).parameters)[1:]
+            cls._fixed = frozenset(name for name in arguments if name not in cls._live)
+            cls.__init__ = _finish(cls.__init__)  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Assign an attribute, unless that would go wrong silently.
+
+        Raises
+        ------
+        ParameterError
+            If something else than a Parameter would take the place of one, or a setting is assigned that is only read
+            when the layer is made.
+        """
+        if self._made and name in self._fixed:
+            raise ParameterError(
+                f"{self!r}: {name} is only read when the layer is made; make a new layer, and put it in the place of this one"
+            )
+        old = self.__dict__.get(name)
+        if isinstance(old, Parameter) and not (value is None or isinstance(value, Parameter)):
+            raise ParameterError(
+                f"{self!r}: {name} is a Parameter, got {type(value).__name__}; assign to {name}.value to change its values"
+            )
+        super().__setattr__(name, value)
 
     # computing -------------------------------------------------------------------------------------------------------
 
@@ -118,7 +154,7 @@ class Layer:
     def _remember(self, cache: Any) -> None:
         """Keep what backward needs, unless this is inference."""
         if keeps_caches():
-            self._cache = cache
+            self.__dict__["_cache"] = cache  # not by assignment, which checks settings
 
     def _remembered(self) -> Any:
         """Return the cache of the last forward.
@@ -141,7 +177,7 @@ class Layer:
         cache = self._cache
         if cache is None:
             self._remembered()
-        return run_backward(getattr(engines.current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
+        return run_backward(getattr(current(), f"{op}_backward"), (dy, cache), parameters, input_gradient)
 
     # shapes ----------------------------------------------------------------------------------------------------------
 
@@ -436,6 +472,18 @@ class Layer:
         return format_layer(type(self).__name__, [settings, *inside] if settings else inside)
 
 
+def _finish(init: Callable[..., None]) -> Callable[..., None]:
+    """Let a constructor note when the layer is made."""
+
+    @functools.wraps(init)
+    def finishing(self: Layer, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).__init__ is finishing:
+            self.__dict__["_made"] = True
+
+    return finishing
+
+
 class OpLayer(Layer):
     """A layer that is one op with settings, and no parameters.
 
@@ -449,13 +497,13 @@ class OpLayer(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return op(x)."""
-        y, cache = getattr(engines.current(), self.op)(x, *self.settings)
+        y, cache = getattr(current(), self.op)(x, *self.settings)
         self._remember(cache)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx."""
-        return getattr(engines.current(), f"{self.op}_backward")(dy, self._remembered())
+        return getattr(current(), f"{self.op}_backward")(dy, self._remembered())
 
 
 def admit(layer: Layer, x: Any, value: Array) -> Array:

@@ -246,13 +246,12 @@ class Chain(Layer):
         """Return the last layer's output; the first layer gets all arguments."""
         if not self._flat:
             self._flatten_if_built()
-        keeping = keeps_caches()
-        engine = current()
-        plan = self._plans.get(keeping)
-        if plan is None or plan.engine is not engine:
-            plan = self._plan_for(engine, keeping)
-        if keeping:
-            self._recorded = plan
+        plan = self._recorded
+        if plan is None or plan.engine is not current() or not keeps_caches():
+            keeping = keeps_caches()
+            plan = self._plan_for(current(), keeping)
+            if keeping:
+                self._recorded = plan
         index, step, steps = 0, None, plan.steps
         try:
             if more or named:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy
 
-from minidl import engines, init
+from minidl import init
+from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError
 from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter
@@ -42,7 +43,7 @@ class _Convolution(Layer):
         self.dtype = numpy.dtype(dtype)
         weight_shape = (*weight_shape, *kernel_size)
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
-        xp = engines.current().asarray
+        xp = current().asarray
 
         def start(shape: Shape) -> Array:
             return xp(init.uniform(shape, low=-bound, high=bound, dtype=self.dtype, generator=generator))
@@ -62,7 +63,7 @@ class _Convolution(Layer):
     def forward(self, x: Array) -> Array:
         """Return the op's y."""
         weight = self.weight.value
-        y, cache = getattr(engines.current(), self.op)(
+        y, cache = getattr(current(), self.op)(
             self.admitted(x), weight, None if self.bias is None else self.bias.value, *self.settings
         )
         self._remember(cache)

@@ -6,7 +6,8 @@ import math
 
 import numpy
 
-from minidl import engines, random
+from minidl import random
+from minidl.engines import current
 from minidl.errors import ParameterError
 from minidl.layers.base import Layer, Shape
 from minidl.ops import Array
@@ -32,6 +33,7 @@ class Dropout(Layer):
     """
 
     op = "dropout"
+    _live = ("p", "generator")
 
     def __init__(self, p: float = 0.5, *, generator: numpy.random.Generator | None = None) -> None:
         super().__init__()
@@ -45,14 +47,14 @@ class Dropout(Layer):
         if not self.training or self.p == 0.0:
             self._remember(())
             return x
-        y, cache = getattr(engines.current(), self.op)(x, self.p, self.generator or random.generator())
+        y, cache = getattr(current(), self.op)(x, self.p, self.generator or random.generator())
         self._remember(cache)
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy through the same mask."""
         cache = self._remembered()
-        return getattr(engines.current(), f"{self.op}_backward")(dy, cache) if cache else dy
+        return getattr(current(), f"{self.op}_backward")(dy, cache) if cache else dy
 
     def flops(self, input_shape: Shape) -> int:
         """Count one multiplication an element."""

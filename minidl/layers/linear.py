@@ -12,7 +12,7 @@ from minidl.engines import current
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
 from minidl.layers.base import Layer, Shape, admit
-from minidl.layers.parameter import Parameter
+from minidl.layers.parameter import Parameter, run_backward
 from minidl.ops import Array
 
 __all__ = ["Affine", "AffineOfDense", "Dense", "Linear"]
@@ -37,9 +37,11 @@ class Affine(Layer):
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Add dy^T x to the weight's gradient and the column sums of dy to the bias's; return dx = dy W."""
-        if self._cache is None:
+        cache = self._cache
+        if cache is None:
             self._remembered()
-        return self._run_backward("linear", dy, (self.weight, self.bias), input_gradient)
+        parameters = self.weight, self.bias
+        return run_backward(current().linear_backward, (dy, cache), parameters, input_gradient)
 
     def _make(self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any) -> None:
         if in_features < 1 or out_features < 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from minidl import engines
+from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.base import Layer, Shape, admit
 from minidl.layers.parameter import Parameter
@@ -21,6 +21,7 @@ class _Normalization(Layer):
     """What all share: a weight that begins at 1 and a bias that begins at 0, if they are wanted."""
 
     input_gradient_optional = True
+    _live = ("bias", "eps", "momentum")
     op: str
     weight: Parameter | None
     bias: Parameter | None
@@ -30,7 +31,7 @@ class _Normalization(Layer):
         if eps is not None and not eps >= 0.0:
             raise ParameterError(f"{type(self).__name__}: eps must not be negative, got {eps!r}")
         self.eps, self.dtype = eps, numpy.dtype(dtype)
-        place = engines.current().asarray
+        place = current().asarray
         self.weight = Parameter(place(numpy.ones(shape, self.dtype)), name="weight") if weight else None
         self.bias = Parameter(place(numpy.zeros(shape, self.dtype)), name="bias") if bias else None
 
@@ -88,7 +89,7 @@ class _BatchNorm(_Normalization):
         self.running_mean: Array | None = None
         self.running_var: Array | None = None
         if track_running_stats:
-            place = engines.current().asarray
+            place = current().asarray
             self.register_buffer("running_mean", place(numpy.zeros(num_features, self.dtype)))
             self.register_buffer("running_var", place(numpy.ones(num_features, self.dtype)))
             self.register_buffer("num_batches_tracked", numpy.array(0, dtype="int64"))
@@ -106,9 +107,7 @@ class _BatchNorm(_Normalization):
             raise self._misfit(x.shape)
         training = self.moves_statistics
         if not training and self.running_mean is not None:
-            y, cache = engines.current().batch_norm(
-                x, weight, bias, self.running_mean, self.running_var, False, self.eps
-            )
+            y, cache = current().batch_norm(x, weight, bias, self.running_mean, self.running_var, False, self.eps)
             self._remember(cache)
             return y
         count = x.shape[0] * math.prod(x.shape[2:])
@@ -117,7 +116,7 @@ class _BatchNorm(_Normalization):
                 f"{self!r}: in training every channel needs more than one number to have a variance, got a batch of shape "
                 f"{x.shape}; use a larger batch (and a batch_size that leaves no single example for the last), or eval()"
             )
-        y, cache = engines.current().batch_norm(x, weight, bias, eps=self.eps)
+        y, cache = current().batch_norm(x, weight, bias, eps=self.eps)
         self._remember(cache)
         if training and count:
             self._track(cache[3], cache[4], count)
@@ -274,7 +273,7 @@ class LayerNorm(_Normalization):
         weight, bias = self._values()
         x = self._admitted(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, cache = engines.current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
+        y, cache = current().layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         self._remember(cache)
         return y
 
@@ -333,7 +332,7 @@ class RMSNorm(_Normalization):
         weight, _ = self._values()
         x = self._admitted(x, weight)
         _check_last_axes(self, x.shape, self.normalized_shape)
-        y, cache = engines.current().rms_norm(x, self.normalized_shape, weight, self.eps)
+        y, cache = current().rms_norm(x, self.normalized_shape, weight, self.eps)
         self._remember(cache)
         return y
 
@@ -391,7 +390,7 @@ class GroupNorm(_Normalization):
                 f"{self!r}: expected a batch of shape (N, {self.num_channels}, ...), with channels on axis 1, got shape "
                 f"{x.shape}"
             )
-        y, cache = engines.current().group_norm(x, self.num_groups, weight, bias, self.eps)
+        y, cache = current().group_norm(x, self.num_groups, weight, bias, self.eps)
         self._remember(cache)
         return y
 

@@ -298,12 +298,14 @@ class ParameterBuffer:
 
     def gradients(self) -> Array:
         """Return all gradients as one array of shape (P,), those not computed since ``zero_grad`` as zeros."""
-        self.make_gradients()
-        if self.complete_at != self.zeroed:
+        now = self.zeroed
+        if self._gradients is None:
+            self.make_gradients()
+        if self.complete_at != now:
             for parameter in self.parameters:
-                if parameter.buffer is self:
-                    _ = parameter.grad  # whoever gets this array may write to it
-            self.complete_at = self.touched_at = self.zeroed
+                if parameter.buffer is self and (parameter._written_at != now or parameter.starts_at_zero):
+                    _ = parameter.grad  # zeros, and whoever gets this array may write to it
+            self.complete_at = self.touched_at = now
         return self._gradients
 
     def gradients_of(self, parameters: Iterable[Parameter], start: int, stop: int) -> Array:
@@ -437,6 +439,19 @@ def claim_gradients(parameters: Sequence[Parameter | None], input_gradient: bool
     >>> into[0].shape, into[1], add, wanted
     ((2, 2), None, False, (True, True, False))
     """
+    if len(parameters) == 2:  # a weight and a bias, which every backward of a linear layer comes with
+        weight, bias = parameters
+        if type(weight) is Parameter and weight._trainable and weight._grad is not None:
+            buffer = weight.buffer
+            now = buffer.zeroed
+            add = weight._written_at == now or buffer.complete_at == now
+            if bias is None:
+                weight._written_at = buffer.touched_at = now
+                return (weight._grad, None), add, (input_gradient, True, False)
+            alike = type(bias) is Parameter and bias._trainable and bias.buffer is buffer
+            if alike and (bias._written_at == now or buffer.complete_at == now) == add:
+                weight._written_at = bias._written_at = buffer.touched_at = now
+                return (weight._grad, bias._grad), add, (input_gradient, True, True)
     into: list[Array | None] = []
     wanted = [input_gradient]
     unwritten: list[Parameter] = []
@@ -476,9 +491,9 @@ def run_backward(
     input_gradient : bool, default True
         Whether dx is wanted; None is returned if not.
     """
-    storage = claim_gradients(parameters, input_gradient)
+    storage = into, add, wanted = claim_gradients(parameters, input_gradient)
     try:
-        return backward(*arguments, *storage)[0]
+        return backward(*arguments, into, add, wanted)[0]
     except BaseException:
         release_gradients(parameters, storage)
         raise

@@ -5,14 +5,19 @@ from __future__ import annotations
 import collections
 import functools
 import textwrap
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy
 
 from minidl.errors import ParameterError
 from minidl.layers.parameter import Parameter
 
 __all__ = ["check_runs_once", "find_parts", "format_layer", "is_layer", "shorten"]
 
+_PLAIN = frozenset((int, float, bool, str, bytes, type(None), numpy.dtype, type, types.FunctionType))
+"""What certainly holds no layer; this is asked of every attribute, so it has to be fast."""
 _UNORDERED: Any = (set, frozenset, collections.deque, type({}.values()), type({}.items()))
 
 
@@ -51,6 +56,8 @@ def _left_out(kind: type) -> frozenset[str]:
 
 
 def _find(path: str, value: Any, owner: str) -> Iterator[tuple[str, Any]]:
+    if type(value) in _PLAIN:
+        return
     if isinstance(value, Parameter) or is_layer(value):
         yield path, value
     elif isinstance(value, (list, tuple)):

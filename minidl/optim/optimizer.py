@@ -56,6 +56,19 @@ class Group:
         return f"<{len(self.parameters)} parameters, {shown}>"
 
 
+def _setting(name: str) -> property:
+    """Return the attribute that reads a setting of the first group, and sets it for every group."""
+
+    def get(self: Optimizer) -> Any:
+        return self.param_groups[0][name]
+
+    def set_everywhere(self: Optimizer, value: Any) -> None:
+        for group in self.param_groups:
+            group[name] = value
+
+    return property(get, set_everywhere, doc=f"``{name}`` of the first group; setting it sets that of every group.")
+
+
 class Optimizer:
     """Base of the optimisers: one pass over each flat buffer, by the engine's update op.
 
@@ -78,6 +91,8 @@ class Optimizer:
     Attributes
     ----------
     param_groups : list of Group
+    lr, momentum, ...
+        The settings of the first group by their names; assigning one sets it for every group.
     step_count : int
         Number of steps taken.
     updates : int
@@ -97,6 +112,9 @@ class Optimizer:
 
     checks: ClassVar[Mapping[str, Check]] = {}
     """For each setting a function that returns the checked value, or raises ParameterError."""
+
+    lr: Any
+    learning_rate = _setting("lr")
 
     scales_gradients: ClassVar[bool] = False
     """Whether :meth:`update` applies :attr:`grad_scale` itself; otherwise :meth:`step` does, in a separate pass."""
@@ -120,6 +138,12 @@ class Optimizer:
                 raise ParameterError(f"{self._name}: {twice!r} of group {index} is already in an earlier group")
             seen.update(group.parameters)
         self._regroup()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make an attribute of each setting."""
+        super().__init_subclass__(**options)
+        for name in cls.checks:
+            setattr(cls, name, _setting(name))
 
     # for subclasses to define -----------------------------------------------------------------------------------------
 
@@ -226,16 +250,6 @@ class Optimizer:
     def parameters(self) -> list[Parameter]:
         """All parameters, group by group."""
         return [parameter for group in self.param_groups for parameter in group.parameters]
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the first group; setting it sets that of every group."""
-        return self.param_groups[0]["lr"]
-
-    @lr.setter
-    def lr(self, new: float) -> None:
-        for group in self.param_groups:
-            group["lr"] = new
 
     # groups and settings ---------------------------------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ class Segment:
     def __post_init__(self) -> None:
         self.whole = self.start == 0 and self.stop == self.buffer.values.size
         self.offsets = {parameter: parameter.start - self.start for parameter in self.parameters}
+        first = self.parameters[0]
+        self.table = first if isinstance(first, TableParameter) else None
 
     @property
     def values(self) -> Array:
@@ -44,19 +46,15 @@ class Segment:
         flat = self.buffer.values
         return flat if self.whole else flat[self.start : self.stop]
 
-    @property
-    def table(self) -> TableParameter | None:
-        """The table that this is, if it is one: tables are segments of their own."""
-        first = self.parameters[0]
-        return first if isinstance(first, TableParameter) else None
-
     def arrays(self) -> tuple[Array, Array]:
         """Return values and gradients."""
+        if self.whole and self.table is None:
+            return self.buffer.values, self.buffer.gradients()
         return self.values, self.gradients()
 
     def gradients(self) -> Array:
         """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
-        if self.whole and not isinstance(self.parameters[0], TableParameter):
+        if self.whole and self.table is None:
             return self.buffer.gradients()
         return self.buffer.gradients_of(self.parameters, self.start, self.stop)
 

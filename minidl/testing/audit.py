@@ -35,6 +35,11 @@ def audit(subject: Subject, values: list[numpy.ndarray], seed: int) -> list[Row]
     problems += _check_upstream(subject, upstream)
     problems += _check_shapes(subject, values, gradients)
     problems += _check_repetition(subject, gradients, subject.backward(upstream, accumulate=True))
+    if not problems and subject.returned() and _reads_its_output(subject, values, upstream, gradients):
+        subject.notes.append(
+            f"note: backward of {subject.name} reads the array that forward returned; do not change it in place before "
+            "backward."
+        )
     return [
         Row(subject.name, argument, problem=f"{problem}.", dtype=str(subject.dtype))
         for argument, problem in dict.fromkeys(problems)
@@ -88,3 +93,18 @@ def _check_repetition(
                 "batches will not work."
             )
     return problems
+
+
+def _reads_its_output(
+    subject: Subject, values: list[numpy.ndarray], upstream: list[numpy.ndarray], gradients: list[numpy.ndarray]
+) -> bool:
+    """Whether another gradient comes back if the caller changes what forward returned."""
+    subject.forward(values)
+    for output in subject.returned():
+        if getattr(getattr(output, "flags", None), "writeable", True):
+            output[...] = 2 * output + 1
+    try:
+        changed = subject.backward(upstream)
+    except Exception:  # whatever backward makes of it, it has read it
+        return True
+    return not all(_is_same(one, other) for one, other in zip(gradients, changed, strict=True))

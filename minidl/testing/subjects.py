@@ -79,6 +79,10 @@ class Subject:
         """Return the arrays that backward must not change, by name."""
         raise NotImplementedError
 
+    def returned(self) -> list[Array]:
+        """Return the arrays that the last forward handed to its caller, where backward may still read them."""
+        return []
+
     def given_upstream(self) -> list[Array]:
         """Return the upstream gradients of the last backward in their present state."""
         return _find_arrays(self._dy)
@@ -325,6 +329,10 @@ class LayerSubject(Subject):
             if not hasattr(p.grad, "dtype"):
                 raise ParameterError(f"gradcheck: backward of {self.name} left {name}.grad at {p.grad!r}")
         return [to_host(g) for g in found] + [numpy.array(to_host(p.grad)) for p in self._parameters()]
+
+    def returned(self) -> list[Array]:
+        """Return the outputs of the layer."""
+        return _find_arrays(self._outputs)
 
     def _zero_grad(self) -> None:
         if isinstance(self.layer, Layer) and "either" not in self._repetition:

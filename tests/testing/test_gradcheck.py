@@ -381,7 +381,7 @@ def test_a_layer_that_does_not_list_its_parameters_is_told():
             return dy * self.gain
 
     assert r"has arrays (gain) but no parameters()" in dl.gradcheck(Unlisted(), X).notes[0]
-    assert not dl.gradcheck(dl.ReLU(), X).notes
+    assert not dl.gradcheck(dl.GELU(), X).notes
 
 
 def test_float32_parameters_of_ones_own_are_checked_in_float64():
@@ -516,3 +516,12 @@ def test_a_layer_that_cannot_be_copied():
 
     with pytest.raises(ParameterError, match=r"cannot be copied \(has a handle\)"):
         dl.gradcheck(Locked(), X)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reads"), [(dl.ReLU(), True), (dl.Sigmoid(), True), (dl.GELU(), False), (dl.Linear(3, 2), False)]
+)
+def test_a_note_names_layers_whose_backward_reads_what_forward_returned(layer, reads):
+    report = dl.gradcheck(layer, numpy.random.default_rng(0).normal(size=(4, 3)))
+    assert report.ok
+    assert any("do not change it in place" in note for note in report.notes) == reads

@@ -51,6 +51,7 @@ class LinearStack:
         self.position = steps[0][0]
         self._buffer: ParameterBuffer | None = None  # that of all parameters, and what was found in it:
         self._members: list[Member] = []
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any] | None]] = []  # of the members, to leave caches in
         self._layers: tuple[tuple[Array, Array | None, str | None, tuple[Any, ...]], ...] = ()
         self._untouched: dict[bool, tuple[Storage, ...]] = {}
         self._whole = False
@@ -78,11 +79,11 @@ class LinearStack:
         if not keeps_caches():
             return y
         self._caches = caches
-        for (affine, _, _, follower, _), cache in zip(self._members, caches):  # noqa: B905 - as many, and time counts
+        for (affine, follower), cache in zip(self._attributes, caches):  # noqa: B905 - as many, and time counts
             if follower is None:
-                affine._cache = cache
+                affine["_cache"] = cache
             else:
-                affine._cache, follower._cache = cache
+                affine["_cache"], follower["_cache"] = cache
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
@@ -150,6 +151,7 @@ class LinearStack:
         if not all(affine.built for affine, _ in pairs):
             return False
         self._members = [(a, a.weight, a.bias, f, () if f is None else f.settings) for a, f in pairs]
+        self._attributes = [(vars(a), None if f is None else vars(f)) for a, f in pairs]
         parameters = self.parameters()
         if len({parameter.buffer for parameter in parameters}) != 1:
             return False
@@ -187,7 +189,15 @@ class LinearStack:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a copy has to look up in its own layers."""
-        return {**vars(self), "_buffer": None, "_members": [], "_layers": (), "_untouched": {}, "_caches": None}
+        return {
+            **vars(self),
+            "_buffer": None,
+            "_members": [],
+            "_attributes": [],
+            "_layers": (),
+            "_untouched": {},
+            "_caches": None,
+        }
 
     def __repr__(self) -> str:
         return " + ".join(repr(step) for _, step in self.steps)
