@@ -21,13 +21,16 @@ from typing import Any
 
 import numpy
 
-ACTIVATIONS = {
-    "relu": (), "relu6": (), "leaky_relu": (0.01,), "sigmoid": (), "tanh": (), "gelu": ("none",), "gelu (tanh)": ("tanh",),
-    "silu": (), "elu": (1.0,), "softplus": (1.0, 20.0),
-}  # fmt: skip
 CALLS = 30
 PAGE = 4096  # bytes
 PAUSE = 0.25  # seconds; PyTorch's threads spin for 0.2
+
+
+def activations() -> dict[str, tuple[Any, ...]]:
+    """Return what is measured: every activation with its default settings, and GELU also in its other form."""
+    from minidl.engines.compositions import FUSIBLE
+
+    return dict.fromkeys(FUSIBLE, ()) | {"gelu (tanh)": ("tanh",)}
 
 
 def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndarray) -> dict[str, Callable[[], Any]]:
@@ -52,16 +55,15 @@ def torch_steps(
 
     function = getattr(torch.nn.functional, name)
     input, upstream = torch.tensor(x, requires_grad=True), torch.tensor(dy)
-    keywords = {"approximate": settings[0]} if name == "gelu" else {}
-    arguments = () if name == "gelu" else settings
+    keywords = {"approximate": settings[0]} if settings else {}
 
     def both() -> None:
         input.grad = None
-        function(input, *arguments, **keywords).backward(upstream)
+        function(input, **keywords).backward(upstream)
 
     def forward() -> None:
         with torch.no_grad():
-            function(input, *arguments, **keywords)
+            function(input, **keywords)
 
     return {"forward": forward, "both": both}
 
@@ -132,7 +134,7 @@ def compare(args: argparse.Namespace) -> None:
         + peer * " PyTorch | with backward | ratio | ratio |"
     )
     print("|---|---:|---:|---:|---:|" + peer * "---:|---:|---:|---:|")
-    for label, settings in ACTIVATIONS.items():
+    for label, settings in activations().items():
         name = label.split()[0]
         contenders = {f"minidl {kind}": step for kind, step in steps(name, settings, x, dy).items()}
         if peer:

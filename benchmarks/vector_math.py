@@ -3,8 +3,9 @@
     python benchmarks/vector_math.py                 # float32 over a dense sample, float64 at random points
     python benchmarks/vector_math.py --every-float   # float32 over all 2^32 arguments; takes half an hour
 
-The reference for float32 is float64 (SciPy's, for the error function); for float64 it is 50-digit arithmetic
-(mpmath). The unit is the spacing of the floats at the exact result. Arguments whose result overflows, is nan or is
+The functions of FUNCTIONS and all activations are measured. The reference for float32 is float64 (SciPy's, for the error
+function, and the formula's for an activation that is not listed); for float64 it is 50-digit arithmetic (mpmath), where
+there is one. The unit is the spacing of the floats at the exact result. Arguments whose result overflows, is nan or is
 zero must agree exactly, and are counted where they do not. MINIDL_ISA chooses the instruction set.
 """
 
@@ -20,6 +21,7 @@ import scipy.special
 import minidl as dl
 from minidl.engines import native
 
+SELU = 1.0507009873554804934, 1.6732632423543772848
 FUNCTIONS: dict[str, tuple[Callable[..., numpy.ndarray], Callable[..., mpmath.mpf], tuple[float, float]]] = {
     "exp": (numpy.exp, mpmath.exp, (-700.0, 700.0)),
     "log": (numpy.log, mpmath.log, (1e-300, 1e3)),
@@ -32,7 +34,21 @@ FUNCTIONS: dict[str, tuple[Callable[..., numpy.ndarray], Callable[..., mpmath.mp
                  lambda x: x if x > 20 else mpmath.log1p(mpmath.exp(x)), (-600.0, 40.0)),
     "elu": (lambda x: numpy.where(x > 0, x, numpy.expm1(numpy.minimum(x, 0))),
             lambda x: x if x > 0 else mpmath.expm1(x), (-40.0, 10.0)),
+    "mish": (lambda x: x * numpy.tanh(numpy.log1p(numpy.exp(x))), lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
+             (-600.0, 600.0)),
+    "selu": (lambda x: SELU[0] * numpy.where(x > 0, x, SELU[1] * numpy.expm1(numpy.minimum(x, 0))),
+             lambda x: SELU[0] * (x if x > 0 else SELU[1] * mpmath.expm1(x)), (-40.0, 10.0)),
 }  # fmt: skip
+
+
+def names() -> list[str]:
+    """Return the functions that are measured."""
+    return list(dict.fromkeys([*FUNCTIONS, *dl.ops.ACTIVATIONS]))
+
+
+def in_float64(name: str, x: numpy.ndarray) -> numpy.ndarray:
+    """Return the reference for float32."""
+    return FUNCTIONS[name][0](x) if name in FUNCTIONS else dl.ops.FORMULAS[name](x)[0]
 
 
 def computed(name: str, x: numpy.ndarray) -> numpy.ndarray:
@@ -59,7 +75,7 @@ def float32_error(name: str, every: bool) -> tuple[float, float, int]:
     for x in floats(every):
         y = computed(name, x)
         with numpy.errstate(all="ignore"):
-            exact = FUNCTIONS[name][0](x.astype(numpy.float64))
+            exact = in_float64(name, x.astype(numpy.float64))
             rounded = exact.astype(numpy.float32)
             error = numpy.abs(y - exact) / numpy.spacing(numpy.abs(rounded)).astype(numpy.float64)
         special = ~numpy.isfinite(rounded)
@@ -98,12 +114,14 @@ def main() -> None:
     args = parser.parse_args()
     print(f"instruction set: {native.info()['kernels']}\n")
     print("| function | float32: ULP | at | wrong specials | float64: ULP | at |\n|---|---:|---:|---:|---:|---:|")
-    for name in FUNCTIONS:
+    for name in names():
         every = args.every_float and name in ("exp", "tanh", "sigmoid", "gelu")
         single, at, wrong = float32_error(name, every)
-        double, at_double = float64_error(name, args.points)
-        print(f"| {name}{' (every float)' if every else ''} | {single:.2f} | {at:.7g} | {wrong} | {double:.2f} | {at_double:.5g} |",
-              flush=True)  # fmt: skip
+        double = "- | -"
+        if name in FUNCTIONS:
+            error, where = float64_error(name, args.points)
+            double = f"{error:.2f} | {where:.5g}"
+        print(f"| {name}{' (every float)' * every} | {single:.2f} | {at:.7g} | {wrong} | {double} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def _jax_perceptron(spec: Perceptron) -> Step:
 
 def activation(name: str, kind: str, size: int = 1 << 20) -> Workload:
     """Describe an activation of a large array; ``kind`` is "forward", or "both" for forward and backward."""
-    settings = activations.ACTIVATIONS[name]
+    settings = activations.activations()[name]
     makers = {
         "minidl native": activations.steps,
         "torch": activations.torch_steps,

@@ -23,7 +23,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, UnknownNameError
-from minidl.ops import FORMULAS
+from minidl.ops import ACTIVATIONS, FORMULAS
 from minidl.random import generator as context_generator
 
 __all__ = [
@@ -285,7 +285,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the recommended gain of an activation, as in ``torch.nn.init.calculate_gain``.
 
     It is 1 for linear maps and the sigmoid, 5/3 for tanh, sqrt(2) for ReLU, sqrt(2 / (1 + a^2)) for leaky ReLU of slope a, and
-    3/4 for SELU. For activations without an entry in PyTorch (elu, gelu, silu, softplus) it is::
+    3/4 for SELU. For an activation without an entry in PyTorch, such as GELU, it is::
 
         gain = 1 / sqrt(E[f(z)^2]),   z standard normal
 
@@ -329,7 +329,7 @@ _GAINS = {
     "relu": math.sqrt(2.0),
     "selu": 0.75,
 }
-_MEASURED = ("elu", "gelu", "silu", "softplus")
+_MEASURED = tuple(name for name in ACTIVATIONS if name not in _GAINS and name != "leaky_relu")
 
 
 def _second_moment_gain(activation: str) -> float:

@@ -59,6 +59,7 @@ include "bridge/arrays.pxi"
 include "bridge/gradients.pxi"
 # The families; a new one adds its line.
 include "elementwise/activations.pxi"
+include "elementwise/prelu.pxi"
 include "elementwise/scale.pxi"
 include "elementwise/dropout.pxi"
 include "reduce/sums.pxi"

@@ -22,7 +22,12 @@
     X(gelu, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(gelu_tanh, INPUT, DEAR, DEAR, ANY)                                                                                   \
     X(silu, INPUT, DEAR, DEAR, ANY)                                                                                        \
-    X(relu6, OUTPUT, CHEAP, CHEAP, ANY)
+    X(relu6, OUTPUT, CHEAP, CHEAP, ANY)                                                                                    \
+    X(hardswish, INPUT, CHEAP, CHEAP, ANY)                                                                                 \
+    X(hardsigmoid, INPUT, CHEAP, CHEAP, ANY)                                                                               \
+    X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
+    X(selu, INPUT, DEAR, DEAR, ANY)                                                                                        \
+    X(celu, INPUT, DEAR, DEAR, POSITIVE)
 
 /* Functions that are no activations, and have no backward here. */
 #define MINIDL_FUNCTION_LIST(X)                                                                                            \

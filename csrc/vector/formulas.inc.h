@@ -287,6 +287,55 @@ BACKWARD_FROM_X(silu) { /* f' = s (1 + x (1 - s)), s = sigmoid(x) */
     return g * (s * MADD(x, SPLAT(1) - s, SPLAT(1)));
 }
 
+MINIDL_INLINE VEC REAL(hard_gate)(VEC x) {
+    return REAL(least)(REAL(most)(x + SPLAT(3), SPLAT(0)), SPLAT(6)) * SPLAT(1.0 / 6);
+}
+FORWARD(hardswish) { return x * REAL(hard_gate)(x); }
+BACKWARD_FROM_X(hardswish) {
+    return g * (REAL(hard_gate)(x) + SELECT(LESS(REAL(absolute)(x), SPLAT(3)), x * SPLAT(1.0 / 6), SPLAT(0)));
+}
+
+FORWARD(hardsigmoid) { return REAL(hard_gate)(x); }
+BACKWARD_FROM_X(hardsigmoid) { return SELECT(LESS(REAL(absolute)(x), SPLAT(3)), g * SPLAT(1.0 / 6), SPLAT(0)); }
+
+/* The gate tanh(log(1 + exp(x))) is a fraction of polynomials in exp(x). With e = exp(-|x|), which cannot overflow, multiplied or not
+ * by e^2, its denominator is (1 + e)^2 + 1 for negative x and (1 + e)^2 + e^2 for others, and no terms cancel. */
+MINIDL_INLINE VEC REAL(mish_gate)(VEC x, VEC *slope) {
+    const VEC e = REAL(decay)(-REAL(absolute)(x)), square = e * e, sum = SPLAT(1) + e;
+    const MASK left = LESS(x, SPLAT(0));
+    const VEC inverse = SPLAT(1) / MADD(sum, sum, SELECT(left, SPLAT(1), square));
+    *slope = SPLAT(4) * sum * SELECT(left, e, square) * (inverse * inverse);
+    return SELECT(left, e * (SPLAT(2) + e), SPLAT(1) + (e + e)) * inverse;
+}
+FORWARD(mish) {
+    VEC slope;
+    return x * REAL(mish_gate)(x, &slope);
+}
+BACKWARD_FROM_X(mish) {
+    VEC slope;
+    const VEC gate = REAL(mish_gate)(x, &slope);
+    return g * MADD(x, slope, gate);
+}
+
+#define SELU_SCALE 1.0507009873554804934
+#define SELU_ALPHA 1.6732632423543772848
+FORWARD(selu) {
+    const VEC below = REAL(least)(REAL(most)(x, SPLAT(TINY)), SPLAT(0));
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * SPLAT(SELU_ALPHA)) * SPLAT(SELU_SCALE);
+}
+BACKWARD_FROM_X(selu) {
+    const VEC below = REAL(decay)(REAL(least)(x, SPLAT(0))) * SPLAT(SELU_ALPHA);
+    return g * (SELECT(LESS(SPLAT(0), x), SPLAT(1), below) * SPLAT(SELU_SCALE));
+}
+#undef SELU_SCALE
+#undef SELU_ALPHA
+
+FORWARD(celu) { /* first: alpha */
+    const VEC below = REAL(least)(REAL(most)(x / first, SPLAT(TINY)), SPLAT(0));
+    return SELECT(LESS(SPLAT(0), x), x, REAL(bounded_less_one)(below) * first);
+}
+BACKWARD_FROM_X(celu) { return g * SELECT(LESS(SPLAT(0), x), SPLAT(1), REAL(decay)(REAL(least)(x / first, SPLAT(0)))); }
+
 FORWARD(exp) { return REAL(exponential)(x); }
 FORWARD(log) { return REAL(logarithm)(x); }
 FORWARD(erf) { return REAL(error_function)(x); }

@@ -13,8 +13,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ShapeError
-from minidl.ops import PARAMETERS, Array, namespace
-from minidl.ops.activation import __all__ as _activations
+from minidl.ops import ACTIVATIONS, Array, namespace
 
 __all__ = [
     "FUSIBLE",
@@ -29,8 +28,8 @@ __all__ = [
     "rescale",
 ]
 
-FUSIBLE = tuple(sorted(name for name in _activations if f"{name}_backward" in _activations and name not in PARAMETERS))
-"""The elementwise activations, which a kernel can apply to a product while it is still in cache."""
+FUSIBLE = ACTIVATIONS
+"""Activations of one element at a time, which can be applied while a product is still at hand."""
 
 Into = Sequence[Array | None] | None
 Wanted = Sequence[bool] | None

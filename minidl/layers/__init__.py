@@ -1,102 +1,42 @@
-"""WHO REMEMBERS: layers hold parameters and the cache of the last forward, and call ops through the engine."""
+"""WHO REMEMBERS: layers hold parameters and the cache of the last forward, and call ops through the engine.
+
+A new layer is listed once, in the ``__all__`` of its module. A new module of layers is imported here and added to ``ROOMS``.
+"""
+
+import sys
+from typing import TYPE_CHECKING
 
 from minidl.layers import _renamed
-from minidl.layers.activation import (
-    ELU,
-    GELU,
-    Activation,
-    LeakyReLU,
-    LogSoftmax,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-    activation,
-)
-from minidl.layers.base import Layer
-from minidl.layers.branches import Parallel
-from minidl.layers.chain import Chain, plan_with
-from minidl.layers.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from minidl.layers.dropout import Dropout, Dropout2d
-from minidl.layers.fusion import plan_steps
-from minidl.layers.inference import inference
-from minidl.layers.linear import Dense, Linear
-from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
-from minidl.layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
-from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
-from minidl.layers.pool import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    GlobalAvgPool2d,
-    MaxPool1d,
-    MaxPool2d,
-)
-from minidl.layers.resample import ReflectionPad2d, ReplicationPad2d, Upsample, ZeroPad2d
-from minidl.layers.residual import Residual
-from minidl.layers.shape import Flatten, Identity
-from minidl.layers.table import TableParameter
+from minidl.layers.activation import *
+from minidl.layers.base import Layer as Layer
+from minidl.layers.branches import Parallel as Parallel
+from minidl.layers.chain import Chain as Chain
+from minidl.layers.chain import plan_with as _plan_with
+from minidl.layers.conv import *
+from minidl.layers.dropout import *
+from minidl.layers.fusion import plan_steps as _plan_steps
+from minidl.layers.inference import inference as inference
+from minidl.layers.linear import Dense as Dense
+from minidl.layers.linear import Linear as Linear
+from minidl.layers.loss import *
+from minidl.layers.norm import *
+from minidl.layers.parameter import Parameter as Parameter
+from minidl.layers.parameter import ParameterBuffer as ParameterBuffer
+from minidl.layers.parameter import flatten as flatten
+from minidl.layers.pool import *
+from minidl.layers.resample import *
+from minidl.layers.residual import *
+from minidl.layers.shape import *
+from minidl.layers.table import *
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "Activation",
-    "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d",
-    "AvgPool1d",
-    "AvgPool2d",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Chain",
-    "Conv1d",
-    "Conv2d",
-    "ConvTranspose1d",
-    "ConvTranspose2d",
-    "CrossEntropyLoss",
-    "Dense",
-    "Dropout",
-    "Dropout2d",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "GroupNorm",
-    "HuberLoss",
-    "Identity",
-    "L1Loss",
-    "Layer",
-    "LayerNorm",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "Loss",
-    "MSELoss",
-    "MaxPool1d",
-    "MaxPool2d",
-    "Parallel",
-    "Parameter",
-    "ParameterBuffer",
-    "RMSNorm",
-    "ReLU",
-    "ReLU6",
-    "ReflectionPad2d",
-    "ReplicationPad2d",
-    "Residual",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "TableParameter",
-    "Tanh",
-    "Upsample",
-    "ZeroPad2d",
-    "activation",
-    "flatten",
-    "inference",
-]
+ROOMS = ("activation", "conv", "dropout", "loss", "norm", "pool", "resample", "residual", "shape", "table")
+"""The modules all of whose public names are layers."""
 
-plan_with(plan_steps)  # chains know nothing of fusion; here they get it
+if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list
+    __all__ = [
+        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "flatten", "inference"),
+        *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
+    ]
+
+_plan_with(_plan_steps)  # chains know nothing of fusion; here they get it
 __getattr__ = _renamed.look_up  # names of earlier versions

@@ -5,15 +5,26 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl.errors import ParameterError, UnknownNameError
-from minidl.layers.base import Layer, OpLayer, Shape
+import numpy
+
+from minidl import engines
+from minidl.errors import ParameterError, ShapeError, UnknownNameError
+from minidl.layers.base import Layer, OpLayer, Shape, cast_input
+from minidl.layers.parameter import Parameter
+from minidl.ops import Array
 
 __all__ = [
+    "CELU",
     "ELU",
     "GELU",
+    "SELU",
     "Activation",
+    "Hardsigmoid",
+    "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
+    "Mish",
+    "PReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
@@ -32,7 +43,11 @@ class Activation(OpLayer):
     ----------
     settings : tuple
         The op's arguments after x.
+    other_names : tuple of str
+        What :func:`activation` calls the layer besides the name of its op, such as Keras's spelling.
     """
+
+    other_names: tuple[str, ...] = ()
 
     def __init__(self, *settings: Any) -> None:
         super().__init__()
@@ -48,7 +63,7 @@ class Activation(OpLayer):
 
 
 class ReLU(Activation):
-    """y = max(x, 0); see ``minidl.ops.relu``."""
+    """Apply y = max(x, 0); see ``minidl.ops.relu``."""
 
     op = "relu"
 
@@ -57,7 +72,7 @@ class ReLU(Activation):
 
 
 class ReLU6(Activation):
-    """y = min(max(x, 0), 6); see ``minidl.ops.relu6``."""
+    """Apply y = min(max(x, 0), 6); see ``minidl.ops.relu6``."""
 
     op = "relu6"
 
@@ -66,7 +81,7 @@ class ReLU6(Activation):
 
 
 class LeakyReLU(Activation):
-    """y = x where x > 0, negative_slope x elsewhere; see ``minidl.ops.leaky_relu``."""
+    """Apply y = x where x > 0, negative_slope x elsewhere; see ``minidl.ops.leaky_relu``."""
 
     op = "leaky_relu"
 
@@ -75,7 +90,7 @@ class LeakyReLU(Activation):
 
 
 class Sigmoid(Activation):
-    """y = 1 / (1 + exp(-x)); see ``minidl.ops.sigmoid``."""
+    """Apply y = 1 / (1 + exp(-x)); see ``minidl.ops.sigmoid``."""
 
     op = "sigmoid"
 
@@ -84,7 +99,7 @@ class Sigmoid(Activation):
 
 
 class Tanh(Activation):
-    """y = tanh(x); see ``minidl.ops.tanh``."""
+    """Apply y = tanh(x); see ``minidl.ops.tanh``."""
 
     op = "tanh"
 
@@ -93,7 +108,7 @@ class Tanh(Activation):
 
 
 class Softplus(Activation):
-    """y = log(1 + exp(beta x)) / beta, linear beyond the threshold; see ``minidl.ops.softplus``."""
+    """Apply y = log(1 + exp(beta x)) / beta, linear beyond the threshold; see ``minidl.ops.softplus``."""
 
     op = "softplus"
 
@@ -102,7 +117,7 @@ class Softplus(Activation):
 
 
 class ELU(Activation):
-    """y = x where x > 0, alpha (exp(x) - 1) elsewhere; see ``minidl.ops.elu``."""
+    """Apply y = x where x > 0, alpha (exp(x) - 1) elsewhere; see ``minidl.ops.elu``."""
 
     op = "elu"
 
@@ -111,7 +126,7 @@ class ELU(Activation):
 
 
 class GELU(Activation):
-    """y = x Phi(x), exactly or in the tanh approximation; see ``minidl.ops.gelu``."""
+    """Apply y = x Phi(x), exactly or in the tanh approximation; see ``minidl.ops.gelu``."""
 
     op = "gelu"
 
@@ -122,16 +137,127 @@ class GELU(Activation):
 
 
 class SiLU(Activation):
-    """y = x sigmoid(x); see ``minidl.ops.silu``."""
+    """Apply y = x sigmoid(x); see ``minidl.ops.silu``."""
 
     op = "silu"
+    other_names = ("swish",)
 
     def __init__(self) -> None:
         super().__init__()
 
 
+class Hardswish(Activation):
+    """Apply y = x min(max(x + 3, 0), 6) / 6; see ``minidl.ops.hardswish``."""
+
+    op = "hardswish"
+    other_names = ("hard_swish", "hard_silu")
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Hardsigmoid(Activation):
+    """Apply y = min(max(x + 3, 0), 6) / 6; see ``minidl.ops.hardsigmoid``."""
+
+    op = "hardsigmoid"
+    other_names = ("hard_sigmoid",)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Mish(Activation):
+    """Apply y = x tanh(log(1 + exp(x))); see ``minidl.ops.mish``."""
+
+    op = "mish"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class SELU(Activation):
+    """Apply y = s x where x > 0, s a (exp(x) - 1) elsewhere, with constants s and a; see ``minidl.ops.selu``."""
+
+    op = "selu"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class CELU(Activation):
+    """Apply y = x where x > 0, alpha (exp(x / alpha) - 1) elsewhere; see ``minidl.ops.celu``."""
+
+    op = "celu"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        if not alpha > 0:
+            raise ParameterError(f"CELU: alpha must be positive, got {alpha!r}")
+        super().__init__(alpha)
+
+
+class PReLU(Layer):
+    """Apply y = x where x > 0, w x elsewhere, with a slope w that is learned; see ``minidl.ops.prelu``.
+
+    Parameters
+    ----------
+    num_parameters : int, default 1
+        1 for one slope, or the number of channels C for inputs of shape (N, C, ...).
+    init : float, default 0.25
+        The initial slope.
+    dtype : dtype, default float32
+
+    Raises
+    ------
+    ParameterError
+        If num_parameters is not a positive integer.
+    ShapeError
+        By forward, if the channels of the input are not as many as the slopes.
+
+    Examples
+    --------
+    >>> PReLU(2).forward(numpy.array([[-1.0, -4.0]], dtype="float32"))
+    array([[-0.25, -1.  ]], dtype=float32)
+    """
+
+    input_gradient_optional = True
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = "float32") -> None:
+        super().__init__()
+        if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
+            raise ParameterError(f"PReLU: num_parameters must be a positive integer, got {num_parameters!r}")
+        self.num_parameters, self.init = num_parameters, init
+        slopes = numpy.full(num_parameters, init, dtype)
+        self.weight = Parameter(engines.current().asarray(slopes), name="weight")
+
+    def forward(self, x: Array) -> Array:
+        """Return the rectified x."""
+        weight = self.weight.value
+        if type(x) is not type(weight) or x.dtype != weight.dtype:
+            x = cast_input(self, x, weight)
+        if self.num_parameters > 1 and x.shape[1:2] != (self.num_parameters,):
+            raise ShapeError(
+                f"{self!r}: expected a batch of shape (N, {self.num_parameters}, ...), with channels on axis 1, got shape "
+                f"{x.shape}"
+            )
+        y, cache = engines.current().prelu(x, weight)
+        self._remember(cache)
+        return y
+
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Add to the gradient of the slopes and return dx."""
+        return self._run_backward("prelu", dy, (self.weight,), input_gradient)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation an element."""
+        return math.prod(input_shape)
+
+    def extra_repr(self) -> str:
+        """Show the arguments."""
+        return f"{self.num_parameters}" + ("" if self.init == 0.25 else f", init={self.init!r}")
+
+
 class Softmax(Activation):
-    """y = exp(x) / sum of exp(x) along an axis; see ``minidl.ops.softmax``."""
+    """Apply y = exp(x) / sum of exp(x) along an axis; see ``minidl.ops.softmax``."""
 
     op = "softmax"
 
@@ -140,7 +266,7 @@ class Softmax(Activation):
 
 
 class LogSoftmax(Activation):
-    """y = x - log(sum of exp(x)) along an axis; see ``minidl.ops.log_softmax``."""
+    """Apply y = x - log(sum of exp(x)) along an axis; see ``minidl.ops.log_softmax``."""
 
     op = "log_softmax"
 
@@ -149,31 +275,30 @@ class LogSoftmax(Activation):
 
 
 _NAMED: dict[str, type[Activation]] = {
-    "elu": ELU,
-    "gelu": GELU,
-    "leaky_relu": LeakyReLU,
-    "log_softmax": LogSoftmax,
-    "relu": ReLU,
-    "relu6": ReLU6,
-    "sigmoid": Sigmoid,
-    "silu": SiLU,
-    "softmax": Softmax,
-    "softplus": Softplus,
-    "swish": SiLU,
-    "tanh": Tanh,
+    name: layer
+    for layer in tuple(globals().values())
+    if isinstance(layer, type) and layer is not Activation and issubclass(layer, Activation)
+    for name in (layer.op, *layer.other_names)
 }
 
 
 def activation(name: str | Activation | None) -> Activation | None:
-    """Return the activation layer for a Keras name such as ``"relu"``; ``None`` and ``"linear"`` mean none.
+    """Return the activation layer of a name: that of its op, or Keras's.
 
-    >>> activation("relu")
-    ReLU()
-    >>> activation("rellu")
-    Traceback (most recent call last):
-    ...
-    minidl.errors.UnknownNameError: unknown activation 'rellu'; known: elu, gelu, leaky_relu, linear, log_softmax, \
-relu, relu6, sigmoid, silu, softmax, softplus, swish, tanh
+    Parameters
+    ----------
+    name : str, Activation or None
+        Such as ``"relu"`` or ``"swish"``. None and ``"linear"`` mean no activation; a layer is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If no activation has the name; the message lists those known.
+
+    Examples
+    --------
+    >>> activation("relu"), activation("swish"), activation("linear")
+    (ReLU(), SiLU(), None)
     """
     if name is None or name == "linear":
         return None

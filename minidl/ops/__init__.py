@@ -57,4 +57,23 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """The parameters of every op that has some, in the order of their gradients; see ``minidl.ops._gradients``."""
 
-__all__ = ["FORMULAS", "PARAMETERS", "ROOMS", "Array", "fold_batch_norm", "namespace", "require_float", *FORMULAS]
+ACTIVATIONS = tuple(
+    sorted(
+        name
+        for name, formula in FORMULAS.items()
+        if formula.__module__ == f"{__name__}.activation" and f"{name}_backward" in FORMULAS and name not in PARAMETERS
+    )
+)
+"""The activations of one element at a time: all of the room but those with parameters."""
+
+__all__ = [
+    "ACTIVATIONS",
+    "FORMULAS",
+    "PARAMETERS",
+    "ROOMS",
+    "Array",
+    "fold_batch_norm",
+    "namespace",
+    "require_float",
+    *FORMULAS,
+]

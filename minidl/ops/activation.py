@@ -1,4 +1,4 @@
-"""Activations: functions of one element at a time, y_i = f(x_i).
+"""Activations: functions of one element at a time, y_i = f(x_i); of prelu, f has a parameter.
 
 Every forward takes a floating-point array x of any shape, empty included. It returns y, of the shape and dtype of x, and
 the cache. It raises ``DtypeError`` if x is not floating-point.
@@ -11,24 +11,38 @@ nan, as in IEEE arithmetic.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from minidl.errors import ParameterError
-from minidl.ops._checks import ieee, require_like
+from minidl.errors import ParameterError, ShapeError
+from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
+from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops.special import normal
 
 __all__ = [
+    "celu",
+    "celu_backward",
     "elu",
     "elu_backward",
     "gelu",
     "gelu_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
     "leaky_relu",
     "leaky_relu_backward",
+    "mish",
+    "mish_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
     "silu",
@@ -441,6 +455,333 @@ def silu_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "silu_backward")
     s = _sigmoid(x)
     return dy * (s * (1 + x * (1 - s)))
+
+
+@ieee
+def hardswish(x: Array) -> tuple[Array, Cache]:
+    """Apply the piecewise form of SiLU, which takes no exponential.
+
+    The gate, a sigmoid in SiLU, is a straight line here, cut at 0 and 1::
+
+        y = x min(max(x + 3, 0), 6) / 6
+
+    The gate is divided by 6 before x multiplies it, so that the product cannot overflow.
+
+    The cache is (x,).
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardswish(numpy.array([-4.0, -1.5, 0.0, 4.0]))
+    >>> y
+    array([-0.   , -0.375,  0.   ,  4.   ])
+    >>> hardswish_backward(numpy.array([1.0, 1.0, 1.0, 1.0]), cache)
+    array([0. , 0. , 0.5, 1. ])
+    """
+    require_float(x, "x", "hardswish")
+    return x * _hard_gate(x), (x,)
+
+
+@ieee
+def hardswish_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    By the product rule, with the gate h, whose slope is 1/6 where it is not cut::
+
+        dx = dy (h + x / 6) where -3 < x < 3, else dy h,   h = min(max(x + 3, 0), 6) / 6
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "hardswish_backward")
+    xp = namespace(dy)
+    return dy * (_hard_gate(x) + xp.where(xp.abs(x) < 3, x, 0) / 6)
+
+
+@ieee
+def hardsigmoid(x: Array) -> tuple[Array, Cache]:
+    """Apply the piecewise form of the sigmoid, which takes no exponential.
+
+    A straight line, cut at 0 and 1::
+
+        y = min(max(x + 3, 0), 6) / 6
+
+    The cache is (x,).
+    Source: A. Howard et al., "Searching for MobileNetV3", ICCV 2019, section 5.2; with another slope already in M.
+    Courbariaux, Y. Bengio, J. David, "BinaryConnect", NIPS 2015, equation (3).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardsigmoid(numpy.array([-4.0, -1.5, 0.0, 4.0]))
+    >>> y
+    array([0.  , 0.25, 0.5 , 1.  ])
+    >>> hardsigmoid_backward(numpy.array([6.0, 6.0, 6.0, 6.0]), cache)
+    array([0., 1., 1., 0.])
+    """
+    require_float(x, "x", "hardsigmoid")
+    return _hard_gate(x), (x,)
+
+
+@ieee
+def hardsigmoid_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1/6 where the line is not cut, and 0 elsewhere, by convention at both kinks too::
+
+        dx = dy / 6 where -3 < x < 3, else 0
+
+    It is taken from x, because y may round to 0 or 1 before x reaches a kink.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "hardsigmoid_backward")
+    xp = namespace(dy)
+    return xp.where(xp.abs(x) < 3, dy / 6, 0)
+
+
+@ieee
+def mish(x: Array) -> tuple[Array, Cache]:
+    """Apply a smooth activation that, like SiLU, is not monotonic.
+
+    The gate is the tanh of softplus::
+
+        y = x w(x),   w(x) = tanh(log(1 + exp(x)))
+
+    As tanh(log(u)) = (u^2 - 1) / (u^2 + 1), the gate is a fraction of polynomials in u = 1 + exp(x). With e = exp(-abs(x)),
+    which is at most 1, it is::
+
+        e (2 + e) / ((1 + e)^2 + 1) for negative x, else (1 + 2 e) / ((1 + e)^2 + e^2)
+
+    where nothing overflows and all terms are positive, so that small results keep all their digits.
+
+    The cache is (x,).
+    Source: D. Misra, "Mish: a self regularized non-monotonic activation function", BMVC 2020, equation (1).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = mish(numpy.array([-1.0, 0.0, numpy.log(2.0)]))
+    >>> y.round(4)
+    array([-0.3034,  0.    ,  0.5545])
+    >>> mish_backward(numpy.array([1.0, 1.0, 1.0]), cache).round(4)
+    array([0.0592, 0.6   , 0.9664])
+    """
+    require_float(x, "x", "mish")
+    return x * _mish_gate(x)[0], (x,)
+
+
+@ieee
+def mish_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    By the product rule::
+
+        dx = dy (w + x w'),   w' = 4 u (u - 1) / (u^2 + 1)^2,   u = 1 + exp(x)
+
+    w' is the derivative of w = 1 - 2 / (u^2 + 1), with u' = exp(x) = u - 1. It is written in e = exp(-abs(x)) as w is, because
+    w' = (1 - w^2) sigma(x) would cancel for large x.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "mish_backward")
+    gate, slope = _mish_gate(x)
+    return dy * (gate + x * slope)
+
+
+def _mish_gate(x: Array) -> tuple[Array, Array]:
+    """Return w(x) and w'(x)."""
+    xp = namespace(x)
+    e = xp.exp(-xp.abs(x))
+    left, square = x < 0, e * e
+    below = (1 + e) * (1 + e) + xp.where(left, 1, square)
+    gate = xp.where(left, e * (2 + e), 1 + 2 * e) / below
+    return gate, 4 * (1 + e) * xp.where(left, e, square) / (below * below)
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
+"""The solution of the equations (4) and (5) of the paper for a mean of 0 and a variance of 1."""
+
+
+@ieee
+def selu(x: Array) -> tuple[Array, Cache]:
+    """Apply the scaled exponential linear unit, which drives a deep network's activations to mean 0 and variance 1.
+
+    With s = 1.0507... and a = 1.6733..., for which mean 0 and variance 1 stay so::
+
+        y = s x where x > 0, else s a (exp(x) - 1)
+
+    exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
+
+    The cache is (x,).
+    Source: G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural networks", NIPS 2017, equation (2).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = selu(numpy.array([-numpy.log(2.0), 0.0, 1.0]))
+    >>> y.round(4)
+    array([-0.879 ,  0.    ,  1.0507])
+    >>> selu_backward(numpy.array([1.0, 1.0, 1.0]), cache).round(4)
+    array([0.879 , 1.7581, 1.0507])
+    """
+    require_float(x, "x", "selu")
+    xp = namespace(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE, (x,)
+
+
+@ieee
+def selu_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is s where x > 0 and s a exp(x) elsewhere, by convention at the kink too::
+
+        dx = dy s where x > 0, else dy s a exp(x)
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "selu_backward")
+    xp = namespace(dy)
+    return dy * (xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0)) * SELU_ALPHA) * SELU_SCALE)
+
+
+@ieee
+def celu(x: Array, alpha: float = 1.0) -> tuple[Array, Cache]:
+    """Apply the exponential linear unit whose derivative is continuous for every alpha.
+
+    With a = ``alpha``::
+
+        y = x where x > 0, else a (exp(x / a) - 1)
+
+    exp(x) - 1 is one function, expm1, because the difference would lose the digits of small x.
+
+    The cache is (x, alpha).
+    Source: J. Barron, "Continuously differentiable exponential linear units", arXiv:1704.07483 (2017).
+
+    Parameters
+    ----------
+    x : array
+    alpha : float, default 1.0
+        The scale a, positive; y tends to -a for very negative x.
+
+    Raises
+    ------
+    ParameterError
+        If alpha is not positive.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = celu(numpy.array([-2 * numpy.log(2.0), 3.0]), 2.0)
+    >>> y
+    array([-1.,  3.])
+    >>> celu_backward(numpy.array([1.0, 1.0]), cache)
+    array([0.5, 1. ])
+    """
+    require_float(x, "x", "celu")
+    if not alpha > 0:
+        raise ParameterError(f"celu: alpha must be positive, got {alpha!r}")
+    xp = namespace(x)
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, 0) / alpha) * alpha), (x, alpha)
+
+
+@ieee
+def celu_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1 where x > 0 and a exp(x / a) / a elsewhere::
+
+        dx = dy where x > 0, else dy exp(x / a)
+    """
+    x, alpha = cache
+    require_like(dy, x, "dy", "x", "celu_backward")
+    xp = namespace(dy)
+    return dy * xp.where(x > 0, 1, xp.exp(xp.minimum(x, 0) / alpha))
+
+
+@ieee
+def prelu(x: Array, weight: Array) -> tuple[Array, Cache]:
+    """Rectify with a slope for negative elements that is learned.
+
+    With the slope w of all elements, or of the element's channel::
+
+        y = x where x > 0, else w x
+
+    Parameters
+    ----------
+    x : array, shape (N, C, ...) or any
+    weight : array, shape (1,) or (C,)
+        One slope for all, or one for each channel on axis 1.
+
+    Returns
+    -------
+    y : array, shape of x
+    cache : (x, weight)
+
+    Raises
+    ------
+    ShapeError
+        If weight has neither one element nor one for each channel of x.
+    DtypeError
+        If weight has not the dtype of x.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level performance on ImageNet
+    classification", ICCV (2015), section 2.1.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = prelu(numpy.array([[-1.0, 2.0], [-4.0, -3.0]]), numpy.array([0.5, 0.25]))
+    >>> y
+    array([[-0.5 ,  2.  ],
+           [-2.  , -0.75]])
+    >>> dx, dweight = prelu_backward(numpy.ones((2, 2)), cache)
+    >>> dx
+    array([[0.5 , 1.  ],
+           [0.5 , 0.25]])
+    >>> dweight
+    array([-5., -3.])
+    """
+    require_float(x, "x", "prelu")
+    require_float(weight, "weight", "prelu")
+    require_same_dtype(weight, x, "weight", "x", "prelu")
+    if weight.ndim != 1 or weight.shape not in ((1,), x.shape[1:2]):
+        raise ShapeError(
+            f"prelu: weight must have shape (1,), or one element for each channel, on axis 1 of x; got {weight.shape} for "
+            f"x of shape {x.shape}"
+        )
+    return namespace(x).where(x > 0, x, x * _to_channels(weight, x)), (x, weight)
+
+
+@parameter_gradients("weight")
+@ieee
+def prelu_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = (True, True)) -> tuple[Array | None, Array | None]:
+    """Return the gradients of x and weight.
+
+    Where x > 0, y does not depend on w; elsewhere, by convention at the kink too, y = w x. So w gathers dy x from every such
+    element that it multiplies::
+
+        dx = dy where x > 0, else w dy
+        dweight = sum of dy x where x <= 0
+
+    The sum is over all axes but that of the channels, or over all for a single slope. float16 is summed in float32.
+    """
+    x, weight = cache
+    require_like(dy, x, "dy", "x", "prelu_backward")
+    xp, positive = namespace(dy), x > 0
+    dx = xp.where(positive, dy, dy * _to_channels(weight, x)) if wanted[0] else None
+    if not wanted[1]:
+        return dx, None
+    terms = xp.where(positive, 0, widen_float16(dy) * widen_float16(x))
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.shape == (1,))
+    return dx, terms.sum(axis=axes).reshape(weight.shape).astype(x.dtype, copy=False)  # (1,) or (C,)
+
+
+def _to_channels(weight: Array, x: Array) -> Array:
+    """Return weight with as many axes as x has, along which it is the same except on axis 1."""
+    return weight.reshape(tuple(weight.shape[0] if axis == 1 else 1 for axis in range(x.ndim)))
+
+
+def _hard_gate(x: Array) -> Array:
+    return namespace(x).clip(x + 3, 0, 6) / 6
 
 
 def _sigmoid(x: Array) -> Array:

@@ -18,22 +18,13 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "each",
-    "elu",
-    "gelu",
     "huber_loss",
     "l1_loss",
-    "leaky_relu",
     "linear",
     "log_softmax",
     "matmul",
     "mse_loss",
-    "relu",
-    "relu6",
-    "sigmoid",
-    "silu",
     "softmax",
-    "softplus",
-    "tanh",
 ]
 
 Index = tuple[int, ...]
@@ -57,63 +48,6 @@ def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
     array([3., 6.])
     """
     return lambda x, *settings, **options: _build(x.shape, lambda i: function(float(x[i]), *settings, **options))
-
-
-@each
-def relu(x: float) -> float:
-    """Return max(x, 0)."""
-    return x if x > 0 else 0.0
-
-
-@each
-def relu6(x: float) -> float:
-    """Return min(max(x, 0), 6)."""
-    return 0.0 if x < 0 else 6.0 if x > 6 else x
-
-
-@each
-def leaky_relu(x: float, negative_slope: float = 0.01) -> float:
-    """Return x for x > 0, else negative_slope x."""
-    return x if x > 0 else negative_slope * x
-
-
-@each
-def sigmoid(x: float) -> float:
-    """Return 1 / (1 + exp(-x))."""
-    return 1 / (1 + math.exp(-x))
-
-
-@each
-def tanh(x: float) -> float:
-    """Return (exp(2x) - 1) / (exp(2x) + 1), with expm1 for the difference."""
-    return math.expm1(2 * x) / (math.expm1(2 * x) + 2)
-
-
-@each
-def softplus(x: float, beta: float = 1.0, threshold: float = 20.0) -> float:
-    """Return log(1 + exp(beta x)) / beta."""
-    return x if beta * x > threshold else math.log1p(math.exp(beta * x)) / beta
-
-
-@each
-def elu(x: float, alpha: float = 1.0) -> float:
-    """Return x for x > 0, else alpha (exp(x) - 1)."""
-    return x if x > 0 else alpha * math.expm1(x)
-
-
-@each
-def gelu(x: float, approximate: str = "none") -> float:
-    """Return x times the normal distribution function, from the C library's erfc or from the tanh approximation."""
-    if approximate == "none":
-        return x * 0.5 * math.erfc(-x / math.sqrt(2))
-    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return x * 0.5 * (1 + math.tanh(inner))
-
-
-@each
-def silu(x: float) -> float:
-    """Return x / (1 + exp(-x))."""
-    return x / (1 + math.exp(-x))
 
 
 def softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:

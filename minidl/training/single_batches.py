@@ -43,7 +43,9 @@ class SingleBatches(_Base):
 
         Parameters
         ----------
-        x, y, sample_weight, class_weight
+        x, y, sample_weight : array
+            As for :meth:`fit`.
+        class_weight : dict of int to float, optional
             As for :meth:`fit`.
         return_dict : bool, default False
             Return a dict by name; otherwise a float, or with metrics a list that starts with the loss.

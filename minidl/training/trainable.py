@@ -405,6 +405,8 @@ class Trainable(SingleBatches, _Base):
             Omit it with batches.
         verbose : int or str, default "auto"
             0 silent, 1 a bar (on stderr), 2 a line (on stdout); ``"auto"`` is 1 on a terminal and in a notebook, else 0.
+        sample_weight : array, optional
+            As for :meth:`fit`. Omit it with batches.
         return_dict : bool, default False
             Whether to return a dict by name.
         steps : int, optional

@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 import minidl as dl
+from minidl.engines.compositions import FUSIBLE
 from minidl.errors import DtypeError, NotBuiltError, OrderError, ParameterError, ShapeError
 
 
@@ -167,7 +168,7 @@ def test_to_changes_precision_in_place():
         model.to(dtype="int32")
 
 
-@pytest.mark.parametrize("op", ["elu", "gelu", "leaky_relu", "relu", "relu6", "sigmoid", "silu", "softplus", "tanh"])
+@pytest.mark.parametrize("op", FUSIBLE)
 def test_fused_and_unfused_agree(random, op):
     model = dl.Sequential(
         dl.Linear(6, 5), dl.layers.activation(op), dl.Linear(5, 4, bias=False), dl.layers.activation(op)

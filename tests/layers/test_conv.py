@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 import minidl as dl
+from minidl.engines.compositions import FUSIBLE
 from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError
 
 LAYERS = [
@@ -112,7 +113,7 @@ def test_repr_shows_what_is_not_the_default():
     assert repr(dl.ConvTranspose2d(3, 6, 2, stride=2)) == "ConvTranspose2d(3, 6, kernel_size=2, stride=2)"
 
 
-@pytest.mark.parametrize("activation", [dl.ReLU, dl.ReLU6, dl.Tanh, dl.Sigmoid, dl.GELU, dl.LeakyReLU])
+@pytest.mark.parametrize("activation", FUSIBLE)
 @pytest.mark.parametrize(
     ("make", "shape"),
     [
@@ -124,7 +125,7 @@ def test_repr_shows_what_is_not_the_default():
 )
 def test_with_its_activation_as_one_gives_the_same(make, shape, activation):
     dl.seed(1)
-    model = dl.Sequential(make(), activation())
+    model = dl.Sequential(make(), dl.layers.activation(activation))
     fused = dl.engines.current().applies("conv_activation", model[1].op)
     assert ("+" in str(model.summary(shape[1:]))) == fused
     x = numpy.random.default_rng(0).normal(size=shape).astype("float32")

@@ -5,21 +5,12 @@ import pytest
 
 import minidl as dl
 from minidl import layers
-from minidl.errors import OrderError, ParameterError, ShapeError
+from minidl.engines.compositions import FUSIBLE
+from minidl.errors import OrderError, ParameterError, ShapeError, UnknownNameError
 
 ACTIVATIONS = [
-    dl.ELU(0.7),
-    dl.GELU(),
-    dl.GELU("tanh"),
-    dl.LeakyReLU(0.1),
-    dl.LogSoftmax(),
-    dl.ReLU(),
-    dl.ReLU6(),
-    dl.SiLU(),
-    dl.Sigmoid(),
-    dl.Softmax(dim=0),
-    dl.Softplus(2.0),
-    dl.Tanh(),
+    *(layer() for layer in layers.Activation.__subclasses__() if layer.__module__ == layers.Activation.__module__),
+    *(dl.ELU(0.7), dl.GELU("tanh"), dl.LeakyReLU(0.1), dl.Softmax(dim=0), dl.Softplus(2.0)),
 ]
 
 
@@ -50,11 +41,56 @@ def test_backward_before_forward(layer):
 def test_activation_names():
     assert isinstance(layers.activation("swish"), dl.SiLU)
     assert layers.activation(None) is None
+    for op in (*FUSIBLE, "softmax", "log_softmax"):
+        assert layers.activation(op).op == op
+    with pytest.raises(UnknownNameError, match=r"unknown activation 'rellu'; known: .*elu, .*linear, .*relu.*swish"):
+        layers.activation("rellu")
+
+
+def test_every_fusible_op_is_an_activation_layer():
+    assert {layer.op for layer in ACTIVATIONS} == {*FUSIBLE, "softmax", "log_softmax"}
+    assert {type(layer).__name__ for layer in ACTIVATIONS} <= set(layers.__all__)
 
 
 def test_gelu_approximation_is_checked():
     with pytest.raises(ParameterError, match="'none' or 'tanh'"):
         dl.GELU("fast")
+
+
+class TestPReLU:
+    @pytest.mark.parametrize(("slopes", "shape"), [(1, (5,)), (1, (4, 3)), (3, (4, 3)), (3, (2, 3, 4, 2))])
+    def test_gradients_of_input_and_slopes(self, slopes, shape, random):
+        dl.gradcheck(dl.PReLU(slopes, 0.3, dtype="float64"), random.normal(size=shape))
+
+    def test_is_pytorchs(self):
+        layer = dl.PReLU(3)
+        assert {name: value.tolist() for name, value in layer.state_dict().items()} == {"weight": [0.25] * 3}
+        assert [repr(dl.PReLU()), repr(dl.PReLU(3, 0.5))] == ["PReLU(1)", "PReLU(3, init=0.5)"]
+
+    def test_a_frozen_slope_gets_no_gradient(self, random):
+        layer = dl.PReLU(3)
+        layer.trainable = False
+        x = random.normal(size=(4, 3)).astype("float32")
+        dx = layer.backward(layer.forward(x))
+        numpy.testing.assert_allclose(dx, numpy.where(x > 0, x, x / 16))
+        assert not layer.weight.has_grad
+
+    def test_channels_that_do_not_fit(self):
+        with pytest.raises(
+            ShapeError, match=r"PReLU\(3\): expected a batch of shape \(N, 3, ...\), .*got shape \(2, 4\)"
+        ):
+            dl.PReLU(3).forward(numpy.ones((2, 4), "float32"))
+        with pytest.raises(
+            ShapeError, match=r"prelu: weight must have shape \(1,\), or .*got \(2,\) for x of shape \(2, 3\)"
+        ):
+            dl.ops.prelu(numpy.ones((2, 3)), numpy.ones(2))
+        with pytest.raises(ParameterError, match="num_parameters must be a positive integer, got 0"):
+            dl.PReLU(0)
+
+    def test_follows_a_layer_in_a_model_and_in_a_dense(self, random):
+        x = random.normal(size=(5, 4))
+        model = dl.Sequential(dl.Linear(4, 3), dl.PReLU(3), dl.Dense(2, activation=dl.PReLU(2), input_shape=(3,)))
+        dl.gradcheck(model.to(dtype="float64"), x)
 
 
 class TestDropout:

@@ -20,6 +20,8 @@ if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
 native, formulas = engines.get("native"), engines.get("numpy")
+WITHOUT_KERNEL = {"dropout2d"}
+"""Ops that are left to the formula, because they cost little beside what is around them."""
 
 
 @pytest.fixture
@@ -27,27 +29,11 @@ def random():
     return numpy.random.default_rng(0)
 
 
-def test_every_hot_op_has_a_kernel():
+def test_every_op_has_a_kernel_but_those_named():
     coverage = native.coverage()
-    for op in (
-        *ACTIVATIONS,
-        "matmul",
-        "linear",
-        "softmax",
-        "log_softmax",
-        "mse_loss",
-        "l1_loss",
-        "huber_loss",
-        "binary_cross_entropy_with_logits",
-        "cross_entropy",
-        "dropout",
-    ):
-        assert coverage[op] == coverage[f"{op}_backward"] == "kernel"
-    for op in ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update"):
-        assert coverage[op] == "kernel"
-    for op in COMPOSITIONS:
-        assert coverage[op] == "kernel"
-        assert formulas.coverage()[op] == "composed"
+    left = {op.removesuffix("_backward") for op, how in coverage.items() if how != "kernel"}
+    assert left == WITHOUT_KERNEL
+    assert all(coverage[op] == "kernel" and formulas.coverage()[op] == "composed" for op in COMPOSITIONS)
     assert set(formulas.coverage().values()) == {"formula", "composed"}
 
 
@@ -91,6 +77,43 @@ class TestLayouts:
         expected = a @ a
         native.matmul(a, a, out=a)
         numpy.testing.assert_allclose(a, expected)
+
+
+class TestSlopes:
+    """PReLU over threads: over elements, rows or channels, each with sums that do not depend on who is free."""
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        ("shape", "slopes"),
+        [
+            ((300_001,), 1),
+            ((7, 5, 30_000), 1),
+            ((2000, 130), 130),
+            ((70_000, 3), 3),
+            ((6, 5, 20_011), 5),
+            ((5000, 20, 3), 20),
+        ],
+    )
+    def test_any_number_of_threads(self, shape, slopes, dtype, random):
+        x, dy = (random.normal(size=shape).astype(dtype) for _ in range(2))
+        weight = random.normal(size=slopes).astype(dtype)
+        exact = activation.prelu_backward(dy.astype("float64"), (x.astype("float64"), weight.astype("float64")))[1]
+        before = dl.get_num_threads()
+        try:
+            for threads in (1, 2, 3):
+                dl.set_num_threads(threads)
+                y, cache = native.prelu(x, weight)
+                numpy.testing.assert_array_equal(y, activation.prelu(x, weight)[0])
+                dx, dweight = native.prelu_backward(dy, cache)
+                numpy.testing.assert_array_equal(dx, activation.prelu_backward(dy, cache)[0])
+                allowed = 2 * numpy.sqrt(x.size / slopes) * numpy.finfo(dtype).eps * abs(exact).max()
+                numpy.testing.assert_allclose(dweight, exact, rtol=0, atol=allowed)
+                numpy.testing.assert_array_equal(native.prelu_backward(dy, cache)[1], dweight)
+                alone = native.prelu_backward(dy, cache, wanted=(False, True))
+                assert alone[0] is None
+                numpy.testing.assert_array_equal(alone[1], dweight)
+        finally:
+            dl.set_num_threads(before)
 
 
 class TestSettings:
@@ -319,16 +342,13 @@ print(dl.engines.current().name, dl.engines()["native"])
 class TestInstructionSets:
     CODE = """
 import numpy, minidl as dl
-from kernel_list import ACTIVATIONS
-native, formulas = dl.engines.get("native"), dl.engines.get("numpy")
-random = numpy.random.default_rng(0)
-for dtype, tolerance in (("float32", 5e-6), ("float64", 1e-14)):
-    x = random.normal(size=(37, 53)).astype(dtype) * 3
-    for op in (*ACTIVATIONS, "softmax", "log_softmax"):
-        y, cache = getattr(native, op)(x)
-        numpy.testing.assert_allclose(y, getattr(formulas, op)(x.astype("float64"))[0], rtol=tolerance, atol=tolerance)
-    w = random.normal(size=(29, 53)).astype(dtype)
-    numpy.testing.assert_allclose(native.linear(x, w)[0], x @ w.T, rtol=tolerance * 20, atol=tolerance * 200)
+from minidl.testing import SPECS, agreement
+native = dl.engines.get("native")
+for spec in SPECS.values():
+    for case in (*spec.cases, spec.sized("odd"), *[spec.sized("large")] * spec.elementwise):
+        for dtype in ("float32", "float64"):
+            for row in agreement(native, spec, case, dtype):
+                assert row.ok, row
 print(dl.engines.native.info()["kernels"])
 """
 

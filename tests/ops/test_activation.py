@@ -7,8 +7,9 @@ import numpy
 import pytest
 
 from minidl import errors, ops
+from minidl.engines.compositions import FUSIBLE
 
-FUNCTIONS = {  # f and f', from the definitions
+FUNCTIONS = {  # f and f' of some, from the definitions; the catalogue has all
     "relu": (lambda x: max(x, 0.0), lambda x: float(x > 0)),
     "relu6": (lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6)),
     "leaky_relu": (lambda x: x if x > 0 else 0.01 * x, lambda x: 1.0 if x > 0 else 0.01),
@@ -72,7 +73,7 @@ def test_relu6_is_flat_beyond_six(host_engine):
 
 # extremes -----------------------------------------------------------------------------------------------------------
 
-NAMES = [*FUNCTIONS, "gelu tanh"]
+NAMES = [*FUSIBLE, "gelu tanh"]
 
 
 def pair(name):
@@ -87,15 +88,20 @@ def pair(name):
 def test_no_finite_input_overflows_on_the_way(name, dtype):
     forward, backward = pair(name)
     information = numpy.finfo(dtype)
-    sizes = [float(information.max), 1e4, 800.0, 100.0, 45.0, 12.0, 1.0, float(information.tiny), 0.0]
+    grid = numpy.linspace(-12, 12, 4801)
+    values = forward(grid)[0]
+    steepest = numpy.max(numpy.abs(numpy.diff(values))) / (grid[1] - grid[0])
+    beyond = numpy.abs(grid) > 6
+    growth = max(1.0, numpy.max(numpy.abs(values[beyond] / grid[beyond]))) * (1 + 2 * float(information.eps))
+    sizes = [float(information.max) / 1.1, 1e4, 800.0, 100.0, 45.0, 12.0, 1.0, float(information.tiny), 0.0]
     x = numpy.array([*sizes, *(-size for size in sizes)], dtype)
     with numpy.errstate(all="raise", under="ignore"):
         y, cache = forward(x)
         dx = backward(numpy.ones_like(x), cache)
     assert numpy.isfinite(y).all()
     assert numpy.isfinite(dx).all()
-    assert (numpy.abs(y) <= numpy.abs(x.astype("float64")) + 1.01).all()
-    assert (numpy.abs(dx) < 1.2).all()
+    assert (numpy.abs(y) <= growth * numpy.abs(x.astype("float64")) + 1.01).all()
+    assert (numpy.abs(dx) < 1.05 * steepest + 0.01).all()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_infinity_and_nan(host_engine, name, values, slopes):
 
 def test_infinite_upstream_gradients_are_quiet(host_engine):
     x = numpy.array([-1000.0, 1000.0])
-    for name in FUNCTIONS:
+    for name in FUSIBLE:
         _, cache = getattr(host_engine, name)(x)
         getattr(host_engine, f"{name}_backward")(numpy.full(2, math.inf), cache)  # a warning would be an error
 
@@ -157,7 +163,7 @@ def test_the_sigmoid_is_as_symmetric_as_its_definition(host_engine):
 # errors and shapes --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_any_shape(host_engine, name):
     for shape in [(), (0,), (3, 0, 2), (1, 2, 3, 4)]:
         x = numpy.full(shape, 0.5)
@@ -166,7 +172,7 @@ def test_any_shape(host_engine, name):
         assert getattr(host_engine, f"{name}_backward")(numpy.ones(shape), cache).shape == shape
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_an_upstream_gradient_that_does_not_fit(host_engine, name):
     _, cache = getattr(host_engine, name)(numpy.ones((2, 3)))
     backward = getattr(host_engine, f"{name}_backward")
@@ -182,7 +188,7 @@ def test_an_upstream_gradient_that_does_not_fit(host_engine, name):
         backward(1.0, cache)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FUSIBLE)
 def test_a_list_is_no_array(host_engine, name):
     with pytest.raises(
         errors.DtypeError, match=rf"{name}: x must be an array, got list; convert it with numpy.asarray"

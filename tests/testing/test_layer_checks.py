@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 import minidl as dl
+from minidl.engines.compositions import FUSIBLE
 from minidl.errors import DataError, GradcheckError, ParameterError, ShapeError, UnknownNameError
 from minidl.testing import check_layer, check_object
 
@@ -155,15 +156,10 @@ LAYERS = [
     dl.Linear(4, 2),
     dl.Linear(4, 2, bias=False),
     dl.Dense(3, activation="gelu", input_shape=(4,)),
-    dl.ReLU(),
+    *map(dl.layers.activation, FUSIBLE),
     dl.LeakyReLU(0.2),
-    dl.Sigmoid(),
-    dl.Tanh(),
     dl.Softplus(2.0),
-    dl.ELU(0.7),
-    dl.GELU(),
     dl.GELU("tanh"),
-    dl.SiLU(),
     dl.Softmax(),
     dl.LogSoftmax(dim=0),
     dl.Dropout(0.3),

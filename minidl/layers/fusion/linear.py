@@ -27,7 +27,11 @@ class FusedLinear:
     def join(cls, before: Any, layer: Any) -> FusedLinear | None:
         """Return the step for a Dense with an activation, or for a Linear and an activation; None for anything else."""
         if before is None:
-            return cls(layer, layer.activation) if type(layer) is Dense and layer.activation is not None else None
+            return (
+                cls(layer, layer.activation)
+                if type(layer) is Dense and isinstance(layer.activation, Activation)
+                else None
+            )
         return cls(before, layer) if type(before) is Linear and isinstance(layer, Activation) else None
 
     def forward(self, x: Array) -> Array:
