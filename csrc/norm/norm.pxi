@@ -147,7 +147,7 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     x, weight, has_bias, mean, variance, training, eps = cache
     if not (taken(x) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
             and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
-            and well_formed(into, wanted, 1, 2)
+            and well_formed(into, wanted, 1, 2) and separate(into, dy, x, weight)
             and sums.prepare(into, add, weight is not None and is_wanted(wanted, 1), has_bias and is_wanted(wanted, 2), 1,
                              &cnp.PyArray_DIMS(<cnp.ndarray>x)[1], cnp.PyArray_TYPE(<cnp.ndarray>x))):
         return _norm.batch_norm_backward(dy, cache, into, add, wanted)
@@ -167,7 +167,15 @@ cdef tuple _row_shape(object x, object normalized_shape):
     """Return the shape of the last axes of x, or None where that is not what was asked for."""
     if not taken(x) or cnp.PyArray_SIZE(x) == 0:
         return None
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if type(normalized_shape) is int:
+        shape = (normalized_shape,)
+    elif type(normalized_shape) is tuple or type(normalized_shape) is list:
+        shape = tuple(normalized_shape)
+    else:
+        return None
+    for size in shape:
+        if type(size) is not int:  # 2.0 is equal to 2
+            return None
     given = x.shape
     return shape if shape and given[max(len(given) - len(shape), 0):] == shape else None
 
@@ -221,7 +229,7 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
     cdef bint double_
     cdef int status, ndim = len(shape)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _like_row(weight, x, shape)
-            and well_formed(into, wanted, 1, 1 if mean is None else 2)):
+            and well_formed(into, wanted, 1, 1 if mean is None else 2) and separate(into, dy, x, weight)):
         return None
     source, upstream = dense(x), dense(dy)
     _rows(source, shape, &s)
@@ -284,7 +292,7 @@ def group_norm(x, num_groups, weight=None, bias=None, double eps=1e-5):
     cdef bint double_
     if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
             and _per_channel(weight, x) and _per_channel(bias, x)
-            and num_groups >= 1 and cnp.PyArray_DIMS(<cnp.ndarray>x)[1] % num_groups == 0):
+            and type(num_groups) is int and num_groups >= 1 and cnp.PyArray_DIMS(<cnp.ndarray>x)[1] % num_groups == 0):
         return _norm.group_norm(x, num_groups, weight, bias, eps)
     source = dense(x)
     _normalization(source, &s)
@@ -309,7 +317,7 @@ def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     cdef int status
     x, num_groups, weight, has_bias, mean, inverse = cache
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x)
-            and well_formed(into, wanted, 1, 2)):
+            and well_formed(into, wanted, 1, 2) and separate(into, dy, x, weight)):
         return _norm.group_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     _normalization(source, &s)

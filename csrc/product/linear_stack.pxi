@@ -5,7 +5,7 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
     cdef list before = []
     cdef double[MOST_SETTINGS] numbers
     cdef int op
-    kept = _KEEPS_OUTPUT.get(activation)
+    kept = None if settings else _KEEPS_OUTPUT.get(activation)
     if kept is not None:
         y = _affine(x, weight, bias, kept, NO_SETTINGS, None)
         if y is not None:
