@@ -76,7 +76,7 @@ cdef inline object _hashable(object value):
 cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
                   object padding_counts):
     return _known(op, x.shape[2:], _hashable(kernel_size), _hashable(stride), _hashable(padding), _hashable(dilation),
-                  ceil_mode, padding_counts)
+                  bool(ceil_mode), padding_counts)
 
 
 cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_window_axis *rows, minidl_window_axis *columns, bint results, int kind):

@@ -10,6 +10,11 @@ cdef extern from "update/updates.h" nogil:
     void minidl_update(int is_double, int optimizer, void *const *arrays, ptrdiff_t n, const minidl_settings *settings)
 
 
+cdef inline bint counts(object step) noexcept:
+    """Whether it is the number of a step, as C counts them."""
+    return type(step) is int and 1 <= step < 0x7fffffff
+
+
 cdef bint _updated(int optimizer, tuple arrays, int needed, minidl_settings *settings):
     """Run an update over arrays that are all alike; those after the first `needed` may be None. False where the formula must do it."""
     cdef void *pointers[MINIDL_UPDATE_ARRAYS]
@@ -54,8 +59,10 @@ def adagrad_update(value, grad, square_sum, *, double lr, double lr_decay=0.0, d
                    double weight_decay=0.0, double grad_scale=1.0, step):
     """See ``minidl.ops.update.adagrad_update``."""
     cdef minidl_settings s
-    s.lr, s.lr_decay, s.eps, s.weight_decay, s.step, s.grad_scale = lr, lr_decay, eps, weight_decay, step, grad_scale
-    if not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
+    s.lr, s.lr_decay, s.eps, s.weight_decay, s.grad_scale = lr, lr_decay, eps, weight_decay, grad_scale
+    if counts(step):
+        s.step = step
+    if not counts(step) or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
         _update.adagrad_update(value, grad, square_sum, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
                                grad_scale=grad_scale, step=step)
 
@@ -76,7 +83,9 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
     """See ``minidl.ops.update.adam_update``."""
     cdef minidl_settings s
     s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, s.grad_scale = lr, beta1, beta2, eps, weight_decay, grad_scale
-    s.decoupled, s.step = decoupled, step
-    if not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
+    s.decoupled = decoupled
+    if counts(step):
+        s.step = step
+    if not counts(step) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)
