@@ -62,7 +62,7 @@ def adagrad_update(value, grad, square_sum, *, double lr, double lr_decay=0.0, d
     s.lr, s.lr_decay, s.eps, s.weight_decay, s.grad_scale = lr, lr_decay, eps, weight_decay, grad_scale
     if counts(step):
         s.step = step
-    if not counts(step) or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
+    if not counts(step) or lr_decay < 0 or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
         _update.adagrad_update(value, grad, square_sum, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
                                grad_scale=grad_scale, step=step)
 
@@ -86,6 +86,6 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
     s.decoupled = decoupled
     if counts(step):
         s.step = step
-    if not counts(step) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
+    if not (counts(step) and 0 <= beta1 < 1 and 0 <= beta2 < 1) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)

@@ -34,8 +34,32 @@ from minidl.testing.layouts import HOST_LAYOUTS, LAYOUTS
 
 MOST_AXES = 64
 SPECIAL = (numpy.nan, numpy.inf, -numpy.inf, -0.0, 1e-40, 0.0)
-ODD = (-1, 0, 1, 2, 3, 2**62, 2**63, 2**64, 1.5, 2.0, True, None, "no such", numpy.int64(2), (1, 2), (3,), [2, 1], float("nan"))
-SLOW_IF_LARGE = ("kernel_size", "size", "output_size", "scale_factor")  # formulas that loop over it, or memory that is touched
+ODD = (
+    -1,
+    0,
+    1,
+    2,
+    3,
+    2**62,
+    2**63,
+    2**64,
+    1.5,
+    2.0,
+    True,
+    None,
+    "no such",
+    numpy.int64(2),
+    (1, 2),
+    (3,),
+    [2, 1],
+    float("nan"),
+)
+SLOW_IF_LARGE = (
+    "kernel_size",
+    "size",
+    "output_size",
+    "scale_factor",
+)  # formulas that loop over it, or memory that is touched
 
 
 # inputs -----------------------------------------------------------------------------------------------------------------------
@@ -261,7 +285,12 @@ SETTINGS = ((), (), (), (0.5,), (0.5, 2.0), (0.5, 2.0, 1.0), ("tanh",), ("none",
 
 def linear_layer(b, rows):
     columns = int(b.one_of([0, 1, 3, 16, 65]))
-    return (b.normal(columns, rows), b.normal(columns) if b.chance(0.7) else None, b.one_of(ACTIVATIONS), b.one_of(SETTINGS))
+    return (
+        b.normal(columns, rows),
+        b.normal(columns) if b.chance(0.7) else None,
+        b.one_of(ACTIVATIONS),
+        b.one_of(SETTINGS),
+    )
 
 
 def linear_activation_call(engine, b):
@@ -270,7 +299,10 @@ def linear_activation_call(engine, b):
     x, (weight, bias, activation, settings) = b.normal(*lead, features), linear_layer(b, features)
     y, cache = engine.linear_activation(x, weight, bias, activation, settings)
     dy = b.upstream(y)
-    return [y, *engine.linear_activation_backward(dy, cache, activation, **b.storage(3, (weight, bias), [dy, x, weight]))]
+    return [
+        y,
+        *engine.linear_activation_backward(dy, cache, activation, **b.storage(3, (weight, bias), [dy, x, weight])),
+    ]
 
 
 def linear_stack_call(engine, b):
@@ -316,7 +348,9 @@ def conv_affine_call(engine, b):
     scale, shift = (b.normal(out) if b.chance(0.6) else None for _ in range(2))
     y = ops.FORMULAS[op](x, weight, None, *windows)[0] if b.chance(0.4) else None
     residual = None if y is None else b.normal(*y.shape[: None if b.chance(0.95) else -1])
-    return [engine.conv_affine(op, x, weight, windows, scale, shift, b.one_of(ACTIVATIONS), b.one_of(SETTINGS), residual)]
+    return [
+        engine.conv_affine(op, x, weight, windows, scale, shift, b.one_of(ACTIVATIONS), b.one_of(SETTINGS), residual)
+    ]
 
 
 def matmul_into_call(engine, b):
@@ -411,7 +445,11 @@ def unlike(one, other, dtype):
     finite = numpy.isfinite(other)
     scale = max(1.0, float(numpy.abs(other[finite]).max(initial=0)))
     with numpy.errstate(all="ignore"):
-        wrong = numpy.where(finite, ~(numpy.abs(one - other) <= 1e4 * eps * scale), (one != other) & ~(numpy.isnan(one) & numpy.isnan(other)))
+        wrong = numpy.where(
+            finite,
+            ~(numpy.abs(one - other) <= 1e4 * eps * scale),
+            (one != other) & ~(numpy.isnan(one) & numpy.isnan(other)),
+        )
     if not wrong.any():
         return ""
     place = numpy.unravel_index(int(wrong.ravel().argmax()), wrong.shape)
@@ -494,7 +532,9 @@ def main():
     parser.add_argument("--start", type=int, default=0, help="number of the first call")
     parser.add_argument("--calls", type=int, help="how many; until the time is over by default")
     parser.add_argument("--seconds", type=float, help="20 by default, unless --calls is given")
-    parser.add_argument("--no-races", action="store_true", help="change no data while a call runs: under ThreadSanitizer")
+    parser.add_argument(
+        "--no-races", action="store_true", help="change no data while a call runs: under ThreadSanitizer"
+    )
     parser.add_argument("--log", help="a file that names the call under way, for when the process dies")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()

@@ -215,7 +215,9 @@ class TestSharedMemory:
         for function in (getattr(native, name), ops.FORMULAS[name]):
             buffer = numpy.random.default_rng(0).random(400)
             value, grad = buffer[100:200], buffer[100 - offset : 200 - offset]
-            states = [buffer[200:300], buffer[300:], None][: {"sgd_update": 1, "adagrad_update": 1, "adam_update": 3}[name]]
+            states = [buffer[200:300], buffer[300:], None][
+                : {"sgd_update": 1, "adagrad_update": 1, "adam_update": 3}[name]
+            ]
             more = {"momentum": 0.5} if name == "sgd_update" else {"step": 1}
             function(value, grad, *states, lr=0.1, **more)
             results.append(buffer)
