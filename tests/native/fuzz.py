@@ -35,11 +35,7 @@ from minidl.testing.layouts import HOST_LAYOUTS, LAYOUTS
 MOST_AXES = 64
 SPECIAL = (numpy.nan, numpy.inf, -numpy.inf, -0.0, 1e-40, 0.0)
 ODD = (
-    -1,
-    0,
-    1,
-    2,
-    3,
+    *range(-1, 4),
     2**62,
     2**63,
     2**64,
@@ -52,14 +48,14 @@ ODD = (
     (1, 2),
     (3,),
     [2, 1],
-    float("nan"),
+    numpy.nan,
 )
 SLOW_IF_LARGE = (
     "kernel_size",
     "size",
     "output_size",
     "scale_factor",
-)  # formulas that loop over it, or memory that is touched
+)  # what formulas loop over, or memory is touched for
 
 
 # inputs -----------------------------------------------------------------------------------------------------------------------
@@ -182,12 +178,11 @@ class Builder:
         if len(into) > 1 and self.chance(0.05):
             into[-1] = into[0]
         wanted = tuple(bool(w) for w in self.rng.random(gradients) < 0.7)
-        drawn = {
+        return {
             "into": None if self.chance(0.1) else tuple(into[: None if self.chance(0.95) else 1]),
             "add": self.chance(0.5),
             "wanted": wanted if self.chance(0.5) else None,
         }
-        return drawn
 
     def _one_storage(self, shape, inputs):
         plain = self.rng.standard_normal(shape).astype(self.dtype)

@@ -3,6 +3,7 @@
 Under AddressSanitizer (.ci/sanitize) every one of them was a report; without it most were a crash.
 """
 
+import contextlib
 import threading
 
 import numpy
@@ -159,10 +160,8 @@ class TestSizes:
         """2^60 rows of nothing are nothing to do."""
         y = numpy.zeros((2**60, 0), "float32")
         for name in ("softmax_backward", "log_softmax_backward"):
-            try:
+            with contextlib.suppress(MemoryError):  # the formula keeps a sum of each row
                 assert getattr(native, name)(y, (y, -1)).shape == y.shape
-            except MemoryError:  # the formula keeps a sum of each row
-                pass
 
     def test_kernel_whose_area_is_beyond_64_bits(self):
         with pytest.raises((OverflowError, MemoryError, ValueError)):
@@ -170,7 +169,7 @@ class TestSizes:
 
 
 class TestWhatIsHandedIn:
-    @pytest.mark.parametrize("name, states", [("adagrad_update", 1), ("rmsprop_update", 3), ("adam_update", 3)])
+    @pytest.mark.parametrize(("name", "states"), [("adagrad_update", 1), ("rmsprop_update", 3), ("adam_update", 3)])
     def test_states_left_out(self, name, states):
         more = {} if name == "rmsprop_update" else {"step": 1}
         with pytest.raises(TypeError):
