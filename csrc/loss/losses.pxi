@@ -124,10 +124,10 @@ def binary_cross_entropy_with_logits_backward(dloss, cache):
     return dx if dx is not None else _loss.binary_cross_entropy_with_logits_backward(dloss, cache)
 
 
-cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, double smoothing,
+cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, object smoothing,
                            object reduction):
     """Return the loss of rows of logits with class indices and its cache, or None where the formula must do it."""
-    if not (taken(logits) and cnp.PyArray_CheckExact(target) and 0 <= smoothing <= 1
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and isinstance(smoothing, (float, int)) and 0 <= smoothing <= 1
             and isinstance(ignore_index, (int, numpy.integer)) and -MOST_STEPS <= ignore_index <= MOST_STEPS):
         return None
     cdef cnp.ndarray x = logits, t = target, each = None

@@ -403,17 +403,15 @@ def attempt(call, engine, seed, index, expose=lambda x: None):
 
 
 def kind_of_error(error):
-    if isinstance(error, MinidlError):
-        return type(error).__name__
-    return "too large" if isinstance(error, (MemoryError, OverflowError, ValueError)) else "other"
+    """Return the class of an error of ours; others, of Python or NumPy, are all alike."""
+    return type(error).__name__ if isinstance(error, MinidlError) else "other"
 
 
 def difference(found, expected, dtype):
     """Say how two outcomes differ, or nothing."""
     failed = isinstance(found, Exception), isinstance(expected, Exception)
     if all(failed):
-        one, other = kind_of_error(found), kind_of_error(expected)
-        fine = one == other or (not isinstance(found, MinidlError) and not isinstance(expected, MinidlError))
+        fine = kind_of_error(found) == kind_of_error(expected) or not isinstance(expected, MinidlError)
         return "" if fine else f"native raises {found!r}, the formula {expected!r}"
     if any(failed):
         return f"native {found!r:.300}, the formula {expected!r:.300}"
