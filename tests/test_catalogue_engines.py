@@ -6,6 +6,7 @@ from engine_choice import require
 
 from minidl import engines, ops
 from minidl.engines import EngineStatus
+from minidl.engines.compositions import FUSIBLE
 from minidl.errors import ShapeError
 from minidl.testing import SPECS, UPDATES, agreement, update_agreement
 from minidl.testing.agreement import as_dtype, to_engine, upstream_like
@@ -81,29 +82,112 @@ def test_upstream_gradient_made_by_broadcasting(engine, spec, agree):
 SPECIAL = [numpy.nan, numpy.inf, -numpy.inf, 0.0, -0.0, 1e-40, -1e-40]
 
 
+def with_specials(rng, array):
+    """Return a copy with special values in the first places, or in a few random ones."""
+    array = array.copy()
+    places = numpy.arange(len(SPECIAL)) if rng is None else rng.permutation(array.size)[: rng.integers(1, 5)]
+    values = SPECIAL if rng is None else rng.choice(SPECIAL, size=len(places))
+    for place, value in zip(places[: array.size], values, strict=False):
+        array.flat[place] = value
+    return array
+
+
+def assert_as_the_formula(engine, found, expected, dtype):
+    tolerance = 100 * float(numpy.finfo(dtype).eps)
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        if other is not None:
+            scale = float(numpy.nan_to_num(numpy.abs(other), nan=0, posinf=0).max(initial=1))
+            numpy.testing.assert_allclose(engine.to_host(one), other, rtol=tolerance, atol=tolerance * 100 * scale)
+
+
+def check_special_values(engine, spec, case, dtype, which, rng):
+    """Compare the engine with the formula, special values in the arguments of these positions, -1 being dy."""
+    plain = as_dtype(spec.arguments(case), dtype)
+    arguments = [with_specials(rng, a) if i in which else a for i, a in enumerate(plain)]
+    with numpy.errstate(all="ignore"):
+        y, cache = ops.FORMULAS[spec.name](*arguments, **case.options)
+        dy = upstream_like(y, dtype, reduced=arguments[0].ndim > 0)
+        if -1 in which and numpy.ndim(dy):
+            dy = with_specials(rng, dy)
+        expected = [y, *as_tuple(ops.FORMULAS[f"{spec.name}_backward"](dy, cache))]
+        y, cache = getattr(engine, spec.name)(*to_engine(engine, arguments), **case.options)
+        dy = engine.asarray(dy) if isinstance(dy, numpy.ndarray) else dy
+        found = [y, *as_tuple(getattr(engine, f"{spec.name}_backward")(dy, cache))]
+    assert_as_the_formula(engine, found, expected, dtype)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("spec", ALL)
 def test_nan_and_inf_as_in_the_formulas(engine, spec, dtype):
-    """Special values in each argument and in dy in turn; the engine must give the formula's nans and infinities."""
-    case = spec.sized("odd")
-    plain = as_dtype(spec.arguments(case), dtype)
-    floating = [i for i, a in enumerate(plain) if isinstance(a, numpy.ndarray) and a.dtype == dtype]
-    for special in (*floating, "dy"):
-        arguments = [a.copy() if i == special else a for i, a in enumerate(plain)]
-        if special != "dy":
-            arguments[special].flat[: len(SPECIAL)] = SPECIAL
-        with numpy.errstate(all="ignore"):
-            y, cache = ops.FORMULAS[spec.name](*arguments)
-            dy = upstream_like(y, dtype, reduced=arguments[0].ndim > 0)
-            if special == "dy" and numpy.ndim(dy):
-                dy.flat[: len(SPECIAL)] = SPECIAL
-            expected = [y, *as_tuple(ops.FORMULAS[f"{spec.name}_backward"](dy, cache))]
-            y, cache = getattr(engine, spec.name)(*to_engine(engine, arguments))
-            dy = engine.asarray(dy) if isinstance(dy, numpy.ndarray) else dy
-            found = [y, *as_tuple(getattr(engine, f"{spec.name}_backward")(dy, cache))]
-        for one, other in zip(found, expected, strict=True):
-            tolerance = 100 * float(numpy.finfo(dtype).eps)
-            numpy.testing.assert_allclose(engine.to_host(one), other, rtol=tolerance, atol=tolerance * 100)
+    """Special values in each argument and in dy in turn, then in all of them; the engine must give the formula's nans and infinities."""
+    for case in (spec.sized("odd"), *spec.cases):
+        plain = as_dtype(spec.arguments(case), dtype)
+        floating = [i for i, a in enumerate(plain) if isinstance(a, numpy.ndarray) and a.dtype == dtype]
+        for special in (*floating, -1):
+            check_special_values(engine, spec, case, dtype, [special], None)
+        for seed in range(3):
+            check_special_values(engine, spec, case, dtype, [*floating, -1], numpy.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("spec", ALL_UPDATES)
+def test_nan_and_inf_in_updates_as_in_the_formulas(engine, spec, dtype):
+    for case in spec.cases:
+        names = ["value", "grad", *spec.states]
+        for special in (*range(len(names)), None):
+            rng = numpy.random.default_rng(0)
+            host = [
+                numpy.abs(rng.standard_normal(37)).astype(dtype) if name in ("value", "grad", *case.states) else None
+                for name in names
+            ]
+            host = [
+                with_specials(None if special is not None else rng, a) if a is not None and special in (i, None) else a
+                for i, a in enumerate(host)
+            ]
+            arrays = [None if a is None else engine.asarray(a.copy()) for a in host]
+            with numpy.errstate(all="ignore"):
+                getattr(engine, spec.name)(*arrays, **case.options, **spec.counter(2))
+                ops.FORMULAS[spec.name](*host, **case.options, **spec.counter(2))
+            assert_as_the_formula(engine, arrays, host, dtype)
+
+
+@pytest.mark.parametrize("activation", [*FUSIBLE, None])
+def test_nan_and_inf_in_compositions_as_in_the_formulas(host_engine, activation):
+    """One special value after another in one argument after another."""
+    formulas = engines.get("numpy")
+    draw = numpy.random.default_rng(0).standard_normal
+    linear = [draw(shape).astype("float32") for shape in ((5, 7), (33, 7), (33,))]
+    conv = [draw(shape).astype("float32") for shape in ((2, 3, 6, 7), (17, 3, 3, 3), (17,), (17,), (2, 17, 6, 7))]
+    windows = (1, 1)
+
+    def linear_activation(engine, x, weight, bias):
+        y, cache = engine.linear_activation(x, weight, bias, activation)
+        return [y, *engine.linear_activation_backward(numpy.ones_like(y), cache, activation)]
+
+    def linear_stack(engine, x, weight, bias):
+        layers = [(weight, bias, activation, ()), (weight.T.copy(), None, None, ())]
+        y, caches = engine.linear_stack(x, layers)
+        return [y, engine.linear_stack_backward(numpy.ones_like(y), caches, layers, [(None, False, None)] * 2)]
+
+    def conv_activation(engine, x, weight, bias, scale, residual):
+        y, cache = engine.conv_activation("conv2d", x, weight, bias, windows, activation)
+        return [y, *engine.conv_activation_backward("conv2d", numpy.ones_like(y), cache, activation)]
+
+    def conv_affine(engine, x, weight, bias, scale, residual):
+        return [engine.conv_affine("conv2d", x, weight, windows, scale, bias, activation, (), residual)]
+
+    calls = [(linear_stack, linear), (conv_affine, conv)]
+    if activation is not None:
+        calls += [(linear_activation, linear), (conv_activation, conv)]
+    for call, arguments in calls:
+        for position in range(len(arguments)):
+            for special in SPECIAL:
+                given = [a.copy() for a in arguments]
+                given[position].flat[min(9, given[position].size - 1)] = special
+                with numpy.errstate(all="ignore"):
+                    found, expected = call(host_engine, *given), call(formulas, *given)
+                assert_as_the_formula(host_engine, found, expected, "float32")
 
 
 @pytest.mark.parametrize("spec", ALL)

@@ -13,6 +13,8 @@ cdef object _memory_handler = PyCapsule_New(&_memory, "mem_handler", NULL)
 
 cdef enum:
     SHORT = 4096  # elements, below which releasing the GIL and taking it again costs more than it saves
+    MOST_AXES = 64  # what the wrappers have room for: as many as NumPy allows
+    MOST_STEPS = 0x7fffffff  # of a stride, a padding, a dilation or a kernel: sums and products of two of them fit 64 bits
 
 
 cdef inline bint taken(object x) noexcept:
@@ -20,7 +22,8 @@ cdef inline bint taken(object x) noexcept:
     if not cnp.PyArray_CheckExact(x):
         return False
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
-    return (kind == cnp.NPY_FLOAT or kind == cnp.NPY_DOUBLE) and PyArray_ISBEHAVED_RO(<cnp.ndarray>x)
+    return ((kind == cnp.NPY_FLOAT or kind == cnp.NPY_DOUBLE) and PyArray_ISBEHAVED_RO(<cnp.ndarray>x)
+            and cnp.PyArray_NDIM(<cnp.ndarray>x) <= MOST_AXES)
 
 
 cdef inline bint is_double(cnp.ndarray x) noexcept:
@@ -39,6 +42,33 @@ cdef inline bint alike(cnp.ndarray a, object b) noexcept:
 cdef bint writable(object out, cnp.ndarray like) noexcept:
     """Whether out is an array as ``like`` is, without gaps, that may be written."""
     return alike(like, out) and PyArray_ISBEHAVED(<cnp.ndarray>out) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>out)
+
+
+cdef void _extent(cnp.ndarray x, char **low, char **high) noexcept:
+    """Find where the bytes of an array lie: from low to before high. The same place if it has none."""
+    cdef int axis
+    cdef ptrdiff_t reach
+    low[0] = high[0] = <char *>cnp.PyArray_DATA(x)
+    if cnp.PyArray_SIZE(x) == 0:
+        return
+    high[0] += cnp.PyArray_ITEMSIZE(x)
+    for axis in range(cnp.PyArray_NDIM(x)):
+        reach = (cnp.PyArray_DIMS(x)[axis] - 1) * cnp.PyArray_STRIDES(x)[axis]
+        if reach < 0:
+            low[0] += reach
+        else:
+            high[0] += reach
+
+
+cdef bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two arrays certainly share no memory."""
+    cdef char *a_low
+    cdef char *a_high
+    cdef char *b_low
+    cdef char *b_high
+    _extent(a, &a_low, &a_high)
+    _extent(b, &b_low, &b_high)
+    return a_high <= b_low or b_high <= a_low
 
 
 cdef inline cnp.ndarray dense(cnp.ndarray x):

@@ -15,6 +15,27 @@ cdef inline bint well_formed(tuple into, tuple wanted, Py_ssize_t inputs, Py_ssi
     return (into is None or len(into) == parameters) and (wanted is None or len(wanted) == inputs + parameters)
 
 
+cdef bint separate(tuple into, object dy, object x, object weight) except -1:
+    """Whether no array that a gradient is written to shares memory with what the kernel reads, or with another such array.
+
+    Where one does, the order of reading and writing counts, and the formula's is right: it writes when everything is computed.
+    """
+    cdef Py_ssize_t position, other
+    if into is None:
+        return True
+    for position in range(len(into)):
+        storage = into[position]
+        if storage is None:
+            continue
+        if not (cnp.PyArray_CheckExact(storage) and apart(storage, dy) and apart(storage, x)
+                and (weight is None or apart(storage, weight))):
+            return False
+        for other in range(position):
+            if into[other] is not None and not apart(storage, into[other]):
+                return False
+    return True
+
+
 cdef inline bint writable_like(object storage, int ndim, cnp.npy_intp *shape, int kind):
     """Whether a gradient of this shape and dtype can be written into the array in place."""
     cdef int axis

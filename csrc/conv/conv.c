@@ -20,18 +20,19 @@ enum {
     GRADIENT_BYTES = 48 * 1024, /* of up to 48 channels of a strip, read for one tap after another */
 };
 
-static int worth(double multiply_adds) { return minidl_parts_worth(multiply_adds, minidl_get_threads()); }
-
 static int make_room(minidl_axis *a) {
+    a->kinds = minidl_min(a->every, a->result);
     a->remainder = malloc((size_t)a->kernel * sizeof *a->remainder);
-    a->counts = calloc((size_t)a->every, sizeof *a->counts);
-    a->taps = malloc((size_t)(a->every * a->kernel) * sizeof *a->taps);
-    return a->remainder == NULL || a->counts == NULL || a->taps == NULL ? -1 : 0;
+    a->counts = calloc((size_t)a->kinds, sizeof *a->counts);
+    a->first = malloc((size_t)a->kinds * sizeof *a->first);
+    a->taps = malloc((size_t)a->kernel * sizeof *a->taps);
+    return a->remainder == NULL || a->counts == NULL || a->first == NULL || a->taps == NULL ? -1 : 0;
 }
 
 static void forget(minidl_axis *a) {
     free(a->remainder);
     free(a->counts);
+    free(a->first);
     free(a->taps);
 }
 
@@ -41,6 +42,7 @@ static int sliding_axis(minidl_axis *a, const minidl_windows *w, int axis) {
     *a = (minidl_axis){.source = w->image[axis], .stride = s, .pad = w->padding[axis], .result = w->output[axis], .every = 1,
                        .kernel = w->kernel[axis]};
     if (make_room(a) != 0) return -1;
+    a->first[0] = 0;
     for (ptrdiff_t i = 0; i < a->kernel; i++) {
         ptrdiff_t sort = 0;
         while (sort < a->classes && a->remainder[sort] != i * d % s) sort++;
@@ -51,29 +53,42 @@ static int sliding_axis(minidl_axis *a, const minidl_windows *w, int axis) {
     return 0;
 }
 
-/* The adjoint: result q s + a meets element q + (a + p - i d) / s, for those i for which this is whole. */
+/* The adjoint: result q s + a meets element q + (a + p - i d) / s, for those i for which this is whole: so tap i belongs to the
+ * one class a = (i d - p) % s, and to none if no result is of that class. */
 static int spreading_axis(minidl_axis *axis, const minidl_windows *w, int number) {
     const ptrdiff_t s = w->stride[number], d = w->dilation[number], p = w->padding[number];
     *axis = (minidl_axis){.source = w->output[number], .stride = 1, .classes = 1, .result = w->image[number], .every = s,
                           .kernel = w->kernel[number]};
     if (make_room(axis) != 0) return -1;
     axis->remainder[0] = 0;
-    ptrdiff_t lowest = 0, highest = 0;
-    int first = 1;
-    for (ptrdiff_t a = 0; a < s; a++)
-        for (ptrdiff_t i = 0; i < axis->kernel; i++) {
-            const ptrdiff_t away = a + p - i * d;
-            if (away % s != 0) continue;
-            axis->taps[a * axis->kernel + axis->counts[a]++] = (minidl_tap){i, 0, away / s};
-            if (first || away / s < lowest) lowest = away / s;
-            if (first || away / s > highest) highest = away / s;
-            first = 0;
-        }
-    for (ptrdiff_t a = 0; a < s; a++)
-        for (ptrdiff_t i = 0; i < axis->counts[a]; i++) axis->taps[a * axis->kernel + i].shift -= lowest;
+    ptrdiff_t lowest = 0, highest = 0, found = 0;
+    for (ptrdiff_t i = 0; i < axis->kernel; i++) {
+        const ptrdiff_t a = ((i * d - p) % s + s) % s, shift = (a + p - i * d) / s;
+        if (a >= axis->kinds) continue;
+        axis->counts[a]++;
+        if (found == 0 || shift < lowest) lowest = shift;
+        if (found == 0 || shift > highest) highest = shift;
+        found++;
+    }
+    for (ptrdiff_t a = 0, before = 0; a < axis->kinds; a++) {
+        axis->first[a] = before;
+        before += axis->counts[a];
+        axis->counts[a] = 0;
+    }
+    for (ptrdiff_t i = 0; i < axis->kernel; i++) {
+        const ptrdiff_t a = ((i * d - p) % s + s) % s, shift = (a + p - i * d) / s;
+        if (a < axis->kinds) axis->taps[axis->first[a] + axis->counts[a]++] = (minidl_tap){i, 0, shift - lowest};
+    }
     axis->pad = -lowest;
     axis->reach = highest - lowest;
     return 0;
+}
+
+/* Whether the framed source of one image is more than any memory, so that its size is not to be calculated with. */
+static int too_large(const minidl_axis *rows, const minidl_axis *columns, ptrdiff_t channels) {
+    const double height = (double)(rows->result / rows->every + 1) + (double)rows->reach;
+    const double width = (double)(columns->result / columns->every + 1) + (double)columns->reach;
+    return (double)(channels * rows->classes * columns->classes) * height * width > 0x1p42;
 }
 
 /* Winograd's method for kernels of 3 x 3 -------------------------------------------------------------------------------- */
@@ -139,7 +154,7 @@ static winograd_job winograd_plan(minidl_winograd *w, ptrdiff_t least_tiles) {
     for (int axis = 0; axis < 2; axis++) w->tiles[axis] = (w->result_size[axis] + 3) / 4;
     const ptrdiff_t all = w->tiles[0] * w->tiles[1], fit = WINOGRAD_BYTES / (36 * 4 * (w->in > w->out ? w->in : w->out));
     const double products = 36.0 * (double)(all * w->images) * (double)(w->in * w->out);
-    int threads = worth(products);
+    int threads = minidl_parts_worth(products, w->threads);
     ptrdiff_t tiles = fit > least_tiles ? fit : least_tiles;
     if (tiles > all * w->images / threads) tiles = all * w->images / threads;
     if (tiles < 1) tiles = 1;
@@ -220,7 +235,7 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
     if (is_double) return slide_f64(w, x, weight, after, y);
     if (winograd_fits(w, WINOGRAD_TILES)) {
         const float settings[2] = {(float)after->settings[0], (float)after->settings[1]};
-        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .weight = weight, .result = y,
+        minidl_winograd of = {.images = w->images, .threads = w->threads, .in = w->in, .out = w->out, .source = x, .weight = weight, .result = y,
                               .scale = after->scale, .bias = after->bias, .residual = after->residual, .settings = settings,
                               .weight_in = 9, .weight_out = 9 * w->in,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
@@ -235,7 +250,7 @@ int minidl_conv_slide(int is_double, const minidl_windows *w, const void *x, con
 int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, const void *weight, const void *bias, void *dx) {
     if (is_double) return spread_f64(w, g, weight, bias, dx);
     if (winograd_fits(w, WINOGRAD_TILES)) { /* the adjoint is the convolution with the kernels turned around */
-        minidl_winograd of = {.images = w->images, .in = w->out, .out = w->in, .source = g, .weight = weight, .bias = bias,
+        minidl_winograd of = {.images = w->images, .threads = w->threads, .in = w->out, .out = w->in, .source = g, .weight = weight, .bias = bias,
                               .result = dx, .weight_in = 9 * w->in, .weight_out = 9, .flipped = 1,
                               .source_size = {w->output[0], w->output[1]}, .result_size = {w->image[0], w->image[1]},
                               .pad = {2 - w->padding[0], 2 - w->padding[1]}};
@@ -248,7 +263,7 @@ int minidl_conv_spread(int is_double, const minidl_windows *w, const void *g, co
 int minidl_conv_gradient(int is_double, const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
     if (is_double) return gradient_f64(w, x, g, accumulate, dweight);
     if (winograd_fits(w, WINOGRAD_GRADIENT_TILES)) {
-        minidl_winograd of = {.images = w->images, .in = w->in, .out = w->out, .source = x, .upstream = g,
+        minidl_winograd of = {.images = w->images, .threads = w->threads, .in = w->in, .out = w->out, .source = x, .upstream = g,
                               .source_size = {w->image[0], w->image[1]}, .result_size = {w->output[0], w->output[1]},
                               .pad = {w->padding[0], w->padding[1]}};
         const int status = winograd_gradient(&of, accumulate, dweight);

@@ -21,7 +21,8 @@
 /* Sizes along rows and columns; channels are those of one group. Padding is only what comes before, the rest follows. */
 typedef struct {
     ptrdiff_t images, groups, in, out;
-    ptrdiff_t image[2], kernel[2], output[2], stride[2], dilation[2], padding[2];
+    ptrdiff_t image[2], kernel[2], output[2], stride[2], dilation[2], padding[2]; /* the last three below 2^31 */
+    int threads; /* asked once, because their number may change at any time */
 } minidl_windows;
 
 /* What happens to the sums before they leave the cache: y = activation(scale[o] sum + bias[o] + residual). Members may be NULL. */

@@ -28,15 +28,15 @@ static ptrdiff_t taps_of(const MAPS *p, ptrdiff_t a, ptrdiff_t b) {
 
 static size_t panels(const MAPS *p) {
     size_t count = 0;
-    for (ptrdiff_t a = 0; a < p->rows.every; a++)
-        for (ptrdiff_t b = 0; b < p->columns.every; b++) count += (size_t)(taps_of(p, a, b) * p->out * p->groups);
+    for (ptrdiff_t a = 0; a < p->rows.kinds; a++)
+        for (ptrdiff_t b = 0; b < p->columns.kinds; b++) count += (size_t)(taps_of(p, a, b) * p->out * p->groups);
     return count;
 }
 
 /* For each class of results and group, panels of a few channels; in each, those channels' weights for one tap after another. */
 static void pack_weights(const MAPS *p, real *to) {
-    for (ptrdiff_t a = 0; a < p->rows.every; a++)
-        for (ptrdiff_t b = 0; b < p->columns.every; b++)
+    for (ptrdiff_t a = 0; a < p->rows.kinds; a++)
+        for (ptrdiff_t b = 0; b < p->columns.kinds; b++)
             for (ptrdiff_t g = 0; g < p->groups; g++)
                 for (ptrdiff_t o = 0, high; o < p->out; o += high) {
                     high = step(p->out - o, MR);
@@ -44,8 +44,8 @@ static void pack_weights(const MAPS *p, real *to) {
                     for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
                         for (ptrdiff_t c = 0; c < p->in; c++)
                             for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++) {
-                                const ptrdiff_t at = p->rows.taps[a * p->rows.kernel + i].at * p->columns.kernel +
-                                                     p->columns.taps[b * p->columns.kernel + j].at;
+                                const ptrdiff_t at = minidl_taps_of(&p->rows, a)[i].at * p->columns.kernel +
+                                                     minidl_taps_of(&p->columns, b)[j].at;
                                 for (ptrdiff_t t = 0; t < high; t++)
                                     *to++ = from[c * p->weight_in + t * p->weight_out + at];
                             }
@@ -153,7 +153,7 @@ static void rows_met(const MAPS *p, const walk *w, ptrdiff_t a, ptrdiff_t q, ptr
                      ptrdiff_t *end) {
     *first = 0, *end = p->rows.counts[a];
     if (!p->skips) return;
-    const minidl_tap *const taps = p->rows.taps + a * p->rows.kernel;
+    const minidl_tap *const taps = minidl_taps_of(&p->rows, a);
     const ptrdiff_t each = w->by_rows ? w->each : w->width, unit = w->by_rows ? 1 : LANES;
     const ptrdiff_t top = q + v * unit / each - p->rows.pad;
     const ptrdiff_t bottom = q + minidl_min(((v + count) * unit - 1) / each, w->rows - 1) - p->rows.pad;
@@ -220,8 +220,8 @@ static void slide(const MAPS *p, ptrdiff_t from, ptrdiff_t to, void *workspace) 
             real *const result = p->result + (n * p->groups + g) * p->out * plane;
             const real *panel = p->panels;
             const ptrdiff_t *offset = offsets;
-            for (ptrdiff_t a = 0; a < p->rows.every; a++)
-                for (ptrdiff_t b = 0; b < p->columns.every; b++) {
+            for (ptrdiff_t a = 0; a < p->rows.kinds; a++)
+                for (ptrdiff_t b = 0; b < p->columns.kinds; b++) {
                     const ptrdiff_t all = taps_of(p, a, b) * p->out;
                     slide_class(p, a, b, q, rows, f, prepared, panel + g * all, g, offset, result);
                     panel += p->groups * all;

@@ -11,6 +11,7 @@ cdef extern from "conv/conv.h" nogil:
         ptrdiff_t stride[2]
         ptrdiff_t dilation[2]
         ptrdiff_t padding[2]
+        int threads
     ctypedef struct minidl_conv_after:
         const void *scale
         const void *bias
@@ -29,7 +30,7 @@ cdef int _describe(object found, cnp.ndarray weight, ptrdiff_t images, minidl_wi
     """Write down windows for C; the one-dimensional ones as images of one row."""
     cdef int axis, axes = cnp.PyArray_NDIM(weight) - 2, first = 2 - axes
     stride, padding, dilation, groups, image, kernel, output = found
-    w.images, w.groups = images, groups
+    w.images, w.groups, w.threads = images, groups, minidl_get_threads()
     w.channels_out, w.channels_in = cnp.PyArray_DIMS(weight)[0] // w.groups, cnp.PyArray_DIMS(weight)[1]
     w.image[0] = w.kernel[0] = w.output[0] = w.stride[0] = w.dilation[0] = 1
     w.padding[0] = 0
@@ -38,6 +39,16 @@ cdef int _describe(object found, cnp.ndarray weight, ptrdiff_t images, minidl_wi
         w.dilation[first + axis], w.image[first + axis] = dilation[axis], image[axis]
         w.kernel[first + axis], w.output[first + axis] = kernel[axis], output[axis]
     return 0
+
+
+cdef bint _moderate(object found) except -1:
+    """Whether strides, paddings and dilations are numbers that the kernels can calculate with."""
+    cdef tuple stride = found.stride, padding = found.padding, dilation = found.dilation
+    cdef Py_ssize_t axis
+    for axis in range(len(stride)):
+        if stride[axis] > MOST_STEPS or dilation[axis] > MOST_STEPS or padding[axis][0] > MOST_STEPS:
+            return False
+    return True
 
 
 cdef bint _convolvable(object x, object weight, object bias, int axes):
@@ -155,7 +166,8 @@ cdef object _convolution(formula, str op, int axes, x, weight, bias, stride, pad
     if not _convolvable(x, weight, bias, axes):
         return formula(x, weight, bias, stride, padding, dilation, groups)
     found = _windows.windows(op, axes, x.shape, weight.shape, stride, padding, dilation, groups)
-    if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
+    if not _moderate(found) or (
+            bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]):
         return formula(x, weight, bias, stride, padding, dilation, groups)
     return _slid(x, weight, bias, found), (x, weight, bias is not None, found)
 
@@ -174,7 +186,8 @@ cdef object _transposed(formula, str op, int axes, x, weight, bias, stride, padd
     if not _convolvable(x, weight, bias, axes):
         return formula(x, weight, bias, stride, padding, output_padding, groups, dilation)
     found = _windows.windows_of_transposed(op, axes, x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
-    if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[1] * groups:
+    if not _moderate(found) or (
+            bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[1] * groups):
         return formula(x, weight, bias, stride, padding, output_padding, groups, dilation)
     return _spread(x, weight, bias, found), (x, weight, bias is not None, found)
 
@@ -191,6 +204,17 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
         _conv.conv_transpose2d, "conv_transpose2d", 2, x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+cdef bint _has(cnp.ndarray x, tuple sizes):
+    """Whether the axes of x after the first two still have these sizes, as when the forward saw it."""
+    cdef int axis, axes = cnp.PyArray_NDIM(x) - 2
+    if len(sizes) != axes:
+        return False
+    for axis in range(axes):
+        if sizes[axis] != cnp.PyArray_DIMS(x)[2 + axis]:
+            return False
+    return True
+
+
 cdef bint _upstream_fits(object dy, tuple cache, bint transposed):
     """Whether dy is the upstream gradient of what left this cache, all in arrays that kernels take."""
     cdef cnp.ndarray x, weight
@@ -200,12 +224,18 @@ cdef bint _upstream_fits(object dy, tuple cache, bint transposed):
     x, weight, found = cache[0], cache[1], cache[3]
     if cnp.PyArray_TYPE(<cnp.ndarray>dy) != cnp.PyArray_TYPE(x):
         return False
-    channels = cnp.PyArray_DIMS(weight)[1] * found.groups if transposed else cnp.PyArray_DIMS(weight)[0]
+    if not (_moderate(found) and _has(weight, found.kernel) and _has(x, found.output if transposed else found.image)):
+        return False
+    sources = cnp.PyArray_DIMS(weight)[1] * found.groups
+    if cnp.PyArray_DIMS(x)[1] != (cnp.PyArray_DIMS(weight)[0] if transposed else sources):
+        return False
+    channels = sources if transposed else cnp.PyArray_DIMS(weight)[0]
     return dy.shape == (cnp.PyArray_DIMS(x)[0], channels, *(found.image if transposed else found.output))
 
 
 cdef object _convolution_backward(formula, bint transposed, object dy, tuple cache, tuple into, bint add, tuple wanted):
-    if not (_upstream_fits(dy, cache, transposed) and well_formed(into, wanted, 1, 2)):
+    if not (_upstream_fits(dy, cache, transposed) and well_formed(into, wanted, 1, 2)
+            and separate(into, dy, cache[0], cache[1])):
         return formula(dy, cache, into, add, wanted)
     cdef cnp.ndarray x = cache[0], weight = cache[1], g = dy, dweight = None, dbias = None
     cdef int kind = cnp.PyArray_TYPE(weight)
@@ -256,11 +286,12 @@ cdef tuple _DEFAULT_WINDOWS = (1, 0, 1, 1)  # stride, padding, dilation, groups
 
 def conv_activation(op, x, weight, bias, windows, activation, settings=()):
     """See ``minidl.engines.compositions.conv_activation``: the activation is applied to each strip while it is in cache."""
-    cdef object kept = _KEEPS_OUTPUT.get(activation)
+    cdef object kept = None if settings else _KEEPS_OUTPUT.get(activation)
     if kept is None or not _convolvable(x, weight, bias, 2 if op == "conv2d" else 1):
         return _compositions.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
     found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows, *_DEFAULT_WINDOWS[len(windows):])
-    if bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]:
+    if not _moderate(found) or (
+            bias is not None and cnp.PyArray_DIMS(<cnp.ndarray>bias)[0] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[0]):
         return _compositions.conv_activation(_compiled, op, x, weight, bias, windows, activation, settings)
     cdef cnp.ndarray y = _slid(x, weight, bias, found, kept)
     return y, ((x, weight, bias is not None, found), (y,))
@@ -274,16 +305,16 @@ def conv_activation_backward(op, dy, cache, activation, into=None, add=False, wa
 
 def conv_affine(op, x, weight, windows, scale, shift, activation=None, settings=(), residual=None):
     """See ``minidl.engines.compositions.conv_affine``: everything after the sums happens while they are in cache."""
-    cdef object its = (weight.shape[0],)
-    if not (_convolvable(x, weight, shift, 2 if op == "conv2d" else 1) and (shift is None or shift.shape == its)
+    if not (_convolvable(x, weight, shift, 2 if op == "conv2d" else 1)
+            and (shift is None or shift.shape == (weight.shape[0],))
             and (scale is None or (taken(scale) and cnp.PyArray_TYPE(<cnp.ndarray>scale) == cnp.PyArray_TYPE(<cnp.ndarray>x)
-                                   and scale.shape == its))):
+                                   and scale.shape == (weight.shape[0],)))):
         return _compositions.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
     found = _windows.windows(op, cnp.PyArray_NDIM(<cnp.ndarray>x) - 2, x.shape, weight.shape, *windows, *_DEFAULT_WINDOWS[len(windows):])
-    if residual is not None and not (
+    if not _moderate(found) or residual is not None and not (
             taken(residual) and cnp.PyArray_TYPE(<cnp.ndarray>residual) == cnp.PyArray_TYPE(<cnp.ndarray>x)
             and residual.shape == (x.shape[0], weight.shape[0], *found.output)):
         return _compositions.conv_affine(_compiled, op, x, weight, windows, scale, shift, activation, settings, residual)
-    cdef object among = _KEEPS_OUTPUT.get(activation)  # what the kernel applies itself
+    cdef object among = None if settings else _KEEPS_OUTPUT.get(activation)  # what the kernel applies itself
     y = _slid(x, weight, shift, found, -1 if among is None else among, scale, residual)
     return y if activation is None or among is not None else globals()[activation](y, *settings)[0]

@@ -32,7 +32,7 @@ static double cost_of_sliding(const minidl_windows *w, int adjoint, ptrdiff_t la
     const double weights = taps_of(w) * (double)w->out, images = (double)w->images;
     const double rows = images * (double)(w->groups * (adjoint ? w->out * w->output[0] : w->in * w->image[0]));
     const double sorting = !adjoint && w->stride[1] > 1 ? 1.5 * rows * (double)w->image[1] : 0;
-    return weights * (images * (double)(together < apart ? together : apart) + 2 * minidl_get_threads()) +
+    return weights * (images * (double)(together < apart ? together : apart) + 2 * w->threads) +
            copying(rows, (double)(adjoint ? w->output[1] : w->image[1])) + sorting;
 }
 

@@ -229,7 +229,7 @@ static void REAL(kernels_part)(void *context, int part) {
 /* How the work is cut: blocks of about `positions` results, and chunks whose taps stay in the cache. */
 static REAL(deep) REAL(deep_plan)(const minidl_windows *w, ptrdiff_t positions, int strips) {
     REAL(deep) d = {.w = w, .area = w->kernel[0] * w->kernel[1], .plane = w->output[0] * w->output[1],
-                    .source = w->image[0] * w->image[1], .parts = worth(multiply_adds(w))};
+                    .source = w->image[0] * w->image[1], .parts = minidl_parts_worth(multiply_adds(w), w->threads)};
     d.together = minidl_min(w->images, d.plane >= positions ? 1 : positions / d.plane);
     if (w->images >= d.parts) d.together = minidl_min(d.together, w->images / d.parts);
     d.rows = w->output[0];

@@ -73,14 +73,14 @@ static void prepare(const MAPS *p, const real *source, ptrdiff_t q, frame f, int
 
 /* Where tap (channel, i, j) of results of class (a, b) finds its elements, counted from the channel's. */
 static ptrdiff_t offset_of(const MAPS *p, frame f, ptrdiff_t a, ptrdiff_t b, ptrdiff_t i, ptrdiff_t j) {
-    const minidl_tap row = p->rows.taps[a * p->rows.kernel + i], column = p->columns.taps[b * p->columns.kernel + j];
+    const minidl_tap row = minidl_taps_of(&p->rows, a)[i], column = minidl_taps_of(&p->columns, b)[j];
     return ((row.sort * p->columns.classes + column.sort) * f.height + row.shift) * f.width + column.shift;
 }
 
 /* For all taps of all classes, in the order of the weights' panels: row by row of the kernel, so that rows can be left out. */
 static void offsets_by_rows(const MAPS *p, frame f, ptrdiff_t *offset) {
-    for (ptrdiff_t a = 0; a < p->rows.every; a++)
-        for (ptrdiff_t b = 0; b < p->columns.every; b++)
+    for (ptrdiff_t a = 0; a < p->rows.kinds; a++)
+        for (ptrdiff_t b = 0; b < p->columns.kinds; b++)
             for (ptrdiff_t i = 0; i < p->rows.counts[a]; i++)
                 for (ptrdiff_t c = 0; c < p->in; c++)
                     for (ptrdiff_t j = 0; j < p->columns.counts[b]; j++)

@@ -43,8 +43,9 @@ static ptrdiff_t REAL(strip)(ptrdiff_t rows, ptrdiff_t images, ptrdiff_t each, p
     return (rows + strips - 1) / strips;
 }
 
-static int REAL(run)(REAL(minidl_maps) *p, ptrdiff_t row_elements, double multiply_adds) {
-    const int threads = worth(multiply_adds);
+static int REAL(run)(REAL(minidl_maps) *p, ptrdiff_t row_elements, const minidl_windows *w) {
+    if (too_large(&p->rows, &p->columns, p->in)) return -1;
+    const int threads = minidl_parts_worth(multiply_adds(w), w->threads);
     const ptrdiff_t rows = (p->rows.result + p->rows.every - 1) / p->rows.every;
     p->strip = REAL(strip)(rows, p->images, row_elements, row_elements * p->rows.reach, SLIDE_BYTES, threads);
     REAL(sliding) j = {.variant = IN_USE(minidl_conv), .maps = p};
@@ -76,7 +77,7 @@ static int REAL(slide)(const minidl_windows *w, const void *x, const void *weigh
     p.weight_group = p.weight_out * w->out;
     if (after->activation >= 0) p.activation = IN_USE(minidl_activations)->forward[after->activation];
     int status = sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1);
-    if (status == 0) status = REAL(run)(&p, w->in * p.columns.classes * p.rows.classes * w->output[1], multiply_adds(w));
+    if (status == 0) status = REAL(run)(&p, w->in * p.columns.classes * p.rows.classes * w->output[1], w);
     forget(&p.rows), forget(&p.columns);
     return status;
 }
@@ -90,7 +91,7 @@ static int REAL(spread)(const minidl_windows *w, const void *g, const void *weig
     p.weight_out = area;
     p.weight_group = area * w->in * w->out;
     int status = spreading_axis(&p.rows, w, 0) | spreading_axis(&p.columns, w, 1);
-    if (status == 0) status = REAL(run)(&p, w->out * (w->image[1] / w->stride[1] + p.columns.reach), multiply_adds(w));
+    if (status == 0) status = REAL(run)(&p, w->out * (w->image[1] / w->stride[1] + p.columns.reach), w);
     forget(&p.rows), forget(&p.columns);
     return status;
 }
@@ -98,11 +99,11 @@ static int REAL(spread)(const minidl_windows *w, const void *g, const void *weig
 static int REAL(gradient)(const minidl_windows *w, const void *x, const void *g, int accumulate, void *dweight) {
     if (deep_gradients(w, REAL(lanes)())) return REAL(deep_gradient)(w, x, g, accumulate, dweight);
     REAL(minidl_maps) p = {.images = w->images, .groups = w->groups, .in = w->in, .out = w->out, .source = x, .upstream = g};
-    if ((sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1)) != 0) {
+    if ((sliding_axis(&p.rows, w, 0) | sliding_axis(&p.columns, w, 1)) != 0 || too_large(&p.rows, &p.columns, p.in)) {
         forget(&p.rows), forget(&p.columns);
         return -1;
     }
-    const int threads = worth(multiply_adds(w));
+    const int threads = minidl_parts_worth(multiply_adds(w), w->threads);
     p.strip = REAL(strip)(w->output[0], w->images, w->output[1] * (w->out < 48 ? w->out : 48), 0, GRADIENT_BYTES, threads);
     REAL(sliding) j = {.variant = IN_USE(minidl_conv), .maps = &p, .dweight = dweight, .accumulate = accumulate};
     j.items = w->images * ((w->output[0] + p.strip - 1) / p.strip);

@@ -31,11 +31,15 @@ typedef struct {
     ptrdiff_t source, stride, pad, classes;
     ptrdiff_t *remainder;
     ptrdiff_t result, every;
+    ptrdiff_t kinds;   /* classes that have results: of `every` classes at most as many as there are results */
     ptrdiff_t reach;   /* the largest shift */
     ptrdiff_t *counts; /* of taps, for each class of results */
-    minidl_tap *taps;  /* kernel-length for each class of results */
+    ptrdiff_t *first;  /* where the taps of each class begin */
+    minidl_tap *taps;  /* class after class; each position of the kernel belongs to one class */
     ptrdiff_t kernel;
 } minidl_axis;
+
+static inline const minidl_tap *minidl_taps_of(const minidl_axis *axis, ptrdiff_t class) { return axis->taps + axis->first[class]; }
 
 /* The indices t in [0, count) of an axis for which t * stride + at is within `size` elements: from *first to before *end. */
 static inline void minidl_within(ptrdiff_t count, ptrdiff_t stride, ptrdiff_t at, ptrdiff_t size, ptrdiff_t *first, ptrdiff_t *end) {

@@ -14,6 +14,7 @@
 /* One group of channels, strides and dilations of 1. */
 typedef struct {
     ptrdiff_t images, in, out;
+    int threads;
     ptrdiff_t source_size[2], result_size[2], pad[2];
     const float *source, *weight, *scale, *bias, *residual, *upstream;
     float *result;

@@ -69,6 +69,8 @@ cdef bint read_settings(int op, tuple settings, Py_ssize_t first, double *number
         return False
     numbers[0] = numbers[1] = 0
     for position in range(len(settings) - first):
+        if not isinstance(settings[first + position], (float, int)):
+            return False
         numbers[position] = settings[first + position]
     return numbers[0] > 0 or not minidl_activation_entries[op].positive
 

@@ -34,7 +34,11 @@ def dropout(x, p=0.5, random=None):
     if isinstance(random, _Generator):
         if n >= FEW_NUMBERS and type(random.bit_generator) is _PCG64 and minidl_pcg64_known():
             return _drop(source, p, random.bit_generator)
-        numbers = dense(random.random(x.shape, dtype=numpy.float32))
+        drawn = random.random(x.shape, dtype=numpy.float32)
+        if not (taken(drawn) and cnp.PyArray_TYPE(<cnp.ndarray>drawn) == cnp.NPY_FLOAT
+                and cnp.PyArray_SAMESHAPE(<cnp.ndarray>drawn, source)):
+            raise TypeError(f"dropout: the generator gave no float32 array of shape {x.shape}: {type(random).__name__}")
+        numbers = dense(drawn)
         uniform = cnp.PyArray_DATA(numbers)
     elif (cnp.PyArray_CheckExact(random) and cnp.PyArray_TYPE(<cnp.ndarray>random) == cnp.NPY_BOOL
             and cnp.PyArray_SAMESHAPE(<cnp.ndarray>random, source)):

@@ -173,7 +173,7 @@ static void REAL(zero)(real *x, ptrdiff_t n) {
 
 static void REAL(max_pool_backward)(const real *dy, unsigned char *won, real *dx, ptrdiff_t images, const minidl_pool_windows *w) {
     const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
-    const ptrdiff_t positions = v->kernel * h->kernel, out = v->outputs * h->outputs;
+    const ptrdiff_t positions = v->kernel * h->kernel, out = v->outputs * h->outputs, pixels = v->size * h->size;
     const int tiled = REAL(tiled)(w);
     ptrdiff_t shift[256];
     for (ptrdiff_t k = 0; k < positions; k++) shift[k] = k / h->kernel * v->dilation * h->size + k % h->kernel * h->dilation;
@@ -186,8 +186,10 @@ static void REAL(max_pool_backward)(const real *dy, unsigned char *won, real *dx
         for (ptrdiff_t row = 0; row < v->outputs; row++) {
             const ptrdiff_t corner = (row * v->stride - v->padding) * h->size - h->padding;
             for (ptrdiff_t q = 0; q < h->outputs; q++) {
-                const ptrdiff_t k = row * h->outputs + q;
-                if (won[k] < positions) dx[corner + q * h->stride + shift[won[k]]] += dy[k];
+                const ptrdiff_t k = row * h->outputs + q, winner = won[k];
+                if (winner >= positions) continue;
+                const ptrdiff_t at = corner + q * h->stride + shift[winner];
+                if (at >= 0 && at < pixels) dx[at] += dy[k]; /* always, unless the cache was written to */
             }
         }
     }

@@ -35,24 +35,28 @@ cdef int _blank(minidl_window_axis *a) noexcept:
     return 0
 
 
-cdef int _sliding(object w, bint padding_counts, minidl_pool_windows *p) except -1:
-    """Write down the windows of a ``minidl.ops._pooling.Pooling`` for C."""
+cdef bint _sliding(object w, bint padding_counts, minidl_pool_windows *p) except -1:
+    """Write down the windows of a ``minidl.ops._pooling.Pooling`` for C; False if they have numbers that it cannot calculate with."""
     kernel, stride, padding, dilation, image, output = w
     cdef int axis, axes = len(kernel)
     cdef minidl_window_axis *a
     _blank(&p.rows)
     p.padding_counts = padding_counts
     for axis in range(axes):
+        if (kernel[axis] > MOST_STEPS or stride[axis] > MOST_STEPS or padding[axis] > MOST_STEPS
+                or dilation[axis] > MOST_STEPS):
+            return False
         a = &p.columns if axis == axes - 1 else &p.rows
         a.size, a.outputs, a.kernel = image[axis], output[axis], kernel[axis]
         a.stride, a.padding, a.dilation = stride[axis], padding[axis], dilation[axis]
-    return 0
+    return True
 
 
 cdef class _Known:
     """Windows that were checked once: as the cache holds them, and as C reads them."""
 
     cdef object windows
+    cdef bint moderate
     cdef minidl_pool_windows described
 
 
@@ -60,7 +64,7 @@ cdef class _Known:
 def _known(op, image, kernel_size, stride, padding, dilation, ceil_mode, padding_counts):
     cdef _Known known = _Known()
     known.windows = _pooling.pooling(op, image, kernel_size, stride, padding, dilation, ceil_mode)
-    _sliding(known.windows, padding_counts, &known.described)
+    known.moderate = _sliding(known.windows, padding_counts, &known.described)
     return known
 
 
@@ -72,7 +76,7 @@ cdef inline object _hashable(object value):
 cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
                   object padding_counts):
     return _known(op, x.shape[2:], _hashable(kernel_size), _hashable(stride), _hashable(padding), _hashable(dilation),
-                  ceil_mode, padding_counts)
+                  bool(ceil_mode), padding_counts)
 
 
 cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_window_axis *rows, minidl_window_axis *columns, bint results, int kind):
@@ -121,7 +125,7 @@ cdef object _max_pool(object x, int axes, str op, object kernel_size, object str
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)
     cdef minidl_pool_windows *p = &known.described
-    if p.rows.kernel * p.columns.kernel > 255:
+    if not known.moderate or p.rows.kernel > 255 or p.columns.kernel > 255 or p.rows.kernel * p.columns.kernel > 255:
         return None
     cdef cnp.ndarray won = _like_batch(x, &p.rows, &p.columns, True, cnp.NPY_UINT8)
     y = _run_pool(MINIDL_MAX_POOL, x, won, p, True)
@@ -133,7 +137,8 @@ cdef object _max_pool_back(object dy, tuple cache, int axes):
     won, dtype, w = cache
     if not (cnp.PyArray_CheckExact(won) and cnp.PyArray_TYPE(<cnp.ndarray>won) == cnp.NPY_UINT8):
         return None
-    _sliding(w, False, &p)
+    if not _sliding(w, False, &p) or p.rows.kernel > 255 or p.columns.kernel > 255 or p.rows.kernel * p.columns.kernel > 255:
+        return None
     if not _upstream(dy, dtype, axes, won.shape, &p) or not cnp.PyArray_SAMESHAPE(<cnp.ndarray>won, <cnp.ndarray>dy):
         return None
     return _run_pool(MINIDL_MAX_POOL_BACKWARD, dy, dense(won), &p, False)
@@ -144,6 +149,8 @@ cdef object _avg_pool(object x, int axes, str op, object kernel_size, object str
     if not _poolable(x, axes):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, bool(count_include_pad))
+    if not known.moderate:
+        return None
     y = _run_pool(MINIDL_AVG_POOL, x, None, &known.described, True)
     return y, (x.shape, (<cnp.ndarray>x).dtype, known.windows, count_include_pad)
 
@@ -151,14 +158,16 @@ cdef object _avg_pool(object x, int axes, str op, object kernel_size, object str
 cdef object _avg_pool_back(object dy, tuple cache, int axes):
     cdef minidl_pool_windows p
     shape, dtype, w, count_include_pad = cache
-    _sliding(w, count_include_pad, &p)
-    if not _upstream(dy, dtype, axes, shape, &p):
+    if not _sliding(w, count_include_pad, &p) or not _upstream(dy, dtype, axes, shape, &p):
         return None
     return _run_pool(MINIDL_AVG_POOL_BACKWARD, dy, None, &p, False)
 
 
-cdef int _windows_of(object image, object output, minidl_pool_windows *p) except -1:
-    """Write down the windows of an adaptive pooling; where they lie side by side, as those of an ordinary one."""
+cdef int _windows_of(object image, object output, minidl_pool_windows *p) except -2:
+    """Write down the windows of an adaptive pooling; where they lie side by side, as those of an ordinary one, and return 1.
+
+    -1 if there are numbers that C cannot calculate with.
+    """
     cdef int axis, axes = len(image)
     cdef bint even = True
     cdef minidl_window_axis *a
@@ -167,6 +176,8 @@ cdef int _windows_of(object image, object output, minidl_pool_windows *p) except
     for axis in range(axes):
         a = &p.columns if axis == axes - 1 else &p.rows
         _blank(a)
+        if output[axis] > MOST_STEPS or image[axis] > MOST_STEPS:
+            return -1
         a.size, a.outputs = image[axis], output[axis]
         a.kernel = a.stride = a.size // a.outputs
         even = even and a.size % a.outputs == 0
@@ -179,15 +190,19 @@ cdef object _adaptive(object x, int axes, str op, object output_size):
         return None
     image = x.shape[2:]
     output = _pooling.output_sizes(op, image, output_size)
-    cdef int which = MINIDL_AVG_POOL if _windows_of(image, output, &p) else MINIDL_ADAPTIVE_POOL
+    cdef int even = _windows_of(image, output, &p)
+    if even < 0:
+        return None
+    cdef int which = MINIDL_AVG_POOL if even else MINIDL_ADAPTIVE_POOL
     return _run_pool(which, x, None, &p, True), (x.shape, (<cnp.ndarray>x).dtype, output)
 
 
 cdef object _adaptive_back(object dy, tuple cache, int axes):
     cdef minidl_pool_windows p
     shape, dtype, output = cache
-    cdef int which = MINIDL_AVG_POOL_BACKWARD if _windows_of(shape[2:], output, &p) else MINIDL_ADAPTIVE_POOL_BACKWARD
-    if not _upstream(dy, dtype, axes, shape, &p):
+    cdef int even = _windows_of(shape[2:], output, &p)
+    cdef int which = MINIDL_AVG_POOL_BACKWARD if even else MINIDL_ADAPTIVE_POOL_BACKWARD
+    if even < 0 or not _upstream(dy, dtype, axes, shape, &p):
         return None
     return _run_pool(which, dy, None, &p, False)
 

@@ -46,7 +46,7 @@ cdef object _padded(bint backward, cnp.ndarray source, tuple shape, tuple pairs,
     """Pad an array of this shape along its last two axes, or one, or go back; None if more axes are padded, or none is."""
     cdef int ndim = len(shape), axis
     cdef minidl_padding s
-    cdef cnp.npy_intp sizes[32]
+    cdef cnp.npy_intp sizes[MOST_AXES]
     cdef ptrdiff_t images = 1
     for axis in range(ndim - 2):
         if pairs[axis] != (0, 0):
@@ -71,7 +71,7 @@ cdef object _padded(bint backward, cnp.ndarray source, tuple shape, tuple pairs,
 
 def pad(x, padding, mode="constant", value=0.0):
     """See ``minidl.ops.resample.pad``. The last two axes are padded here, others by the formula."""
-    if taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) < 32 and isinstance(value, (int, float)):
+    if taken(x) and isinstance(value, (int, float)):
         pairs = _resampling.widths("pad", x.shape, padding, mode)
         y = _padded(False, x, x.shape, pairs, mode, value)
         if y is not None:

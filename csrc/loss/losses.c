@@ -32,21 +32,26 @@ typedef struct {
     void *slope, *each;
     ptrdiff_t classes;
     double sums[MINIDL_MOST_PARTS], divisors[MINIDL_MOST_PARTS];
+    int wrong[MINIDL_MOST_PARTS];
 } cross_entropy_work;
 
 MINIDL_TASK(cross_entropy, cross_entropy_work, minidl_losses, {
     real *const each = work->each;
     const ptrdiff_t first = from * work->classes;
+    work->wrong[part] = 0;
     work->sums[part] = kernels->cross_entropy((const real *)work->x + first, work->targets, from, (real *)work->slope + first,
                                               each == NULL ? NULL : each + from, to - from, work->classes,
-                                              &work->divisors[part]);
+                                              &work->divisors[part], &work->wrong[part]);
 })
 
-double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
-                            ptrdiff_t classes, double *divisor) {
+int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
+                         ptrdiff_t classes, double *total, double *divisor) {
     cross_entropy_work work;
     work.x = x, work.targets = targets, work.slope = slope, work.each = each, work.classes = classes;
     const int parts = minidl_in_ranges(rows, minidl_rows_worth(classes), 1, MINIDL_TASK_OF(cross_entropy, is_double), &work);
+    int wrong = 0;
+    for (int part = 0; part < parts; part++) wrong |= work.wrong[part];
+    *total = minidl_sum_of_parts(work.sums, parts);
     *divisor = minidl_sum_of_parts(work.divisors, parts);
-    return minidl_sum_of_parts(work.sums, parts);
+    return wrong ? -1 : 0;
 }

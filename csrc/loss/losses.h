@@ -23,26 +23,27 @@ enum { MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_
 
 /* What cross-entropy needs besides the logits; `weight` has the precision of the logits, or is NULL. */
 typedef struct {
-    const int64_t *labels;
+    const int64_t *labels; /* each is read once, and checked then: the caller's array may be changed meanwhile */
     int64_t ignore_index; /* rows with this label count for nothing */
     const void *weight;
     double smoothing;
 } minidl_targets;
 
 /* cross_entropy does rows whose labels begin with number `first`, and leaves in *divisor the sum of the weights of the labels
- * met. */
+ * met. *wrong becomes 1 at a label that is no class, and the rest is then of no use. */
 #define MINIDL_LOSS_TABLE(real)                                                                                            \
     struct {                                                                                                               \
         double (*pointwise[MINIDL_LOSSES])(const real *prediction, const real *target, real *slope, real *each,            \
                                            ptrdiff_t n, double delta);                                                     \
         double (*cross_entropy)(const real *x, const minidl_targets *targets, ptrdiff_t first, real *slope, real *each,    \
-                                ptrdiff_t rows, ptrdiff_t classes, double *divisor);                                       \
+                                ptrdiff_t rows, ptrdiff_t classes, double *divisor, int *wrong);                           \
     }
 MINIDL_TABLES(minidl_losses, MINIDL_LOSS_TABLE)
 
 double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
                    double delta);
-double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
-                            ptrdiff_t classes, double *divisor);
+/* Leaves the sum of the losses in *total. Returns -1, and nothing of use, where a label is no class. */
+int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
+                         ptrdiff_t classes, double *total, double *divisor);
 
 #endif

@@ -86,10 +86,19 @@ static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real
     return loss;
 }
 
+/* The slope of a row that counts for nothing: 0 p, so 0, or nan where the softmax is nan. */
+static void REAL(ignored_row)(const real *x, real *slope, ptrdiff_t classes) {
+    const VEC shift = SPLAT(REAL(largest_of)(x, classes));
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(classes, REAL(add_wide)(sum, REAL(most)(GET(x) - shift, SPLAT(-1)));); /* as exp(x - shift), nan only where that is */
+    const VEC all = SPLAT(isnan(REAL(total)(sum)) ? MINIDL_NAN : 0.0);
+    EACH_VECTOR(classes, PUT(slope, all););
+}
+
 /* All rows; those of ignore_index count for nothing. Returns the sum of the losses, and in *divisor the sum of the weights of
  * the classes met. `each`, if not NULL, takes the loss of every row. */
 static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdiff_t first, real *slope, real *each,
-                                  ptrdiff_t rows, ptrdiff_t classes, double *divisor) {
+                                  ptrdiff_t rows, ptrdiff_t classes, double *divisor, int *wrong) {
     const real *const weight = t->weight;
     double total = 0, mass = (double)classes, met = 0;
     if (weight != NULL) {
@@ -97,10 +106,13 @@ static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdif
         for (ptrdiff_t i = 0; i < classes; i++) mass += (double)weight[i];
     }
     for (ptrdiff_t row = 0; row < rows; row++, x += classes, slope += classes) {
-        const int64_t label = t->labels[first + row];
+        const int64_t label = *(const volatile int64_t *)(t->labels + first + row); /* once */
         double loss = 0;
         if (label == t->ignore_index) {
-            for (ptrdiff_t i = 0; i < classes; i++) slope[i] = 0;
+            REAL(ignored_row)(x, slope, classes);
+        } else if (label < 0 || label >= classes) {
+            *wrong = 1;
+            break;
         } else {
             loss = REAL(cross_entropy_row)(x, (ptrdiff_t)label, weight, mass, t->smoothing, slope, classes);
             met += weight == NULL ? 1.0 : (double)weight[label];

@@ -10,8 +10,8 @@ cdef extern from "loss/losses.h" nogil:
         double smoothing
     double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each,
                        ptrdiff_t n, double delta)
-    double minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
-                                ptrdiff_t rows, ptrdiff_t classes, double *divisor)
+    int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+                             ptrdiff_t rows, ptrdiff_t classes, double *total, double *divisor)
 
 
 cdef object _scalar(double value, cnp.ndarray like):
@@ -124,10 +124,11 @@ def binary_cross_entropy_with_logits_backward(dloss, cache):
     return dx if dx is not None else _loss.binary_cross_entropy_with_logits_backward(dloss, cache)
 
 
-cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, double smoothing,
+cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, object smoothing,
                            object reduction):
     """Return the loss of rows of logits with class indices and its cache, or None where the formula must do it."""
-    if not (taken(logits) and cnp.PyArray_CheckExact(target) and 0 <= smoothing <= 1):
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and isinstance(smoothing, (float, int)) and 0 <= smoothing <= 1
+            and isinstance(ignore_index, (int, numpy.integer)) and -MOST_STEPS <= ignore_index <= MOST_STEPS):
         return None
     cdef cnp.ndarray x = logits, t = target, each = None
     cdef int kind = cnp.PyArray_TYPE(t)
@@ -135,8 +136,9 @@ cdef object _cross_entropy(object logits, object target, object weight, object i
             or cnp.PyArray_DIMS(x)[0] != cnp.PyArray_DIMS(t)[0] or not cnp.PyTypeNum_ISINTEGER(kind)
             or kind == cnp.NPY_UINT64 or not (reduction == "mean" or reduction == "sum" or reduction == "none")):
         return None
-    cdef ptrdiff_t rows = cnp.PyArray_DIMS(x)[0], classes = cnp.PyArray_DIMS(x)[1], row
+    cdef ptrdiff_t rows = cnp.PyArray_DIMS(x)[0], classes = cnp.PyArray_DIMS(x)[1]
     cdef minidl_targets targets
+    cdef int status
     targets.weight, targets.smoothing, targets.ignore_index = NULL, smoothing, ignore_index
     if weight is not None:
         if not (taken(weight) and cnp.PyArray_TYPE(<cnp.ndarray>weight) == cnp.PyArray_TYPE(x)
@@ -144,14 +146,13 @@ cdef object _cross_entropy(object logits, object target, object weight, object i
             return None
         weight = dense(weight)
         targets.weight = cnp.PyArray_DATA(<cnp.ndarray>weight)
+        if not minidl_finite(is_double(x), targets.weight, classes):  # 0 times one is nan, also for classes that no row has
+            return None
     x = dense(x)
     if kind != cnp.NPY_INT64 or not PyArray_ISBEHAVED_RO(t):
         t = t.astype(numpy.int64)
     t = dense(t)
     targets.labels = <const int64_t *>cnp.PyArray_DATA(t)
-    for row in range(rows):
-        if not (0 <= targets.labels[row] < classes or targets.labels[row] == targets.ignore_index):
-            return None
     cdef cnp.ndarray slope = fresh_like(x)
     cdef const void *x_data = cnp.PyArray_DATA(x)
     cdef void *s_data = cnp.PyArray_DATA(slope)
@@ -162,7 +163,9 @@ cdef object _cross_entropy(object logits, object target, object weight, object i
         each = fresh(1, cnp.PyArray_DIMS(t), cnp.PyArray_TYPE(x))
         e_data = cnp.PyArray_DATA(each)
     with nogil:
-        total = minidl_cross_entropy(double_, x_data, &targets, s_data, e_data, rows, classes, &divisor)
+        status = minidl_cross_entropy(double_, x_data, &targets, s_data, e_data, rows, classes, &total, &divisor)
+    if status != 0:
+        return None
     if each is not None:
         return each, (slope, 1.0, 1)
     if reduction == "sum":

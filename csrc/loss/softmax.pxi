@@ -10,7 +10,7 @@ cdef object _softmax_forward(object x, object axis, bint logarithm):
     if not taken(x):
         return None
     cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
-    if ndim == 0 or not (axis == -1 or axis == ndim - 1) or cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] == 0:
+    if ndim == 0 or type(axis) is not int or not (axis == -1 or axis == ndim - 1) or cnp.PyArray_SIZE(x) == 0:
         return None
     cdef Matrix rows
     cdef cnp.ndarray source = dense(x)
@@ -27,7 +27,7 @@ cdef object _softmax_back(object dy, object y, object axis, bint logarithm):
     if not (taken(y) and alike(<cnp.ndarray>y, dy)):
         return None
     cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>y)
-    if ndim == 0 or not (axis == -1 or axis == ndim - 1):
+    if ndim == 0 or type(axis) is not int or not (axis == -1 or axis == ndim - 1) or cnp.PyArray_SIZE(y) == 0:
         return None
     cdef Matrix rows
     cdef cnp.ndarray upstream = dense(dy), kept = dense(y)

@@ -52,6 +52,10 @@ cdef extern from "norm/norm.h" nogil:
     int minidl_group_norm_backward(int is_double, const minidl_group_normalization *s)
 
 
+cdef inline bint _number(object eps):
+    return isinstance(eps, (float, int))
+
+
 cdef bint _per_channel(object values, cnp.ndarray x):
     """Whether it is None, or one element for each channel."""
     return values is None or (
@@ -95,12 +99,12 @@ cdef object _find_sums(object weight, bint has_bias, tuple into, bint add, tuple
     return dweight, dbias
 
 
-def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, training=True, double eps=1e-5):
+def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, training=True, eps=1e-5):
     """See ``minidl.ops.norm.batch_norm``. Statistics in one pass over memory, and another that writes."""
     cdef minidl_batch_normalization s
     cdef cnp.ndarray source, y, mean, variance
-    cdef bint double_, own = training
-    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
+    cdef bint double_, own = bool(training)
+    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and _number(eps)
             and _per_channel(weight, x) and _per_channel(bias, x)) or not (own or (
             running_mean is not None and _per_channel(running_mean, x)
             and running_var is not None and _per_channel(running_var, x))):
@@ -126,10 +130,11 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     cdef cnp.ndarray source, upstream, dx
     cdef bint double_
     x, weight, has_bias, mean, variance, training, eps = cache
+    cdef bint own = bool(training)
     into, wanted = as_tuple(into), as_tuple(wanted)
-    if not (taken(x) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
+    if not (taken(x) and _number(eps) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
             and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
-            and well_formed(into, wanted, 1, 2)):
+            and well_formed(into, wanted, 1, 2) and separate(into, dy, x, weight)):
         return _norm.batch_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     _normalization(source, &s)
@@ -139,7 +144,7 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
         return _norm.batch_norm_backward(dy, cache, into, add, wanted)
     dx, double_ = fresh_like(source), is_double(source)
     s.dy, s.weight, s.dx, s.mean, s.variance = _data(upstream), _data(weight), _data(dx), _data(mean), _data(variance)
-    s.eps, s.own_statistics = eps, training
+    s.eps, s.own_statistics = eps, own
     with nogil:
         minidl_batch_norm_backward(double_, &s)
     return dx if is_wanted(wanted, 0) else None, *sums
@@ -151,7 +156,15 @@ cdef tuple _row_shape(object x, object normalized_shape):
     """Return the shape of the last axes of x, or None where that is not what was asked for."""
     if not taken(x) or cnp.PyArray_SIZE(x) == 0:
         return None
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if type(normalized_shape) is int:
+        shape = (normalized_shape,)
+    elif type(normalized_shape) is tuple or type(normalized_shape) is list:
+        shape = tuple(normalized_shape)
+    else:
+        return None
+    for size in shape:
+        if type(size) is not int:  # 2.0 is equal to 2
+            return None
     given = x.shape
     return shape if shape and given[max(len(given) - len(shape), 0):] == shape else None
 
@@ -204,7 +217,7 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
     cdef bint double_
     cdef int status, ndim = len(shape)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _like_row(weight, x, shape)
-            and well_formed(into, wanted, 1, 1 if mean is None else 2)):
+            and well_formed(into, wanted, 1, 1 if mean is None else 2) and separate(into, dy, x, weight)):
         return None
     source, upstream = dense(x), dense(dy)
     _rows(source, shape, &s)
@@ -224,10 +237,10 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
     return dx if is_wanted(wanted, 0) else None, *sums
 
 
-def layer_norm(x, normalized_shape, weight=None, bias=None, double eps=1e-5):
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """See ``minidl.ops.norm.layer_norm``. A row is read from memory once."""
     cdef tuple shape = _row_shape(x, normalized_shape)
-    if shape is None or not (_like_row(weight, x, shape) and _like_row(bias, x, shape)):
+    if shape is None or not (_number(eps) and _like_row(weight, x, shape) and _like_row(bias, x, shape)):
         return _norm.layer_norm(x, normalized_shape, weight, bias, eps)
     y, mean, inverse = _rows_normalized(x, shape, weight, bias, eps, True)
     return y, (x, shape, weight, bias is not None, mean, inverse)
@@ -244,7 +257,7 @@ def layer_norm_backward(dy, cache, into=None, add=False, wanted=None):
 def rms_norm(x, normalized_shape, weight=None, eps=None):
     """See ``minidl.ops.norm.rms_norm``."""
     cdef tuple shape = _row_shape(x, normalized_shape)
-    if shape is None or not _like_row(weight, x, shape):
+    if shape is None or not (_like_row(weight, x, shape) and (eps is None or _number(eps))):
         return _norm.rms_norm(x, normalized_shape, weight, eps)
     if eps is None:
         eps = 2.0 ** (-52 if is_double(x) else -23)
@@ -262,15 +275,15 @@ def rms_norm_backward(dy, cache, into=None, add=False, wanted=None):
 
 # Groups of channels.
 
-def group_norm(x, num_groups, weight=None, bias=None, double eps=1e-5):
+def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     """See ``minidl.ops.norm.group_norm``. A group is read from memory once."""
     cdef minidl_group_normalization s
     cdef cnp.ndarray source, y, mean, inverse
     cdef cnp.npy_intp count
     cdef bint double_
-    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
+    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and _number(eps)
             and _per_channel(weight, x) and _per_channel(bias, x)
-            and num_groups >= 1 and cnp.PyArray_DIMS(<cnp.ndarray>x)[1] % num_groups == 0):
+            and type(num_groups) is int and num_groups >= 1 and cnp.PyArray_DIMS(<cnp.ndarray>x)[1] % num_groups == 0):
         return _norm.group_norm(x, num_groups, weight, bias, eps)
     source = dense(x)
     _normalization(source, &s)
@@ -295,7 +308,7 @@ def group_norm_backward(dy, cache, into=None, add=False, wanted=None):
     x, num_groups, weight, has_bias, mean, inverse = cache
     into, wanted = as_tuple(into), as_tuple(wanted)
     if not (taken(x) and alike(x, dy) and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x)
-            and well_formed(into, wanted, 1, 2)):
+            and well_formed(into, wanted, 1, 2) and separate(into, dy, x, weight)):
         return _norm.group_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     _normalization(source, &s)

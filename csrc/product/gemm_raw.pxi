@@ -102,6 +102,11 @@ def gemm(alpha, a, b, beta, c, transpose_a=False, transpose_b=False, *, bias=Non
         s.saved = <float *>_extra(saved, kind, 2, m, n, &s.saved_row)
     if column_sums is not None:
         s.column_sums = <float *>_extra(column_sums, kind, 1, 1, n, NULL)
+    if not (0 <= (activation or 0) < MINIDL_FUNCTIONS and 0 <= (derivative or 0) < MINIDL_ACTIVATIONS):
+        raise ValueError(f"gemm knows no activation {activation} or no derivative {derivative}")
+    for written in (pre_activation, column_sums):
+        if written is not None and not PyArray_ISBEHAVED(<cnp.ndarray>written):
+            raise ValueError("gemm writes only into arrays that may be written")
     if activation is not None:
         s.activation = minidl_activations_f32_in_use().forward[<int>activation]
         d.activation = minidl_activations_f64_in_use().forward[<int>activation]
@@ -153,6 +158,8 @@ cdef int _rung(_rung_function multiply, object a, object b, object c) except -1:
     for x in (a, b, c):
         if not (taken(x) and x.dtype == numpy.float32 and x.ndim == 2 and x.flags.c_contiguous):
             raise ValueError("the rungs take float32 matrices in C order without gaps")
+    if not PyArray_ISBEHAVED(<cnp.ndarray>c):
+        raise ValueError("the rungs write into an array that may be written")
     (m, k), n = a.shape, b.shape[1]
     if b.shape[0] != k or c.shape != (m, n):
         raise ValueError(f"the rungs take (M, K), (K, N) and (M, N); got {a.shape}, {b.shape} and {c.shape}")

@@ -5,7 +5,7 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
     cdef list before = []
     cdef double[MOST_SETTINGS] numbers
     cdef int op
-    kept = _KEEPS_OUTPUT.get(activation)
+    kept = None if settings else _KEEPS_OUTPUT.get(activation)
     if kept is not None:
         y = _affine(x, weight, bias, kept, NO_SETTINGS, None)
         if y is not None:
@@ -13,7 +13,9 @@ cdef tuple _linear_activation(object x, object weight, object bias, object activ
     elif activation in _KEEPS_INPUT:
         op, defaults = _KEEPS_INPUT[activation]
         full = tuple(settings) + defaults[len(settings):]
-        if activation == "gelu":
+        if len(full) != len(defaults):
+            op = -1  # more than there are, which the op itself says
+        elif activation == "gelu":
             op = _gelu(full[0])
         if op >= 0 and read_settings(op, () if activation == "gelu" else full, 0, numbers):
             y = _affine(x, weight, bias, op, numbers, before)

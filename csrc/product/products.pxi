@@ -101,7 +101,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=Fals
     shape[0], shape[1] = left.rows, right.columns
     if out is None:
         y = fresh(2, shape, cnp.PyArray_TYPE(<cnp.ndarray>a))
-    elif _writable(out, a, shape) and not (numpy.may_share_memory(out, a) or numpy.may_share_memory(out, b)):
+    elif _writable(out, a, shape) and apart(out, a) and apart(out, b):
         y = out
     else:
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
@@ -139,7 +139,7 @@ cdef bint _stackable(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint transp
 cdef cnp.ndarray _stacked(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint transpose_b):
     cdef Matrix left, right
     cdef int ndim = cnp.PyArray_NDIM(a), axis, status, threads = minidl_get_threads()
-    cdef cnp.npy_intp shape[32]
+    cdef cnp.npy_intp shape[MOST_AXES]
     cdef ptrdiff_t count = 1
     matrix(a, transpose_a, &left)
     matrix(b, transpose_b, &right)
@@ -199,13 +199,13 @@ cdef cnp.ndarray _affine(object x, object weight, object bias, int op, const dou
     """Return op(x W^T + b), or None where the formula must do it; ``before`` takes what goes into the activation."""
     cdef Matrix rows, columns
     cdef After after
-    cdef cnp.npy_intp shape[32]
+    cdef cnp.npy_intp shape[MOST_AXES]
     cdef int ndim, axis
     if not (taken(x) and taken(weight)):
         return None
     ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
     cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>x)
-    if ndim < 1 or ndim > 31 or cnp.PyArray_NDIM(<cnp.ndarray>weight) != 2 or kind != cnp.PyArray_TYPE(<cnp.ndarray>weight):
+    if ndim < 1 or cnp.PyArray_NDIM(<cnp.ndarray>weight) != 2 or kind != cnp.PyArray_TYPE(<cnp.ndarray>weight):
         return None
     if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != cnp.PyArray_DIMS(<cnp.ndarray>weight)[1]:
         return None
@@ -300,7 +300,7 @@ cdef cnp.ndarray _input_gradient(cnp.ndarray dy, cnp.ndarray x, cnp.ndarray weig
 
 
 cdef tuple _linear_backward(object dy, tuple cache, tuple into, bint add, tuple wanted):
-    if not (_fits(dy, cache) and well_formed(into, wanted, 1, 2)):
+    if not (_fits(dy, cache) and well_formed(into, wanted, 1, 2) and separate(into, dy, cache[0], cache[1])):
         return _linear.linear_backward(dy, cache, into, add, wanted)
     cdef cnp.ndarray weight = cache[1], dweight = None, dbias = None
     cdef int kind = cnp.PyArray_TYPE(weight)

@@ -29,6 +29,11 @@ typedef void minidl_range_task(void *work, int part, ptrdiff_t from, ptrdiff_t t
  * of `unit`. Returns how many there were, at most MINIDL_MOST_PARTS. */
 int minidl_in_ranges(ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit, minidl_range_task *task, void *work);
 
+/* The same in two steps, where there is memory to be had for each range in between: how many ranges there are, which is asked
+ * once, because the number of threads may change at any time; and the work in so many. */
+int minidl_ranges_worth(ptrdiff_t items, ptrdiff_t grain);
+void minidl_in_so_many_ranges(int parts, ptrdiff_t items, ptrdiff_t unit, minidl_range_task *task, void *work);
+
 /* How many rows of so many elements are worth a thread, exponentials among what is done with them. */
 static inline ptrdiff_t minidl_rows_worth(ptrdiff_t length) {
     return length > MINIDL_DEAR ? 1 : MINIDL_DEAR / (length > 0 ? length : 1) + 1;

@@ -83,7 +83,8 @@ static void REAL(adam)(real *value, const real *grad, real *m, real *v, real *v_
         PUT(m, first);
         PUT(v, second);
         if (v_max != NULL) {
-            second = REAL(most)(second, GET(v_max));
+            const VEC top = GET(v_max);
+            second = REAL(select)(REAL(beats)(top, second), top, second); /* a nan in either stays */
             PUT(v_max, second);
         }
         PUT(value, old - rate * first / (REAL(square_root)(second) * inverse_root + eps));

@@ -10,10 +10,15 @@ cdef extern from "update/updates.h" nogil:
     void minidl_update(int is_double, int optimizer, void *const *arrays, ptrdiff_t n, const minidl_settings *settings)
 
 
-cdef bint _updated(int optimizer, tuple arrays, minidl_settings *settings):
-    """Run an update over arrays that are all alike (None for those left out); False where the formula must do it."""
+cdef inline bint counts(object step) noexcept:
+    """Whether it is the number of a step, as C counts them."""
+    return type(step) is int and 1 <= step < 0x7fffffff
+
+
+cdef bint _updated(int optimizer, tuple arrays, int needed, minidl_settings *settings):
+    """Run an update over arrays that are all alike; those after the first `needed` may be None. False where the formula must do it."""
     cdef void *pointers[MINIDL_UPDATE_ARRAYS]
-    cdef int position
+    cdef int position, other
     cdef ptrdiff_t n
     if not (taken(arrays[0]) and writable(arrays[0], arrays[0]) and writable(arrays[1], arrays[0])):
         return False
@@ -23,7 +28,12 @@ cdef bint _updated(int optimizer, tuple arrays, minidl_settings *settings):
         if arrays[position] is not None:
             if not writable(arrays[position], arrays[0]):
                 return False
+            for other in range(position):
+                if arrays[other] is not None and not apart(arrays[position], arrays[other]):
+                    return False
             pointers[position] = cnp.PyArray_DATA(<cnp.ndarray>arrays[position])
+        elif position < needed:
+            return False
     n = cnp.PyArray_SIZE(<cnp.ndarray>arrays[0])
     cdef bint double_ = is_double(arrays[0])
     if n < SHORT:
@@ -40,7 +50,7 @@ def sgd_update(value, grad, momentum_buffer, *, double lr, double momentum=0.0, 
     cdef minidl_settings s
     s.lr, s.momentum, s.dampening, s.weight_decay, s.grad_scale = lr, momentum, dampening, weight_decay, grad_scale
     s.nesterov, s.first_step = nesterov, first_step
-    if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), &s):
+    if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), 2, &s):
         _update.sgd_update(value, grad, momentum_buffer, lr=lr, momentum=momentum, dampening=dampening,
                            nesterov=nesterov, weight_decay=weight_decay, grad_scale=grad_scale, first_step=first_step)
 
@@ -49,8 +59,10 @@ def adagrad_update(value, grad, square_sum, *, double lr, double lr_decay=0.0, d
                    double weight_decay=0.0, double grad_scale=1.0, step):
     """See ``minidl.ops.update.adagrad_update``."""
     cdef minidl_settings s
-    s.lr, s.lr_decay, s.eps, s.weight_decay, s.step, s.grad_scale = lr, lr_decay, eps, weight_decay, step, grad_scale
-    if not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), &s):
+    s.lr, s.lr_decay, s.eps, s.weight_decay, s.grad_scale = lr, lr_decay, eps, weight_decay, grad_scale
+    if counts(step):
+        s.step = step
+    if not counts(step) or lr_decay < 0 or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
         _update.adagrad_update(value, grad, square_sum, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
                                grad_scale=grad_scale, step=step)
 
@@ -61,7 +73,7 @@ def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *
     cdef minidl_settings s
     s.lr, s.alpha, s.eps, s.weight_decay, s.momentum, s.grad_scale = lr, alpha, eps, weight_decay, momentum, grad_scale
     if (momentum != 0 and momentum_buffer is None) or not _updated(
-            MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), &s):
+            MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), 3, &s):
         _update.rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, lr=lr, alpha=alpha, eps=eps,
                                weight_decay=weight_decay, grad_scale=grad_scale, momentum=momentum)
 
@@ -71,7 +83,9 @@ def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double
     """See ``minidl.ops.update.adam_update``."""
     cdef minidl_settings s
     s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, s.grad_scale = lr, beta1, beta2, eps, weight_decay, grad_scale
-    s.decoupled, s.step = decoupled, step
-    if not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), &s):
+    s.decoupled = decoupled
+    if counts(step):
+        s.step = step
+    if not (counts(step) and 0 <= beta1 < 1 and 0 <= beta2 < 1) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)

@@ -47,6 +47,24 @@ such as bias.astype('float32')
         )
 
 
+def broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a result of operands of two shapes, as ``numpy.broadcast_shapes``, which stops at 32 axes.
+
+    >>> broadcast_shapes((2, 1), (3,))
+    (2, 3)
+
+    Raises
+    ------
+    ValueError
+        If they do not broadcast.
+    """
+    longer, shorter = (a, b) if len(a) >= len(b) else (b, a)
+    pairs = list(zip(longer, (1,) * (len(longer) - len(shorter)) + shorter, strict=True))
+    if any(m != n and 1 not in (m, n) for m, n in pairs):
+        raise ValueError(f"shapes {a} and {b} do not broadcast")
+    return tuple(n if m == 1 else m for m, n in pairs)
+
+
 def widen_float16(x: Array) -> Array:
     """Return float16 as float32, and anything wider as it is.
 

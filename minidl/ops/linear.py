@@ -6,10 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
-
 from minidl.errors import ParameterError, ShapeError
-from minidl.ops._checks import ieee, require_same_dtype, sum_widened
+from minidl.ops._checks import broadcast_shapes, ieee, require_same_dtype, sum_widened
 from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
@@ -217,7 +215,7 @@ def _product_shape(a: Array, b: Array, transpose_a: bool, transpose_b: bool) -> 
             f"{' after transposing' if transpose_a or transpose_b else ''}"
         )
     try:
-        return (*numpy.broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n)
+        return (*broadcast_shapes(a.shape[:-2], b.shape[:-2]), m, n)
     except ValueError:
         raise ShapeError(f"matmul: the batch axes of {a.shape} and {b.shape} do not broadcast") from None
 

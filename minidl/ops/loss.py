@@ -21,7 +21,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
-from minidl.ops._checks import ieee, require_same_dtype, widen_float16
+from minidl.ops._checks import broadcast_shapes, ieee, require_same_dtype, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = [
@@ -469,7 +469,7 @@ def _check_weight(weight: Array, x: Array, name: str) -> Array:
             f"{op}: {name} must be an array, got {type(weight).__name__}; convert it with numpy.asarray(...)"
         )
     try:
-        fits = numpy.broadcast_shapes(weight.shape, x.shape) == x.shape
+        fits = broadcast_shapes(weight.shape, x.shape) == x.shape
     except ValueError:
         fits = False
     if not fits:

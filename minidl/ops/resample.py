@@ -300,7 +300,7 @@ def upsample_bilinear_backward(dy: Array, cache: Cache) -> Array:
     for axis, scale in reversed(list(enumerate(found, start=2))):
         left, right, part = _between(namespace(g), scale, align_corners)
         part = reshape_along(part.astype(g.dtype), axis, g.ndim)
-        longest = _count_neighbours(scale, align_corners)
+        longest = _count_neighbours(scale, bool(align_corners))
         from_left = _sum_copies(g * (1 - part), axis, left, scale.before, longest)
         g = from_left + _sum_copies(g * part, axis, right, scale.before, longest)
     return g.astype(dtype, copy=False)

@@ -12,6 +12,7 @@ from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter, ParameterBuffer, Trainability
 from minidl.ops import Array, namespace
+from minidl.ops._checks import widen_float16
 from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
 
@@ -384,7 +385,7 @@ class Optimizer:
         self, name: str, segment: Segment, settings: Settings, old: Mapping[Parameter, tuple[int, dict[str, Array]]]
     ) -> Array:
         xp = namespace(segment.values)
-        array = xp.zeros_like(segment.values)  # (P,)
+        array = widen_float16(xp.zeros_like(segment.values))  # (P,)
         start = self.initial_state(name, settings)
         if start:
             array[...] = start
