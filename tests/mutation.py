@@ -150,7 +150,8 @@ def main(given=None):
                 seconds = time.perf_counter() - started
                 print(f"{done:4}/{total} {outcome:10} {seconds:5.1f} s  {mutant}", flush=True)
     print(f"\n{'':9}{'drawn':>7}" + "".join(f"{name:>12}" for name in OUTCOMES) + f"{'score':>9}")
-    for kind, found in {**outcomes, "all": [outcome for found in outcomes.values() for outcome in found]}.items():
+    outcomes["all"] = [outcome for found in outcomes.values() for outcome in found]
+    for kind, found in outcomes.items():
         counts = "".join(f"{found.count(name):12}" for name in OUTCOMES)
         print(f"{kind:9}{len(found):7}{counts}{score(found):9.1%}")
     if survivors:

@@ -92,6 +92,8 @@ class ScratchCopy:
     @contextlib.contextmanager
     def planted(self, mutant):
         """Have the mutant in the copy, compiled if it is one of C."""
+        if mutant.file.startswith("csrc/") and self.native is None:
+            self.build_native()
         path = self.folder / mutant.file
         original = path.read_bytes()
         # Bytecode is told apart by the second in which the source was written, which a mutant may share with the original.
@@ -100,8 +102,6 @@ class ScratchCopy:
         path.write_bytes(mutant.apply(original))
         try:
             if mutant.file.startswith("csrc/"):
-                if self.native is None:
-                    self.build_native()
                 with self.native.rebuilt(mutant.file):
                     yield
             else:
@@ -129,7 +129,7 @@ class NativeBuild:
         self.folder, self.objects = folder, folder / "build" / "mutants"
         self.objects.mkdir(parents=True)
         self.extension = folder / "minidl" / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
-        includes = [folder / "csrc", numpy.get_include(), sysconfig.get_path("include")]
+        includes = ["csrc", numpy.get_include(), sysconfig.get_path("include")]
         self.includes = [f"-I{path}" for path in includes]
         self.sources = sorted(path.relative_to(folder) for path in (folder / "csrc").rglob("*.c"))
         self.sources += [Path("csrc/bridge/native.c")]
@@ -182,7 +182,7 @@ class NativeBuild:
 
     def build(self):
         """Build everything once, with the original sources."""
-        self._run(sys.executable, "-m", "cython", "-3", "csrc/bridge/native.pyx", "-I", "csrc")
+        self._run(sys.executable, "-m", "cython", "--module-name", "minidl._native", "csrc/bridge/native.pyx", "-I", "csrc")
         for source in self.sources:
             self._compile(source, self._object(source))
         self._link([self._object(source) for source in self.sources])
