@@ -238,7 +238,7 @@ def c_mutants(file, text):
                     before, after = line[:start][-AROUND:], line[end:][:AROUND]
                     change = f"{before}{match[0]}{after} -> {before}{changed}{after}".replace("\0", "")
                     yield c_mutant(file, text, number, where, change, at + start, at + end, changed)
-            bare = line.rstrip("\\ ")
+            bare = line.rstrip("\\ \0")
             if STATEMENT.match(bare):
                 start = len(bare) - len(bare.lstrip())
                 yield c_mutant(file, text, number, where, f"{bare.strip()} -> nothing", at + start, at + len(bare), ";")

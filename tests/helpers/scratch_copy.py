@@ -156,15 +156,12 @@ class NativeBuild:
 
     def users(self, file):
         """Return the sources whose objects a change of a file changes, but those of other instruction sets."""
-        found = []
-        for source in self.sources:
-            variant = source.stem.split("_")[0] if source.parent.name == "isa" else None
-            if (
-                variant in (None, "isa", self.variant())
-                and file in self._object(source).with_suffix(".d").read_text().split()
-            ):
-                found.append(source)
-        return found
+        return [
+            source
+            for source in self.sources
+            if file in self._object(source).with_suffix(".d").read_text(encoding="utf-8").split()
+            and (source.parent.name != "isa" or source.stem.startswith(f"{self.variant()}_"))
+        ]
 
     def variant(self):
         """Return the name of the instruction set in use."""
@@ -182,10 +179,15 @@ class NativeBuild:
 
     def build(self):
         """Build everything once, with the original sources."""
-        self._run(sys.executable, "-m", "cython", "--module-name", "minidl._native", "csrc/bridge/native.pyx", "-I", "csrc")
+        bridge = ["--module-name", "minidl._native", "csrc/bridge/native.pyx", "-I", "csrc"]
+        self._run(sys.executable, "-m", "cython", *bridge)
+        self.compile_all()
+        self._link([self._object(source) for source in self.sources])
+
+    def compile_all(self):
+        """Compile the original sources."""
         for source in self.sources:
             self._compile(source, self._object(source))
-        self._link([self._object(source) for source in self.sources])
 
     @contextlib.contextmanager
     def rebuilt(self, file):
