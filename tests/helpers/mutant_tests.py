@@ -4,6 +4,7 @@ from pathlib import Path
 
 from minidl import ops
 
+ROOT = Path(__file__).parents[2]
 CATALOGUE = ["tests/test_catalogue.py", "tests/test_catalogue_gradients.py"]
 ENGINES = ["tests/test_catalogue_engines.py", "tests/test_catalogue_random.py"]
 
@@ -47,22 +48,28 @@ def selections(mutant):
         return [
             [f"tests/native/{name}" for name in files],
             [*ENGINES, "-k", f"native and ({named})"],
-            ["tests/native", "tests/optim", "tests/layers", "--deselect", "tests/native/test_cuda_formulas.py"],
+            ["tests/ops", "tests/optim", "tests/native", "tests/layers", "--ignore", "tests/native/test_cuda_formulas.py"],
         ]
-    own = f"tests/{folder}/test_{path.stem}.py"
+    own = Path("tests", folder, f"test_{path.stem}.py")
+    first = [[own.as_posix()]] if (ROOT / own).exists() else []
     if folder == "ops":
         named = " or ".join(ops_of(path.stem, mutant.where))
         return [
-            [own, "tests/ops"],
+            *first,
+            ["tests/ops"],
             [*CATALOGUE, "-k", named],
             [*ENGINES, "tests/native", "-k", named],
             ["tests/layers", "tests/optim"],
         ]
     if folder == "layers":
-        return [[own, "tests/layers"], ["tests/optim", "tests/models", "tests/training", "tests/test_weights.py"]]
+        return [*first, ["tests/layers"], ["tests/optim", "tests/models", "tests/training", "tests/test_weights.py"]]
     if folder == "optim":
-        return [["tests/optim"], ["tests/training", "tests/layers/test_frozen.py", "tests/layers/test_settings.py"]]
-    return [[own, "tests/training"], ["tests/models", "tests/data", "tests/test_metrics.py", "tests/test_cli.py"]]
+        return [
+            *first,
+            ["tests/optim"],
+            ["tests/training", "tests/layers/test_frozen.py", "tests/layers/test_settings.py"],
+        ]
+    return [*first, ["tests/training"], ["tests/models", "tests/data", "tests/test_metrics.py", "tests/test_cli.py"]]
 
 
 def ops_of(module, where):

@@ -60,7 +60,7 @@ class ScratchCopy:
         }
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--no-header"]
         with subprocess.Popen(
-            [*command, *(part for part in selection if not part.endswith(".py") or (self.folder / part).exists())],
+            [*command, *selection],
             cwd=self.folder,
             env=environment,
             stdout=subprocess.DEVNULL,
