@@ -11,20 +11,58 @@ operations is PyTorch's.
 All arrays have one shape and one floating-point dtype, usually (P,) for P parameters in one flat buffer; they may be
 empty. Nothing is returned, and ``grad`` is never changed. ``ShapeError`` or ``DtypeError`` is raised where the arrays
 differ in shape or dtype, ``ParameterError`` where a setting needs an array that is None.
+
+Values of float16 are updated in float32, and every array that changes is rounded once, at the end. Their state may be
+float32, and in the optimisers it is: in float16 the square of a gradient below 2e-4 is zero, and so is an eps of 1e-8.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
+from collections.abc import Callable
+from typing import Any
 
 from minidl.errors import ParameterError
-from minidl.ops._checks import ieee, require_like
+from minidl.ops._checks import ieee, require_like, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["adagrad_update", "adam_update", "rmsprop_update", "sgd_update"]
 
+Update = Callable[..., None]
+
+
+def _in_float32(update: Update) -> Update:
+    """Let an update of float16 values compute in float32 and round each array that it changes once."""
+    signature = inspect.signature(update)
+    states = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and name not in ("value", "grad")
+    ]
+
+    @functools.wraps(update)
+    def widened(*args: Any, **kwargs: Any) -> None:
+        value = args[0] if args else kwargs.get("value")
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or dtype.kind != "f" or dtype.itemsize >= 4:
+            update(*args, **kwargs)
+            return
+        given = signature.bind(*args, **kwargs).arguments
+        _check(update.__name__, value, grad=given["grad"])
+        wide = {name: widen_float16(given[name]) for name in states if given[name] is not None}
+        wide["value"] = widen_float16(value)
+        update(**{**given, **wide, "grad": widen_float16(given["grad"])})
+        for name, array in wide.items():
+            if array is not given[name]:
+                given[name][...] = array
+
+    return widened
+
 
 @ieee
+@_in_float32
 def sgd_update(
     value: Array,
     grad: Array,
@@ -89,6 +127,7 @@ def sgd_update(
 
 
 @ieee
+@_in_float32
 def adagrad_update(
     value: Array,
     grad: Array,
@@ -141,6 +180,7 @@ def adagrad_update(
 
 
 @ieee
+@_in_float32
 def rmsprop_update(
     value: Array,
     grad: Array,
@@ -214,6 +254,7 @@ def rmsprop_update(
 
 
 @ieee
+@_in_float32
 def adam_update(
     value: Array,
     grad: Array,

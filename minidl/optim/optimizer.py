@@ -12,6 +12,7 @@ from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter, ParameterBuffer, Trainability
 from minidl.ops import Array, namespace
+from minidl.ops._checks import widen_float16
 from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
 
@@ -62,7 +63,8 @@ class Optimizer:
     A model's parameters are views of one flat buffer, so a step is one call of one op for the whole model, however many layers
     it has. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
     parameter, unlike in PyTorch, which skips it. A frozen parameter (``trainable = False``) is skipped, and has no state unless
-    it was trained before.
+    it was trained before. The state of float16 parameters is float32, because in float16 it would vanish or overflow; their
+    values are still rounded at every step, so a step below 0.0005 of a value is lost.
 
     A subclass defines the checks of its settings (:attr:`checks`), the names of its state arrays (:meth:`state_names`), and the
     call of its op (:meth:`update`).
@@ -350,7 +352,7 @@ class Optimizer:
         self, name: str, segment: Segment, settings: Settings, old: Mapping[Parameter, tuple[int, dict[str, Array]]]
     ) -> Array:
         xp = namespace(segment.values)
-        array = xp.zeros_like(segment.values)  # (P,)
+        array = widen_float16(xp.zeros_like(segment.values))  # (P,)
         start = self.initial_state(name, settings)
         if start:
             array[...] = start
