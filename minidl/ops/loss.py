@@ -21,8 +21,9 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
-from minidl.ops._checks import ieee, require_same_dtype, widen_float16
+from minidl.ops._checks import ieee, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops.softmax import is_first_largest, sum_but_one
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -314,7 +315,13 @@ def cross_entropy(
 
     .. math:: \frac{\partial l_n}{\partial x_{nk}} = -\sum_j q_{nj} (\delta_{jk} - p_{nk}) = p_{nk} \sum_j q_{nj} - q_{nk},
 
-    which is p - t without weights and smoothing.
+    which is p - t without weights and smoothing. For a confident and right answer p is 1 but for the rounding, and both this
+    and log(p) would lose all digits. So neither is computed like that. With the largest logit taken out, one exponential is
+    1, and the sum of the others goes into log1p. In the slope :math:`q_{nk} = q_{nk} \sum_j p_{nj}` cancels a term:
+
+    .. math:: \frac{\partial l_n}{\partial x_{nk}} = p_{nk} \sum_{j \ne k} q_{nj} - q_{nk} \sum_{j \ne k} p_{nj},
+
+    so that the right class gets minus the sum of what the others get.
 
     References
     ----------
@@ -336,13 +343,17 @@ def cross_entropy(
     w = None if weight is None else _class_weight(weight, x, axis)
     q, divisor = _coefficients(x, target, w, ignore_index, label_smoothing, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))  # (N, K, ...)
-    each = -xp.where(q == 0, 0, q * log_p).sum(axis=axis)  # (N, ...); for a class that is ruled out, 0 times -inf is 0
-    slope = xp.exp(log_p) * q.sum(axis=axis, keepdims=True) - q  # (N, K, ...)
+    e = xp.exp(shifted)  # (N, K, ...); at most 1, and one of them 1
+    rest = sum_but_one(e, axis)  # (N, 1, ...)
+    log_p = shifted - xp.log1p(rest)  # (N, K, ...)
+    each = -sum_widened(
+        xp.where(q == 0, 0, q * log_p), axis
+    )  # (N, ...); for a class that is ruled out, 0 times -inf is 0
+    slope = (e * _sum_others(q, axis) - q * _sum_others(e, axis)) / (1 + rest)  # (N, K, ...)
     if reduction != "mean" or each.size == 0:
         loss, cache = _reduce(each, slope, reduction, op, logits.dtype)
         return loss, (*cache, axis)
-    loss = each.sum() * (1 / divisor if divisor else math.nan)
+    loss = sum_widened(each) * (1 / divisor if divisor else math.nan)
     return loss.astype(logits.dtype), (slope.astype(logits.dtype, copy=False), 1 / divisor if divisor else 0.0, axis)
 
 
@@ -359,6 +370,13 @@ def cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
     if getattr(dloss, "ndim", 0):
         dloss = namespace(slope).expand_dims(dloss, axis)  # (N, 1, ...)
     return (dloss * s) * slope
+
+
+def _sum_others(x: Array, axis: int) -> Array:
+    """Return, for each element of x >= 0, the sum of the others along an axis, also where it is much smaller than x."""
+    largest = x.max(axis=axis, keepdims=True)
+    rest = sum_but_one(x, axis)
+    return namespace(x).where(is_first_largest(x, axis), rest, rest + (largest - x))
 
 
 def _class_axis(logits: Array) -> int:
@@ -387,7 +405,7 @@ def _coefficients(
         mass = 1
     else:
         t, divisor = _from_indices(x, target, w, ignore_index, axis)
-        mass = t.sum(axis=axis, keepdims=True)  # 0 for an ignored row, which smoothing must leave at 0
+        mass = sum_widened(t, axis, keepdims=True)  # 0 for an ignored row, which smoothing must leave at 0
     q = (1 - label_smoothing) * t + mass * (label_smoothing / x.shape[axis]) if label_smoothing else t
     return q if w is None else q * w, divisor
 
@@ -489,7 +507,7 @@ def _reduce(each: Array, slope: Array, reduction: str, op: str, dtype: Any) -> t
     if reduction == "mean" and each.size == 0:
         raise ShapeError(f"{op}: the mean of an empty batch is undefined (loss of shape {each.shape})")
     s = factors[reduction]
-    loss = each if reduction == "none" else each.sum() * s
+    loss = each if reduction == "none" else sum_widened(each) * s
     return loss.astype(dtype, copy=False), (slope.astype(dtype, copy=False), s)
 
 

@@ -286,3 +286,19 @@ def test_nothing_is_left_out():
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py")).replace("_", "").lower()
     names = [name for name in ops.FORMULAS if not name.endswith("_backward")]
     assert [name for name in names if f'"{name.replace("_", "")}"' not in text] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}])
+def test_confident_answers_in_float32_against_float64(host_engine, options):
+    """PyTorch's own float32 gives a loss of 0, and a gradient of 0 to the right class."""
+    rng = numpy.random.default_rng(0)
+    logits = rng.normal(size=(20, 7)).astype("float32")
+    target = rng.integers(0, 7, 20)
+    logits[numpy.arange(20), target] += numpy.linspace(5, 15, 20, dtype="float32")
+    theirs = torch.tensor(logits.astype("float64"), requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(theirs, torch.tensor(target), **options)
+    expected.backward()
+    loss, cache = host_engine.cross_entropy(logits, target, **options)
+    numpy.testing.assert_allclose(loss, expected.item(), rtol=2e-6)
+    gradient = host_engine.cross_entropy_backward(1.0, cache)
+    numpy.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=1e-5, atol=1e-12)
