@@ -23,7 +23,17 @@ from minidl.layers.dropout import Dropout, Dropout2d
 from minidl.layers.fusion import plan_steps
 from minidl.layers.inference import inference
 from minidl.layers.linear import Dense, Linear
-from minidl.layers.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss
+from minidl.layers.loss import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+)
 from minidl.layers.norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
 from minidl.layers.pool import (
@@ -48,6 +58,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -65,6 +76,7 @@ __all__ = [
     "GroupNorm",
     "HuberLoss",
     "Identity",
+    "KLDivLoss",
     "L1Loss",
     "Layer",
     "LayerNorm",
@@ -75,6 +87,7 @@ __all__ = [
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
+    "NLLLoss",
     "Parallel",
     "Parameter",
     "ParameterBuffer",
