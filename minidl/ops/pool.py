@@ -56,8 +56,9 @@ def max_pool2d(
         Floating-point.
     kernel_size : int or (int, int)
     stride : int or (int, int), default kernel_size
-    padding : int or (int, int), default 0
-        How far windows may begin outside the image; at most half of the kernel.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
+        How far windows may begin and end outside the image; at most half of the kernel. Pairs ((top, bottom), (left, right))
+        are less than the kernel. ``"same"`` and ``"valid"`` are as in :func:`minidl.ops.conv2d`.
     dilation : int or (int, int), default 1
         The distance between neighbours in a window.
     ceil_mode : bool, default False
@@ -180,11 +181,11 @@ def avg_pool2d(
         Floating-point.
     kernel_size : int or (int, int)
     stride : int or (int, int), default kernel_size
-    padding : int or (int, int), default 0
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
     ceil_mode : bool, default False
         All as in :func:`max_pool2d`.
     count_include_pad : bool, default True
-        Whether the padding counts in the area.
+        Whether the padding counts in the area. In TensorFlow it does not.
 
     Returns
     -------
@@ -426,11 +427,11 @@ def _window_areas(w: Pooling, count_include_pad: bool, like: Array) -> Array:
     """Return the area of every window, in the shape of the output and the dtype of ``like``."""
     xp, axes = namespace(like), len(w.image)
     areas = xp.ones(w.output, dtype=like.dtype)
-    for axis, (kernel, stride, padding, _, n, positions) in enumerate(zip(*w, strict=True)):
-        start = xp.arange(positions) * stride  # in the padded image, where the image begins at `padding`
-        stop = xp.minimum(start + kernel, 2 * padding + n)
+    for axis, (kernel, stride, (before, after), _, n, positions) in enumerate(zip(*w, strict=True)):
+        start = xp.arange(positions) * stride  # in the padded image, where the image begins at `before`
+        stop = xp.minimum(start + kernel, before + n + after)
         if not count_include_pad:
-            start, stop = xp.maximum(start, padding), xp.minimum(stop, padding + n)
+            start, stop = xp.maximum(start, before), xp.minimum(stop, before + n)
         areas = areas * reshape_along(stop - start, axis, axes).astype(like.dtype)
     return areas
 
