@@ -258,7 +258,7 @@ def test_dropout_draws_its_mask_from_the_generator(engine):
 
 
 @pytest.mark.parametrize("size", [0, 1, 37, 70_001])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("spec", ALL_UPDATES)
 def test_updates(engine, spec, dtype, size, agree):
     for case in spec.cases:

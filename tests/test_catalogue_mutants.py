@@ -48,7 +48,7 @@ def caught(spec, forward, backward):
 
     def sound():
         x, *others = spec.arguments(spec.cases[0])
-        x.flat = numpy.resize([1e4, -1e4], x.size)
+        x.flat = numpy.resize([1e4, -1e4], x.size).clip(*spec.domain)
         y, cache = forward(x, *others)
         gradients = backward(y * 0 + 1, cache)
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)

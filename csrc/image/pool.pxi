@@ -43,13 +43,21 @@ cdef bint _sliding(object w, bint padding_counts, minidl_pool_windows *p) except
     _blank(&p.rows)
     p.padding_counts = padding_counts
     for axis in range(axes):
-        if (kernel[axis] > MOST_STEPS or stride[axis] > MOST_STEPS or padding[axis] > MOST_STEPS
+        if (kernel[axis] > MOST_STEPS or stride[axis] > MOST_STEPS or padding[axis][0] > MOST_STEPS
                 or dilation[axis] > MOST_STEPS):
             return False
         a = &p.columns if axis == axes - 1 else &p.rows
         a.size, a.outputs, a.kernel = image[axis], output[axis], kernel[axis]
-        a.stride, a.padding, a.dilation = stride[axis], padding[axis], dilation[axis]
+        a.stride, a.padding, a.dilation = stride[axis], padding[axis][0], dilation[axis]
     return True
+
+
+cdef bint _uneven(object w):
+    """Whether windows reach further on one side; the areas that count the padding then need both numbers, which C has not."""
+    for before, after in w.padding:
+        if before != after:
+            return True
+    return False
 
 
 cdef class _Known:
@@ -70,7 +78,9 @@ def _known(op, image, kernel_size, stride, padding, dilation, ceil_mode, padding
 
 cdef inline object _hashable(object value):
     cdef type kind = type(value)
-    return value if kind is int or kind is tuple or value is None else _pooling.hashable(value)
+    if kind is tuple and value and type((<tuple>value)[0]) is int:
+        return value
+    return value if kind is int or kind is str or value is None else _pooling.hashable(value)
 
 
 cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
@@ -149,7 +159,7 @@ cdef object _avg_pool(object x, int axes, str op, object kernel_size, object str
     if not _poolable(x, axes):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, bool(count_include_pad))
-    if not known.moderate:
+    if not known.moderate or (count_include_pad and _uneven(known.windows)):
         return None
     y = _run_pool(MINIDL_AVG_POOL, x, None, &known.described, True)
     return y, (x.shape, (<cnp.ndarray>x).dtype, known.windows, count_include_pad)
@@ -158,6 +168,8 @@ cdef object _avg_pool(object x, int axes, str op, object kernel_size, object str
 cdef object _avg_pool_back(object dy, tuple cache, int axes):
     cdef minidl_pool_windows p
     shape, dtype, w, count_include_pad = cache
+    if count_include_pad and _uneven(w):
+        return None
     if not _sliding(w, count_include_pad, &p) or not _upstream(dy, dtype, axes, shape, &p):
         return None
     return _run_pool(MINIDL_AVG_POOL_BACKWARD, dy, None, &p, False)

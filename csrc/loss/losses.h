@@ -10,6 +10,8 @@
  *     cross-entropy          q[k] = w[k] * ((1 - s) * (k == label) + s / K)
  *                            loss = -sum over k of q[k] * log(p[k])          slope[k] = p[k] * sum(q) - q[k]
  *
+ * computed so that nothing cancels where p[label] is as good as 1.
+ *
  * All return the sum of the losses, and put each into `each` if it is not NULL. */
 #ifndef MINIDL_LOSSES_H
 #define MINIDL_LOSSES_H

@@ -60,12 +60,15 @@ LOSS(binary_cross_entropy, {
  *
  *     q_k = w_k ((1 - e) [k = label] + e / K),   loss = -sum q_k log p_k,   slope_k = p_k sum(q) - q_k
  *
- * where log p_k = x_k - largest - log(sum of exp(x - largest)). `mass` is the sum of w. */
+ * where log p_k = x_k - largest - log(sum of exp(x - largest)). `mass` is the sum of w. The sum is 1 + rest, and the slope of the
+ * label is p_label (sum of the other q) - q_label (sum of the other p), so that a confident and right answer keeps its digits. */
 static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real *weight, double mass, double smoothing,
                                       real *slope, ptrdiff_t classes) {
     const real largest = REAL(largest_of)(x, classes);
     const double own = (1.0 - smoothing) * (weight == NULL ? 1.0 : (double)weight[label]), share = smoothing / (double)classes;
-    const double sum = REAL(exponentials)(x, largest, slope, classes), logarithm = log(sum);
+    const double rest = REAL(exponentials_but_one)(x, largest, slope, classes), sum = 1.0 + rest, logarithm = log1p(rest);
+    const double met = (double)slope[label], others = met < 1.0 ? rest + (1.0 - met) : rest;
+    const double given = share * (weight == NULL ? 1.0 : (double)weight[label]);
     double loss = own == 0.0 ? 0.0 : own * (logarithm - ((double)x[label] - (double)largest));
     const VEC scale = SPLAT((own + share * mass) / sum);
     if (share == 0.0) {
@@ -82,7 +85,7 @@ static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real
         });
         loss += share * (mass * logarithm - REAL(total)(weighted));
     }
-    slope[label] -= (real)own;
+    slope[label] = (real)((met * (share * mass - given) - (own + given) * others) / sum);
     return loss;
 }
 

@@ -19,6 +19,21 @@ static double REAL(exponentials)(const real *x, real largest, real *y, ptrdiff_t
     return REAL(total)(sum);
 }
 
+/* The same, but returns the sum without one of the largest, whose exponential is 1: what log1p wants, and all that is left of a
+ * row that is as good as certain. Whatever else rounds to 1 is counted exactly. y may be NULL. */
+static double REAL(exponentials_but_one)(const real *x, real largest, real *y, ptrdiff_t n) {
+    const VEC shift = SPLAT(largest), one = SPLAT(1), zero = SPLAT(0);
+    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)}, ones[REAL(WIDE)] = {splat_f64(0)};
+    EACH_VECTOR(n, {
+        const VEC e = REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift);
+        const VEC small = REAL(select)(REAL(less)(e, one), e, zero);
+        if (y != NULL) PUT(y, e);
+        REAL(add_wide)(sum, small);
+        REAL(add_wide)(ones, e - small);
+    });
+    return REAL(total)(sum) + (REAL(total)(ones) - 1.0);
+}
+
 static void REAL(multiply)(real *y, real factor, ptrdiff_t n) {
     const VEC f = SPLAT(factor);
     EACH_VECTOR(n, PUT(y, GET(y) * f););
@@ -32,10 +47,7 @@ static void REAL(softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t leng
 static void REAL(log_softmax)(const real *x, real *y, ptrdiff_t rows, ptrdiff_t length) {
     for (ptrdiff_t row = 0; row < rows; row++, x += length, y += length) {
         const real largest = REAL(largest_of)(x, length);
-        const VEC shift = SPLAT(largest);
-        vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
-        EACH_VECTOR(length, REAL(add_wide)(sum, REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift)););
-        const VEC logarithm = SPLAT(log(REAL(total)(sum)));
+        const VEC shift = SPLAT(largest), logarithm = SPLAT(log1p(REAL(exponentials_but_one)(x, largest, NULL, length)));
         EACH_VECTOR(length, PUT(y, (GET(x) - shift) - logarithm););
     }
 }

@@ -15,7 +15,7 @@ from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.layers.tree import shorten
 from minidl.ops import Array
-from minidl.ops._windows import Windows, each_axis, windows, windows_of_transposed
+from minidl.ops._windows import Windows, each_axis, read_padding, windows, windows_of_transposed
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
@@ -127,7 +127,7 @@ class _Sliding(_Convolution):
         super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
         self.stride = each_axis(stride, self.axes, "stride", name, 1)
         self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
-        self.padding = padding if isinstance(padding, str) else each_axis(padding, self.axes, "padding", name, 0)
+        self.padding = read_padding(padding, self.axes, name, ("same", "valid"))
 
     @property
     def settings(self) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ class _Spreading(_Convolution):
         shape = (in_channels, out_channels // groups)
         super().__init__(in_channels, out_channels, kernel, groups, bias, shape, dtype, generator)
         self.stride = each_axis(stride, self.axes, "stride", name, 1)
-        self.padding = each_axis(padding, self.axes, "padding", name, 0)
+        self.padding = read_padding(padding, self.axes, name)
         self.output_padding = each_axis(output_padding, self.axes, "output_padding", name, 0)
         self.dilation = each_axis(dilation, self.axes, "dilation", name, 1)
 
@@ -205,8 +205,8 @@ class Conv2d(_Sliding):  # numpydoc ignore=PR02
     in_channels, out_channels : int
     kernel_size : int or (int, int)
     stride : int or (int, int), default 1
-    padding : int, (int, int), "same" or "valid", default 0
-        Zeros around the image.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
+        Zeros around the image, as in ``minidl.ops.conv2d``: ``"same"`` works with any stride, as in TensorFlow.
     dilation : int or (int, int), default 1
     groups : int, default 1
         Split the channels into this many groups that are convolved separately. ``groups=in_channels`` is a depthwise

@@ -11,7 +11,17 @@ from minidl.engines import current
 from minidl.errors import OrderError, ParameterError, ShapeError
 from minidl.ops import Array
 
-__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "HuberLoss", "L1Loss", "Loss", "MSELoss"]
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "Loss",
+    "MSELoss",
+    "NLLLoss",
+]
 
 
 class Loss:
@@ -287,3 +297,83 @@ class CrossEntropyLoss(Loss):
     def __repr__(self) -> str:
         shown = super().__repr__()
         return shown if self.class_axis != -1 else f"{shown[:-1]}, class_axis=-1)"
+
+
+class NLLLoss(Loss):
+    """Negative log-likelihood of log-probabilities, as LogSoftmax gives them; see ``minidl.ops.nll_loss``.
+
+    Parameters
+    ----------
+    weight : array, shape (K,), optional
+        One factor for each class.
+    ignore_index : int, default -100
+        Targets that count for nothing.
+    reduction : {"mean", "sum", "none"}, default "mean"
+
+    Examples
+    --------
+    >>> loss = NLLLoss()
+    >>> float(loss.forward(numpy.array([[-0.5, -1.5], [-3.0, -0.25]]), numpy.array([0, 1])))
+    0.375
+    >>> loss.backward()
+    array([[-0.5,  0. ],
+           [ 0. , -0.5]])
+    """
+
+    op = "nll_loss"
+
+    def __init__(self, weight: Array | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+        super().__init__(reduction, weight=weight, ignore_index=ignore_index)
+
+
+class BCELoss(Loss):
+    """Binary cross-entropy of probabilities, as Sigmoid gives them; see ``minidl.ops.binary_cross_entropy``.
+
+    ``BCEWithLogitsLoss`` without the Sigmoid keeps the digits of answers that are nearly certain.
+
+    Parameters
+    ----------
+    weight : array, optional
+        Broadcast to the shape of the probabilities.
+    reduction : {"mean", "sum", "none"}, default "mean"
+
+    Examples
+    --------
+    >>> round(float(BCELoss().forward(numpy.array([0.2, 0.9]), numpy.array([0.0, 1.0]))), 6)
+    0.164252
+    """
+
+    op = "binary_cross_entropy"
+
+    def __init__(self, weight: Array | None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction, weight=weight)
+
+
+class KLDivLoss(Loss):
+    """Kullback-Leibler divergence of log-probabilities from a target distribution; see ``minidl.ops.kl_div``.
+
+    Parameters
+    ----------
+    reduction : {"mean", "batchmean", "sum", "none"}, default "mean"
+        ``"batchmean"`` is the mean divergence of the examples; ``"mean"`` divides by the number of elements, as in PyTorch.
+    log_target : bool, default False
+        Whether targets are logarithms of probabilities.
+
+    Examples
+    --------
+    >>> loss = KLDivLoss("batchmean")
+    >>> round(float(loss.forward(numpy.log(numpy.array([[0.5, 0.5]])), numpy.array([[0.25, 0.75]]))), 6)
+    0.130812
+    """
+
+    op = "kl_div"
+    reductions = ("mean", "batchmean", "sum", "none")
+
+    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction, log_target=log_target)
+
+    def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
+        """Return the loss; see :meth:`Loss.forward`."""
+        if sample_weight is not None and self.reduction == "batchmean":
+            sample_weight = sample_weight / max(len(prediction), 1)
+        return super().forward(prediction, target, sample_weight)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl.errors import ParameterError, ShapeError
+from minidl.errors import ShapeError
 from minidl.layers.base import OpLayer, Shape
 from minidl.layers.tree import shorten
 from minidl.ops import Array
-from minidl.ops._pooling import Pooling, output_sizes, pooling
+from minidl.ops._pooling import Pooling, output_sizes, pooling, read_pool_padding
 from minidl.ops._windows import each_axis
 
 __all__ = [
@@ -44,14 +44,9 @@ class _Sliding(_Pool):
         name, axes = type(self).__name__, self.axes
         self.kernel_size = each_axis(kernel_size, axes, "kernel_size", name, 1)
         self.stride = self.kernel_size if stride is None else each_axis(stride, axes, "stride", name, 1)
-        self.padding = each_axis(padding, axes, "padding", name, 0)
+        self.padding = read_pool_padding(name, padding, self.kernel_size)
         self.dilation = each_axis(dilation, axes, "dilation", name, 1)
         self.ceil_mode = ceil_mode
-        if any(p > k // 2 for p, k in zip(self.padding, self.kernel_size, strict=True)):
-            raise ParameterError(
-                f"{name}: padding must be at most half of the kernel, got padding {self.padding} with kernel_size "
-                f"{self.kernel_size}"
-            )
 
     def windows(self, image: Shape) -> Pooling:
         """Return the positions of the windows in images of this size."""
@@ -74,7 +69,7 @@ class _Sliding(_Pool):
         for name, default in (defaults | plain).items():
             value = getattr(self, name, default)
             if value != default:
-                shown.append(f"{name}={shorten(value)}")
+                shown.append(f"{name}={shorten(value)!r}")
         return ", ".join(shown)
 
 
@@ -120,8 +115,8 @@ class MaxPool2d(_Max):  # numpydoc ignore=PR02
     kernel_size : int or (int, int)
     stride : int or (int, int), optional
         ``kernel_size`` by default.
-    padding : int or (int, int), default 0
-        The number of pixels by which windows may extend over each edge; at most half the kernel.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
+        The number of pixels by which windows may extend over each edge, as in ``minidl.ops.max_pool2d``.
     dilation : int or (int, int), default 1
     ceil_mode : bool, default False
         Whether windows may also end outside the image. By keyword only, because PyTorch has ``return_indices`` before it.

@@ -105,8 +105,11 @@ def shorten(sizes: Any) -> Any:
 
     >>> shorten((3, 3)), shorten((3, 1)), shorten("same")
     (3, (3, 1), 'same')
+    >>> shorten(((0, 1), (0, 1)))
+    ((0, 1), (0, 1))
     """
-    return sizes[0] if isinstance(sizes, tuple) and len(set(sizes)) == 1 else sizes
+    alike = isinstance(sizes, tuple) and len(set(sizes)) == 1 and not isinstance(sizes[0], tuple)
+    return sizes[0] if alike else sizes
 
 
 def format_layer(title: str, parts: list[str]) -> str:

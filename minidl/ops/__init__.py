@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.conv import *
     from minidl.ops.dropout import *
+    from minidl.ops.likelihood import *
     from minidl.ops.linear import *
     from minidl.ops.loss import *
     from minidl.ops.norm import *
@@ -39,7 +40,19 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.softmax import *
     from minidl.ops.update import *
 
-ROOMS = ("linear", "conv", "pool", "resample", "norm", "activation", "softmax", "dropout", "loss", "update")
+ROOMS = (
+    "linear",
+    "conv",
+    "pool",
+    "resample",
+    "norm",
+    "activation",
+    "softmax",
+    "dropout",
+    "loss",
+    "likelihood",
+    "update",
+)
 """The modules with formulas; a new one is added here and its ``__all__`` does the rest."""
 
 FORMULAS: dict[str, Callable[..., Any]] = {}

@@ -77,6 +77,28 @@ def widen_float16(x: Array) -> Array:
     return x.astype("float32") if x.dtype.itemsize < 4 else x
 
 
-def sum_widened(x: Array, axis: Any = None) -> Array:
-    """Return the sum over ``axis`` in the dtype of x, with float16 accumulated in float32."""
-    return widen_float16(x).sum(axis=axis).astype(x.dtype, copy=False)
+def sum_widened(x: Array, axis: Any = None, keepdims: bool = False, divisor: float = 1) -> Array:
+    """Return the sum over ``axis``, divided by ``divisor``, in the dtype of x, added in float64.
+
+    NumPy adds pairwise along the fastest axis only. Along any other it adds one row after another, so that the error grows
+    with their number.
+
+    >>> x = numpy.full((1_000_000, 2), 0.1, "float32")
+    >>> sum_widened(x, axis=0, divisor=1_000_000)
+    array([0.1, 0.1], dtype=float32)
+    >>> x.sum(axis=0).round(-2) / 1_000_000  # instead of 100,000
+    array([0.101, 0.101], dtype=float32)
+    """
+    if x.dtype.itemsize >= 8:
+        total = x.sum(axis=axis, keepdims=keepdims)
+        return total if divisor == 1 else total / divisor
+    return (x.sum(axis=axis, keepdims=keepdims, dtype="float64") / divisor).astype(x.dtype)
+
+
+def sum_dtype(x: Array, terms: int) -> Any:
+    """Return the dtype in which to add arrays like x one after another: that of x if they are few, else float64.
+
+    >>> sum_dtype(numpy.zeros(1, "float32"), 9), sum_dtype(numpy.zeros(1, "float32"), 10_000)
+    (dtype('float32'), dtype('float64'))
+    """
+    return x.dtype if terms <= 64 or x.dtype.itemsize >= 8 else numpy.dtype("float64")

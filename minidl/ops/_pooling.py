@@ -10,21 +10,31 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
-from minidl.ops._windows import AXES, Shape, each_axis, hashable, require_images
+from minidl.ops._windows import AXES, Shape, each_axis, hashable, lay_padding, read_padding, require_images
 
-__all__ = ["Overlap", "Pooling", "check_upstream", "output_sizes", "overlaps", "pooling", "require_batch"]
+__all__ = [
+    "Overlap",
+    "Pooling",
+    "check_upstream",
+    "output_sizes",
+    "overlaps",
+    "pooling",
+    "read_pool_padding",
+    "require_batch",
+]
 
 
 class Pooling(NamedTuple):
     """The windows on an image; every tuple has an entry for each spatial axis.
 
-    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation - padding`` if it
-    is inside the image.
+    Output position p along an axis sees, for kernel position i, the input position ``p * stride + i * dilation -
+    padding[0]`` if it is inside the image.
     """
 
     kernel: Shape
     stride: Shape
-    padding: Shape
+    padding: tuple[tuple[int, int], ...]
+    """How far windows may reach before and after the image."""
     dilation: Shape
     image: Shape
     output: Shape
@@ -69,16 +79,12 @@ def _pooling(
     axes = len(image)
     kernel = each_axis(kernel_size, axes, "kernel_size", op, 1)
     strides = kernel if stride is None else each_axis(stride, axes, "stride", op, 1)
-    paddings = each_axis(padding, axes, "padding", op, 0)
     dilations = each_axis(dilation, axes, "dilation", op, 1)
-    if any(p > k // 2 for p, k in zip(paddings, kernel, strict=True)):
-        raise ParameterError(
-            f"{op}: padding must be at most half of the kernel, got padding {paddings} with kernel_size {kernel}"
-        )
+    paddings = lay_padding(read_pool_padding(op, padding, kernel), image, kernel, strides, dilations)
     output = tuple(map(functools.partial(_count_windows, ceil_mode), image, kernel, strides, paddings, dilations))
     if min(output) < 1:
         spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
-        padded = tuple(n + 2 * p for n, p in zip(image, paddings, strict=True))
+        padded = tuple(n + before + after for n, (before, after) in zip(image, paddings, strict=True))
         order = (0, axes + 1, *range(1, axes + 1))
         raise ShapeError(
             f"{op}: the kernel spans {spans} but the padded image is only {padded}; use a smaller kernel, or, if the "
@@ -87,13 +93,28 @@ def _pooling(
     return Pooling(kernel, strides, paddings, dilations, image, output)
 
 
-def _count_windows(ceil_mode: bool, n: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+def read_pool_padding(op: str, padding: Any, kernel: Shape) -> Any:
+    """Return a padding as :func:`read_padding` does; raise if it is so large that a window might see no pixel."""
+    found = read_padding(padding, len(kernel), op, ("same", "valid"))
+    if isinstance(found, str):
+        return found
+    if isinstance(found[0], tuple):
+        if any(max(p) >= k for p, k in zip(found, kernel, strict=True)):
+            raise ParameterError(f"{op}: padding must be less than the kernel, got {found} with kernel_size {kernel}")
+    elif any(p > k // 2 for p, k in zip(found, kernel, strict=True)):
+        raise ParameterError(
+            f"{op}: padding must be at most half of the kernel, got padding {found} with kernel_size {kernel}"
+        )
+    return found
+
+
+def _count_windows(ceil_mode: bool, n: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> int:
     """Return the number of windows along an axis."""
-    room = n + 2 * padding - dilation * (kernel - 1) - 1
+    room = n + sum(padding) - dilation * (kernel - 1) - 1
     if not ceil_mode:
         return room // stride + 1
     count = -(-room // stride) + 1
-    return count - 1 if (count - 1) * stride >= n + padding else count  # the last must not begin beyond the image
+    return count - 1 if (count - 1) * stride >= n + padding[0] else count  # the last must not begin beyond the image
 
 
 @functools.lru_cache(maxsize=256)
@@ -113,7 +134,7 @@ def _find_overlaps(w: Pooling) -> Iterator[Overlap]:
     for number, at in enumerate(numpy.ndindex(*w.kernel)):
         places, pixels = [every, every], [every, every]
         for i, stride, padding, dilation, n, positions in zip(at, *w[1:], strict=True):
-            shift = i * dilation - padding  # output p meets pixel p stride + shift, which must be in 0 ... n - 1
+            shift = i * dilation - padding[0]  # output p meets pixel p stride + shift, which must be in 0 ... n - 1
             first = max(0, -(shift // stride))
             last = min(positions - 1, (n - 1 - shift) // stride)
             if last < first:

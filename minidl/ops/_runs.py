@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from minidl.ops._checks import sum_dtype
 from minidl.ops._namespace import Array, namespace
 
 __all__ = ["reshape_along", "sum_runs"]
@@ -29,9 +30,9 @@ def sum_runs(x: Array, axis: int, starts: Array, stops: Array, longest: int) -> 
     """
     xp = namespace(x)
     shape = tuple(len(starts) if a == axis else n for a, n in enumerate(x.shape))
-    y = xp.zeros(shape, dtype=x.dtype)
+    y = xp.zeros(shape, dtype=sum_dtype(x, longest))
     for step in range(longest):
         at = starts + step
         seen = xp.take(x, xp.minimum(at, x.shape[axis] - 1), axis=axis)
         y += xp.where(reshape_along(at < stops, axis, x.ndim), seen, 0)
-    return y
+    return y.astype(x.dtype, copy=False)

@@ -10,7 +10,7 @@ import numpy
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
 
-__all__ = ["Windows", "require_images", "windows", "windows_of_transposed"]
+__all__ = ["Windows", "lay_padding", "read_padding", "require_images", "windows", "windows_of_transposed"]
 
 Shape = tuple[int, ...]
 AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
@@ -49,22 +49,45 @@ def each_axis(value: Any, axes: int, name: str, op: str, least: int) -> Shape:
     return tuple(n.__index__() for n in numbers)
 
 
-def _paddings(
-    padding: Any, kernel: Shape, stride: Shape, dilation: Shape, op: str, same: bool
+def read_padding(padding: Any, axes: int, op: str, names: tuple[str, ...] = ()) -> Any:
+    """Return a padding as a name, as one number for each axis, or as a pair (before, after) for each axis where they differ.
+
+    >>> read_padding(1, 2, "conv2d"), read_padding([[0, 1], [2, 2]], 2, "conv2d"), read_padding(((3, 3),), 1, "conv1d")
+    ((1, 1), ((0, 1), (2, 2)), (3,))
+    """
+    numbers = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * axes
+    if isinstance(padding, str) and padding in names:
+        return padding
+    if len(numbers) == axes and all(isinstance(pair, (tuple, list)) for pair in numbers):
+        pairs = tuple(map(tuple, numbers))
+        if all(len(pair) == 2 and all(hasattr(n, "__index__") and n >= 0 for n in pair) for pair in pairs):
+            pairs = tuple((before.__index__(), after.__index__()) for before, after in pairs)
+            return tuple(before for before, _ in pairs) if all(p == q for p, q in pairs) else pairs
+    elif len(numbers) == axes and all(hasattr(n, "__index__") and n >= 0 for n in numbers):
+        return tuple(n.__index__() for n in numbers)
+    named = ", or " + ", ".join(f'"{name}"' for name in names) if names else ""
+    uneven = "((top, bottom), (left, right))" if axes == 2 else "((before, after),)"
+    raise ParameterError(
+        f"{op}: padding must be a whole number of at least 0, or {axes} of them, one an axis, or {uneven}{named}; got "
+        f"{padding!r}"
+    )
+
+
+def lay_padding(
+    padding: Any, image: Shape, kernel: Shape, stride: Shape, dilation: Shape
 ) -> tuple[tuple[int, int], ...]:
-    if not isinstance(padding, str):
-        return tuple((p, p) for p in each_axis(padding, len(kernel), "padding", op, 0))
+    """Return the padding (before, after) of each axis from what :func:`read_padding` returned.
+
+    >>> lay_padding("same", (5, 6), (3, 3), (2, 2), (1, 1))
+    ((1, 1), (0, 1))
+    """
     if padding == "valid":
         return ((0, 0),) * len(kernel)
-    if padding != "same" or not same:
-        allowed = '"same", "valid"' if same else '"valid"'
-        raise ParameterError(f"{op}: padding must be a number, one for each axis, or {allowed}; got {padding!r}")
-    if any(s != 1 for s in stride):
-        raise ParameterError(
-            f'{op}: padding="same" keeps the size only with stride 1, got stride {stride}; give the padding as a number'
-        )
-    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    return tuple((t // 2, t - t // 2) for t in totals)  # the odd zero comes after, as in PyTorch
+    if padding == "same":  # as many outputs as strides fit into the image, the odd element after it
+        axes = zip(image, kernel, stride, dilation, strict=True)
+        totals = [max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0) for n, k, s, d in axes]
+        return tuple((t // 2, t - t // 2) for t in totals)
+    return tuple(p if isinstance(p, tuple) else (p, p) for p in padding)
 
 
 def _check_weight(weight: Shape, axes: int, names: str, op: str) -> None:
@@ -98,7 +121,7 @@ def _windows(
     kernel, image = weight[2:], x[2:]
     strides = each_axis(stride, axes, "stride", op, 1)
     dilations = each_axis(dilation, axes, "dilation", op, 1)
-    paddings = _paddings(padding, kernel, strides, dilations, op, same=True)
+    paddings = lay_padding(read_padding(padding, axes, op, ("same", "valid")), image, kernel, strides, dilations)
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True)]
     padded = [n + before + after for n, (before, after) in zip(image, paddings, strict=True)]
     if any(span > n for span, n in zip(spans, padded, strict=True)):
@@ -129,7 +152,7 @@ def _windows_of_transposed(
     kernel, output = weight[2:], x[2:]
     strides = each_axis(stride, axes, "stride", op, 1)
     dilations = each_axis(dilation, axes, "dilation", op, 1)
-    paddings = _paddings(padding, kernel, strides, dilations, op, same=False)
+    paddings = lay_padding(read_padding(padding, axes, op, ("valid",)), output, kernel, strides, dilations)
     extra = each_axis(output_padding, axes, "output_padding", op, 0)
     if any(e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ParameterError(
@@ -146,8 +169,8 @@ def _windows_of_transposed(
 
 
 def hashable(value: Any) -> Any:
-    """Return a list or an array as a tuple, and anything else as it is."""
-    return tuple(value) if isinstance(value, (list, numpy.ndarray)) else value
+    """Return lists and arrays, and those in them, as tuples, and anything else as it is."""
+    return tuple(map(hashable, value)) if isinstance(value, (list, tuple, numpy.ndarray)) else value
 
 
 def windows(

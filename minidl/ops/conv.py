@@ -66,8 +66,10 @@ def conv2d(
     bias : array, shape (O,), optional
         All floating-point, of one dtype.
     stride : int or (int, int), default 1
-    padding : int, (int, int), "same" or "valid", default 0
-        Zeros on each side. ``"same"`` keeps H and W, with stride 1 only; an odd zero comes after the image. ``"valid"`` is 0.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
+        Zeros on each side, the same on both sides of an axis, or ((top, bottom), (left, right)). ``"same"`` is as much as makes
+        H' = ceil(H / s), half of it on each side and an odd zero after the image, as in TensorFlow and ONNX (SAME_UPPER).
+        With stride 1 this keeps H and W, as in PyTorch. ``"valid"`` is 0.
     dilation : int or (int, int), default 1
     groups : int, default 1
         The channels are divided into this many groups, and the outputs of a group see only its channels. C groups are a
@@ -76,7 +78,7 @@ def conv2d(
     Returns
     -------
     y : array, shape (N, O, H', W')
-        H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1 for a kernel of height k.
+        H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1 for a kernel of height k; 2 p is the sum of both sides.
     cache : (x, weight, whether there is a bias, windows)
 
     Raises

@@ -15,14 +15,24 @@ aligned; nothing is broadcast. float16 is computed in float32 and rounded once.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy
-
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
-from minidl.ops._checks import broadcast_shapes, ieee, require_same_dtype, widen_float16
-from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops._checks import ieee, sum_widened, widen_float16
+from minidl.ops._losses import (
+    Cache,
+    align,
+    check_weight,
+    class_axis,
+    class_weight,
+    from_indices,
+    reduce,
+    reduce_rows,
+    scale_slope,
+    scale_slope_of_classes,
+)
+from minidl.ops._namespace import Array, namespace
+from minidl.ops.softmax import is_first_largest, sum_but_one
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -36,8 +46,6 @@ __all__ = [
     "mse_loss",
     "mse_loss_backward",
 ]
-
-Cache = tuple[Any, ...]
 
 
 @ieee
@@ -78,10 +86,10 @@ def mse_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple
     >>> float(loss), mse_loss_backward(1.0, cache)
     (0.125, array([-0.5]))
     """
-    p, t = _align(prediction, target, "mse_loss")
+    p, t = align(prediction, target, "mse_loss")
     difference = p - t
     slope = 2 * difference
-    return _reduce(difference * difference, slope, reduction, "mse_loss", prediction.dtype)
+    return reduce(difference * difference, slope, reduction, "mse_loss", prediction.dtype, {"half_sum": 0.5})
 
 
 @ieee
@@ -92,7 +100,7 @@ def mse_loss_backward(dloss: Any, cache: Cache) -> Array:
 
         dprediction = dloss s 2 (p - t)
     """
-    return _backward(dloss, cache, "mse_loss_backward")
+    return scale_slope(dloss, cache, "mse_loss_backward")
 
 
 @ieee
@@ -120,10 +128,10 @@ def l1_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple[
     >>> float(loss), l1_loss_backward(1.0, cache)
     (2.0, array([-0.5,  0.5]))
     """
-    p, t = _align(prediction, target, "l1_loss")
+    p, t = align(prediction, target, "l1_loss")
     difference = p - t
     xp = namespace(prediction)
-    return _reduce(xp.abs(difference), xp.sign(difference), reduction, "l1_loss", prediction.dtype)
+    return reduce(xp.abs(difference), xp.sign(difference), reduction, "l1_loss", prediction.dtype)
 
 
 @ieee
@@ -134,7 +142,7 @@ def l1_loss_backward(dloss: Any, cache: Cache) -> Array:
 
         dprediction = dloss s sign(p - t)
     """
-    return _backward(dloss, cache, "l1_loss_backward")
+    return scale_slope(dloss, cache, "l1_loss_backward")
 
 
 @ieee
@@ -171,10 +179,10 @@ def huber_loss(prediction: Array, target: Array, delta: float = 1.0, reduction: 
     """
     if not delta > 0:
         raise ParameterError(f"huber_loss: delta must be positive, got {delta!r}")
-    p, t = _align(prediction, target, "huber_loss")
+    p, t = align(prediction, target, "huber_loss")
     difference = p - t
     slope = namespace(prediction).clip(difference, -delta, delta)
-    return _reduce(slope * (difference - slope / 2), slope, reduction, "huber_loss", prediction.dtype)
+    return reduce(slope * (difference - slope / 2), slope, reduction, "huber_loss", prediction.dtype)
 
 
 @ieee
@@ -185,7 +193,7 @@ def huber_loss_backward(dloss: Any, cache: Cache) -> Array:
 
         dprediction = dloss s clip(p - t, -delta, delta)
     """
-    return _backward(dloss, cache, "huber_loss_backward")
+    return scale_slope(dloss, cache, "huber_loss_backward")
 
 
 @ieee
@@ -230,18 +238,18 @@ def binary_cross_entropy_with_logits(
     (0.6931, array([-0.5]))
     """
     op = "binary_cross_entropy_with_logits"
-    x, t = _align(logits, target, op, "logits")
+    x, t = align(logits, target, op, "logits")
     xp = namespace(logits)
     e = xp.exp(-xp.abs(x))
     large, small, rest = 1 / (1 + e), e / (1 + e), xp.log1p(e)  # sigma(|x|), sigma(-|x|), log(1 + exp(-|x|))
-    positive = t if pos_weight is None else _check_weight(pos_weight, x, "pos_weight") * t  # q t
+    positive = t if pos_weight is None else check_weight(op, pos_weight, x, "pos_weight") * t  # q t
     negative = 1 - t
     each = positive * (xp.maximum(-x, 0) + rest) + negative * (xp.maximum(x, 0) + rest)
     slope = negative * xp.where(x >= 0, large, small) - positive * xp.where(x >= 0, small, large)
     if weight is not None:
-        w = _check_weight(weight, x, "weight")
+        w = check_weight(op, weight, x, "weight")
         each, slope = w * each, w * slope
-    return _reduce(each, slope, reduction, op, logits.dtype)
+    return reduce(each, slope, reduction, op, logits.dtype)
 
 
 @ieee
@@ -252,7 +260,7 @@ def binary_cross_entropy_with_logits_backward(dloss: Any, cache: Cache) -> Array
 
         dlogits = dloss s w ((1 - t) sigma(x) - q t sigma(-x))
     """
-    return _backward(dloss, cache, "binary_cross_entropy_with_logits_backward")
+    return scale_slope(dloss, cache, "binary_cross_entropy_with_logits_backward")
 
 
 @ieee
@@ -314,7 +322,13 @@ def cross_entropy(
 
     .. math:: \frac{\partial l_n}{\partial x_{nk}} = -\sum_j q_{nj} (\delta_{jk} - p_{nk}) = p_{nk} \sum_j q_{nj} - q_{nk},
 
-    which is p - t without weights and smoothing.
+    which is p - t without weights and smoothing. For a confident and right answer p is 1 but for the rounding, and both this
+    and log(p) would lose all digits. So neither is computed like that. With the largest logit taken out, one exponential is
+    1, and the sum of the others goes into log1p. In the slope :math:`q_{nk} = q_{nk} \sum_j p_{nj}` cancels a term:
+
+    .. math:: \frac{\partial l_n}{\partial x_{nk}} = p_{nk} \sum_{j \ne k} q_{nj} - q_{nk} \sum_{j \ne k} p_{nj},
+
+    so that the right class gets minus the sum of what the others get.
 
     References
     ----------
@@ -328,22 +342,22 @@ def cross_entropy(
     (0.2877, array([[ 0.25, -0.25]]))
     """
     op = "cross_entropy"
-    axis = _class_axis(logits)
+    axis = class_axis(op, logits)
     if not 0.0 <= label_smoothing <= 1.0:
         raise ParameterError(f"{op}: label_smoothing must be from 0 to 1, got {label_smoothing!r}")
     xp = namespace(logits)
     x = widen_float16(logits)
-    w = None if weight is None else _class_weight(weight, x, axis)
+    w = None if weight is None else class_weight(op, weight, x, axis)
     q, divisor = _coefficients(x, target, w, ignore_index, label_smoothing, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
-    log_p = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))  # (N, K, ...)
-    each = -xp.where(q == 0, 0, q * log_p).sum(axis=axis)  # (N, ...); for a class that is ruled out, 0 times -inf is 0
-    slope = xp.exp(log_p) * q.sum(axis=axis, keepdims=True) - q  # (N, K, ...)
-    if reduction != "mean" or each.size == 0:
-        loss, cache = _reduce(each, slope, reduction, op, logits.dtype)
-        return loss, (*cache, axis)
-    loss = each.sum() * (1 / divisor if divisor else math.nan)
-    return loss.astype(logits.dtype), (slope.astype(logits.dtype, copy=False), 1 / divisor if divisor else 0.0, axis)
+    e = xp.exp(shifted)  # (N, K, ...); at most 1, and one of them 1
+    rest = sum_but_one(e, axis)  # (N, 1, ...)
+    log_p = shifted - xp.log1p(rest)  # (N, K, ...)
+    each = -sum_widened(
+        xp.where(q == 0, 0, q * log_p), axis
+    )  # (N, ...); for a class that is ruled out, 0 times -inf is 0
+    slope = (e * _sum_others(q, axis) - q * _sum_others(e, axis)) / (1 + rest)  # (N, K, ...)
+    return reduce_rows(each, slope, divisor, reduction, op, logits.dtype, axis)
 
 
 @ieee
@@ -354,21 +368,14 @@ def cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
 
         dlogits = dloss s (p sum_k q_k - q)
     """
-    slope, s, axis = cache
-    dloss = _check_upstream(dloss, slope, slope.shape[:axis] + slope.shape[axis + 1 :], "cross_entropy_backward")
-    if getattr(dloss, "ndim", 0):
-        dloss = namespace(slope).expand_dims(dloss, axis)  # (N, 1, ...)
-    return (dloss * s) * slope
+    return scale_slope_of_classes(dloss, cache, "cross_entropy_backward")
 
 
-def _class_axis(logits: Array) -> int:
-    require_float(logits, "logits", "cross_entropy")
-    if logits.ndim == 0:
-        raise ShapeError("cross_entropy: logits must have a class axis, got a scalar")
-    axis = min(logits.ndim - 1, 1)
-    if logits.shape[axis] == 0:
-        raise ShapeError(f"cross_entropy: there are no classes on axis {axis} of logits of shape {logits.shape}")
-    return axis
+def _sum_others(x: Array, axis: int) -> Array:
+    """Return, for each element of x >= 0, the sum of the others along an axis, also where it is much smaller than x."""
+    largest = x.max(axis=axis, keepdims=True)
+    rest = sum_but_one(x, axis)
+    return namespace(x).where(is_first_largest(x, axis), rest, rest + (largest - x))
 
 
 def _coefficients(
@@ -386,38 +393,10 @@ def _coefficients(
         t, divisor = _from_probabilities(x, target, axis)
         mass = 1
     else:
-        t, divisor = _from_indices(x, target, w, ignore_index, axis)
-        mass = t.sum(axis=axis, keepdims=True)  # 0 for an ignored row, which smoothing must leave at 0
+        t, divisor = from_indices("cross_entropy", x, target, w, ignore_index, axis)
+        mass = sum_widened(t, axis, keepdims=True)  # 0 for an ignored row, which smoothing must leave at 0
     q = (1 - label_smoothing) * t + mass * (label_smoothing / x.shape[axis]) if label_smoothing else t
     return q if w is None else q * w, divisor
-
-
-def _from_indices(x: Array, target: Array, w: Array | None, ignore_index: int, axis: int) -> tuple[Array, float]:
-    """Return t as zeros and ones, (N, K, ...), and the total weight of the targets that count."""
-    expected = x.shape[:axis] + x.shape[axis + 1 :]
-    if target.shape != expected:
-        hint = "; one-hot rows are probabilities: convert them with target.astype(float)" * (target.shape == x.shape)
-        raise ShapeError(
-            f"cross_entropy: class indices for logits of shape {x.shape} must have shape {expected}, got "
-            f"{target.shape}{hint}"
-        )
-    xp = namespace(x)
-    classes = x.shape[axis]
-    c = target.astype("int64", copy=False)
-    counted = c != ignore_index
-    bad = counted & ((c < 0) | (c >= classes))
-    labels = xp.arange(classes).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-    t = ((xp.expand_dims(c, axis) == labels) & xp.expand_dims(counted, axis)).astype(x.dtype)  # (N, K, ...)
-    weight = (t if w is None else t * w).sum(dtype="float64")
-    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
-    if wrong:
-        first = int(bad.ravel().argmax())
-        index = tuple(int(i) for i in numpy.unravel_index(first, target.shape))
-        raise TargetError(
-            f"cross_entropy: target {int(c.ravel()[first])} at index {index} is not a class; with {classes} classes the "
-            f"indices are 0 to {classes - 1}, or {ignore_index} to ignore"
-        )
-    return t, divisor
 
 
 def _from_probabilities(x: Array, target: Array, axis: int) -> tuple[Array, float]:
@@ -431,81 +410,3 @@ def _from_probabilities(x: Array, target: Array, axis: int) -> tuple[Array, floa
             f"cross_entropy: probabilities must have the shape of the logits, {x.shape}, got {target.shape}"
         )
     return target.astype(x.dtype, copy=False), x.size / x.shape[axis]
-
-
-def _class_weight(weight: Array, x: Array, axis: int) -> Array:
-    if getattr(weight, "shape", None) != (x.shape[axis],):
-        raise ShapeError(
-            f"cross_entropy: weight must be an array with one entry for each of the {x.shape[axis]} classes, got "
-            f"{getattr(weight, 'shape', weight)}"
-        )
-    return weight.astype(x.dtype, copy=False).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-
-
-def _align(prediction: Array, target: Array, op: str, name: str = "prediction") -> tuple[Array, Array]:
-    """Return both in the shape of the prediction, widened; only (N,) and (N, 1) may differ."""
-    require_float(prediction, name, op)
-    kind = getattr(getattr(target, "dtype", None), "kind", None)
-    if kind is None or kind not in "fiub":
-        came = type(target).__name__ if kind is None else f"dtype {target.dtype}"
-        raise DtypeError(f"{op}: target must be an array of real numbers, got {came}")
-    if target.shape != prediction.shape:
-        longer, shorter = sorted((tuple(prediction.shape), tuple(target.shape)), key=len, reverse=True)
-        if len(longer) != 2 or longer != (*shorter, 1):
-            raise ShapeError(
-                f"{op}: {name} has shape {prediction.shape} and target {target.shape}; they must agree (only (N,) "
-                "and (N, 1) are aligned, nothing is broadcast)"
-            )
-        target = target.reshape(prediction.shape)
-    wide = widen_float16(prediction)
-    return wide, target.astype(wide.dtype, copy=False)
-
-
-def _check_weight(weight: Array, x: Array, name: str) -> Array:
-    """Return a weight in the dtype of the logits; raise unless it broadcasts to their shape."""
-    op = "binary_cross_entropy_with_logits"
-    if not hasattr(weight, "dtype"):
-        raise DtypeError(
-            f"{op}: {name} must be an array, got {type(weight).__name__}; convert it with numpy.asarray(...)"
-        )
-    try:
-        fits = broadcast_shapes(weight.shape, x.shape) == x.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ShapeError(
-            f"{op}: {name} of shape {weight.shape} does not broadcast to {x.shape}, the shape of the logits"
-        )
-    return weight.astype(x.dtype, copy=False)
-
-
-def _reduce(each: Array, slope: Array, reduction: str, op: str, dtype: Any) -> tuple[Array, Cache]:
-    """Return the reduced loss and the cache (slope, s), both in the dtype of the prediction."""
-    factors = {"mean": 1 / max(each.size, 1), "sum": 1.0, "none": 1.0}
-    if op == "mse_loss":
-        factors["half_sum"] = 0.5
-    if reduction not in factors:
-        raise ParameterError(f"{op}: reduction must be one of {', '.join(factors)}, got {reduction!r}")
-    if reduction == "mean" and each.size == 0:
-        raise ShapeError(f"{op}: the mean of an empty batch is undefined (loss of shape {each.shape})")
-    s = factors[reduction]
-    loss = each if reduction == "none" else each.sum() * s
-    return loss.astype(dtype, copy=False), (slope.astype(dtype, copy=False), s)
-
-
-def _backward(dloss: Any, cache: Cache, op: str) -> Array:
-    slope, s = cache
-    return (_check_upstream(dloss, slope, slope.shape, op) * s) * slope
-
-
-def _check_upstream(dloss: Any, slope: Array, shape: tuple[int, ...], op: str) -> Any:
-    """Return dloss, a number or an array of the shape of the unreduced loss, in a form that does not promote the slope."""
-    if type(dloss) in (float, int):
-        return dloss
-    if getattr(dloss, "ndim", 0):
-        require_float(dloss, "dloss", op)
-        require_same_dtype(dloss, slope, "dloss", "the loss", op)
-        if dloss.shape != shape:
-            raise ShapeError(f"{op}: dloss must be a number or have the shape of the loss, {shape}, got {dloss.shape}")
-        return dloss
-    return namespace(slope).asarray(dloss, dtype=slope.dtype)

@@ -5,7 +5,7 @@ Batch, layer and group normalisation are one formula over different axes::
     y = w x_hat + b,   x_hat = (x - mean) r,   r = 1 / sqrt(var + eps)
 
 RMS normalisation leaves out the mean and the shift. The variance is taken in two passes, after the mean. float16 is
-computed in float32 and rounded once. ``DtypeError`` is raised if an argument is not floating-point or the dtypes differ.
+computed in float32 and rounded once; all sums are taken in float64. ``DtypeError`` is raised if an argument is not floating-point or the dtypes differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ParameterError, ShapeError
-from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
+from minidl.ops._checks import ieee, require_like, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 
@@ -152,8 +152,8 @@ def batch_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
     g, axes = widen_float16(dy), _all_but_channels(x)
     inverse = _broadcast_channels(_inverse_root(var, eps), x)  # (1, C, 1, ...)
     x_hat = (widen_float16(x) - _broadcast_channels(mean, x)) * inverse
-    dweight = None if weight is None else (g * x_hat).sum(axis=axes).astype(x.dtype, copy=False)  # (C,)
-    dbias = g.sum(axis=axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
+    dweight = None if weight is None else sum_widened(g * x_hat, axes).astype(x.dtype, copy=False)  # (C,)
+    dbias = sum_widened(g, axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
     dx_hat = _scale_and_shift(g, _broadcast_channels(weight, x))
     dx = _backward_through_statistics(dx_hat, x_hat, inverse, axes) if training else dx_hat * inverse
     return dx.astype(x.dtype, copy=False), dweight, dbias
@@ -243,8 +243,8 @@ def layer_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
     require_like(dy, x, "dy", "y", "layer_norm_backward")
     g, inverse = _to_rows(widen_float16(dy), shape), inverse[:, None]
     x_hat = (_to_rows(widen_float16(x), shape) - mean[:, None]) * inverse  # (N, C)
-    dweight = None if weight is None else (g * x_hat).sum(axis=0).reshape(shape).astype(x.dtype, copy=False)
-    dbias = g.sum(axis=0).reshape(shape).astype(x.dtype, copy=False) if has_bias else None
+    dweight = None if weight is None else sum_widened(g * x_hat, 0).reshape(shape).astype(x.dtype, copy=False)
+    dbias = sum_widened(g, 0).reshape(shape).astype(x.dtype, copy=False) if has_bias else None
     dx = _backward_through_statistics(_scale_and_shift(g, _to_row(weight)), x_hat, inverse, (1,))  # (N, C)
     return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight, dbias
 
@@ -332,8 +332,8 @@ def group_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None, A
     x_hat = (_to_groups(widen_float16(x), num_groups) - mean[:, None]) * inverse  # (N G, C/G P)
     dweight = None
     if weight is not None:
-        dweight = (g * x_hat.reshape(x.shape)).sum(axis=axes).astype(x.dtype, copy=False)  # (C,)
-    dbias = g.sum(axis=axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
+        dweight = sum_widened(g * x_hat.reshape(x.shape), axes).astype(x.dtype, copy=False)  # (C,)
+    dbias = sum_widened(g, axes).astype(x.dtype, copy=False) if has_bias else None  # (C,)
     dx_hat = _to_groups(_scale_and_shift(g, _broadcast_channels(weight, x)), num_groups)  # (N G, C/G P)
     dx = _backward_through_statistics(dx_hat, x_hat, inverse, (1,)).reshape(x.shape)  # (N, C, ...)
     return dx.astype(x.dtype, copy=False), dweight, dbias
@@ -412,7 +412,7 @@ def rms_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None]:
     require_like(dy, x, "dy", "y", "rms_norm_backward")
     g, inverse = _to_rows(widen_float16(dy), shape), inverse[:, None]
     x_hat = _to_rows(widen_float16(x), shape) * inverse  # (N, C)
-    dweight = None if weight is None else (g * x_hat).sum(axis=0).reshape(shape).astype(x.dtype, copy=False)
+    dweight = None if weight is None else sum_widened(g * x_hat, 0).reshape(shape).astype(x.dtype, copy=False)
     dx_hat = _scale_and_shift(g, _to_row(weight))  # (N, C)
     dx = inverse * (dx_hat - x_hat * _mean(dx_hat * x_hat, (1,)))
     return dx.reshape(x.shape).astype(x.dtype, copy=False), dweight
@@ -423,7 +423,7 @@ def rms_norm_backward(dy: Array, cache: Cache) -> tuple[Array, Array | None]:
 
 def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     """Return the mean over some axes, kept with length 1; the mean of nothing is 0."""
-    return x.sum(axis=axes, keepdims=True) / max(math.prod(x.shape[axis] for axis in axes), 1)
+    return sum_widened(x, axes, keepdims=True, divisor=max(math.prod(x.shape[axis] for axis in axes), 1))
 
 
 def _inverse_root(var: Array, eps: float) -> Array:

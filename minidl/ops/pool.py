@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minidl.ops._checks import ieee, widen_float16
+from minidl.ops._checks import ieee, sum_dtype, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import Pooling, check_upstream, output_sizes, overlaps, pooling, require_batch
 from minidl.ops._runs import reshape_along, sum_runs
@@ -56,8 +56,9 @@ def max_pool2d(
         Floating-point.
     kernel_size : int or (int, int)
     stride : int or (int, int), default kernel_size
-    padding : int or (int, int), default 0
-        How far windows may begin outside the image; at most half of the kernel.
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
+        How far windows may begin and end outside the image; at most half of the kernel. Pairs ((top, bottom), (left, right))
+        are less than the kernel. ``"same"`` and ``"valid"`` are as in :func:`minidl.ops.conv2d`.
     dilation : int or (int, int), default 1
         The distance between neighbours in a window.
     ceil_mode : bool, default False
@@ -180,11 +181,11 @@ def avg_pool2d(
         Floating-point.
     kernel_size : int or (int, int)
     stride : int or (int, int), default kernel_size
-    padding : int or (int, int), default 0
+    padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
     ceil_mode : bool, default False
         All as in :func:`max_pool2d`.
     count_include_pad : bool, default True
-        Whether the padding counts in the area.
+        Whether the padding counts in the area. In TensorFlow it does not.
 
     Returns
     -------
@@ -385,7 +386,7 @@ def _max_pool_backward(op: str, dy: Array, cache: Cache) -> Array:
     won, dtype, w = cache
     check_upstream(op, dy, won.shape, dtype)
     xp, g = namespace(dy), widen_float16(dy)
-    dx = xp.zeros((*dy.shape[:2], *w.image), dtype=g.dtype)  # (N, C, *image)
+    dx = xp.zeros((*dy.shape[:2], *w.image), dtype=sum_dtype(g, math.prod(w.kernel)))  # (N, C, *image)
     for number, places, pixels in overlaps(w):
         dx[pixels] += xp.where(won[places] == number, g[places], 0)
     return dx.astype(dtype, copy=False)
@@ -404,7 +405,7 @@ def _avg_pool(
     require_batch(x, axes, op)
     w = pooling(op, x.shape[2:], kernel_size, stride, padding, 1, ceil_mode)
     wide = widen_float16(x)
-    y = namespace(x).zeros((*x.shape[:2], *w.output), dtype=wide.dtype)  # (N, C, *output)
+    y = namespace(x).zeros((*x.shape[:2], *w.output), dtype=sum_dtype(wide, math.prod(w.kernel)))  # (N, C, *output)
     for _, places, pixels in overlaps(w):
         y[places] += wide[pixels]
     y = y / _window_areas(w, count_include_pad, wide)
@@ -416,7 +417,7 @@ def _avg_pool_backward(op: str, dy: Array, cache: Cache) -> Array:
     check_upstream(op, dy, (*shape[:2], *w.output), dtype)
     wide = widen_float16(dy)
     g = wide / _window_areas(w, count_include_pad, wide)  # (N, C, *output): the share of each pixel
-    dx = namespace(dy).zeros(shape, dtype=g.dtype)  # (N, C, *image)
+    dx = namespace(dy).zeros(shape, dtype=sum_dtype(g, math.prod(w.kernel)))  # (N, C, *image)
     for _, places, pixels in overlaps(w):
         dx[pixels] += g[places]
     return dx.astype(dtype, copy=False)
@@ -426,11 +427,11 @@ def _window_areas(w: Pooling, count_include_pad: bool, like: Array) -> Array:
     """Return the area of every window, in the shape of the output and the dtype of ``like``."""
     xp, axes = namespace(like), len(w.image)
     areas = xp.ones(w.output, dtype=like.dtype)
-    for axis, (kernel, stride, padding, _, n, positions) in enumerate(zip(*w, strict=True)):
-        start = xp.arange(positions) * stride  # in the padded image, where the image begins at `padding`
-        stop = xp.minimum(start + kernel, 2 * padding + n)
+    for axis, (kernel, stride, (before, after), _, n, positions) in enumerate(zip(*w, strict=True)):
+        start = xp.arange(positions) * stride  # in the padded image, where the image begins at `before`
+        stop = xp.minimum(start + kernel, before + n + after)
         if not count_include_pad:
-            start, stop = xp.maximum(start, padding), xp.minimum(stop, padding + n)
+            start, stop = xp.maximum(start, before), xp.minimum(stop, before + n)
         areas = areas * reshape_along(stop - start, axis, axes).astype(like.dtype)
     return areas
 
@@ -470,7 +471,7 @@ def _sum_windows(x: Array, axis: int, m: int) -> Array:
     """Sum over each of m windows along an axis."""
     n = x.shape[axis]
     if n % m == 0:  # the windows lie side by side
-        return x.reshape((*x.shape[:axis], m, n // m, *x.shape[axis + 1 :])).sum(axis=axis + 1)
+        return sum_widened(x.reshape((*x.shape[:axis], m, n // m, *x.shape[axis + 1 :])), axis + 1)
     starts, stops = _window_bounds(x, n, m)
     longest = -(-n // m) + 1  # a window may begin and end in the middle of an element
     return sum_runs(x, axis, starts, stops, longest)

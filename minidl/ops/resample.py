@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy
 
-from minidl.ops._checks import ieee, widen_float16
+from minidl.ops._checks import ieee, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import check_upstream
 from minidl.ops._resampling import Scale, require_pixels, scales, widths
@@ -114,7 +114,7 @@ def pad_backward(dy: Array, cache: Cache) -> Array:
         dx = g[_slice_axis(axis, before, before + n)].copy()
         for outside, origin in _pair_copies(axis, n, before, after, mode):
             copies = g[outside]
-            dx[origin] += copies.sum(axis=axis, keepdims=True) if mode == "replicate" else copies
+            dx[origin] += sum_widened(copies, axis, keepdims=True) if mode == "replicate" else copies
         g = dx
     return g.astype(dtype, copy=False)
 

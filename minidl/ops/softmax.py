@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl.errors import ShapeError
-from minidl.ops._checks import ieee, require_like, widen_float16
+from minidl.ops._checks import ieee, require_like, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
@@ -61,7 +61,7 @@ def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     require_float(x, "x", "softmax")
     _check_axis(x, axis, "softmax")
     e = namespace(x).exp(_subtract_maximum(widen_float16(x), axis))  # all at most 1, one of them 1
-    y = (e / e.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
+    y = (e / sum_widened(e, axis, keepdims=True)).astype(x.dtype, copy=False)
     return y, (y, axis)
 
 
@@ -83,7 +83,7 @@ def softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     y, axis = cache
     require_like(dy, y, "dy", "y", "softmax_backward")
     p, g = widen_float16(y), widen_float16(dy)
-    mean = (g * p).sum(axis=axis, keepdims=True)
+    mean = sum_widened(g * p, axis, keepdims=True)
     return (p * (g - mean)).astype(y.dtype, copy=False)
 
 
@@ -95,8 +95,8 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
 
         y_i = x_i - log(sum_j exp(x_j))
 
-    With the largest score m taken out, y_i = (x_i - m) - log(sum_j exp(x_j - m)). This sum is at least 1, so its logarithm
-    neither overflows nor loses digits.
+    With the largest score m taken out, y_i = (x_i - m) - log(sum_j exp(x_j - m)). This sum is 1 for the largest score plus the
+    sum of the others, so log1p of the others neither overflows nor loses digits.
 
     Arguments, cache and errors are those of :func:`softmax`.
 
@@ -113,8 +113,7 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     _check_axis(x, axis, "log_softmax")
     xp = namespace(x)
     shifted = _subtract_maximum(widen_float16(x), axis)
-    y = shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
-    y = y.astype(x.dtype, copy=False)
+    y = (shifted - xp.log1p(sum_but_one(xp.exp(shifted), axis))).astype(x.dtype, copy=False)
     return y, (y, axis)
 
 
@@ -135,8 +134,25 @@ def log_softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     y, axis = cache
     require_like(dy, y, "dy", "y", "log_softmax_backward")
     g = widen_float16(dy)
-    dx = g - namespace(y).exp(widen_float16(y)) * g.sum(axis=axis, keepdims=True)
+    dx = g - namespace(y).exp(widen_float16(y)) * sum_widened(g, axis, keepdims=True)
     return dx.astype(y.dtype, copy=False)
+
+
+def is_first_largest(x: Array, axis: int) -> Array:
+    """Return where the first of the largest elements along an axis is."""
+    xp = namespace(x)
+    positions = xp.arange(x.shape[axis]).reshape(tuple(-1 if a == axis % x.ndim else 1 for a in range(x.ndim)))
+    return positions == xp.expand_dims(xp.argmax(x, axis=axis), axis)
+
+
+def sum_but_one(x: Array, axis: int) -> Array:
+    """Return the sum along an axis, kept with length 1, without the first of the largest elements.
+
+    >>> import numpy
+    >>> sum_but_one(numpy.array([[1e-9, 1.0, 1e-9]]), 1)
+    array([[2.e-09]])
+    """
+    return sum_widened(namespace(x).where(is_first_largest(x, axis), 0, x), axis, keepdims=True)
 
 
 def _subtract_maximum(x: Array, axis: int) -> Array:

@@ -45,7 +45,8 @@ def _in_float32(update: Update) -> Update:
     @functools.wraps(update)
     def widened(*args: Any, **kwargs: Any) -> None:
         value = args[0] if args else kwargs.get("value")
-        if getattr(value, "dtype", None) != "float16":
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or dtype.kind != "f" or dtype.itemsize >= 4:
             update(*args, **kwargs)
             return
         given = signature.bind(*args, **kwargs).arguments

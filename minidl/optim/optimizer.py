@@ -76,7 +76,8 @@ class Optimizer:
     A model's parameters are views of one flat buffer, so a step is one call of one op for the whole model, however many layers
     it has. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
     parameter, unlike in PyTorch, which skips it. A frozen parameter (``trainable = False``) is skipped, and has no state unless
-    it was trained before.
+    it was trained before. The state of float16 parameters is float32, because in float16 it would vanish or overflow; their
+    values are still rounded at every step, so a step below 0.0005 of a value is lost.
 
     A subclass defines the checks of its settings (:attr:`checks`), the names of its state arrays (:meth:`state_names`), and the
     call of its op (:meth:`update`).

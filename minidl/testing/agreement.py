@@ -19,6 +19,7 @@ from typing import Any
 import numpy
 
 from minidl.ops import FORMULAS, Array
+from minidl.ops._checks import widen_float16
 from minidl.testing.report import Row
 from minidl.testing.specs import Case, OpSpec
 from minidl.testing.updates import UpdateCase, UpdateSpec, run
@@ -204,7 +205,7 @@ def update_agreement(
     rows = []
     for key, array in found.items():
         row = compared(title, key, array, true[key], dtype, allowed, largest[key], engine=name)
-        if numpy.dtype(array.dtype) != numpy.dtype(dtype):
+        if numpy.dtype(array.dtype) != (widen_float16(value).dtype if key != "value" else numpy.dtype(dtype)):
             row = Row(title, key, array.shape, engine=name, problem=f"It has dtype {array.dtype} instead of {dtype}.")
         rows.append(row)
     return rows

@@ -14,16 +14,19 @@ from typing import Any
 import numpy
 
 __all__ = [
+    "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cross_entropy",
     "dropout",
     "each",
     "huber_loss",
+    "kl_div",
     "l1_loss",
     "linear",
     "log_softmax",
     "matmul",
     "mse_loss",
+    "nll_loss",
     "softmax",
 ]
 
@@ -113,7 +116,8 @@ def _reduce(losses: list[float], shape: Sequence[int], reduction: str) -> Any:
     if reduction == "none":
         return numpy.array(losses).reshape(tuple(shape))
     total = math.fsum(losses)
-    return {"sum": total, "mean": total / max(len(losses), 1), "half_sum": total / 2}[reduction]
+    count = {"sum": 1, "mean": max(len(losses), 1), "batchmean": max(shape[0], 1) if shape else 1, "half_sum": 2}
+    return total / count[reduction]
 
 
 def _pairwise(function: Callable[..., float]) -> Callable[..., Any]:
@@ -196,3 +200,49 @@ def cross_entropy(
     if reduction == "mean":
         return math.fsum(losses) / total
     return _reduce(losses, shape, reduction)
+
+
+def nll_loss(
+    prediction: numpy.ndarray,
+    target: numpy.ndarray,
+    weight: numpy.ndarray | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:
+    """Return -w_c x_c at the class c of each row; the mean divides by the total weight of the targets that count."""
+    axis = min(prediction.ndim - 1, 1)
+    losses, total = [], 0.0
+    for index in _indices(target.shape):
+        c = int(target[index])
+        if c == ignore_index:
+            losses.append(0.0)
+            continue
+        w = 1.0 if weight is None else float(weight[c])
+        place = (*index[:axis], c, *index[axis:])
+        losses.append(-w * float(prediction[place]))
+        total += w
+    return math.fsum(losses) / total if reduction == "mean" else _reduce(losses, target.shape, reduction)
+
+
+def binary_cross_entropy(
+    probabilities: numpy.ndarray, target: numpy.ndarray, weight: numpy.ndarray | None = None, reduction: str = "mean"
+) -> Any:
+    """Return -w (t log p + (1 - t) log(1 - p)), no logarithm below -100."""
+    target = target.reshape(probabilities.shape)
+
+    def log(p: float) -> float:
+        return max(math.log(p), -100.0) if p > 0 else -100.0
+
+    losses = []
+    for index in _indices(probabilities.shape):
+        p, t = float(probabilities[index]), float(target[index])
+        w = 1.0 if weight is None else float(weight[_broadcast(index, weight.shape)])
+        losses.append(-w * (t * log(p) + (1 - t) * log(1 - p)))
+    return _reduce(losses, probabilities.shape, reduction)
+
+
+@_pairwise
+def kl_div(x: float, t: float, log_target: bool = False) -> float:
+    """Return t (log t - x)."""
+    t = math.exp(t) if log_target else t
+    return t * (math.log(t) - x) if t > 0 else 0.0

@@ -11,7 +11,7 @@ import numpy
 __all__ = ["conv", "conv_transpose"]
 
 
-def _each(value: Any, axes: int) -> Sequence[int]:
+def _each(value: Any, axes: int) -> Sequence[Any]:
     return (value,) * axes if isinstance(value, int) else value
 
 
@@ -31,14 +31,18 @@ def conv(
     """
     axes, kernel = x.ndim - 2, weight.shape[2:]
     steps, spread = _each(stride, axes), _each(dilation, axes)
-    if padding == "same":
-        before = [d * (k - 1) // 2 for d, k in zip(spread, kernel, strict=True)]
-        output = x.shape[2:]
+    if padding == "same":  # outputs at every step-th pixel, what the last of them lacks shared by both sides
+        output = tuple(len(range(0, n, s)) for n, s in zip(x.shape[2:], steps, strict=True))
+        before = [
+            max(s * (m - 1) + d * (k - 1) - (n - 1), 0) // 2
+            for n, m, d, k, s in zip(x.shape[2:], output, spread, kernel, steps, strict=True)
+        ]
     else:
-        before = list(_each(0 if padding == "valid" else padding, axes))
+        sides = [p if isinstance(p, tuple) else (p, p) for p in _each(0 if padding == "valid" else padding, axes)]
+        before = [p for p, _ in sides]
         output = tuple(
-            len(range(-p, n + p - d * (k - 1), s))
-            for n, p, d, k, s in zip(x.shape[2:], before, spread, kernel, steps, strict=True)
+            len(range(-p, n + q - d * (k - 1), s))
+            for n, (p, q), d, k, s in zip(x.shape[2:], sides, spread, kernel, steps, strict=True)
         )
     y = numpy.zeros((x.shape[0], weight.shape[0], *output))
     inputs, outputs = weight.shape[1], weight.shape[0] // groups
@@ -70,10 +74,12 @@ def conv_transpose(
     array([[[ 1., 10.,  2., 20.,  0.]]])
     """
     axes, kernel = x.ndim - 2, weight.shape[2:]
-    steps, spread, before, extra = (_each(v, axes) for v in (stride, dilation, padding, output_padding))
+    steps, spread, around, extra = (_each(v, axes) for v in (stride, dilation, padding, output_padding))
+    sides: list[Any] = [p if isinstance(p, tuple) else (p, p) for p in around]
+    before = [p for p, _ in sides]
     output = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + 1 + e
-        for n, s, p, d, k, e in zip(x.shape[2:], steps, before, spread, kernel, extra, strict=True)
+        (n - 1) * s - p - q + d * (k - 1) + 1 + e
+        for n, s, (p, q), d, k, e in zip(x.shape[2:], steps, sides, spread, kernel, extra, strict=True)
     )
     inputs, outputs = x.shape[1] // groups, weight.shape[1]
     y = numpy.zeros((x.shape[0], outputs * groups, *output))

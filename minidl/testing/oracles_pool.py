@@ -18,13 +18,26 @@ def _each(value: Any, axes: int) -> tuple[int, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
 
 
-def _along(n: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> list[list[int]]:
+def _around(padding: Any, image: tuple[int, ...], kernels: Any, strides: Any, dilations: Any) -> list[tuple[int, int]]:
+    """List what each axis has before and after it."""
+    if padding == "same":  # a window for every stride-th pixel, what the last of them lacks shared by both sides
+        axes = zip(image, kernels, strides, dilations, strict=True)
+        lacking = [max((len(range(0, n, s)) - 1) * s + (k - 1) * d - (n - 1), 0) for n, k, s, d in axes]
+        return [(lack // 2, (lack + 1) // 2) for lack in lacking]
+    sides = _each(0 if padding == "valid" else padding, len(image))
+    return [p if isinstance(p, tuple) else (p, p) for p in sides]
+
+
+def _along(
+    n: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int, ceil_mode: bool
+) -> list[list[int]]:
     """List the positions that each window covers along an axis; those below 0 or from n on are outside the image."""
     found: list[list[int]] = []
-    for start in itertools.count(-padding, stride):
+    before, after = padding
+    for start in itertools.count(-before, stride):
         window = [start + i * dilation for i in range(kernel)]
-        inside = window[-1] < n + padding
-        reached = found and found[-1][-1] >= n + padding - 1
+        inside = window[-1] < n + after
+        reached = found and found[-1][-1] >= n + after - 1
         if not inside and not (ceil_mode and not reached and start < n):
             return found
         found.append(window)
@@ -46,8 +59,9 @@ def windows(
     [((0,), [(-1,), (0,)]), ((1,), [(1,), (2,)])]
     """
     axes = x.ndim - 2
-    settings = (kernel_size, kernel_size if stride is None else stride, padding, dilation)
-    kernels, strides, paddings, dilations = (_each(value, axes) for value in settings)
+    settings = (kernel_size, kernel_size if stride is None else stride, dilation)
+    kernels, strides, dilations = (_each(value, axes) for value in settings)
+    paddings = _around(padding, x.shape[2:], kernels, strides, dilations)
     per_axis = [
         _along(n, k, s, p, d, ceil_mode)
         for n, k, s, p, d in zip(x.shape[2:], kernels, strides, paddings, dilations, strict=True)
@@ -94,14 +108,16 @@ def avg_pool(
     >>> avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2, padding=1, ceil_mode=True)
     array([[[0.5, 3. ]]])
     """
-    around = _each(padding, x.ndim - 2)
+    axes = x.ndim - 2
+    steps = _each(kernel_size if stride is None else stride, axes)
+    around = _around(padding, x.shape[2:], _each(kernel_size, axes), steps, (1,) * axes)
 
     def value(image: numpy.ndarray, window: Pixels) -> float:
         pixels = _pixels_inside(image, window)
         if not count_include_pad:
             return math.fsum(pixels) / len(pixels)
         padded = zip(image.shape, around, strict=True)
-        limits = [n + p for n, p in padded]
+        limits = [n + after for n, (_, after) in padded]
         return math.fsum(pixels) / sum(all(u < n for u, n in zip(p, limits, strict=True)) for p in window)
 
     return _pool(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)

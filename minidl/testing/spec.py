@@ -136,6 +136,8 @@ class OpSpec:
         The smallest length of an axis in these shapes.
     empty_options : mapping
         Options with which the op accepts empty arrays.
+    domain : tuple of two floats
+        The least and the largest first argument for which the op is defined.
     limits : tuple of two floats, optional
         For an elementwise op with its default options: y at minus and plus infinity.
     """
@@ -156,6 +158,7 @@ class OpSpec:
     rank: tuple[int, int] = (0, 4)
     shortest: int = 0
     empty_options: Mapping[str, Any] = field(default_factory=dict)
+    domain: tuple[float, float] = (-math.inf, math.inf)
     limits: tuple[float, float] | None = None
 
     def arguments(self, case: Case, seed: int = 0) -> Arguments:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import GradcheckError
+from minidl.ops._checks import widen_float16
 
 __all__ = ["UPDATES", "UpdateCase", "UpdateSpec", "run"]
 
@@ -108,7 +109,7 @@ def run(
     value = value.copy()
     states: dict[str, Any] = {}
     for name in case.states:
-        states[name] = value * 0
+        states[name] = widen_float16(value * 0)  # as the optimisers keep it
     for step, grad in enumerate(grads, start=1):
         given = grad.copy()
         arguments = [states.get(name) for name in spec.states]

@@ -204,3 +204,19 @@ def test_in_training_the_statistics_are_the_batchs():
     assert model.fused_into(inference=True) == ({1: 0, 2: 0} if kernel else {})
     model.fuse = False
     assert model.fused_into(inference=True) == {}
+
+
+def test_layers_take_same_with_a_stride_and_uneven_padding():
+    x = numpy.ones((2, 3, 7, 8), "float32")
+    for layer, shape in [
+        (dl.Conv2d(3, 4, 3, stride=2, padding="same"), (4, 4, 4)),
+        (dl.Conv2d(3, 4, 3, padding=((0, 1), (2, 0))), (4, 6, 8)),
+        (dl.ConvTranspose2d(3, 4, 3, padding=((0, 1), (2, 0))), (4, 8, 8)),
+        (dl.MaxPool2d(3, 2, padding="same"), (3, 4, 4)),
+        (dl.AvgPool2d(2, 2, padding=((1, 0), (0, 0))), (3, 4, 4)),
+    ]:
+        assert layer(x).shape == (2, *shape)
+        assert layer.output_shape((3, 7, 8)) == shape
+        assert layer.flops((3, 7, 8)) > 0
+    assert repr(dl.Conv2d(1, 1, 3, padding=((0, 1), (0, 1)))) == "Conv2d(1, 1, kernel_size=3, padding=((0, 1), (0, 1)))"
+    assert repr(dl.MaxPool2d(3, 2, "same")) == "MaxPool2d(kernel_size=3, stride=2, padding='same')"

@@ -96,7 +96,9 @@ def test_pixels_that_no_window_sees_have_no_gradient(random):
         ({"stride": (1, 1, 1)}, ParameterError, "stride must be"),
         ({"padding": -1}, ParameterError, "padding must be a whole number of at least 0"),
         ({"padding": "full"}, ParameterError, '"same", "valid"; got \'full\''),
-        ({"padding": "same", "stride": 2}, ParameterError, "only with stride 1"),
+        ({"padding": (0, 1, 0, 1)}, ParameterError, r"\(\(top, bottom\), \(left, right\)\), .*; got \(0, 1, 0, 1\)"),
+        ({"padding": ((0, 1), 1)}, ParameterError, "padding must be a whole number"),
+        ({"padding": ((0, -1), (0, 1))}, ParameterError, "padding must be a whole number"),
         ({"dilation": 1.5}, ParameterError, "dilation must be"),
     ],
 )
@@ -134,3 +136,47 @@ def test_backward_wants_the_shape_of_y():
         ops.conv2d_backward(y[..., 1:], cache)
     with pytest.raises(DtypeError, match="dtype of x"):
         ops.conv2d_backward(y.astype("float32"), cache)
+
+
+# uneven padding -----------------------------------------------------------------------------------------------------
+
+
+def test_same_with_a_stride_is_tensorflows_and_onnxs(host_engine):
+    """ONNX's example of auto_pad=SAME_UPPER: with an even size and stride 2 the only zero comes after the image."""
+    x, ones = numpy.arange(16.0).reshape(1, 1, 4, 4), numpy.ones((1, 1, 3, 3))
+    expected = [[[[45.0, 39.0], [66.0, 50.0]]]]
+    for padding in ("same", ((0, 1), (0, 1)), [[0, 1], [0, 1]], numpy.array([[0, 1], [0, 1]])):
+        y, _ = host_engine.conv2d(x, ones, stride=2, padding=padding)
+        numpy.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (2, 1), (3, 1), (3, 2), (5, 1)])
+def test_same_gives_an_output_for_each_stride(host_engine, size, stride, kernel, dilation):
+    """Beside the even padding by hand, with the rule of TensorFlow's documentation."""
+    random = numpy.random.default_rng(0)
+    x, weight = random.normal(size=(2, 3, size)), random.normal(size=(4, 3, kernel))
+    output = -(-size // stride)
+    total = max((output - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    padded = numpy.pad(x, ((0, 0), (0, 0), (total // 2, total - total // 2)))
+    y, cache = host_engine.conv1d(x, weight, stride=stride, padding="same", dilation=dilation)
+    expected, other = host_engine.conv1d(padded, weight, stride=stride, dilation=dilation)
+    assert y.shape == (2, 4, output)
+    numpy.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-13)
+    dy = random.normal(size=y.shape)
+    dx, dweight, _ = host_engine.conv1d_backward(dy, cache)
+    dpadded, dweight_expected, _ = host_engine.conv1d_backward(dy, other)
+    numpy.testing.assert_allclose(dx, dpadded[..., total // 2 : total // 2 + size], rtol=1e-12, atol=1e-13)
+    numpy.testing.assert_allclose(dweight, dweight_expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("padding", [((2, 0), (1, 3)), ((0, 0), (0, 1))])
+def test_a_transposed_convolution_crops_unevenly(host_engine, padding):
+    random = numpy.random.default_rng(0)
+    x, weight = random.normal(size=(2, 3, 4, 5)), random.normal(size=(3, 2, 3, 4))
+    whole, _ = host_engine.conv_transpose2d(x, weight, stride=2)
+    (top, bottom), (left, right) = padding
+    expected = whole[:, :, top : whole.shape[2] - bottom, left : whole.shape[3] - right]
+    y, _ = host_engine.conv_transpose2d(x, weight, stride=2, padding=padding)
+    numpy.testing.assert_allclose(y, expected, atol=1e-13)

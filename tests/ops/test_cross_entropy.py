@@ -293,3 +293,68 @@ def test_an_upstream_gradient_that_does_not_fit(host_engine):
     for shape in [(3,), (2, 3), (2, 1)]:
         with pytest.raises(errors.ShapeError, match=r"cross_entropy_backward: dloss must be .*\(2,\), got"):
             host_engine.cross_entropy_backward(ONES(shape), cache)
+
+
+# confident answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("ahead", [5.0, 20.0, 40.0, 80.0])
+@pytest.mark.parametrize("target", [0, 1])
+def test_a_confident_answer_keeps_the_digits_of_its_loss_and_gradient(host_engine, ahead, target, dtype):
+    """-log(p) = log1p(exp(-ahead)), where p itself rounds to 1; the gradients of the two classes are opposite."""
+    logits = numpy.array([[ahead, 0.0]] * 3, dtype)[:, :: 1 if target == 0 else -1]
+    loss, cache = host_engine.cross_entropy(logits, numpy.full(3, target), reduction="none")
+    wrong = numpy.exp(-ahead) / (1 + numpy.exp(-ahead))
+    tolerance = 10 * numpy.finfo(dtype).eps
+    numpy.testing.assert_allclose(loss, numpy.log1p(numpy.exp(-ahead)), rtol=tolerance)
+    dx = host_engine.cross_entropy_backward(1.0, cache)
+    numpy.testing.assert_allclose(dx[:, target], -wrong, rtol=tolerance)
+    numpy.testing.assert_allclose(dx[:, 1 - target], wrong, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_right_class_gets_minus_what_the_others_get(host_engine, axis, dtype):
+    random = numpy.random.default_rng(0)
+    logits = random.normal(size=(6, 11)).astype(dtype)
+    target = random.integers(0, 11, 6)
+    logits[numpy.arange(6), target] += 30
+    weight = random.uniform(0.5, 2, 11).astype(dtype)
+    x, t = (logits, target) if axis == 1 else (logits.T[None], target[None])
+    _, cache = host_engine.cross_entropy(x, t, weight, reduction="sum")
+    dx = host_engine.cross_entropy_backward(1.0, cache).astype("float64").reshape(x.shape[axis - 1 :])
+    dx = dx if axis == 1 else dx.T
+    own = dx[numpy.arange(6), target]
+    assert (own < 0).all()
+    numpy.testing.assert_allclose(dx.sum(axis=1), 0, atol=20 * numpy.finfo(dtype).eps * abs(own).max())
+
+
+@pytest.mark.parametrize("ties", [1, 2, 3])
+def test_ties_for_the_largest_logit(host_engine, ties):
+    logits = numpy.array([[1.0] * ties + [0.0] * (4 - ties)])
+    p = numpy.exp(logits) / numpy.exp(logits).sum()
+    for target in range(4):
+        loss, cache = host_engine.cross_entropy(logits, numpy.array([target]))
+        numpy.testing.assert_allclose(loss, -numpy.log(p[0, target]), rtol=1e-14)
+        expected = p - (numpy.arange(4) == target)
+        numpy.testing.assert_allclose(host_engine.cross_entropy_backward(1.0, cache), expected, rtol=1e-13)
+
+
+def test_almost_certain_probabilities_as_targets(host_engine):
+    """The target gives the wrong class 1e-9, less than the answer does: the rounded 1 of the right class must not hide it."""
+    logits, target = numpy.array([[20.0, 0.0]]), numpy.array([[1.0, 1e-9]])
+    for dtype in ("float32", "float64"):
+        loss, cache = host_engine.cross_entropy(logits.astype(dtype), target.astype(dtype))
+        small = numpy.exp(-20.0)
+        numpy.testing.assert_allclose(loss, numpy.log1p(small) + 1e-9 * (20 + small), rtol=1e-6)
+        slope = (small - 1e-9) / (1 + small)
+        numpy.testing.assert_allclose(host_engine.cross_entropy_backward(1.0, cache), [[-slope, slope]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_log_softmax_of_a_confident_answer(host_engine, axis):
+    for dtype in ("float32", "float64"):
+        x = numpy.array([[30.0, 0.0, -3.0]], dtype)
+        y = host_engine.log_softmax(x if axis else x.T, axis)[0].ravel()
+        assert y[0] == pytest.approx(-numpy.log1p(numpy.exp(-30.0) + numpy.exp(-33.0)), rel=1e-6, abs=0)

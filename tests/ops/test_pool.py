@@ -170,3 +170,34 @@ def test_dtypes_and_upstream_gradients_are_checked(op):
         backward(y[..., 0], cache)
     with pytest.raises(DtypeError, match="dy must have the dtype of x, float64, got float32"):
         backward(y.astype("float32"), cache)
+
+
+# uneven padding -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", ["max_pool2d", "avg_pool2d"])
+def test_same_is_tensorflows(host_engine, pool):
+    """Windows of two with stride two over three pixels: the last reaches one beyond the image, where nothing counts."""
+    x = numpy.arange(9.0).reshape(1, 1, 3, 3)
+    options = {"count_include_pad": False} if pool == "avg_pool2d" else {}
+    y, cache = getattr(host_engine, pool)(x, 2, padding="same", **options)
+    expected = [[4.0, 5.0], [7.0, 8.0]] if pool == "max_pool2d" else [[2.0, 3.5], [6.5, 8.0]]
+    numpy.testing.assert_array_equal(y, [[expected]])
+    dx = getattr(host_engine, f"{pool}_backward")(numpy.ones_like(y), cache)
+    assert dx.sum() == 4
+    other, _ = getattr(host_engine, pool)(x, 2, padding=((0, 1), (0, 1)), **options)
+    numpy.testing.assert_array_equal(y, other)
+
+
+def test_uneven_padding_that_counts(host_engine):
+    x = numpy.ones((1, 1, 4))
+    y, cache = host_engine.avg_pool1d(x, 3, stride=2, padding=((2, 1),))
+    numpy.testing.assert_allclose(y, [[[1 / 3, 1, 2 / 3]]])
+    dx = host_engine.avg_pool1d_backward(numpy.ones_like(y), cache)
+    numpy.testing.assert_allclose(dx, [[[2 / 3, 1 / 3, 2 / 3, 1 / 3]]])
+
+
+@pytest.mark.parametrize("padding", [((0, 3), (0, 0)), ((0, 0), (3, 0))])
+def test_windows_that_would_see_nothing(host_engine, padding):
+    with pytest.raises(ParameterError, match="max_pool2d: padding must be less than the kernel"):
+        host_engine.max_pool2d(numpy.ones((1, 1, 9, 9)), 3, padding=padding)

@@ -141,6 +141,37 @@ def test_everything_is_in_place_but_the_gradient(host_engine, name, dtype):
 
 
 @pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("grad", [0.0, 1e-3, 300.0])
+def test_float16_is_updated_in_float32_and_rounded_once(host_engine, name, grad):
+    """In float16 the squares of 1e-3 and of 300 are 0 and infinity, and eps is 0."""
+    states, settings = UPDATES[name]
+    found = {}
+    for dtype in ("float16", "float32"):
+        value, given = numpy.ones(3, dtype), numpy.full(3, grad, "float16").astype(dtype)
+        state = [numpy.zeros(3, "float32") for _ in range(states)]
+        getattr(host_engine, name)(value, given, *state, **settings)
+        found[dtype] = value, state
+    numpy.testing.assert_array_equal(found["float16"][0], found["float32"][0].astype("float16"))
+    for half, single in zip(found["float16"][1], found["float32"][1], strict=True):
+        numpy.testing.assert_allclose(half, single, rtol=1e-6)  # a kernel may have computed the second
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_the_state_of_float16_may_be_float16_too(host_engine, name):
+    states, settings = UPDATES[name]
+    names = {"sgd_update": ["momentum_buffer"], "adagrad_update": ["square_sum"], "adam_update": ["m", "v", "v_max"],
+             "rmsprop_update": ["square_average", "grad_average", "momentum_buffer"]}[name]  # fmt: skip
+    for order in ("float16", ">f2"):
+        value, grad = numpy.ones(3, order), numpy.full(3, 0.5, order)
+        wide = [numpy.ones(3, "float32"), grad.astype("float32"), *(numpy.zeros(3, "float32") for _ in range(states))]
+        state = {key: numpy.zeros(3, order) for key in names}
+        getattr(host_engine, name)(value=value, grad=grad, **state, **settings)
+        getattr(host_engine, name)(*wide, **settings)
+        for found, expected in zip([value, *state.values()], [wide[0], *wide[2:]], strict=True):
+            numpy.testing.assert_array_equal(found, expected.astype("float16"))
+
+
+@pytest.mark.parametrize("name", UPDATES)
 def test_nothing_to_update(host_engine, name):
     states, settings = UPDATES[name]
     getattr(host_engine, name)(numpy.zeros(0), numpy.zeros(0), *(numpy.zeros(0) for _ in range(states)), **settings)
@@ -171,6 +202,8 @@ def test_arrays_that_are_not_alike(host_engine, name):
         update(numpy.zeros(3), numpy.zeros(3, "float32"), *state, **settings)
     with pytest.raises(errors.DtypeError, match=f"{name}: value must be a floating-point array, got dtype int64"):
         update(numpy.zeros(3, int), numpy.zeros(3), *state, **settings)
+    with pytest.raises(errors.DtypeError, match=f"{name}: grad must have the dtype of value, float16, got float32"):
+        update(numpy.zeros(3, "float16"), numpy.zeros(3, "float32"), *state, **settings)
     for position in range(states):
         wrong = [numpy.zeros(2) if i == position else array for i, array in enumerate(state)]
         with pytest.raises(errors.ShapeError, match=rf"{name}: .* must have the shape of value, \(3,\), got \(2,\)"):

@@ -105,3 +105,27 @@ def test_clipping(engine, norm_type):
     assert other_norm == pytest.approx(norm, rel=1e-12)
     for one, other in zip(gradients, other_gradients, strict=True):
         numpy.testing.assert_allclose(other, one, rtol=1e-12)
+
+
+@each_case
+def test_float16_trains_as_float32_but_for_the_rounding_of_the_values(engine, kind, settings):
+    """Small gradients, and those of a dead unit: their squares, and eps, are 0 in float16."""
+    rng = numpy.random.default_rng(0)
+    start = rng.normal(size=(40,)).astype("float16")
+    grads = (rng.normal(size=(10, 40)) * 10.0 ** rng.uniform(-7, 2, (10, 40))).astype("float16")
+    grads[:, :5] = 0
+    ends = {}
+    for dtype in ("float16", "float32"):
+        parameter = Parameter(engine.asarray(start.astype(dtype)))
+        optimizer = kind([parameter], **settings)
+        with engines.use(engine):
+            for grad in grads:
+                parameter.grad = engine.asarray(grad.astype(dtype))
+                optimizer.step()
+        ends[dtype] = engine.to_host(parameter.value)
+        state = {key: array for key, array in optimizer.state_dict().items() if key.startswith("state.")}
+        assert all(array.dtype == "float32" for array in state.values())
+        optimizer.load_state_dict(optimizer.state_dict())
+    assert ends["float16"].dtype == "float16"
+    step = 2.0**-10 * numpy.maximum(numpy.abs(ends["float32"]), 1) * 10
+    assert (numpy.abs(ends["float16"] - ends["float32"]) < step).all()

@@ -66,3 +66,19 @@ def test_same_puts_the_odd_zero_where_pytorch_does(kernel):
     x = numpy.random.default_rng(0).normal(size=(1, 2, 7, 8))
     arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": kernel, "padding": "same", "dilation": 1}
     compare(dl.Conv2d(**arguments, dtype="float64"), torch.nn.Conv2d(**arguments, dtype=torch.float64), x)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(7, 8), (6, 5)])
+def test_uneven_padding_is_theirs_after_a_pad(host_engine, size, stride):
+    rng = numpy.random.default_rng(0)
+    x, weight = rng.normal(size=(2, 3, *size)), rng.normal(size=(4, 3, 3, 2))
+    theirs = torch.tensor(x, requires_grad=True)
+    around = torch.nn.functional.pad(theirs, (1, 2, 0, 3))
+    expected = torch.nn.functional.conv2d(around, torch.tensor(weight), stride=stride)
+    y, cache = host_engine.conv2d(x, weight, stride=stride, padding=((0, 3), (1, 2)))
+    numpy.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+    dy = rng.normal(size=y.shape)
+    expected.backward(torch.tensor(dy))
+    dx = host_engine.conv2d_backward(dy, cache)[0]
+    numpy.testing.assert_allclose(dx, theirs.grad.numpy(), rtol=1e-12, atol=1e-12)

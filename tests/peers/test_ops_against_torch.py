@@ -226,6 +226,63 @@ def test_all_targets_ignored(host_engine, weighted, smoothing):
     numpy.testing.assert_array_equal(host_engine.cross_entropy_backward(1.0, cache), tensor.grad.numpy())
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(8, 5), (3, 5, 2), (2, 5, 2, 3), (5,)])
+def test_nll_loss(host_engine, rng, shape, weighted, reduction):
+    axis = min(len(shape) - 1, 1)
+    target = numpy.asarray(rng.integers(0, 5, shape[:axis] + shape[axis + 1 :]))
+    if target.size > 1:
+        target.flat[1] = 7
+    compare(
+        host_engine,
+        "nll_loss",
+        lambda x, target, weight, **options: F.nll_loss(x, target, weight, **options),
+        [rng.normal(size=shape)],
+        others=[target, rng.uniform(0.1, 3, 5) if weighted else None],
+        options={"ignore_index": 7, "reduction": reduction},
+        reduced=True,
+    )
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("weight", [None, (5, 1), (6,)])
+def test_binary_cross_entropy_of_probabilities(host_engine, rng, weight, reduction):
+    p, target = rng.random((5, 6)), rng.random((5, 6))
+    p[0], target[0] = [0, 1, 0, 1, 1e-15, 1 - 1e-15], [1, 0, 0, 1, 1, 0]  # where the bounds are
+    compare(
+        host_engine,
+        "binary_cross_entropy",
+        lambda p, target, weight, **options: F.binary_cross_entropy(p, target, weight, **options),
+        [p],
+        others=[target, None if weight is None else rng.uniform(0.1, 3, weight)],
+        options={"reduction": reduction},
+        reduced=True,
+        rtol=1e-8,  # their bound of 1e-12 is a float32
+    )
+
+
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("reduction", [*REDUCTIONS, "batchmean"])
+@pytest.mark.parametrize("log_target", [False, True])
+def test_kl_div(host_engine, rng, log_target, reduction):
+    target = rng.dirichlet(numpy.ones(6), 5)
+    target[0, 0] = 0.0
+    with numpy.errstate(divide="ignore"):
+        target = numpy.log(target) if log_target else target
+    if log_target:
+        target[0, 0] = -800  # theirs is nan at minus infinity
+    compare(
+        host_engine,
+        "kl_div",
+        lambda x, target, **options: F.kl_div(x, target, **options),
+        [numpy.log(rng.dirichlet(numpy.ones(6), 5))],
+        others=[target],
+        options={"log_target": log_target, "reduction": reduction},
+        reduced=True,
+    )
+
+
 # updates ------------------------------------------------------------------------------------------------------------
 
 STEPS, SIZE = 100, 37
@@ -288,3 +345,19 @@ def test_nothing_is_left_out():
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("*.py")).replace("_", "").lower()
     names = [name for name in ops.FORMULAS if not name.endswith("_backward") and name not in FUSIBLE]
     assert [name for name in names if f'"{name.replace("_", "")}"' not in text] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}])
+def test_confident_answers_in_float32_against_float64(host_engine, options):
+    """PyTorch's own float32 gives a loss of 0, and a gradient of 0 to the right class."""
+    rng = numpy.random.default_rng(0)
+    logits = rng.normal(size=(20, 7)).astype("float32")
+    target = rng.integers(0, 7, 20)
+    logits[numpy.arange(20), target] += numpy.linspace(5, 15, 20, dtype="float32")
+    theirs = torch.tensor(logits.astype("float64"), requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(theirs, torch.tensor(target), **options)
+    expected.backward()
+    loss, cache = host_engine.cross_entropy(logits, target, **options)
+    numpy.testing.assert_allclose(loss, expected.item(), rtol=2e-6)
+    gradient = host_engine.cross_entropy_backward(1.0, cache)
+    numpy.testing.assert_allclose(gradient, theirs.grad.numpy(), rtol=1e-5, atol=1e-12)

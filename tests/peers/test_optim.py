@@ -176,3 +176,28 @@ def test_clip_grad_value():
     optim.clip_grad_value(ours, 0.1)
     for p, q in zip(ours, theirs, strict=True):
         numpy.testing.assert_array_equal(p.grad, q.grad.numpy())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}),
+        ("Adagrad", {"lr": 0.01, "eps": 1e-3}),
+        ("RMSprop", {"lr": 0.01, "eps": 1e-3}),
+        ("Adam", {"lr": 0.01, "eps": 1e-3}),
+        ("AdamW", {"lr": 0.01, "eps": 1e-3}),
+    ],
+)
+def test_float16_where_theirs_has_no_overflow(name, settings):
+    """Their state is float16, so they agree only where no square leaves its range."""
+    rng = numpy.random.default_rng(0)
+    start = rng.normal(size=50).astype("float16")
+    p, q = Parameter(start.copy()), torch.nn.Parameter(torch.tensor(start))
+    mine, peer = getattr(optim, name)([p], **settings), getattr(torch.optim, name)([q], **settings)
+    for _ in range(5):
+        gradient = rng.uniform(0.5, 2, size=50).astype("float16")
+        p.grad, q.grad = gradient, torch.tensor(gradient)
+        mine.step()
+        peer.step()
+    assert p.value.dtype == "float16"
+    numpy.testing.assert_allclose(p.value, q.detach().numpy(), atol=5 * 2**-9)

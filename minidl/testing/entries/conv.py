@@ -51,7 +51,7 @@ def _images(transposed: bool) -> tuple[Case, ...]:
     def with_kernel(*kernel: int, outputs: int = 2, bias: bool = True) -> Draw:
         return _drawing(kernel, outputs, transposed, bias)
 
-    both = (
+    both: tuple[Case, ...] = (
         Case("ordinary", (2, 3, 5, 4)),
         Case("no bias", (2, 2, 4, 3), draw=with_kernel(3, 2, bias=False)),
         Case("stride", (1, 2, 7, 6), {"stride": 2, "padding": 1}),
@@ -64,11 +64,20 @@ def _images(transposed: bool) -> tuple[Case, ...]:
         Case("depthwise", (2, 3, 5, 6), {"groups": 3, "padding": 1}, draw=with_kernel(3, 3, outputs=1)),
         Case("depthwise with a stride", (1, 3, 6, 5), {"groups": 3, "stride": 2}, draw=with_kernel(3, 3, outputs=1)),
     )
+    both += (Case("uneven padding", (1, 2, 5, 6), {"padding": ((0, 2), (1, 0)), "stride": 2}),)
     if transposed:
         return (*both, Case("output padding", (1, 2, 3, 4), {"stride": 3, "output_padding": (2, 1), "padding": 1}))
     return (
         *both,
         Case("same", (1, 2, 4, 5), {"padding": "same", "dilation": (1, 2)}, draw=with_kernel(4, 3)),
+        Case("same with a stride", (1, 2, 7, 8), {"padding": "same", "stride": (2, 3), "dilation": (2, 1)}),
+        Case("same with a stride beyond the kernel", (1, 1, 7, 9), {"padding": "same", "stride": 4}),
+        Case(
+            "depthwise, same with a stride",
+            (1, 3, 6, 5),
+            {"groups": 3, "padding": "same", "stride": 2},
+            draw=with_kernel(3, 3, outputs=1),
+        ),
         Case("valid", (1, 2, 4, 5), {"padding": "valid"}),
     )
 
@@ -80,7 +89,14 @@ def _sequences(transposed: bool) -> tuple[Case, ...]:
         Case("groups", (2, 4, 5), {"groups": 2}),
     )
     last = Case("output padding", (1, 2, 4), {"stride": 2, "output_padding": 1})
-    return (*cases, last if transposed else Case("same", (1, 2, 5), {"padding": "same"}))
+    if transposed:
+        return (*cases, last)
+    return (
+        *cases,
+        Case("same", (1, 2, 5), {"padding": "same"}),
+        Case("same with a stride", (1, 2, 6), {"padding": "same", "stride": 2}),
+        Case("uneven padding", (1, 2, 6), {"padding": ((3, 0),)}),
+    )
 
 
 for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):

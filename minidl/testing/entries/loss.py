@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -78,6 +79,7 @@ def _loss(
     kinks: Callable[..., numpy.ndarray] | None = None,
     slope: Callable[..., float] = nothing,
     rounding: float = 8.0,
+    domain: tuple[float, float] = (-math.inf, math.inf),
 ) -> None:
     """Add a loss of prediction and target, elementwise but for its reduction."""
     SPECS.append(
@@ -101,6 +103,7 @@ def _loss(
             slope=slope,
             terms=lambda prediction, *others, **options: prediction.size,
             rounding=rounding,
+            domain=domain,
         )
     )
 
@@ -208,5 +211,75 @@ SPECS.append(
         rounding=32,  # exp magnifies the rounding of x - max by its size
         magnitude=largest,
         slope=_one_example,
+    )
+)
+
+
+def _draw_probabilities(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    """Draw probabilities that are not almost certain, and targets that are hard or soft."""
+    _, target = _draw_binary(generator, shape, options)
+    return generator.uniform(0.1, 0.9, shape), target
+
+
+def _draw_weighted_probabilities(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    return *_draw_probabilities(generator, shape, options), generator.uniform(0.5, 2.0, shape[-1:])
+
+
+_loss(
+    "binary_cross_entropy",
+    _draw_probabilities,
+    Case("weights", (3, 4), draw=_draw_weighted_probabilities),
+    argument="probabilities",
+    slope=_one_element,
+    rounding=16,
+    domain=(0.0, 1.0),
+)
+
+
+def _draw_divergence(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    target = generator.random(shape)
+    target = numpy.where(target < 0.2, 0.0, target)
+    return normal(generator, shape), numpy.log(target + 0.1) if options.get("log_target") else target
+
+
+_loss(
+    "kl_div",
+    _draw_divergence,
+    Case("batchmean", (3, 4), {"reduction": "batchmean"}),
+    Case("log_target", (3, 4), {"log_target": True}),
+    Case("log_target, none", (3, 4), {"log_target": True, "reduction": "none"}),
+)
+
+
+def _draw_likelihood(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+    """Draw a target that looks at the first element: what the others hold has no effect."""
+    prediction, target = _draw_classes()(generator, shape, options)
+    target.flat[:1] = 0
+    return prediction, target
+
+
+SPECS.append(
+    OpSpec(
+        name="nll_loss",
+        differentiable=("prediction",),
+        draw=_draw_likelihood,
+        cases=(
+            Case("ordinary", (3, 4)),
+            Case("sum", (3, 4), {"reduction": "sum"}),
+            Case("none", (3, 4), {"reduction": "none"}),
+            Case("one example", (4,)),
+            Case("pixels", (2, 3, 2)),
+            Case("pixels, none", (2, 3, 2), {"reduction": "none"}),
+            Case("weights", (4, 3), draw=_draw_classes(weighted=True)),
+            Case("ignore_index", (4, 3), {"ignore_index": 1}),
+            Case("ignored", (4, 3), draw=_draw_classes(weighted=True, ignored=True)),
+        ),
+        oracle=oracles.nll_loss,
+        sizes=SIZES,
+        rank=(1, 4),
+        shortest=1,
+        empty_options={"reduction": "sum"},
+        terms=lambda prediction, *others, **options: prediction.size,
+        magnitude=largest,
     )
 )

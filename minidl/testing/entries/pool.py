@@ -68,6 +68,11 @@ def _images(clear: bool) -> tuple[Case, ...]:
         Case("rounded up", (1, 2, 5, 6), {"ceil_mode": True, "stride": 2, "padding": 1}, draw=_pooling((3, 2), clear)),
         Case("rounded up beyond the image", (1, 1, 2, 7), {"ceil_mode": True, "stride": (2, 3)},
              draw=_pooling((3, 2), clear)),
+        Case("same", (1, 2, 6, 7), {"padding": "same", "stride": 2}, draw=_pooling((3, 4), clear)),
+        Case("uneven padding", (1, 2, 5, 6), {"padding": ((0, 2), (1, 0)), "stride": (2, 1)},
+             draw=_pooling((3, 2), clear)),
+        Case("uneven padding, rounded up", (1, 1, 6, 6), {"padding": ((0, 1), (2, 0)), "stride": 3, "ceil_mode": True},
+             draw=_pooling(3, clear)),
     )  # fmt: skip
 
 
@@ -75,6 +80,7 @@ def _sequences(clear: bool) -> tuple[Case, ...]:
     return (
         Case("ordinary", (2, 2, 9), draw=_pooling(3, clear)),
         Case("two by two", (2, 2, 8)),
+        Case("same", (2, 2, 8), {"padding": "same", "stride": 3}, draw=_pooling(4, clear)),
         Case("stride, padding, rounded up", (2, 2, 8), {"stride": 2, "padding": 1, "ceil_mode": True},
              draw=_pooling(3, clear)),
     )  # fmt: skip
@@ -91,6 +97,11 @@ def _dilated(axes: int) -> Case:
 def _uncounted(axes: int) -> Case:
     options = {"count_include_pad": False, "stride": 2, "padding": 1, "ceil_mode": True}
     return Case("padding not counted", (1, 2, 5, 7)[: axes + 2], options, draw=_pooling((3, 2)[:axes], False))
+
+
+def _same_uncounted(axes: int) -> Case:
+    options = {"count_include_pad": False, "padding": "same", "stride": 2}
+    return Case("same, padding not counted", (1, 2, 6, 7)[: axes + 2], options, draw=_pooling((3, 4)[:axes], False))
 
 
 for _axes, _cases in ((1, _sequences), (2, _images)):
@@ -114,7 +125,7 @@ for _axes, _cases in ((1, _sequences), (2, _images)):
             name=f"avg_pool{_axes}d",
             differentiable=("x",),
             draw=_pooling(2, False),
-            cases=(*_cases(False), _uncounted(_axes)),
+            cases=(*_cases(False), _uncounted(_axes), _same_uncounted(_axes)),
             oracle=oracles_pool.avg_pool,
             rounding=4,
             **_common,
