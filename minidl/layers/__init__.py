@@ -39,15 +39,20 @@ from minidl.layers.parameter import Parameter, ParameterBuffer, flatten
 from minidl.layers.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
     AvgPool1d,
     AvgPool2d,
+    GlobalAvgPool1d,
     GlobalAvgPool2d,
+    GlobalMaxPool1d,
+    GlobalMaxPool2d,
     MaxPool1d,
     MaxPool2d,
 )
 from minidl.layers.resample import ReflectionPad2d, ReplicationPad2d, Upsample, ZeroPad2d
 from minidl.layers.residual import Residual
-from minidl.layers.shape import Flatten, Identity
+from minidl.layers.shape import Flatten, Identity, Permute, Reshape, Unflatten
 from minidl.layers.table import TableParameter
 
 __all__ = [
@@ -56,6 +61,8 @@ __all__ = [
     "Activation",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
@@ -72,7 +79,10 @@ __all__ = [
     "Dropout",
     "Dropout2d",
     "Flatten",
+    "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
     "GroupNorm",
     "HuberLoss",
     "Identity",
@@ -91,11 +101,13 @@ __all__ = [
     "Parallel",
     "Parameter",
     "ParameterBuffer",
+    "Permute",
     "RMSNorm",
     "ReLU",
     "ReLU6",
     "ReflectionPad2d",
     "ReplicationPad2d",
+    "Reshape",
     "Residual",
     "SiLU",
     "Sigmoid",
@@ -103,6 +115,7 @@ __all__ = [
     "Softplus",
     "TableParameter",
     "Tanh",
+    "Unflatten",
     "Upsample",
     "ZeroPad2d",
     "activation",
