@@ -22,6 +22,15 @@ def test_a_layer_needs_neither_data_nor_training_nor_a_progress_bar():
     assert not {"minidl.data", "minidl.training", "minidl.testing", "minidl.cli", "tqdm", "urllib.request"} & loaded
 
 
+def test_the_first_operation_already_runs_on_the_default_engine():
+    code = """
+import sys, numpy, minidl
+minidl.ops.relu(numpy.ones(3))
+print("minidl.engines" in sys.modules, minidl.engines.current().name)
+"""
+    assert run(code).split() == ["True", dl.engines.current().name]
+
+
 def test_every_layer_loss_and_optimiser_is_reachable_by_name():
     for name in layers.__all__:
         if name[0].isupper():

@@ -321,6 +321,8 @@ class NLLLoss(Loss):
     """
 
     op = "nll_loss"
+    class_axis = 1
+    _mean_divisor = CrossEntropyLoss._mean_divisor
 
     def __init__(self, weight: Array | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction, weight=weight, ignore_index=ignore_index)
@@ -372,8 +374,5 @@ class KLDivLoss(Loss):
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction, log_target=log_target)
 
-    def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
-        """Return the loss; see :meth:`Loss.forward`."""
-        if sample_weight is not None and self.reduction == "batchmean":
-            sample_weight = sample_weight / max(len(prediction), 1)
-        return super().forward(prediction, target, sample_weight)
+    def _divide_by(self, each: Array, target: Array) -> float:
+        return float(max(len(each), 1)) if self.reduction == "batchmean" else super()._divide_by(each, target)

@@ -15,9 +15,14 @@ from minidl.ops._windows import each_axis
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "GlobalAvgPool1d",
     "GlobalAvgPool2d",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
     "MaxPool1d",
     "MaxPool2d",
 ]
@@ -200,7 +205,7 @@ class AvgPool1d(_Avg):
 
 
 class _Adaptive(_Pool):
-    """Means over a given number of windows."""
+    """Means or maxima over a given number of windows."""
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
@@ -266,8 +271,67 @@ class AdaptiveAvgPool1d(_Adaptive):
     axes = 1
 
 
-class GlobalAvgPool2d(_Pool):
-    """Take the mean of each feature map: (N, C, H, W) to (N, C).
+class AdaptiveMaxPool2d(_Adaptive):
+    """Keep the maxima of as many windows as are asked for; see ``minidl.ops.adaptive_max_pool2d``.
+
+    Arguments and errors are those of :class:`AdaptiveAvgPool2d`.
+
+    >>> import numpy
+    >>> AdaptiveMaxPool2d((1, None)).forward(numpy.ones((5, 8, 7, 7))).shape
+    (5, 8, 1, 7)
+    """
+
+    op = "adaptive_max_pool2d"
+    axes = 2
+
+
+class AdaptiveMaxPool1d(_Adaptive):
+    """Keep the maxima of as many windows of sequences as are asked for: (N, C, L) to (N, C, output_size).
+
+    >>> import numpy
+    >>> AdaptiveMaxPool1d(2).forward(numpy.array([[[1.0, 3.0, 5.0]]]))
+    array([[[3., 5.]]])
+    """
+
+    op = "adaptive_max_pool1d"
+    axes = 1
+
+
+class _Global(_Pool):
+    """One number for each image of a channel: (N, C, ...) to (N, C)."""
+
+    shape_of_x: int
+    """Where the op's cache has the shape of x."""
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The output size, one pixel."""
+        return (1,)
+
+    def forward(self, x: Array) -> Array:
+        """Return one number for each image of a channel."""
+        y = super().forward(x)  # (N, C, 1, 1)
+        return y.reshape(y.shape[:2])  # (N, C)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        shape = self._remembered()[self.shape_of_x]
+        if dy.shape != shape[:2]:
+            raise ShapeError(f"{self!r}: dy must have the shape of y, {shape[:2]}, got {dy.shape}")
+        return super().backward(dy.reshape((*dy.shape, *(1,) * self.axes)))
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C,)."""
+        self.image(input_shape)
+        return (input_shape[0],)
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one operation for every pixel."""
+        return math.prod(input_shape)
+
+
+class GlobalAvgPool2d(_Global):
+    """Take the mean of each image: (N, C, H, W) to (N, C).
 
     The same as ``AdaptiveAvgPool2d(1)`` and ``Flatten()``.
 
@@ -280,29 +344,43 @@ class GlobalAvgPool2d(_Pool):
 
     op = "adaptive_avg_pool2d"
     axes = 2
+    shape_of_x = 0
 
-    @property
-    def settings(self) -> tuple[Any, ...]:
-        """The output size: one pixel."""
-        return (1,)
 
-    def forward(self, x: Array) -> Array:
-        """Return the means."""
-        y = super().forward(x)  # (N, C, 1, 1)
-        return y.reshape(y.shape[:2])  # (N, C)
+class GlobalAvgPool1d(_Global):
+    """Take the mean of each sequence: (N, C, L) to (N, C).
 
-    def backward(self, dy: Array) -> Array:
-        """Return dx."""
-        shape = self._remembered()[0]
-        if dy.shape != shape[:2]:
-            raise ShapeError(f"{self!r}: dy must have the shape of y, {shape[:2]}, got {dy.shape}")
-        return super().backward(dy.reshape((*dy.shape, 1, 1)))
+    >>> import numpy
+    >>> GlobalAvgPool1d().forward(numpy.array([[[1.0, 3.0], [5.0, 9.0]]]))
+    array([[2., 7.]])
+    """
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return (C,)."""
-        self.image(input_shape)
-        return (input_shape[0],)
+    op = "adaptive_avg_pool1d"
+    axes = 1
+    shape_of_x = 0
 
-    def flops(self, input_shape: Shape) -> int:
-        """Count one operation for each pixel."""
-        return math.prod(input_shape)
+
+class GlobalMaxPool2d(_Global):
+    """Keep the maximum of each image: (N, C, H, W) to (N, C).
+
+    >>> import numpy
+    >>> GlobalMaxPool2d().forward(numpy.arange(8.0).reshape(1, 2, 2, 2))
+    array([[3., 7.]])
+    """
+
+    op = "adaptive_max_pool2d"
+    axes = 2
+    shape_of_x = 1
+
+
+class GlobalMaxPool1d(_Global):
+    """Keep the maximum of each sequence: (N, C, L) to (N, C).
+
+    >>> import numpy
+    >>> GlobalMaxPool1d().forward(numpy.array([[[1.0, 3.0], [9.0, 5.0]]]))
+    array([[3., 9.]])
+    """
+
+    op = "adaptive_max_pool1d"
+    axes = 1
+    shape_of_x = 1

@@ -109,7 +109,7 @@ class Upsample(OpLayer):
     scale_factor : float, or one for each spatial axis, optional
         The size of the output divided by that of the input.
     mode : str, default "nearest"
-        ``"nearest"`` repeats pixels. ``"bilinear"`` interpolates images, and ``"linear"`` sequences.
+        ``"nearest"`` and ``"nearest-exact"`` repeat pixels, the latter by their centres. ``"bilinear"`` interpolates images, and ``"linear"`` sequences.
     align_corners : bool, optional
         For interpolation: whether the centres of the corner pixels of input and output coincide. False by default.
 
@@ -128,7 +128,7 @@ class Upsample(OpLayer):
     array([[[0., 2., 4.]]])
     """
 
-    MODES = ("nearest", "linear", "bilinear")
+    MODES = ("nearest", "linear", "bilinear", "nearest-exact")
 
     def __init__(
         self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
@@ -136,20 +136,21 @@ class Upsample(OpLayer):
         super().__init__()
         if mode not in self.MODES:
             raise ParameterError(f"Upsample: mode must be one of {', '.join(map(repr, self.MODES))}, got {mode!r}")
-        if mode == "nearest" and align_corners is not None:
+        repeats = mode in ("nearest", "nearest-exact")
+        if repeats and align_corners is not None:
             raise ParameterError("Upsample: align_corners is for the modes 'linear' and 'bilinear'")
         given = size if scale_factor is None else scale_factor
         axes = len(given) if isinstance(given, (tuple, list)) else 1 if mode == "linear" else 2
-        if axes not in {"nearest": (1, 2), "linear": (1,), "bilinear": (2,)}[mode]:
+        if axes not in {"linear": (1,), "bilinear": (2,)}.get(mode, (1, 2)):
             raise ParameterError(f"Upsample: mode {mode!r} is not for {axes} axes, got {given!r}")
         scales("Upsample", (1 << 20,) * axes, size, scale_factor)  # raises if it is invalid
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
-        self.op = "upsample_nearest" if mode == "nearest" else "upsample_bilinear"
+        self.op = f"upsample_{mode.replace('-', '_')}" if repeats else "upsample_bilinear"
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """Size, scale_factor and, if the mode has it, align_corners."""
-        return (self.size, self.scale_factor, *([] if self.mode == "nearest" else [bool(self.align_corners)]))
+        """The size, the scale_factor, and align_corners if the mode has it."""
+        return (self.size, self.scale_factor, *([bool(self.align_corners)] if self.op == "upsample_bilinear" else []))
 
     def _check_rank(self, shape: Shape, without_batch: bool = False) -> None:
         names = {"linear": ("(N, C, L)",), "bilinear": ("(N, C, H, W)",)}
@@ -171,8 +172,8 @@ class Upsample(OpLayer):
         return (input_shape[0], *(scale.after for scale in found))
 
     def flops(self, input_shape: Shape) -> int:
-        """Count 3 for each element and axis of an interpolation, and nothing for repeating."""
-        if self.mode == "nearest":
+        """Count two products and a sum an axis and element when interpolating; repeating is free."""
+        if self.op != "upsample_bilinear":
             return 0
         total, shape = 0, list(input_shape)
         for axis, length in enumerate(self.output_shape(input_shape)[1:], start=1):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from minidl import weights
-from minidl.errors import DtypeError, ParameterError
+from minidl.errors import DataError, DtypeError, ParameterError
 from minidl.ops import Array
 from minidl.weights.matching import IncompatibleKeys, Names, Target, Transpose, load_tensors
 from minidl.weights.tensors import MemoryTensor
@@ -75,12 +75,7 @@ def load_state_dict(
             raise ParameterError(f"{where}: expected names as text, got {name!r}")
         try:
             tensors[name] = MemoryTensor(name, weights.to_host(value))
-        except (
-            TypeError,
-            ValueError,
-            OverflowError,
-            RuntimeError,
-        ) as error:  # PyTorch's, of bfloat16 and of tensors with a gradient
+        except (DataError, DtypeError) as error:
             raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
     return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import SimpleNamespace
 from typing import Any
 
-formulas_only = SimpleNamespace()
-"""The formulas, used until ``minidl.engines`` plugs in the best engine of this machine."""
 
-current: ContextVar[Any] = ContextVar("minidl_engine", default=formulas_only)
+class _Engines:
+    """Stands for the default engine until ``minidl.engines`` is imported, which the first call does."""
+
+    def __getattr__(self, name: str) -> Any:
+        importlib.import_module("minidl.engines")
+        return getattr(active(), name)
+
+
+_FIRST = _Engines()
+current: ContextVar[Any] = ContextVar("minidl_engine", default=_FIRST)
 """The engine chosen in this context; ``minidl.use`` sets it."""
 
 active: Callable[[], Any] = current.get
@@ -44,6 +51,5 @@ def dispatch(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def register(formulas: dict[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
-    """Make the formulas reachable without any engine; return the dispatching functions by name."""
-    vars(formulas_only).update(formulas)
+    """Return the dispatching functions of the formulas, by name."""
     return {name: dispatch(formula) for name, formula in formulas.items()}

@@ -35,8 +35,8 @@ def require_pixels(x: Array, op: str) -> None:
         raise ShapeError(f"{op}: the images of x are empty, got shape {x.shape}")
 
 
-def scales(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[Scale, ...]:
-    """Return the resampling of each axis.
+def scales(op: str, image: Shape, size: Any, scale_factor: Any, unchanged: bool = True) -> tuple[Scale, ...]:
+    """Return the resampling of each axis; with ``unchanged`` an axis whose length stays the same has step 1 whatever its factor.
 
     >>> scales("upsample_nearest", (4, 5), None, (2, 1.5))
     (Scale(before=4, after=8, step=0.5), Scale(before=5, after=7, step=0.6666666666666666))
@@ -55,7 +55,9 @@ def scales(op: str, image: Shape, size: Any, scale_factor: Any) -> tuple[Scale, 
     after = [math.floor(n * f) for n, f in zip(image, values, strict=True)]
     if min(after) < 1:
         raise ParameterError(f"{op}: scale_factor {scale_factor!r} reduces images of {image} to nothing")
-    return tuple(Scale(n, m, 1.0 if n == m else 1 / f) for n, m, f in zip(image, after, values, strict=True))
+    return tuple(
+        Scale(n, m, 1.0 if unchanged and n == m else 1 / f) for n, m, f in zip(image, after, values, strict=True)
+    )
 
 
 def widths(op: str, shape: Shape, padding: Any, mode: str) -> tuple[tuple[int, int], ...]:

@@ -8,7 +8,10 @@ Adaptive pooling has a window for each output, as large as needed.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
+
+import numpy
 
 from minidl.ops._checks import ieee, sum_dtype, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace
@@ -20,6 +23,10 @@ __all__ = [
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -31,6 +38,7 @@ __all__ = [
 ]
 
 Cache = tuple[Any, ...]
+EVERY = slice(None)
 
 
 @ieee
@@ -363,6 +371,83 @@ def adaptive_avg_pool1d_backward(dy: Array, cache: Cache) -> Array:
     return _adaptive_avg_pool_backward("adaptive_avg_pool1d_backward", dy, cache)
 
 
+@ieee
+def adaptive_max_pool2d(x: Array, output_size: Any) -> tuple[Array, Cache]:
+    """Keep the maxima of a given number of windows.
+
+    With the windows of :func:`adaptive_avg_pool2d`::
+
+        y_nchw = max of x_ncuv over the rows u of window h and the columns v of window w
+
+    Among equals the first wins, row by row. A window with nan gives nan. Arguments and errors are those of
+    :func:`adaptive_avg_pool2d`; ``output_size=1`` is the maximum of each image.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W)
+        Floating-point.
+    output_size : int, None or a pair of them
+
+    Returns
+    -------
+    y : array, shape (N, C, H', W')
+    cache : (positions, shape of x, dtype of x)
+        ``positions`` has the shape of y and says where each maximum is: u W + v, as PyTorch's ``return_indices`` gives it.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = adaptive_max_pool2d(numpy.array([[[[1.0, 3.0, 8.0], [4.0, 2.0, 5.0]]]]), (1, 2))
+    >>> y, cache[0]  # the maxima of the first two and of the last two columns
+    (array([[[[4., 8.]]]]), array([[[[3, 2]]]]))
+    >>> adaptive_max_pool2d_backward(numpy.array([[[[10.0, 20.0]]]]), cache)
+    array([[[[ 0.,  0., 20.],
+             [10.,  0.,  0.]]]])
+    """
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, x, output_size)
+
+
+@ieee
+def adaptive_max_pool2d_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    As in :func:`max_pool2d_backward`, each dy goes to the pixel that won its window::
+
+        dx_ncuv = sum of dy_nchw over all windows (h, w) that pixel (u, v) won
+
+    The loop adds one window of all images at a time.
+    """
+    return _adaptive_max_pool_backward("adaptive_max_pool2d_backward", dy, cache)
+
+
+@ieee
+def adaptive_max_pool1d(x: Array, output_size: Any) -> tuple[Array, Cache]:
+    """Keep the maxima of a given number of windows of sequences.
+
+    The one-dimensional :func:`adaptive_max_pool2d`; x has shape (N, C, L), y (N, C, L')::
+
+        y_ncl = max of x_ncu over the elements u of window l
+
+    Examples
+    --------
+    >>> import numpy
+    >>> adaptive_max_pool1d(numpy.array([[[1.0, 3.0, 5.0, 2.0]]]), 2)[0]
+    array([[[3., 5.]]])
+    """
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, x, output_size)
+
+
+@ieee
+def adaptive_max_pool1d_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    That of :func:`adaptive_max_pool2d_backward` with one spatial axis::
+
+        dx_ncu = sum of dy_ncl over all windows l that element u won
+    """
+    return _adaptive_max_pool_backward("adaptive_max_pool1d_backward", dy, cache)
+
+
 # Shared by one and two axes ----------------------------------------------------------------------------------------------
 
 
@@ -475,3 +560,39 @@ def _sum_windows(x: Array, axis: int, m: int) -> Array:
     starts, stops = _window_bounds(x, n, m)
     longest = -(-n // m) + 1  # a window may begin and end in the middle of an element
     return sum_runs(x, axis, starts, stops, longest)
+
+
+def _adaptive_max_pool(op: str, axes: int, x: Array, output_size: Any) -> tuple[Array, Cache]:
+    require_batch(x, axes, op)
+    image, output = x.shape[2:], output_sizes(op, x.shape[2:], output_size)
+    xp = namespace(x)
+    places = xp.arange(math.prod(image)).reshape((1, 1, *image))
+    y = xp.empty((*x.shape[:2], *output), dtype=x.dtype)  # (N, C, *output)
+    positions = xp.empty(y.shape, dtype="int64")
+    for here, window in _windows(image, output):
+        pixels = x[window]
+        pixels = pixels.reshape((*x.shape[:2], math.prod(pixels.shape[2:])))  # (N, C, pixels of the window)
+        best = xp.argmax(pixels, axis=2)  # (N, C)
+        y[here] = xp.take_along_axis(pixels, best[..., None], axis=2)[..., 0]
+        positions[here] = xp.take(places[window].ravel(), best)
+    return y, (positions, x.shape, x.dtype)
+
+
+def _adaptive_max_pool_backward(op: str, dy: Array, cache: Cache) -> Array:
+    positions, shape, dtype = cache
+    check_upstream(op, dy, positions.shape, dtype)
+    xp, g = namespace(dy), widen_float16(dy)
+    image, output = shape[2:], positions.shape[2:]
+    places = xp.arange(math.prod(image)).reshape((1, 1, *image))
+    dx = xp.zeros(shape, dtype=sum_dtype(g, math.prod(output)))  # (N, C, *image)
+    each = (EVERY, EVERY, *(None,) * len(image))
+    for here, window in _windows(image, output):
+        dx[window] += xp.where(places[window] == positions[here][each], g[here][each], 0)
+    return dx.astype(dtype, copy=False)
+
+
+def _windows(image: tuple[int, ...], output: tuple[int, ...]) -> Iterator[tuple[Any, Any]]:
+    """Yield the index of each output in y, with the slices of x that its window covers."""
+    for at in numpy.ndindex(*output):
+        bounds = ((i * n // m, -(-(i + 1) * n // m)) for i, n, m in zip(at, image, output, strict=True))
+        yield (EVERY, EVERY, *at), (EVERY, EVERY, *(slice(start, stop) for start, stop in bounds))

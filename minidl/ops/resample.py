@@ -25,6 +25,8 @@ __all__ = [
     "upsample_bilinear_backward",
     "upsample_nearest",
     "upsample_nearest_backward",
+    "upsample_nearest_exact",
+    "upsample_nearest_exact_backward",
 ]
 
 Cache = tuple[Any, ...]
@@ -216,15 +218,77 @@ def upsample_nearest_backward(dy: Array, cache: Cache) -> Array:
     return g.astype(dtype, copy=False)
 
 
-def _nearest(xp: Any, scale: Scale) -> Array:
+@ieee
+def upsample_nearest_exact(x: Array, size: Any = None, scale_factor: Any = None) -> tuple[Array, Cache]:
+    """Take for each pixel the one whose square holds its centre.
+
+    Along each axis of length n, with step r in pixels of x::
+
+        y_i = x_u,   u = min(floor((i + 1/2) r), n - 1)
+
+    :func:`upsample_nearest` looks at the corner of pixel i, i r, and so moves images by half a pixel when they shrink. This is
+    PyTorch's ``"nearest-exact"``, and what Pillow and scikit-image do. r and the arguments are those of
+    :func:`upsample_nearest`, but no size is special.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (N, C, L)
+        Floating-point.
+    size : int or one for each spatial axis, optional
+    scale_factor : float or one for each spatial axis, optional
+
+    Returns
+    -------
+    y : array, shape (N, C, H', W') or (N, C, L')
+    cache : (shape of x, dtype of x, scales)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = upsample_nearest_exact(numpy.array([[[1.0, 2.0, 3.0]]]), size=2)
+    >>> y, upsample_nearest(numpy.array([[[1.0, 2.0, 3.0]]]), size=2)[0]
+    (array([[[1., 3.]]]), array([[[1., 2.]]]))
+    >>> upsample_nearest_exact_backward(numpy.array([[[10.0, 20.0]]]), cache)
+    array([[[10.,  0., 20.]]])
+    """
+    require_pixels(x, "upsample_nearest_exact")
+    found = scales("upsample_nearest_exact", x.shape[2:], size, scale_factor, unchanged=False)
+    xp, y = namespace(x), x
+    for axis, scale in enumerate(found, start=2):
+        y = xp.take(y, _nearest(xp, scale, exact=True), axis=axis)  # (N, C, H', W), then (N, C, H', W')
+    return y, (x.shape, x.dtype, found)
+
+
+@ieee
+def upsample_nearest_exact_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    As in :func:`upsample_nearest_backward`, each pixel gets the sum over its copies::
+
+        dx_u = sum of dy_i over all i with min(floor((i + 1/2) r), n - 1) = u
+    """
+    shape, dtype, found = cache
+    check_upstream("upsample_nearest_exact_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
+    g = widen_float16(dy)
+    for axis, scale in reversed(list(enumerate(found, start=2))):
+        sources = _nearest(namespace(g), scale, exact=True)
+        g = _sum_copies(g, axis, sources, scale.before, _count_copies(scale, exact=True))
+    return g.astype(dtype, copy=False)
+
+
+def _nearest(xp: Any, scale: Scale, exact: bool = False) -> Array:
     """Return the source position of every pixel along an axis."""
+    i = xp.arange(scale.after, dtype="float32")
+    if exact:
+        sources = xp.floor((i + 0.5) * float(numpy.float32(scale.step))).astype("int64")
+        return xp.minimum(sources, scale.before - 1)
     step = 0.5 if scale.after == 2 * scale.before else float(numpy.float32(scale.step))
-    return xp.floor(xp.arange(scale.after, dtype="float32") * step).astype("int64")
+    return xp.floor(i * step).astype("int64")
 
 
 @functools.lru_cache(maxsize=256)
-def _count_copies(scale: Scale) -> int:
-    return int(numpy.bincount(_nearest(numpy, scale)).max())
+def _count_copies(scale: Scale, exact: bool = False) -> int:
+    return int(numpy.bincount(_nearest(numpy, scale, exact)).max())
 
 
 def _sum_copies(g: Array, axis: int, sources: Array, n: int, longest: int) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["adaptive_avg_pool", "avg_pool", "max_pool", "windows"]
+__all__ = ["adaptive_avg_pool", "adaptive_max_pool", "adaptive_windows", "avg_pool", "max_pool", "windows"]
 
 Pixels = list[tuple[int, ...]]
 
@@ -123,12 +123,8 @@ def avg_pool(
     return _pool(x, list(windows(x, kernel_size, stride, padding, 1, ceil_mode)), value)
 
 
-def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
-    """Take the mean over every pixel that a window n / m wide touches.
-
-    >>> adaptive_avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2)
-    array([[[2.5, 3. ]]])
-    """
+def _adaptive(x: numpy.ndarray, output_size: Any) -> list[tuple[tuple[int, ...], Pixels]]:
+    """List each output position with every pixel that a window n / m wide touches."""
     sizes = [n if m is None else m for n, m in zip(x.shape[2:], _each(output_size, x.ndim - 2), strict=True)]
     per_axis = [
         [[u for u in range(n) if (u + 1) * m > i * n and u * m < (i + 1) * n] for i in range(m)]
@@ -137,4 +133,27 @@ def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
     found = []
     for at in itertools.product(*map(range, sizes)):
         found.append((at, list(itertools.product(*(w[i] for w, i in zip(per_axis, at, strict=True))))))
-    return _pool(x, found, lambda image, w: math.fsum(_pixels_inside(image, w)) / len(w))
+    return found
+
+
+def adaptive_avg_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
+    """Take the mean over every pixel that a window n / m wide touches.
+
+    >>> adaptive_avg_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2)
+    array([[[2.5, 3. ]]])
+    """
+    return _pool(x, _adaptive(x, output_size), lambda image, w: math.fsum(_pixels_inside(image, w)) / len(w))
+
+
+def adaptive_max_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
+    """Take the largest pixel that a window n / m wide touches.
+
+    >>> adaptive_max_pool(numpy.array([[[1.0, 4.0, 2.0]]]), 2)
+    array([[[4., 4.]]])
+    """
+    return _pool(x, _adaptive(x, output_size), lambda image, w: max(_pixels_inside(image, w)))
+
+
+def adaptive_windows(x: numpy.ndarray, output_size: Any, **others: Any) -> Iterator[tuple[tuple[int, ...], Pixels]]:
+    """Yield each output position with the positions that its window covers."""
+    yield from _adaptive(x, output_size)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["dropout2d", "pad", "upsample_bilinear", "upsample_nearest"]
+__all__ = ["dropout2d", "pad", "upsample_bilinear", "upsample_nearest", "upsample_nearest_exact"]
 
 _SOURCES: dict[str, Callable[[int, int], int]] = {
     "reflect": lambda i, n: -i if i < 0 else 2 * (n - 1) - i if i >= n else i,
@@ -70,6 +70,20 @@ def upsample_nearest(x: numpy.ndarray, size: Any = None, scale_factor: Any = Non
     """
     steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n, 2 * n))
     return _resample(x, [[[(math.floor(i * step), 1.0)] for i in range(m)] for m, step in steps])
+
+
+def upsample_nearest_exact(x: numpy.ndarray, size: Any = None, scale_factor: Any = None) -> numpy.ndarray:
+    """Take the pixel whose square holds the centre.
+
+    >>> upsample_nearest_exact(numpy.array([[[1.0, 2.0, 3.0]]]), 4)
+    array([[[1., 2., 2., 3.]]])
+    """
+    steps = _steps(x.shape[2:], size, scale_factor, lambda n: ())
+    sources = [
+        [min(math.floor((i + Fraction(1, 2)) * step), n - 1) for i in range(m)]
+        for n, (m, step) in zip(x.shape[2:], steps, strict=True)
+    ]
+    return _resample(x, [[[(u, 1.0)] for u in line] for line in sources])
 
 
 def upsample_bilinear(

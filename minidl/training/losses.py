@@ -17,6 +17,7 @@ from minidl.layers import (
     HuberLoss,
     L1Loss,
     MSELoss,
+    NLLLoss,
     Sigmoid,
     Softmax,
 )
@@ -126,7 +127,7 @@ def trunk_of(model: Any, activation: Activation | None) -> Any:
     return trunk
 
 
-def class_shape(loss: CrossEntropyLoss, outputs: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+def class_shape(loss: CrossEntropyLoss | NLLLoss, outputs: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """Return the number of classes in one example's output, and the shape of its class indices.
 
     >>> class_shape(CrossEntropyLoss(), (3, 8, 8)), class_shape(CrossEntropyLoss(class_axis=-1), (7, 3))

@@ -14,6 +14,8 @@ from minidl.errors import MinidlError, ParameterError
 SAMPLES = {
     "AdaptiveAvgPool1d": (2,),
     "AdaptiveAvgPool2d": (2,),
+    "AdaptiveMaxPool1d": (2,),
+    "AdaptiveMaxPool2d": (2,),
     "AvgPool1d": (2,),
     "AvgPool2d": (2,),
     "BatchNorm1d": (4,),
@@ -28,9 +30,12 @@ SAMPLES = {
     "Linear": (4, 3),
     "MaxPool1d": (2,),
     "MaxPool2d": (2,),
+    "Permute": (2, 1),
     "RMSNorm": (4,),
     "ReflectionPad2d": (1,),
     "ReplicationPad2d": (1,),
+    "Reshape": (2, 2),
+    "Unflatten": (1, (2, 2)),
     "Upsample": (4,),
     "ZeroPad2d": (1,),
 }

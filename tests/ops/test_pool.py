@@ -201,3 +201,32 @@ def test_uneven_padding_that_counts(host_engine):
 def test_windows_that_would_see_nothing(host_engine, padding):
     with pytest.raises(ParameterError, match="max_pool2d: padding must be less than the kernel"):
         host_engine.max_pool2d(numpy.ones((1, 1, 9, 9)), 3, padding=padding)
+
+
+# adaptive maxima ----------------------------------------------------------------------------------------------------
+
+
+def test_adaptive_maxima_say_where_they_are(host_engine):
+    x = numpy.array([[[[1.0, 3.0, 8.0], [4.0, 2.0, 5.0]]]])
+    y, cache = host_engine.adaptive_max_pool2d(x, (1, 2))
+    numpy.testing.assert_array_equal(y, [[[[4, 8]]]])
+    numpy.testing.assert_array_equal(x.ravel()[cache[0]], y)
+    dx = host_engine.adaptive_max_pool2d_backward(numpy.array([[[[10.0, 20.0]]]]), cache)
+    numpy.testing.assert_array_equal(dx, [[[[0, 0, 20], [10, 0, 0]]]])
+
+
+def test_a_pixel_may_win_several_windows(host_engine):
+    y, cache = host_engine.adaptive_max_pool1d(numpy.array([[[1.0, 9.0, 2.0]]]), 2)
+    numpy.testing.assert_array_equal(y, [[[9, 9]]])
+    dx = host_engine.adaptive_max_pool1d_backward(numpy.array([[[1.0, 10.0]]]), cache)
+    numpy.testing.assert_array_equal(dx, [[[0, 11, 0]]])
+
+
+def test_adaptive_maxima_of_ties_and_nan(host_engine):
+    y, cache = host_engine.adaptive_max_pool1d(numpy.array([[[2.0, 2.0, numpy.nan, 1.0]]]), 2)
+    numpy.testing.assert_array_equal(y, [[[2, numpy.nan]]])
+    assert cache[0].ravel().tolist() == [0, 2]
+    with pytest.raises(ShapeError, match="the images of x are empty"):
+        host_engine.adaptive_max_pool1d(numpy.ones((1, 1, 0)), 1)
+    with pytest.raises(ParameterError, match="adaptive_max_pool1d: output_size must be"):
+        host_engine.adaptive_max_pool1d(numpy.ones((1, 1, 4)), 0)

@@ -116,3 +116,12 @@ def test_upstream_gradients_are_checked(op, argument):
         getattr(ops, f"{op}_backward")(y[..., 1:], cache)
     with pytest.raises(DtypeError, match="dy must have the dtype of x"):
         getattr(ops, f"{op}_backward")(y.astype("float32"), cache)
+
+
+def test_nearest_exact_takes_the_pixel_that_holds_the_centre(host_engine):
+    x = numpy.array([[[1.0, 2.0, 3.0]]])
+    for size, expected in [(4, [1, 2, 2, 3]), (2, [1, 3]), (3, [1, 2, 3]), (1, [2])]:
+        y, cache = host_engine.upsample_nearest_exact(x, size)
+        numpy.testing.assert_array_equal(y, [[expected]])
+        dx = host_engine.upsample_nearest_exact_backward(numpy.ones_like(y), cache)
+        numpy.testing.assert_array_equal(dx, [[[expected.count(value) for value in (1, 2, 3)]]])

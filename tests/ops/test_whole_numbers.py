@@ -11,10 +11,15 @@ from minidl.testing import SPECS
 from minidl.testing.agreement import upstream_like
 
 MAY_BE_WHOLE = {
-    *((loss, "target") for loss in ("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits")),
-    ("binary_cross_entropy_with_logits", "weight"),
+    *((loss, "target") for loss in ("mse_loss", "l1_loss", "huber_loss", "kl_div")),
+    *(
+        (loss, name)
+        for loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+        for name in ("target", "weight")
+    ),
     ("binary_cross_entropy_with_logits", "pos_weight"),
     ("cross_entropy", "weight"),
+    ("nll_loss", "weight"),
 }
 """What losses are handed beside the prediction is data, which often consists of integers."""
 

@@ -81,6 +81,19 @@ def test_adaptive(host_engine, dtype):
             compare(host_engine, "adaptive_avg_pool1d", x[:, :, 0], size)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_adaptive_max(host_engine, dtype):
+    generator = numpy.random.default_rng(0)
+    for size in (1, 2, 5, 7, 12, (3, None), (None, 4), (1, 9), (8, 1)):
+        x = generator.normal(size=(2, 3, *map(int, generator.integers(1, 20, 2)))).astype(dtype)
+        for values in (x, x.round()):  # the second with ties
+            compare(host_engine, "adaptive_max_pool2d", values, size)
+        positions = F.adaptive_max_pool2d(torch.tensor(x), size, return_indices=True)[1]
+        numpy.testing.assert_array_equal(host_engine.adaptive_max_pool2d(x, size)[1][0], positions.numpy())
+        if isinstance(size, int):
+            compare(host_engine, "adaptive_max_pool1d", x[:, :, 0], size)
+
+
 def test_half_precision():
     x = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(0)).half()
     for name, args in (("max_pool2d", (3, 2, 1)), ("avg_pool2d", (3, 2, 1)), ("adaptive_avg_pool2d", (2,))):

@@ -35,7 +35,13 @@ def test_pad(mode):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("name", "align_corners"), [("upsample_nearest", None), ("upsample_bilinear", False), ("upsample_bilinear", True)]
+    ("name", "align_corners"),
+    [
+        ("upsample_nearest", None),
+        ("upsample_nearest_exact", None),
+        ("upsample_bilinear", False),
+        ("upsample_bilinear", True),
+    ],
 )
 def test_upsample(name, align_corners, dtype):
     generator = numpy.random.default_rng(0)
@@ -43,7 +49,8 @@ def test_upsample(name, align_corners, dtype):
     for step in range(40):
         axes = int(generator.integers(1, 3))
         x = generator.normal(size=(2, 2, *map(int, generator.integers(1, 30, axes)))).astype(dtype)
-        mode = "nearest" if align_corners is None else "bilinear" if axes == 2 else "linear"
+        repeats = "nearest-exact" if name.endswith("exact") else "nearest"
+        mode = repeats if align_corners is None else "bilinear" if axes == 2 else "linear"
         if step % 2:
             how = {"size": tuple(map(int, generator.integers(1, 60, axes)))}
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -31,11 +32,11 @@ def _clear(generator: Generator, shape: Shape) -> numpy.ndarray:
     return 4 * MARGIN * (image - levels / 2) + generator.uniform(-MARGIN, MARGIN, shape)
 
 
-def _distances(x: numpy.ndarray, *settings: Any, **options: Any) -> numpy.ndarray:
+def _distances(x: numpy.ndarray, *settings: Any, windows: Any = None, **options: Any) -> numpy.ndarray:
     """Return the distance of each pixel from the largest other pixel of its windows, where the maximum has a kink."""
     planes = numpy.moveaxis(x, (0, 1), (-2, -1))  # a pixel of all images at once
     nearest = numpy.full(planes.shape, numpy.inf)
-    for _, window in oracles_pool.windows(x, *settings, **options):
+    for _, window in (windows or oracles_pool.windows)(x, *settings, **options):
         inside = [p for p in window if all(0 <= u < n for u, n in zip(p, x.shape[2:], strict=True))]
         for pixel in inside if len(inside) > 1 else []:
             others = numpy.stack([planes[p] for p in inside if p != pixel]).max(axis=0)
@@ -86,6 +87,16 @@ def _sequences(clear: bool) -> tuple[Case, ...]:
     )  # fmt: skip
 
 
+def _adaptive_cases(axes: int, clear: bool) -> tuple[Case, ...]:
+    return (
+        Case("ordinary", (2, 2, 6, 4)[: axes + 2]),
+        Case("overlapping", (1, 2, 7, 5)[: axes + 2], draw=_pooling((5, 3)[:axes], clear)),
+        Case("one", (2, 3, 3, 4)[: axes + 2], draw=_pooling(1, clear)),
+        Case("enlarged", (1, 2, 3, 2)[: axes + 2], draw=_pooling((5, 4)[:axes], clear)),
+        Case("kept", (1, 2, 5, 3)[: axes + 2], draw=_pooling((None, 2)[:axes], clear)),
+    )
+
+
 SIZES = {"empty": (0, 2, 5, 4), "one": (1, 1, 2, 2), "odd": (3, 5, 7, 9), "large": (3, 37, 21, 67)}
 
 
@@ -134,15 +145,19 @@ for _axes, _cases in ((1, _sequences), (2, _images)):
             name=f"adaptive_avg_pool{_axes}d",
             differentiable=("x",),
             draw=_pooling(2, False),
-            cases=(
-                Case("ordinary", (2, 2, 6, 4)[: _axes + 2]),
-                Case("overlapping", (1, 2, 7, 5)[: _axes + 2], draw=_pooling((5, 3)[:_axes], False)),
-                Case("one", (2, 3, 3, 4)[: _axes + 2], draw=_pooling(1, False)),
-                Case("enlarged", (1, 2, 3, 2)[: _axes + 2], draw=_pooling((5, 4)[:_axes], False)),
-                Case("kept", (1, 2, 5, 3)[: _axes + 2], draw=_pooling((None, 2)[:_axes], False)),
-            ),
+            cases=_adaptive_cases(_axes, False),
             oracle=oracles_pool.adaptive_avg_pool,
             rounding=6,
+            **_common,
+        ),
+        OpSpec(
+            name=f"adaptive_max_pool{_axes}d",
+            differentiable=("x",),
+            draw=_pooling(2, True),
+            cases=_adaptive_cases(_axes, True),
+            oracle=oracles_pool.adaptive_max_pool,
+            kinks=functools.partial(_distances, windows=oracles_pool.adaptive_windows),
+            rounding=1,
             **_common,
         ),
     ]

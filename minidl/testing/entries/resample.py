@@ -52,7 +52,7 @@ SPECS.append(
 
 UPSAMPLED = {"empty": (0, 2, 3, 4), "one": (1, 1, 1, 1), "odd": (3, 2, 5, 7), "large": (3, 5, 21, 67)}
 
-for _name in ("upsample_nearest", "upsample_bilinear"):
+for _name in ("upsample_nearest", "upsample_nearest_exact", "upsample_bilinear"):
     _linear = _name == "upsample_bilinear"
     SPECS.append(
         OpSpec(
