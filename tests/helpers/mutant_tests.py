@@ -48,7 +48,14 @@ def selections(mutant):
         return [
             [f"tests/native/{name}" for name in files],
             [*ENGINES, "-k", f"native and ({named})"],
-            ["tests/ops", "tests/optim", "tests/native", "tests/layers", "--ignore", "tests/native/test_cuda_formulas.py"],
+            [
+                "tests/ops",
+                "tests/optim",
+                "tests/native",
+                "tests/layers",
+                "--ignore",
+                "tests/native/test_cuda_formulas.py",
+            ],
         ]
     own = Path("tests", folder, f"test_{path.stem}.py")
     first = [[own.as_posix()]] if (ROOT / own).exists() else []
