@@ -28,3 +28,9 @@ def test_a_layer_may_have_a_base_that_takes_settings_of_the_class():
 
     assert Own.tag == "own"
     assert dl.Sequential(Own()).forward(numpy.ones(2)).tolist() == [1, 1]
+
+
+def test_flops_of_a_dense_layer():
+    assert dl.Dense(4).flops((7, 3)) == 7 * 4 * (2 * 3 + 1)
+    assert dl.Dense(4, use_bias=False).flops((7, 3)) == 7 * 4 * 2 * 3
+    assert dl.Dense(4, activation="relu").flops((3,)) == 4 * (2 * 3 + 1) + dl.ReLU().flops((4,))
