@@ -1,0 +1,43 @@
+"""What no other test of layers noticed when tests/mutation.py left it out."""
+
+import numpy
+import pytest
+
+import minidl as dl
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_label_smoothing_out_of_range_is_refused_when_the_loss_is_made(wrong):
+    with pytest.raises(dl.errors.ParameterError, match="CrossEntropyLoss: label_smoothing must be from 0 to 1, got"):
+        dl.CrossEntropyLoss(label_smoothing=wrong)
+    assert dl.CrossEntropyLoss(label_smoothing=1.0).forward(numpy.zeros((1, 2)), numpy.array([0])) > 0
+
+
+def test_a_layer_may_have_a_base_that_takes_settings_of_the_class():
+    class Tagged:
+        def __init_subclass__(cls, tag=None, **options):
+            super().__init_subclass__(**options)
+            cls.tag = tag
+
+    class Own(dl.Layer, Tagged, tag="own"):
+        def forward(self, x):
+            return x
+
+        def backward(self, dy):
+            return dy
+
+    assert Own.tag == "own"
+    assert dl.Sequential(Own()).forward(numpy.ones(2)).tolist() == [1, 1]
+
+
+def test_flops_of_a_dense_layer():
+    assert dl.Dense(4).flops((7, 3)) == 7 * 4 * (2 * 3 + 1)
+    assert dl.Dense(4, use_bias=False).flops((7, 3)) == 7 * 4 * 2 * 3
+    assert dl.Dense(4, activation="relu").flops((3,)) == 4 * (2 * 3 + 1) + dl.ReLU().flops((4,))
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_layer_tells_before_it_is_built_whether_it_will_be_trained(trainable):
+    layer = dl.Dense(3)
+    layer.trainable = trainable
+    assert layer.trainable is trainable
