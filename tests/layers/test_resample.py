@@ -64,7 +64,10 @@ def test_flops():
         (lambda: dl.Upsample(2, 2), "Upsample: give either size or scale_factor"),
         (lambda: dl.Upsample(0), "Upsample: size must be"),
         (lambda: dl.Upsample(scale_factor=0), "Upsample: scale_factor must be a positive number"),
-        (lambda: dl.Upsample(2, mode="cubic"), "mode must be one of 'nearest', 'nearest-exact', 'linear', 'bilinear', got 'cubic'"),
+        (
+            lambda: dl.Upsample(2, mode="cubic"),
+            "mode must be one of 'nearest', 'linear', 'bilinear', 'nearest-exact', got 'cubic'",
+        ),
         (lambda: dl.Upsample(2, align_corners=True), "align_corners is for the modes"),
         (lambda: dl.Upsample((2, 2), mode="linear"), r"mode 'linear' is not for 2 axes, got \(2, 2\)"),
         (lambda: dl.Dropout2d(1.2), "Dropout2d: p must be from 0 to 1, got 1.2"),
