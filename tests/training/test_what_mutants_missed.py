@@ -5,7 +5,7 @@ import numpy
 import minidl as dl
 from minidl.layers import Layer
 from minidl.training import Trainable
-from minidl.training.progress import shown
+from minidl.training.progress import format_logs
 
 
 class Sum(Trainable, Layer):
@@ -35,5 +35,5 @@ def test_several_inputs_have_the_dtype_of_a_model_that_they_build():
 
 
 def test_numbers_are_shown_with_four_decimals_from_a_thousandth_to_ten_thousand():
-    text = shown({"a": 1e-3, "b": 9.99e-4, "c": -1e-3, "d": 9999.0, "e": 1e4})
+    text = format_logs({"a": 1e-3, "b": 9.99e-4, "c": -1e-3, "d": 9999.0, "e": 1e4})
     assert text == "a: 0.0010 - b: 9.990e-04 - c: -0.0010 - d: 9999.0000 - e: 1.000e+04"
