@@ -110,7 +110,10 @@ def to_host(array: Any, where: str = "", name: str = "the array") -> numpy.ndarr
         return found
     if found.ndim == 0 and not isinstance(array, (numpy.ndarray, numbers.Number, decimal.Decimal)):
         raise DtypeError(f"{name} must hold real numbers, got a {_kind(array)}{_advice(array)}")
-    return _of_objects(found, name, library_of(array) is not None)
+    try:
+        return _of_objects(found, name, library_of(array) is not None)
+    except OverflowError as error:
+        raise DataError(f"{name} holds an integer that is beyond the range of float64") from error
 
 
 def check_real(array: Array, where: str, name: str, advice: str = "") -> None:

@@ -223,9 +223,9 @@ class PReLU(Layer):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = "float32") -> None:
         super().__init__()
-        if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
+        if isinstance(num_parameters, bool) or not hasattr(num_parameters, "__index__") or num_parameters < 1:
             raise ParameterError(f"PReLU: num_parameters must be a positive integer, got {num_parameters!r}")
-        self.num_parameters, self.init = num_parameters, init
+        self.num_parameters, self.init = int(num_parameters), init
         slopes = numpy.full(num_parameters, init, dtype)
         self.weight = Parameter(engines.current().asarray(slopes), name="weight")
 

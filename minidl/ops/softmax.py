@@ -113,7 +113,9 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     _check_axis(x, axis, "log_softmax")
     xp = namespace(x)
     shifted = _subtract_maximum(widen_float16(x), axis)
-    y = (shifted - xp.log1p(sum_but_one(xp.exp(shifted), axis))).astype(x.dtype, copy=False)
+    e = xp.exp(shifted)
+    rest = sum_but_one(e, axis) + 0 * e.max(axis=axis, keepdims=True)  # nan if the largest x is infinite
+    y = (shifted - xp.log1p(rest)).astype(x.dtype, copy=False)
     return y, (y, axis)
 
 

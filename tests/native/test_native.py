@@ -20,8 +20,16 @@ if not engines.engines()["native"]:
     pytest.skip(str(engines.engines()["native"]), allow_module_level=True)
 
 native, formulas = engines.get("native"), engines.get("numpy")
-WITHOUT_KERNEL = {"dropout2d"}
-"""Ops that are left to the formula, because they cost little beside what is around them."""
+WITHOUT_KERNEL = {
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "binary_cross_entropy",
+    "dropout2d",
+    "kl_div",
+    "nll_loss",
+    "upsample_nearest_exact",
+}
+"""Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""
 
 
 @pytest.fixture
