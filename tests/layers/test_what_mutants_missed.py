@@ -34,3 +34,12 @@ def test_flops_of_a_dense_layer():
     assert dl.Dense(4).flops((7, 3)) == 7 * 4 * (2 * 3 + 1)
     assert dl.Dense(4, use_bias=False).flops((7, 3)) == 7 * 4 * 2 * 3
     assert dl.Dense(4, activation="relu").flops((3,)) == 4 * (2 * 3 + 1) + dl.ReLU().flops((4,))
+
+
+def test_a_layer_that_is_not_built_says_whether_it_will_train():
+    layer = dl.Dense(2)
+    assert layer.trainable
+    layer.trainable = False
+    assert not layer.trainable
+    layer.trainable = True
+    assert layer.trainable
