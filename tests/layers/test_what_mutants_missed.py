@@ -36,8 +36,10 @@ def test_flops_of_a_dense_layer():
     assert dl.Dense(4, activation="relu").flops((3,)) == 4 * (2 * 3 + 1) + dl.ReLU().flops((4,))
 
 
-@pytest.mark.parametrize("trainable", [True, False])
-def test_a_layer_tells_before_it_is_built_whether_it_will_be_trained(trainable):
-    layer = dl.Dense(3)
-    layer.trainable = trainable
-    assert layer.trainable is trainable
+def test_a_layer_that_is_not_built_says_whether_it_will_train():
+    layer = dl.Dense(2)
+    assert layer.trainable
+    layer.trainable = False
+    assert not layer.trainable
+    layer.trainable = True
+    assert layer.trainable
