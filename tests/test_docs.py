@@ -84,4 +84,4 @@ def test_the_readme_opens_with_the_two_commands():
     assert "pip install" in first
     assert first.endswith("minidl demo")
     assert "pip install" in second
-    assert second.endswith("pytest -q")
+    assert second.endswith("pytest -q -n 2")
