@@ -111,6 +111,7 @@ def test_modes_reach_every_branch():
     assert all(layer.training for layer in dropouts)
 
 
+@pytest.mark.skipif(not dl.engines()["native"].available, reason="only the native engine runs layers together")
 def test_the_switch_for_fusing_reaches_every_branch():
     model = dl.Sequential(dl.Residual(branch(), shortcut=[dl.Linear(4, 4), dl.ReLU()]), dl.Parallel(branch()))
     chains = [model[0].branch, model[0].shortcut, model["1.0"]]

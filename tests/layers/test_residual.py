@@ -79,6 +79,7 @@ def residuals(monkeypatch):
     return handed
 
 
+@pytest.mark.skipif(not dl.engines()["native"].available, reason="only the native engine runs layers together")
 @pytest.mark.parametrize(
     ("name", "activations"),
     [
