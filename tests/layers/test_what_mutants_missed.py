@@ -43,3 +43,19 @@ def test_a_layer_that_is_not_built_says_whether_it_will_train():
     assert not layer.trainable
     layer.trainable = True
     assert layer.trainable
+
+
+def test_sample_weights_of_1_change_nothing_where_no_target_counts():
+    """The class that is right weighs nothing, but label smoothing spreads some of it to one that does: nan, and no gradient."""
+    logits, target = numpy.array([[1.0, 2.0], [0.0, 3.0]]), numpy.array([0, 0])
+    for weights in ((), (numpy.ones(2),)):
+        loss = dl.CrossEntropyLoss(weight=numpy.array([0.0, 1.0]), label_smoothing=0.2)
+        assert numpy.isnan(loss.forward(logits, target, *weights))
+        numpy.testing.assert_array_equal(loss.backward(), 0)
+
+
+def test_a_shape_with_an_axis_of_0_leaves_nothing_to_fill():
+    layer = dl.Reshape(0, -1)
+    assert layer.forward(numpy.ones((2, 0), "float32")).shape == (2, 0, 0)
+    with pytest.raises(dl.errors.ShapeError, match=r"3 elements cannot be arranged as \(0, -1\)"):
+        layer.forward(numpy.ones((2, 3), "float32"))

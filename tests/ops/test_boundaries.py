@@ -6,6 +6,7 @@ import numpy
 import pytest
 
 from minidl import ops
+from minidl.ops._checks import sum_dtype
 from minidl.ops.folding import batch_norm_as_affine
 
 
@@ -38,3 +39,11 @@ def test_folding_has_the_eps_of_batch_norm():
     scale, shift = batch_norm_as_affine(numpy.ones(1), numpy.zeros(1))
     numpy.testing.assert_allclose(scale, 1e-5**-0.5, rtol=1e-14)
     numpy.testing.assert_allclose(shift, -(1e-5**-0.5), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128", "longdouble"])
+def test_long_sums_of_wide_numbers_stay_wide(dtype):
+    """float64 would cost complex numbers their imaginary part and long doubles their digits."""
+    for terms in (64, 65):
+        assert sum_dtype(numpy.zeros(1, dtype), terms) == dtype
+        assert sum_dtype(numpy.zeros(1, "float32"), terms) == ("float32" if terms == 64 else "float64")
