@@ -190,7 +190,23 @@ class BCEWithLogitsLoss(Loss):
         super().__init__(reduction, weight=weight, pos_weight=pos_weight)
 
 
-class CrossEntropyLoss(Loss):
+class ClassLoss(Loss):
+    """A loss whose targets may be class indices, with a weight for each class and an index that does not count."""
+
+    class_axis: int | None = 1
+
+    def _mean_divisor(self, each: Array, target: Array) -> float:
+        """Return the total class weight of the targets that count; of probabilities the number of rows."""
+        if target.dtype.kind == "f":
+            return float(each.size)
+        counted = target != self.settings["ignore_index"]
+        weight = self.settings["weight"]
+        if weight is None:
+            return float(counted.sum())
+        return float(weight[target[counted]].sum(dtype="float64"))
+
+
+class CrossEntropyLoss(ClassLoss):
     """Cross-entropy of softmax(logits) with integer or probability targets; see ``minidl.ops.cross_entropy``.
 
     Parameters
@@ -239,9 +255,7 @@ class CrossEntropyLoss(Loss):
         if class_axis not in (1, -1):
             raise ParameterError(f"CrossEntropyLoss: class_axis must be 1 or -1, got {class_axis!r}")
         super().__init__(reduction, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
-        self.class_axis: int | None = (
-            class_axis  # None, used as 1: the loss was given by name, and no data have shown it
-        )
+        self.class_axis = class_axis  # None, used as 1: the loss was given by name, and no data have shown it
         self._shape: tuple[int, ...] | None = None  # the shape of logits that were flattened to rows
 
     def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
@@ -274,16 +288,6 @@ class CrossEntropyLoss(Loss):
         self._shape = shape
         return value.reshape(leading) if self.reduction == "none" else value
 
-    def _mean_divisor(self, each: Array, target: Array) -> float:
-        """Return the total class weight of the targets that count; of probabilities the number of rows."""
-        if target.dtype.kind == "f":
-            return float(each.size)
-        counted = target != self.settings["ignore_index"]
-        weight = self.settings["weight"]
-        if weight is None:
-            return float(counted.sum())
-        return float(weight[target[counted]].sum(dtype="float64"))
-
     def backward(self, dloss: Any = None) -> Array:
         """Return the gradient with respect to the logits; see :meth:`Loss.backward`."""
         if self._shape is None:
@@ -299,7 +303,7 @@ class CrossEntropyLoss(Loss):
         return shown if self.class_axis != -1 else f"{shown[:-1]}, class_axis=-1)"
 
 
-class NLLLoss(Loss):
+class NLLLoss(ClassLoss):
     """Negative log-likelihood of log-probabilities, as LogSoftmax gives them; see ``minidl.ops.nll_loss``.
 
     Parameters
@@ -321,8 +325,6 @@ class NLLLoss(Loss):
     """
 
     op = "nll_loss"
-    class_axis = 1
-    _mean_divisor = CrossEntropyLoss._mean_divisor
 
     def __init__(self, weight: Array | None = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(reduction, weight=weight, ignore_index=ignore_index)

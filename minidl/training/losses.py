@@ -17,10 +17,10 @@ from minidl.layers import (
     HuberLoss,
     L1Loss,
     MSELoss,
-    NLLLoss,
     Sigmoid,
     Softmax,
 )
+from minidl.layers.loss import ClassLoss
 
 __all__ = ["absorbed_activation", "class_shape", "loss_named", "resolve_class_axis", "takes_logits", "trunk_of"]
 
@@ -127,7 +127,7 @@ def trunk_of(model: Any, activation: Activation | None) -> Any:
     return trunk
 
 
-def class_shape(loss: CrossEntropyLoss | NLLLoss, outputs: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+def class_shape(loss: ClassLoss, outputs: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
     """Return the number of classes in one example's output, and the shape of its class indices.
 
     >>> class_shape(CrossEntropyLoss(), (3, 8, 8)), class_shape(CrossEntropyLoss(class_axis=-1), (7, 3))

@@ -12,7 +12,8 @@ import numpy
 
 from minidl import engines, metrics
 from minidl.errors import ParameterError
-from minidl.layers import Activation, CrossEntropyLoss, NLLLoss
+from minidl.layers import Activation
+from minidl.layers.loss import ClassLoss
 from minidl.ops import Array, namespace
 
 __all__ = ["Meter", "metrics_named"]
@@ -43,7 +44,7 @@ class Meter:
 
     def __init__(self, metrics: list[Any], activation: Activation | None = None, loss: Any = None) -> None:
         self.metrics, self.activation = metrics, activation
-        self._loss = loss if isinstance(loss, (CrossEntropyLoss, NLLLoss)) else None
+        self._loss = loss if isinstance(loss, ClassLoss) else None
         self._in_rows = False
         self._outputs: list[Array] = []
         self._targets: list[Array] = []

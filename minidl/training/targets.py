@@ -9,7 +9,8 @@ from typing import Any
 import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
-from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss, NLLLoss
+from minidl.layers import BCEWithLogitsLoss, CrossEntropyLoss, Loss
+from minidl.layers.loss import ClassLoss
 from minidl.metrics.inputs import ROUNDING
 from minidl.training.checks import as_host, cast_to, check_finite, check_kind
 from minidl.training.losses import class_shape
@@ -70,7 +71,7 @@ def convert_for_loss(
     array: numpy.ndarray, loss: Any, dtype: numpy.dtype[Any], outputs: Shape, where: str
 ) -> numpy.ndarray:
     """Convert finite numbers to what the loss takes; see :func:`as_targets`."""
-    if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
+    if isinstance(loss, ClassLoss):
         return _classes_or_probabilities(array, loss, dtype, outputs, where)
     if array.shape[1:] in ((), (1,)) and outputs in ((), (1,)):
         array = array.reshape(len(array), *outputs)
@@ -93,7 +94,7 @@ def convert_for_custom_loss(array: numpy.ndarray, dtype: numpy.dtype[Any], where
 
 
 def _classes_or_probabilities(
-    array: numpy.ndarray, loss: CrossEntropyLoss | NLLLoss, dtype: numpy.dtype[Any], outputs: Shape, where: str
+    array: numpy.ndarray, loss: ClassLoss, dtype: numpy.dtype[Any], outputs: Shape, where: str
 ) -> numpy.ndarray:
     classes, others = class_shape(loss, outputs) if outputs else (0, ())
     if classes < 2:
@@ -116,7 +117,7 @@ def _classes_or_probabilities(
     return _class_indices(array, loss, classes, where)
 
 
-def _other_axis(array: numpy.ndarray, loss: CrossEntropyLoss | NLLLoss, outputs: Shape) -> str:
+def _other_axis(array: numpy.ndarray, loss: ClassLoss, outputs: Shape) -> str:
     """Return advice for targets that would fit if the classes were on the other axis."""
     axis, others = (1, outputs[1:]) if loss.class_axis == -1 else (-1, outputs[:-1])
     if len(outputs) < 2:
@@ -130,7 +131,7 @@ def _other_axis(array: numpy.ndarray, loss: CrossEntropyLoss | NLLLoss, outputs:
     )
 
 
-def _class_indices(array: numpy.ndarray, loss: CrossEntropyLoss | NLLLoss, classes: int, where: str) -> numpy.ndarray:
+def _class_indices(array: numpy.ndarray, loss: ClassLoss, classes: int, where: str) -> numpy.ndarray:
     if array.dtype.kind == "f":
         fraction = array != numpy.floor(array)
         if fraction.any():
@@ -252,7 +253,7 @@ def as_class_weights(
         raise DataError(f"{where}: class_weight must be a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r}")
     labels = _labels(y, loss, where)  # (N,), or (N, ...) with a class for each position
     largest = int(labels.max(initial=0))
-    if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
+    if isinstance(loss, ClassLoss):
         classes = class_shape(loss, outputs)[0]
     elif isinstance(loss, BCEWithLogitsLoss):
         classes = 2
@@ -273,7 +274,7 @@ def _is_index(label: Any) -> bool:
 
 
 def _labels(y: numpy.ndarray, loss: Any, where: str) -> numpy.ndarray:
-    if isinstance(loss, (CrossEntropyLoss, NLLLoss)):
+    if isinstance(loss, ClassLoss):
         return y.argmax(axis=loss.class_axis or 1) if y.dtype.kind == "f" else y
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
         labels = y.reshape(len(y))
