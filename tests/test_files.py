@@ -52,13 +52,17 @@ WRITERS = {
 }
 
 
+def writer(name):
+    if name in ("draw_confusion_matrix", "save_images"):
+        pytest.importorskip("matplotlib")
+    if name in ("save", "save_file", "ModelCheckpoint", "train --save"):
+        pytest.importorskip("safetensors")
+    return WRITERS[name]
+
+
 @pytest.fixture(params=WRITERS)
 def write(request):
-    if request.param in ("draw_confusion_matrix", "save_images"):
-        pytest.importorskip("matplotlib")
-    if request.param in ("save", "save_file", "ModelCheckpoint", "train --save"):
-        pytest.importorskip("safetensors")
-    return WRITERS[request.param]
+    return writer(request.param)
 
 
 def names(folder):
@@ -186,10 +190,9 @@ def test_a_folder_is_named(tmp_path, write, capsys):
 
 @pytest.mark.parametrize("name", [name for name in WRITERS if name != "train --save"])
 def test_what_cannot_be_a_path(tmp_path, name):
-    if name in ("draw_confusion_matrix", "save_images"):
-        pytest.importorskip("matplotlib")
+    write = writer(name)
     with pytest.raises(ParameterError, match="null"):
-        WRITERS[name](f"{tmp_path}/a\0.png")
+        write(f"{tmp_path}/a\0.png")
 
 
 def test_the_longest_name_can_be_written(tmp_path):

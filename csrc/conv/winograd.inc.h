@@ -134,14 +134,9 @@ static void gather(const real *from, ptrdiff_t plane, ptrdiff_t channels, ptrdif
         for (ptrdiff_t x = 0; x < columns; x++) to[x * width + c] = from[c * plane + x];
 }
 
-/* The other way: to[c * plane + x] = from[x * width + c]. */
+/* The other way: to[c * plane + x] = from[x * width + c]. It is the same turn, with channels and columns in each other's place. */
 static void scatter(const real *from, ptrdiff_t width, ptrdiff_t channels, ptrdiff_t columns, ptrdiff_t plane, real *to) {
-    enum { LINE = 64 / sizeof(real) };
-    ptrdiff_t x = 0;
-    for (; x + LINE <= columns; x += LINE) turn_over(LINE, channels, from + x * width, width, plane, to + x);
-    for (; x + SHORT <= columns; x += SHORT) turn_over(SHORT, channels, from + x * width, width, plane, to + x);
-    for (; x < columns; x++)
-        for (ptrdiff_t c = 0; c < channels; c++) to[c * plane + x] = from[x * width + c];
+    gather(from, width, columns, channels, plane, to);
 }
 
 /* Rows of a batch's feature maps as columns of vectors, framed with zeros: `height` rows of `columns` for each image, the first

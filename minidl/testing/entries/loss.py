@@ -172,21 +172,25 @@ def _draw_classes(
     return draw
 
 
+CLASS_CASES = (
+    Case("ordinary", (3, 4)),
+    Case("sum", (3, 4), {"reduction": "sum"}),
+    Case("none", (3, 4), {"reduction": "none"}),
+    Case("one example", (4,)),
+    Case("pixels", (2, 3, 2)),
+    Case("pixels, none", (2, 3, 2), {"reduction": "none"}),
+    Case("weights", (4, 3), draw=_draw_classes(weighted=True)),
+    Case("ignore_index", (4, 3), {"ignore_index": 1}),
+    Case("ignored", (4, 3), draw=_draw_classes(weighted=True, ignored=True)),
+)
+
 SPECS.append(
     OpSpec(
         name="cross_entropy",
         differentiable=("logits",),
         draw=_draw_classes(),
         cases=(
-            Case("ordinary", (3, 4)),
-            Case("sum", (3, 4), {"reduction": "sum"}),
-            Case("none", (3, 4), {"reduction": "none"}),
-            Case("one example", (4,)),
-            Case("pixels", (2, 3, 2)),
-            Case("pixels, none", (2, 3, 2), {"reduction": "none"}),
-            Case("weights", (4, 3), draw=_draw_classes(weighted=True)),
-            Case("ignore_index", (4, 3), {"ignore_index": 1}),
-            Case("ignored", (4, 3), draw=_draw_classes(weighted=True, ignored=True)),
+            *CLASS_CASES,
             Case("smoothing", (3, 4), {"label_smoothing": 0.2}),
             Case(
                 "all of these",
@@ -263,17 +267,7 @@ SPECS.append(
         name="nll_loss",
         differentiable=("prediction",),
         draw=_draw_likelihood,
-        cases=(
-            Case("ordinary", (3, 4)),
-            Case("sum", (3, 4), {"reduction": "sum"}),
-            Case("none", (3, 4), {"reduction": "none"}),
-            Case("one example", (4,)),
-            Case("pixels", (2, 3, 2)),
-            Case("pixels, none", (2, 3, 2), {"reduction": "none"}),
-            Case("weights", (4, 3), draw=_draw_classes(weighted=True)),
-            Case("ignore_index", (4, 3), {"ignore_index": 1}),
-            Case("ignored", (4, 3), draw=_draw_classes(weighted=True, ignored=True)),
-        ),
+        cases=CLASS_CASES,
         oracle=oracles.nll_loss,
         sizes=SIZES,
         rank=(1, 4),
