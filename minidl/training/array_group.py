@@ -98,9 +98,8 @@ def call_with(function: Callable[..., Any], data: Any) -> Any:
     """
     if not isinstance(data, ArrayGroup):
         return function(data)
-    if data.names is None:
-        return function(*data.arrays)
-    return function(**dict(zip(data.names, data.arrays, strict=True)))
+    arrays = data.ungroup()
+    return function(**arrays) if isinstance(arrays, dict) else function(*arrays)
 
 
 def move(data: Any, place: Callable[[Any], Any]) -> Any:

@@ -11,7 +11,7 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.layers import Layer
 from minidl.training.array_group import group_arrays
 
-__all__ = ["SingleBatches"]
+__all__ = ["SingleBatches", "as_result"]
 
 if TYPE_CHECKING:
     _Base = Layer
@@ -73,9 +73,7 @@ class SingleBatches(_Base):
         finally:
             self.history = before
         logs = {name: values[0] for name, values in found.items()}
-        if return_dict:
-            return logs
-        return logs["loss"] if len(logs) == 1 else list(logs.values())
+        return as_result(logs, return_dict)
 
     def test_on_batch(self, x: Any, y: Any, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Return what :meth:`evaluate` does, for one batch."""
@@ -114,11 +112,14 @@ class SingleBatches(_Base):
                 raise ShapeError(
                     f"set_weights: expected shape {value.shape} for {name!r}, got {numpy.shape(new)}{hint}"
                 )
-        self.load_state_dict(dict(zip(own, map(_host, weights), strict=True)))
+        self.load_state_dict(dict(zip(own, weights, strict=True)))
 
 
-def _host(array: Any) -> Any:
-    return array if hasattr(array, "dtype") else numpy.asarray(array)
+def as_result(logs: dict[str, float], return_dict: bool) -> Any:
+    """Return the dict itself, or as in Keras the loss alone, or a list of the loss and the metrics."""
+    if return_dict:
+        return logs
+    return logs["loss"] if len(logs) == 1 else list(logs.values())
 
 
 def _length(x: Any) -> int:

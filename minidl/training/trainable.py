@@ -25,7 +25,7 @@ from minidl.training.modes import switch_to_training
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
-from minidl.training.single_batches import SingleBatches
+from minidl.training.single_batches import SingleBatches, as_result
 from minidl.training.stream import Stream
 
 __all__ = ["Trainable"]
@@ -436,9 +436,7 @@ class Trainable(SingleBatches, _Base):
             hooks = Hooks(_as_list(callbacks), self, self._numbers(False), params, "evaluate")
             logs = data.loop.evaluate(feed, progress, hooks=hooks)
             progress.finish(logs)
-        if return_dict:
-            return logs
-        return logs["loss"] if len(logs) == 1 else list(logs.values())
+        return as_result(logs, return_dict)
 
     def predict(
         self,
