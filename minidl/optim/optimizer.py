@@ -414,8 +414,9 @@ class Optimizer:
                 found[f"groups.{g}.{name}"] = numpy.asarray(value)
             for key, view in self._state_views(g):
                 found[key] = weights.to_host(view).copy()
+            kept = self._kept(group)
             for i, parameter in enumerate(group.parameters):
-                updates = self._kept(group).get(parameter, (0, {}))[0]
+                updates = kept.get(parameter, (0, {}))[0]
                 if updates != self.step_count:
                     found[f"updates.{g}.{i}"] = numpy.asarray(updates)
         return found

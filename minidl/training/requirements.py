@@ -220,5 +220,5 @@ def _one_example(model: Any, forward: Any, inputs: Any) -> Any:
 
 def _dtype(model: Any) -> numpy.dtype[Any]:
     """Return the dtype of the model's parameters, or float32 if it has none."""
-    parameters = model.parameters() if model.built else []
-    return next((p.dtype for p in parameters if isinstance(p, Parameter)), numpy.dtype("float32"))
+    named = model.named_parameters() if model.built else ()  # one at a time, because this is asked for every batch
+    return next((p.dtype for _, p in named if isinstance(p, Parameter)), numpy.dtype("float32"))
