@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -110,10 +110,7 @@ def resolve_target(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result |
     """
     found = _status(path)
     if found is not None:
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise FileFormatError(f"{os.fspath(path)} is not a regular file; write to a file and copy it from there")
+        _require_kind(path, found, stat.S_ISREG)
         if not found.st_mode & 0o222 or not os.access(path, os.W_OK):  # renaming would not ask
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
     return Path(os.path.realpath(path)), found
@@ -221,6 +218,15 @@ def _status(path: str | os.PathLike[str]) -> os.stat_result | None:
         raise ParameterError(f"{os.fspath(path)!r} cannot be a path: {error}") from error
 
 
+def _require_kind(path: str | os.PathLike[str], found: os.stat_result, *kinds: Callable[[int], bool]) -> None:
+    """Raise an error unless what is at the path is of one of the kinds, each a function such as ``stat.S_ISREG``."""
+    if any(kind(found.st_mode) for kind in kinds):
+        return
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    raise FileFormatError(f"{os.fspath(path)} is not a regular file; write to a file and copy it from there")
+
+
 def _create(folder: Path, old: os.stat_result | None) -> tuple[Path, BinaryIO]:
     """Create and lock a temporary file, with the permissions and the owner of the file that it will replace."""
     mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
@@ -298,17 +304,15 @@ def _renamed_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _open_special(path: str | os.PathLike[str], found: os.stat_result) -> BinaryIO:
     """Open a pipe or a character device for writing."""
-    name = os.fspath(path)
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
-    if not stat.S_ISFIFO(found.st_mode) and not stat.S_ISCHR(found.st_mode):
-        raise FileFormatError(f"{name} is not a regular file; write to a file and copy it from there")
+    _require_kind(path, found, stat.S_ISFIFO, stat.S_ISCHR)
     try:  # without O_NONBLOCK, opening a pipe that nobody reads would never return
         descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        raise FileFormatError(f"{name} is not a regular file but a pipe that nobody reads; start its reader") from error
+        raise FileFormatError(
+            f"{os.fspath(path)} is not a regular file but a pipe that nobody reads; start its reader"
+        ) from error
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "wb")
