@@ -75,8 +75,8 @@ def find_or_fetch(
     """Return the paths of a data set's files, all in one folder; download missing files if allowed.
 
     Files that are found are compared with the published ones, once for each process. In the folder of downloads, a
-    damaged file is downloaded again. Elsewhere, files may have been compressed anew: they are taken with a warning in the
-    log, and their readers check what is in them.
+    damaged file is downloaded again. Elsewhere, systems install files that they compressed anew: they are taken with a line
+    in the log, and their readers check what is in them.
 
     Parameters
     ----------
@@ -104,8 +104,9 @@ def find_or_fetch(
             other = [path for path, file in zip(paths, files, strict=True) if not _is_published(path, file)]
             if other and download and place == target:
                 continue  # to where they are downloaded
+            level = logging.WARNING if place == target else logging.INFO
             for path in other:
-                logging.getLogger(__name__).warning("%s is not the published file, by its size or its SHA-256", path)
+                logging.getLogger(__name__).log(level, "%s is not the published file, by its size or its SHA-256", path)
             return paths
     advice = (
         f"put {', '.join(file.name for file in files)} (from {files[0].url.rpartition('/')[0]}) into {target}, or into a "

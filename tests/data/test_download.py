@@ -286,13 +286,16 @@ class TestWhatIsFound:
         assert (tmp_path / "file").read_bytes() == b"mine"
         assert find_or_fetch("data", [wanted], tmp_path, download=False) == [tmp_path / "file"]
         assert "file is not the published file" in caplog.text
+        assert caplog.records[0].levelname == "WARNING"
 
     def test_one_that_others_installed_is_taken_and_logged(self, tmp_path, wanted, monkeypatch, caplog):
         (tmp_path / "shared").mkdir()
         (tmp_path / "shared" / "file").write_bytes(b"compressed anew")
         monkeypatch.setenv("MINIDL_DATA", str(tmp_path / "shared"))
+        caplog.set_level("INFO")
         assert find_or_fetch("data", [wanted]) == [tmp_path / "shared" / "file"]
         assert "file is not the published file" in caplog.text
+        assert caplog.records[0].levelname == "INFO"
 
     def test_it_is_read_once_as_long_as_it_stays_the_same(self, tmp_path, wanted, monkeypatch):
         counted = []
