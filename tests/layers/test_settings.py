@@ -25,6 +25,7 @@ SAMPLES = {
     "ConvTranspose1d": (2, 4, 3),
     "ConvTranspose2d": (2, 4, 3),
     "Dense": (4,),
+    "Embedding": (4, 3),
     "GroupNorm": (2, 4),
     "LayerNorm": (4,),
     "Linear": (4, 3),
