@@ -10,6 +10,7 @@ from minidl import ops
 from minidl.testing import SPECS, UPDATES, gradcheck, oracle_agreement, update_agreement
 from minidl.testing.agreement import upstream_like
 from minidl.testing.mutants import WRAPPERS, source_mutants, wrapped
+from minidl.testing.spec import joined, split
 
 ALL = [pytest.param(spec, id=spec.name) for spec in SPECS.values()]
 
@@ -43,6 +44,8 @@ def broken(check):
 
 def caught(spec, forward, backward):
     """Whether any of the catalogue's checks notices that the pair is not what it should be."""
+    if spec.several:
+        forward, backward = joined(forward), split(backward)
 
     def gradient(case):
         arguments = spec.arguments(case)
@@ -88,8 +91,8 @@ def test_the_original_passes(spec):
 def can_be_wrong(spec, case):
     """Whether there is a gradient to get wrong: that of dropping everything, or of a softmax of one class, is zero."""
     arguments = spec.arguments(case)
-    y, cache = ops.FORMULAS[spec.name](*arguments, **case.options)
-    gradients = ops.FORMULAS[f"{spec.name}_backward"](upstream_like(y, "float64"), cache)
+    y, cache = spec.forward()(*arguments, **case.options)
+    gradients = spec.backward()(upstream_like(y, "float64"), cache)
     first = next(g for g in gradients if g is not None) if isinstance(gradients, tuple) else gradients
     return first.ndim > 0 and first.any()
 
@@ -117,7 +120,7 @@ def test_gradcheck_catches(spec, name, request):
     cases = [case for case in spec.cases if can_be_wrong(spec, case)]
     assert cases[0] is spec.cases[0]
     for case in cases if request.config.getoption("--nightly") else cases[:FEW]:
-        pair = wrapped(name, ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"])
+        pair = wrapped(name, spec.forward(), spec.backward())
         arguments = spec.arguments(case)
         differentiable = spec.present(arguments)
         report = gradcheck(pair, *arguments, options=case.options, differentiable=differentiable, raise_exception=False)

@@ -25,12 +25,26 @@ from minidl.layers.parameter import Parameter as Parameter
 from minidl.layers.parameter import ParameterBuffer as ParameterBuffer
 from minidl.layers.parameter import flatten as flatten
 from minidl.layers.pool import *
+from minidl.layers.recurrent import *
 from minidl.layers.resample import *
 from minidl.layers.residual import *
 from minidl.layers.shape import *
 from minidl.layers.table import *
 
-ROOMS = ("activation", "conv", "dropout", "embedding", "loss", "norm", "pool", "resample", "residual", "shape", "table")
+ROOMS = (
+    "activation",
+    "conv",
+    "dropout",
+    "embedding",
+    "loss",
+    "norm",
+    "pool",
+    "recurrent",
+    "resample",
+    "residual",
+    "shape",
+    "table",
+)
 """The modules all of whose public names are layers."""
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.loss import *
     from minidl.ops.norm import *
     from minidl.ops.pool import *
+    from minidl.ops.recurrent import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
     from minidl.ops.update import *
@@ -53,6 +54,7 @@ ROOMS = (
     "embedding",
     "loss",
     "likelihood",
+    "recurrent",
     "update",
 )
 """The modules with formulas; a new one is added here and its ``__all__`` does the rest."""

@@ -71,9 +71,9 @@ def agreement(
     if arguments is None:
         arguments = as_dtype(spec.arguments(case), dtype)
     given = [layout(a) if hasattr(a, "dtype") else a for a in to_engine(engine, arguments)]
-    y, cache = getattr(engine, spec.name)(*given, **case.options)
+    y, cache = spec.forward(engine)(*given, **case.options)
     exact = as_dtype(arguments, "float64")
-    y_true, cache_true = FORMULAS[spec.name](*exact, **case.options)
+    y_true, cache_true = spec.forward()(*exact, **case.options)
     allowed = spec.rounding + 2 * math.sqrt(spec.terms(*exact, **case.options))
     magnitude = spec.magnitude(*exact, **case.options)
     title = f"{spec.name} ({case.name})"
@@ -82,9 +82,9 @@ def agreement(
         return rows
     dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
     dy_placed = layout(engine.asarray(dy)).astype(y.dtype, copy=False) if isinstance(dy, numpy.ndarray) else dy
-    gradients = _tuple(getattr(engine, f"{spec.name}_backward")(dy_placed, cache))
+    gradients = _tuple(spec.backward(engine)(dy_placed, cache))
     dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
-    gradients_true = _tuple(FORMULAS[f"{spec.name}_backward"](dy_exact, cache_true))
+    gradients_true = _tuple(spec.backward()(dy_exact, cache_true))
     slope = spec.slope(*exact, **case.options) * float(numpy.max(numpy.abs(dy), initial=0.0))
     first = len(gradients_true) - len(spec.differentiable)  # inputs without gradient, such as ids, come before
     for name, found, true in zip(spec.differentiable, gradients[first:], gradients_true[first:], strict=True):
@@ -178,7 +178,7 @@ def compared(
 def oracle_agreement(spec: OpSpec, case: Case, forward: Any = None) -> Row:
     """Compare the forward of the formula, or another forward, with the oracle in float64."""
     arguments = spec.arguments(case)
-    y, _ = (forward or FORMULAS[spec.name])(*arguments, **case.options)
+    y, _ = (forward or spec.forward())(*arguments, **case.options)
     true = numpy.asarray(spec.oracle(*arguments, **case.options))
     allowed = spec.rounding + 2 * math.sqrt(spec.terms(*arguments, **case.options))
     magnitude = spec.magnitude(*arguments, **case.options)

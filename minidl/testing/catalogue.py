@@ -96,7 +96,7 @@ def check_case(
     """Check the gradients of one op in one case on an engine."""
     drawn = list(spec.arguments(case) if arguments is None else arguments)
     return gradcheck(
-        (getattr(engine, spec.name), getattr(engine, f"{spec.name}_backward")),
+        (spec.forward(engine), spec.backward(engine)),
         *to_engine(engine, drawn),
         method=method,
         options=case.options,

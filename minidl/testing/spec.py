@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from minidl.ops import FORMULAS
+from minidl.ops import FORMULAS, Array, namespace
 
 __all__ = [
     "MARGIN",
@@ -22,10 +22,12 @@ __all__ = [
     "OpSpec",
     "Shape",
     "clear_of",
+    "joined",
     "largest",
     "normal",
     "nothing",
     "one",
+    "split",
     "typical",
 ]
 
@@ -72,6 +74,32 @@ def clear_of(x: numpy.ndarray, *kinks: float) -> numpy.ndarray:
         distance = x - kink
         x = numpy.where(numpy.abs(distance) < 2 * MARGIN, kink + 3 * numpy.copysign(MARGIN, distance), x)
     return numpy.asarray(x)
+
+
+def joined(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a forward of several outputs (N, ...) as one of a single output (N, all their elements)."""
+
+    def call(*arguments: Any, **options: Any) -> tuple[Array, Any]:
+        outputs, cache = forward(*arguments, **options)
+        rows = [y.reshape((y.shape[0], math.prod(y.shape[1:]))) for y in outputs]
+        return namespace(*rows).concatenate(rows, axis=1), (*cache, tuple(y.shape for y in outputs))
+
+    return call
+
+
+def split(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the backward of a :func:`joined` forward: it takes one gradient, and hands on that of each output."""
+
+    def call(dy: Array, cache: Any, *storage: Any, **named: Any) -> Any:
+        *cache, shapes = cache
+        parts, start = [], 0
+        for shape in shapes:
+            stop = start + math.prod(shape[1:])
+            parts.append(dy[:, start:stop].reshape(shape))
+            start = stop
+        return backward(tuple(parts), tuple(cache), *storage, **named)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -140,6 +168,8 @@ class OpSpec:
         The least and the largest first argument for which the op is defined.
     limits : tuple of two floats, optional
         For an elementwise op with its default options: y at minus and plus infinity.
+    several : bool
+        Whether forward returns a tuple of outputs, each with a batch axis, and backward takes a tuple of gradients.
     """
 
     name: str
@@ -160,6 +190,18 @@ class OpSpec:
     empty_options: Mapping[str, Any] = field(default_factory=dict)
     domain: tuple[float, float] = (-math.inf, math.inf)
     limits: tuple[float, float] | None = None
+    several: bool = False
+
+    def forward(self, engine: Any = None) -> Callable[..., Any]:
+        """Return the forward of an engine, or the formula; several outputs are joined to one."""
+        function = FORMULAS[self.name] if engine is None else getattr(engine, self.name)
+        return joined(function) if self.several else function
+
+    def backward(self, engine: Any = None) -> Callable[..., Any]:
+        """Return the backward of :meth:`forward`."""
+        name = f"{self.name}_backward"
+        function = FORMULAS[name] if engine is None else getattr(engine, name)
+        return split(function) if self.several else function
 
     def arguments(self, case: Case, seed: int = 0) -> Arguments:
         """Draw the arguments of a case, the same for the same seed."""

@@ -232,7 +232,7 @@ def op_call(engine, b, name=None):
         value = b.one_of(ODD)
         if not (option in SLOW_IF_LARGE and isinstance(value, int) and value > 100):
             options[option] = value
-    forward = ops.FORMULAS[spec.name] if b.chance(0.1) else getattr(engine, spec.name)
+    forward = spec.forward() if b.chance(0.1) else spec.forward(engine)
     y, cache = forward(*arguments, **options)
     dy = b.upstream(y)
     formula = ops.FORMULAS[f"{spec.name}_backward"]
@@ -244,7 +244,7 @@ def op_call(engine, b, name=None):
         more = b.storage(max(len(spec.differentiable), 2), given, [dy, *arguments])  # None in the place of dx counts
     for part in cache:
         b.expose(part)
-    found = getattr(engine, f"{spec.name}_backward")(dy, cache, **more)
+    found = spec.backward(engine)(dy, cache, **more)
     return [y, *(found if isinstance(found, tuple) else (found,))]
 
 
