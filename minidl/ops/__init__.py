@@ -30,6 +30,7 @@ from minidl.ops.folding import fold_batch_norm
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.conv import *
+    from minidl.ops.ctc import *
     from minidl.ops.dropout import *
     from minidl.ops.likelihood import *
     from minidl.ops.linear import *
@@ -51,6 +52,7 @@ ROOMS = (
     "dropout",
     "loss",
     "likelihood",
+    "ctc",
     "update",
 )
 """The modules with formulas; a new one is added here and its ``__all__`` does the rest."""
