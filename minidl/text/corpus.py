@@ -31,8 +31,8 @@ def sonnets() -> str:
     >>> text = sonnets()
     >>> len(text), len(set(text))
     (95728, 62)
-    >>> text[45:85]
-    'From fairest creatures we desire increas'
+    >>> text[42:77]
+    'From fairest creatures we desire in'
     """
     return _load(FILE)
 
