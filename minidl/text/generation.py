@@ -182,8 +182,8 @@ def _stream(
     lengths = numpy.array([len(prompt) for prompt in prompts])
     position = int(lengths.min(initial=1))
     tokens = numpy.zeros((len(prompts), int(lengths.max(initial=1)) + count), dtype="int64")  # (N, positions)
-    for row, prompt in zip(tokens, prompts, strict=True):
-        row[: len(prompt)] = prompt
+    for line, prompt in zip(tokens, prompts, strict=True):
+        line[: len(prompt)] = prompt
     held: list[list[int]] = [[] for _ in prompts]  # written and not yet yielded
     active = numpy.arange(len(prompts) if count else 0)
     window = _Window(model, use_cache)
@@ -200,7 +200,7 @@ def _stream(
             tokens[chosen, position] = choice.choose(logits[writing], seen, [generators[row] for row in chosen])
         position += 1
         done = numpy.zeros(len(active), dtype=bool)
-        for place in writing:
+        for place in writing.tolist():
             row = int(active[place])
             written = tokens[row, lengths[row] : position]
             stopped, ready = stops.look(written, len(held[row]) + 1)
@@ -288,12 +288,11 @@ class _Stops:
         """Return the number of the last tokens that are meant, by where each begins and ends in the text."""
         assert self.tokenizer is not None
         count = len(ids)
-        end = len(self.tokenizer.decode(ids))
         while count:
-            first = len(self.tokenizer.decode(ids[: count - 1]))
-            if not meant(first, end):
+            before, after = (self.tokenizer.decode(ids[:n]) for n in (count - 1, count))
+            if not meant(len(before.rstrip("\ufffd")), len(after)):
                 break
-            count, end = count - 1, first
+            count -= 1
         return len(ids) - count
 
 
