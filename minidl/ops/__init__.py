@@ -30,6 +30,7 @@ from minidl.ops.folding import fold_batch_norm
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.conv import *
+    from minidl.ops.ctc import *
     from minidl.ops.dropout import *
     from minidl.ops.embedding import *
     from minidl.ops.likelihood import *
@@ -54,6 +55,7 @@ ROOMS = (
     "embedding",
     "loss",
     "likelihood",
+    "ctc",
     "recurrent",
     "update",
 )

@@ -24,6 +24,7 @@ WITHOUT_KERNEL = {
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "binary_cross_entropy",
+    "ctc_loss",
     "dropout2d",
     "kl_div",
     "nll_loss",
