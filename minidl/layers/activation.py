@@ -21,6 +21,7 @@ __all__ = [
     "Activation",
     "Hardsigmoid",
     "Hardswish",
+    "Hardtanh",
     "LeakyReLU",
     "LogSoftmax",
     "Mish",
@@ -164,6 +165,18 @@ class Hardsigmoid(Activation):
 
     def __init__(self) -> None:
         super().__init__()
+
+
+class Hardtanh(Activation):
+    """Apply y = min(max(x, min_val), max_val); see ``minidl.ops.hardtanh``."""
+
+    op = "hardtanh"
+    other_names = ("hard_tanh",)
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        if not min_val < max_val:
+            raise ParameterError(f"Hardtanh: min_val must be less than max_val, got {min_val!r} and {max_val!r}")
+        super().__init__(min_val, max_val)
 
 
 class Mish(Activation):

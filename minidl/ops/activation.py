@@ -31,6 +31,8 @@ __all__ = [
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "mish",
@@ -536,6 +538,60 @@ def hardsigmoid_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "hardsigmoid_backward")
     xp = namespace(dy)
     return xp.where(xp.abs(x) < 3, dy / 6, 0)
+
+
+@ieee
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> tuple[Array, Cache]:
+    """Clip elements to an interval.
+
+    With a = ``min_val`` and b = ``max_val``::
+
+        y = min(max(x, a), b)
+
+    The default bounds make it the piecewise form of tanh.
+
+    The cache is (x, min_val, max_val).
+    Source: R. Collobert, "Large scale machine learning", PhD thesis, Universite Paris VI (2004).
+
+    Parameters
+    ----------
+    x : array
+    min_val : float, default -1.0
+        The lower bound a.
+    max_val : float, default 1.0
+        The upper bound b, more than a.
+
+    Raises
+    ------
+    ParameterError
+        If min_val is not less than max_val.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardtanh(numpy.array([-4.0, 0.5, 3.0]), -1.0, 2.0)
+    >>> y
+    array([-1. ,  0.5,  2. ])
+    >>> hardtanh_backward(numpy.array([10.0, 10.0, 10.0]), cache)
+    array([ 0., 10.,  0.])
+    """
+    require_float(x, "x", "hardtanh")
+    if not min_val < max_val:
+        raise ParameterError(f"hardtanh: min_val must be less than max_val, got {min_val!r} and {max_val!r}")
+    return namespace(x).clip(x, min_val, max_val), (x, min_val, max_val)
+
+
+@ieee
+def hardtanh_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1 between the bounds and 0 elsewhere, by convention at both kinks too::
+
+        dx = dy where a < x < b, else 0
+    """
+    x, min_val, max_val = cache
+    require_like(dy, x, "dy", "x", "hardtanh_backward")
+    return namespace(dy).where((x > min_val) & (x < max_val), dy, 0)
 
 
 @ieee

@@ -158,6 +158,22 @@ def hardsigmoid(x: float) -> float:
     return 0.0 if x <= -3 else 1.0 if x >= 3 else (x + 3) / 6
 
 
+def _at_bounds(min_val: float = -1.0, max_val: float = 1.0) -> tuple[float, ...]:
+    return (min_val, max_val)
+
+
+@_elementwise(
+    Case("wide", (5, 6), {"min_val": -2.5, "max_val": 0.75}),
+    Case("below a bound", (5, 6), {"min_val": -4.0, "max_val": 0.5}),
+    limits=(-1.0, 1.0),
+    kinks=_at_bounds,
+    rounding=1,
+)
+def hardtanh(x: float, min_val: float = -1.0, max_val: float = 1.0) -> float:
+    """Return the number in the middle."""
+    return sorted((min_val, x, max_val))[1]
+
+
 @_elementwise(limits=(math.nan, math.inf))  # minus infinity times zero
 def mish(x: float) -> float:
     """Return x tanh(log(1 + exp(x)))."""
