@@ -27,6 +27,7 @@
     X(hardswish, INPUT, CHEAP, CHEAP, ANY)                                                                                 \
     X(hardsigmoid, INPUT, CHEAP, CHEAP, ANY)                                                                               \
     X(hardtanh, INPUT, CHEAP, CHEAP, BELOW_SECOND)                                                                         \
+    X(softsign, INPUT, DEAR, DEAR, ANY)                                                                                    \
     X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(selu, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(celu, INPUT, DEAR, DEAR, POSITIVE)

@@ -32,6 +32,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Softsign",
     "Tanh",
     "activation",
 ]
@@ -177,6 +178,15 @@ class Hardtanh(Activation):
         if not min_val < max_val:
             raise ParameterError(f"Hardtanh: min_val must be less than max_val, got {min_val!r} and {max_val!r}")
         super().__init__(min_val, max_val)
+
+
+class Softsign(Activation):
+    """Apply y = x / (1 + abs(x)); see ``minidl.ops.softsign``."""
+
+    op = "softsign"
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 class Mish(Activation):

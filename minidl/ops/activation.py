@@ -51,6 +51,8 @@ __all__ = [
     "silu_backward",
     "softplus",
     "softplus_backward",
+    "softsign",
+    "softsign_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -592,6 +594,47 @@ def hardtanh_backward(dy: Array, cache: Cache) -> Array:
     x, min_val, max_val = cache
     require_like(dy, x, "dy", "x", "hardtanh_backward")
     return namespace(dy).where((x > min_val) & (x < max_val), dy, 0)
+
+
+@ieee
+def softsign(x: Array) -> tuple[Array, Cache]:
+    """Squash elements to the interval (-1, 1), more slowly than tanh does.
+
+    A quotient without an exponential::
+
+        y = x / (1 + abs(x))
+
+    The cache is (x,).
+    Source: J. Bergstra, G. Desjardins, P. Lamblin, Y. Bengio, "Quadratic polynomials learn better image features", technical
+    report 1337, Universite de Montreal (2009).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = softsign(numpy.array([-1.0, 0.0, 3.0]))
+    >>> y
+    array([-0.5 ,  0.  ,  0.75])
+    >>> softsign_backward(numpy.array([16.0, 16.0, 16.0]), cache)
+    array([ 4., 16.,  1.])
+    """
+    require_float(x, "x", "softsign")
+    return x / (1 + namespace(x).abs(x)), (x,)
+
+
+@ieee
+def softsign_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    With s the sign of x, which is the derivative of abs(x), the quotient rule gives f' = ((1 + s x) - x s) / (1 + s x)^2::
+
+        dx = dy / (1 + abs(x))^2
+
+    It is divided twice, because the square could overflow. At 0 both one-sided derivatives are 1.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "softsign_backward")
+    below = 1 + namespace(dy).abs(x)
+    return dy / below / below
 
 
 @ieee

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy
@@ -172,6 +173,12 @@ def _at_bounds(min_val: float = -1.0, max_val: float = 1.0) -> tuple[float, ...]
 def hardtanh(x: float, min_val: float = -1.0, max_val: float = 1.0) -> float:
     """Return the number in the middle."""
     return sorted((min_val, x, max_val))[1]
+
+
+@_elementwise(limits=(math.nan, math.nan), kinks=(0.0,))  # infinity over infinity, as in PyTorch
+def softsign(x: float) -> float:
+    """Return the quotient of the exact numbers, rounded once."""
+    return float(Fraction(x) / (1 + abs(Fraction(x))))
 
 
 @_elementwise(limits=(math.nan, math.inf))  # minus infinity times zero
