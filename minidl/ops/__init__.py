@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.conv import *
     from minidl.ops.dropout import *
+    from minidl.ops.gated import *
     from minidl.ops.likelihood import *
     from minidl.ops.linear import *
     from minidl.ops.loss import *
@@ -47,6 +48,7 @@ ROOMS = (
     "resample",
     "norm",
     "activation",
+    "gated",
     "softmax",
     "dropout",
     "loss",

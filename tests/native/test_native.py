@@ -25,6 +25,7 @@ WITHOUT_KERNEL = {
     "adaptive_max_pool2d",
     "binary_cross_entropy",
     "dropout2d",
+    "glu",
     "kl_div",
     "nll_loss",
     "upsample_nearest_exact",
