@@ -39,12 +39,14 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.pool import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
+    from minidl.ops.unpool import *
     from minidl.ops.update import *
 
 ROOMS = (
     "linear",
     "conv",
     "pool",
+    "unpool",
     "resample",
     "norm",
     "activation",

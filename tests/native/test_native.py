@@ -27,6 +27,8 @@ WITHOUT_KERNEL = {
     "dropout2d",
     "glu",
     "kl_div",
+    "max_unpool1d",
+    "max_unpool2d",
     "nll_loss",
     "upsample_nearest_exact",
 }
