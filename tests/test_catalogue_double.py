@@ -148,7 +148,17 @@ def test_namespace_of_cupy_arrays():
 
 # the catalogue on it ------------------------------------------------------------------------------------------------
 
-WAITS = {"cross_entropy", "ctc_loss", "embedding", "nll_loss", "rnn", "lstm", "gru"}
+WAITS = {
+    "cross_entropy",
+    "ctc_loss",
+    "embedding",
+    "gru",
+    "lstm",
+    "max_unpool1d",
+    "max_unpool2d",
+    "nll_loss",
+    "rnn",
+}
 """Ops whose forward brings numbers to the host, once: whether indices, ids or lengths are in range, and how many count."""
 
 

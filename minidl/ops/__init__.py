@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.ctc import *
     from minidl.ops.dropout import *
     from minidl.ops.embedding import *
+    from minidl.ops.gated import *
     from minidl.ops.likelihood import *
     from minidl.ops.linear import *
     from minidl.ops.loss import *
@@ -41,15 +42,18 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.recurrent import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
+    from minidl.ops.unpool import *
     from minidl.ops.update import *
 
 ROOMS = (
     "linear",
     "conv",
     "pool",
+    "unpool",
     "resample",
     "norm",
     "activation",
+    "gated",
     "softmax",
     "dropout",
     "embedding",

@@ -12,6 +12,7 @@ from minidl.testing.entries import (
     ctc,
     elementwise,
     embedding,
+    gated,
     linear,
     loss,
     norm,
@@ -24,7 +25,20 @@ from minidl.testing.spec import Case, OpSpec
 
 __all__ = ["SPECS", "Case", "OpSpec"]
 
-ROOMS = (elementwise, softmax, embedding, linear, conv, pool, resample, norm, loss, ctc, recurrent)
+ROOMS = (
+    elementwise,
+    gated,
+    softmax,
+    embedding,
+    linear,
+    conv,
+    pool,
+    resample,
+    norm,
+    loss,
+    ctc,
+    recurrent,
+)
 
 SPECS: dict[str, OpSpec] = {spec.name: spec for room in ROOMS for spec in room.SPECS}
 """Every op with a backward, by name."""

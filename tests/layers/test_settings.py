@@ -31,6 +31,8 @@ SAMPLES = {
     "Linear": (4, 3),
     "MaxPool1d": (2,),
     "MaxPool2d": (2,),
+    "MaxUnpool1d": (2,),
+    "MaxUnpool2d": (2,),
     "Permute": (2, 1),
     "RMSNorm": (4,),
     "ReflectionPad2d": (1,),

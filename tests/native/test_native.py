@@ -26,7 +26,10 @@ WITHOUT_KERNEL = {
     "binary_cross_entropy",
     "ctc_loss",
     "dropout2d",
+    "glu",
     "kl_div",
+    "max_unpool1d",
+    "max_unpool2d",
     "nll_loss",
     "upsample_nearest_exact",
 }
