@@ -95,7 +95,7 @@ def documented(cls):
 def test_classes_document_the_parameters_that_they_have():
     """So that numpydoc, which reads the text of a class only, may be told to overlook a constructor that is inherited."""
     checked = 0
-    for room in (minidl.layers, minidl.models, minidl.optim, minidl.training, minidl.data, minidl.metrics):
+    for room in (minidl.layers, minidl.models, minidl.optim, minidl.training, minidl.data, minidl.metrics, minidl.text):
         for name in room.__all__:
             cls = getattr(room, name)
             if isinstance(cls, type) and cls.__doc__ and (found := documented(cls)) is not None:

@@ -25,7 +25,7 @@ from minidl.random import Source, as_generator
 from minidl.text.sampling import (
     check_finite,
     draw_tokens,
-    keep_top_k,
+    find_top_k,
     keep_top_p,
     penalize_repetition,
     scale_by_temperature,
@@ -53,11 +53,14 @@ class _Choice:
         if self.temperature == 0:
             return logits.argmax(axis=-1)
         logits = scale_by_temperature(logits, self.temperature)
-        if self.top_k is not None:
-            logits = keep_top_k(logits, self.top_k)
+        ids = None  # of the columns, if some are left out
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            ids = find_top_k(logits, self.top_k)  # (N, k)
+            logits = numpy.take_along_axis(logits, ids, axis=-1)
         if self.top_p is not None:
             logits = keep_top_p(logits, self.top_p)
-        return draw_tokens(logits, generators)
+        drawn = draw_tokens(logits, generators)  # (N,)
+        return drawn if ids is None else numpy.take_along_axis(ids, drawn[:, None], axis=-1)[:, 0]
 
 
 def generate(
@@ -334,7 +337,7 @@ def _check_settings(
     trial = numpy.zeros((1, 2))
     penalize_repetition(trial, trial > 0, choice.repetition_penalty)
     if choice.top_k is not None:
-        keep_top_k(trial, choice.top_k)
+        find_top_k(trial, choice.top_k)
     if choice.top_p is not None:
         keep_top_p(trial, choice.top_p)
     if isinstance(stop, str) or "" in stop:

@@ -11,7 +11,7 @@ import numpy
 
 from minidl.errors import NonFiniteError, ParameterError
 
-__all__ = ["draw_tokens", "keep_top_k", "keep_top_p", "penalize_repetition", "scale_by_temperature"]
+__all__ = ["draw_tokens", "find_top_k", "keep_top_k", "keep_top_p", "penalize_repetition", "scale_by_temperature"]
 
 
 def scale_by_temperature(logits: numpy.ndarray, temperature: float) -> numpy.ndarray:
@@ -69,14 +69,31 @@ def keep_top_k(logits: numpy.ndarray, k: int) -> numpy.ndarray:
     >>> keep_top_k(numpy.array([[1.0, 3.0, 2.0, 2.0]]), 2)
     array([[-inf,   3.,   2., -inf]])
     """
+    ids = find_top_k(logits, k)
+    found = numpy.full_like(logits, -numpy.inf)
+    numpy.put_along_axis(found, ids, numpy.take_along_axis(logits, ids, axis=-1), axis=-1)
+    return found
+
+
+def find_top_k(logits: numpy.ndarray, k: int) -> numpy.ndarray:
+    """Return the ids of the k largest logits of each row in ascending order, (N, k); of equal ones the first.
+
+    Raises
+    ------
+    ParameterError
+        If k is not an integer of at least 1.
+
+    Examples
+    --------
+    >>> find_top_k(numpy.array([[1.0, 3.0, 2.0, 2.0]]), 2)
+    array([[1, 2]])
+    """
     if isinstance(k, bool) or not isinstance(k, (int, numpy.integer)) or k < 1:
-        raise ParameterError(f"keep_top_k: top_k must be an integer of at least 1, got {k!r}")
-    if k >= logits.shape[-1]:
-        return logits
-    least = -numpy.partition(-logits, k - 1, axis=-1)[:, k - 1 : k]  # (N, 1); the k-th largest
-    larger, equal = logits > least, logits == least
-    room = k - larger.sum(axis=-1, keepdims=True)
-    return numpy.where(larger | (equal & (equal.cumsum(axis=-1) <= room)), logits, -numpy.inf)
+        raise ParameterError(f"find_top_k: top_k must be an integer of at least 1, got {k!r}")
+    rows, vocabulary = logits.shape
+    k = min(int(k), vocabulary)
+    least = numpy.partition(logits, vocabulary - k, axis=-1)[:, vocabulary - k, None]  # (N, 1); the k-th largest
+    return numpy.nonzero(_are_largest(logits, least, k))[1].reshape(rows, k)
 
 
 def keep_top_p(logits: numpy.ndarray, p: float) -> numpy.ndarray:
@@ -100,11 +117,11 @@ def keep_top_p(logits: numpy.ndarray, p: float) -> numpy.ndarray:
     """
     if not 0 < p <= 1:
         raise ParameterError(f"keep_top_p: top_p must be above 0 and at most 1, got {p!r}")
-    order = numpy.argsort(-logits, axis=-1, kind="stable")  # (N, V)
-    probabilities = numpy.take_along_axis(_softmax(logits), order, axis=-1)
-    kept = numpy.empty(logits.shape, dtype=bool)
-    numpy.put_along_axis(kept, order, probabilities.cumsum(axis=-1) - probabilities < p, axis=-1)
-    return numpy.where(kept, logits, -numpy.inf)
+    descending = numpy.sort(logits, axis=-1)[:, ::-1]  # (N, V)
+    probabilities = _softmax(descending)
+    count = (probabilities.cumsum(axis=-1) - probabilities < p).sum(axis=-1, keepdims=True)  # (N, 1)
+    least = numpy.take_along_axis(descending, count - 1, axis=-1)
+    return numpy.where(_are_largest(logits, least, count), logits, -numpy.inf)
 
 
 def draw_tokens(logits: numpy.ndarray, generators: Sequence[numpy.random.Generator]) -> numpy.ndarray:
@@ -132,6 +149,15 @@ def check_finite(logits: numpy.ndarray) -> None:
             f"generate: the model gave logits of which the largest is {largest[row]} in row {row}; the weights hold nan or inf, "
             "or the model computes them"
         )
+
+
+def _are_largest(logits: numpy.ndarray, least: numpy.ndarray, count: int | numpy.ndarray) -> numpy.ndarray:
+    """Return which elements are among the ``count`` largest of their row, of which ``least`` is the smallest, (N, V)."""
+    kept = logits >= least
+    if (kept.sum(axis=-1, keepdims=True) > count).any():  # several are equal to the smallest: the first are kept
+        larger, equal = logits > least, logits == least
+        kept = larger | (equal & (equal.cumsum(axis=-1) <= count - larger.sum(axis=-1, keepdims=True)))
+    return kept
 
 
 def _softmax(logits: numpy.ndarray) -> numpy.ndarray:

@@ -5,6 +5,7 @@ import pytest
 
 from minidl.errors import NonFiniteError, ParameterError
 from minidl.text import draw_tokens, keep_top_k, keep_top_p, penalize_repetition, scale_by_temperature
+from minidl.text.generation import _Choice
 from minidl.text.sampling import check_finite
 
 LOGITS = numpy.random.default_rng(0).normal(size=(20, 9)) * 2
@@ -44,6 +45,20 @@ def test_filters_go_together():
     once = keep_top_p(keep_top_k(LOGITS, 4), 0.9)
     assert (numpy.isfinite(once).sum(axis=1) <= 4).all()
     assert (once.argmax(axis=1) == LOGITS.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("top_k", [None, 3, 20])
+@pytest.mark.parametrize("top_p", [None, 0.7])
+def test_generation_draws_from_what_the_filters_leave(top_k, top_p):
+    """It drops the columns that are ruled out; the tokens are the same."""
+    seen = LOGITS > 1
+    filtered = scale_by_temperature(penalize_repetition(LOGITS, seen, 1.4), 0.8)
+    filtered = filtered if top_k is None else keep_top_k(filtered, top_k)
+    filtered = filtered if top_p is None else keep_top_p(filtered, top_p)
+    choice = _Choice(0.8, top_k, top_p, 1.4)
+    for seed in range(20):
+        one, other = ([numpy.random.default_rng([seed, row]) for row in range(len(LOGITS))] for _ in range(2))
+        numpy.testing.assert_array_equal(choice.choose(LOGITS, seen, one), draw_tokens(filtered, other))
 
 
 def test_temperature_and_penalty():

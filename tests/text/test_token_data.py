@@ -9,6 +9,7 @@ import minidl as dl
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, ShapeError
 from minidl.layers import Layer, Parameter
 from minidl.text import (
+    BytePairTokenizer,
     CharTokenizer,
     PaddedBatches,
     Windows,
@@ -320,3 +321,14 @@ def test_a_damaged_file_of_the_sonnets(tmp_path):
         corpus._load(tmp_path / "short.txt")
     with pytest.raises(FileNotFoundError):
         corpus._load(tmp_path / "none")
+
+
+def test_counts_may_be_numpy_integers():
+    n = numpy.int64
+    windows = Windows(TOKENS, n(8), n(3), seed=n(5), steps=n(4))
+    numpy.testing.assert_array_equal(windows[n(1)][0], Windows(TOKENS, 8, 3, seed=5, steps=4)[1][0])
+    assert len(PaddedBatches([TOKENS[:5]] * 7, batch_size=n(3), pad_id=n(0), seed=n(1))) == 3
+    assert pack_sequences([TOKENS[:5]], n(8)).ids.shape == (1, 8)
+    assert token_dtype(n(300)) == "uint16"
+    assert BytePairTokenizer.train("abab abab", n(258)).vocab_size == 258
+    assert CharTokenizer("abc").decode([n(0), n(2)]) == "ac"
