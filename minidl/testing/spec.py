@@ -140,6 +140,9 @@ class OpSpec:
         The least and the largest first argument for which the op is defined.
     limits : tuple of two floats, optional
         For an elementwise op with its default options: y at minus and plus infinity.
+    operands : tuple of str
+        The arguments that matrix products of the op multiply, which ``set_matmul_precision("bfloat16")`` rounds. The upstream
+        gradient is rounded in their gradients, and in no others.
     """
 
     name: str
@@ -160,6 +163,7 @@ class OpSpec:
     empty_options: Mapping[str, Any] = field(default_factory=dict)
     domain: tuple[float, float] = (-math.inf, math.inf)
     limits: tuple[float, float] | None = None
+    operands: tuple[str, ...] = ()
 
     def arguments(self, case: Case, seed: int = 0) -> Arguments:
         """Draw the arguments of a case, the same for the same seed."""
