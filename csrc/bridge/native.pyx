@@ -63,6 +63,7 @@ include "elementwise/prelu.pxi"
 include "elementwise/scale.pxi"
 include "elementwise/dropout.pxi"
 include "reduce/sums.pxi"
+include "product/bf16.pxi"
 include "product/products.pxi"
 include "product/linear_stack.pxi"
 include "product/gemm_raw.pxi"
@@ -91,6 +92,7 @@ def build_info():
     return {
         "threaded": bool(minidl_has_threads()),
         "matrix products": minidl_isa_name().decode(),
+        "bfloat16 products": minidl_bf16_name().decode(),
         "kernels": minidl_isa_name().decode(),
     }
 

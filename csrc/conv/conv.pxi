@@ -82,7 +82,7 @@ cdef cnp.ndarray _slid(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray bias, obje
     """The convolution of x and what comes after it, an activation without settings among it."""
     cdef minidl_windows w
     cdef minidl_conv_after after
-    x, weight = dense(x), dense(weight)
+    x, weight = operand(dense(x)), operand(dense(weight))
     cdef cnp.ndarray y = _batch(cnp.PyArray_DIMS(x)[0], cnp.PyArray_DIMS(weight)[0], found.output, cnp.PyArray_TYPE(x))
     cdef const void *from_ = cnp.PyArray_DATA(x)
     cdef const void *kernel = cnp.PyArray_DATA(weight)
@@ -111,7 +111,7 @@ cdef cnp.ndarray _spread(cnp.ndarray g, cnp.ndarray weight, cnp.ndarray bias, ob
     """The adjoint's image of g. The kernel frames g with zeros, so weights that are not finite, of which zero times is not zero,
     are left to the formula."""
     cdef minidl_windows w
-    g, weight = dense(g), dense(weight)
+    g, weight = operand(dense(g)), operand(dense(weight))
     cdef ptrdiff_t groups = found.groups
     if not minidl_finite(is_double(weight), cnp.PyArray_DATA(weight), cnp.PyArray_SIZE(weight)):
         y = _conv._spread(g, weight, found)
@@ -137,7 +137,7 @@ cdef cnp.ndarray _spread(cnp.ndarray g, cnp.ndarray weight, cnp.ndarray bias, ob
 cdef int _kernel_gradient(cnp.ndarray x, cnp.ndarray g, object found, cnp.ndarray dweight, bint accumulate) except -1:
     """The adjoint in the kernel, written to dweight or added."""
     cdef minidl_windows w
-    x, g = dense(x), dense(g)
+    x, g = operand(dense(x)), operand(dense(g))
     cdef const void *from_ = cnp.PyArray_DATA(x)
     cdef const void *upstream = cnp.PyArray_DATA(g)
     cdef void *to = cnp.PyArray_DATA(dweight)

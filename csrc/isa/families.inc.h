@@ -73,6 +73,7 @@ typedef double real;
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
 #include "embedding/embedding.inc.h"
+#include "product/halves.inc.h"
 #include "vector/loops_end.inc.h"
 
 /* Written in the vectors of product/gemm_vector.inc.h, which are the compiler's. */

@@ -183,6 +183,7 @@ const REAL(minidl_gemm) TABLE(minidl_gemm) = {
     .estimate = estimate,
     .choose = choose,
     .multiply = multiply,
+    .finish = finish,
     .tile_rows = MR,
     .tile_columns = NR,
     .tile = LARGEST_TILE(MR, NV),

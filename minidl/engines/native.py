@@ -47,7 +47,10 @@ def status() -> EngineStatus:
             f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
         )
         return EngineStatus(
-            "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
+            "native",
+            True,
+            f"matrix products {found['matrix products']}, in bfloat16 {found['bfloat16 products']}, "
+            f"kernels {found['kernels']}, {threads}",
         )
     note = Path(__file__).parents[1] / "native_missing.txt"
     if "MINIDL_ISA" in _problem:
