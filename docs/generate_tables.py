@@ -108,12 +108,12 @@ def table_problem(old: list[str], new: list[str]) -> str:
 def derivatives(name: str) -> list[str]:
     """Return the lines of an op's backward docstring that define its gradients, such as ``dx = dy y (1 - y)``.
 
-    They are a literal block, after two colons. Its first line has dx, or the gradient of whatever the op's first argument
-    is called, on its left side, with or without indices.
+    They are a literal block, after two colons. Its first line has dx, or the gradient of another argument, on its left
+    side, with or without indices.
     """
-    first = next(iter(inspect.signature(FORMULAS[name]).parameters))
+    names = "|".join(inspect.signature(FORMULAS[name]).parameters)
     text = inspect.cleandoc(FORMULAS[f"{name}_backward"].__doc__ or "")
-    block = re.search(rf"::\n\n( *d(?:x|{first})(?:_\w+)?(?:, d\w+)* = .*(?:\n *\S.*)*)", text)
+    block = re.search(rf"::\n\n( *d(?:x|{names})(?:_\w+)?(?:, d\w+)* = .*(?:\n *\S.*)*)", text)
     return [line.strip() for line in block[1].splitlines()] if block else []
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ops,
         optim,
         testing,
+        text,
         training,
         weights,
     )
@@ -57,6 +58,7 @@ _ROOMS = (
     "optim",
     "random",
     "testing",
+    "text",
     "training",
     "weights",
 )

@@ -17,7 +17,7 @@ LEVELS = [
     {"layers"},
     {"optim", "metrics", "data"},
     {"training"},
-    {"models"},
+    {"models", "text"},
     {"testing", "inspection"},
     {"cli"},
 ]

@@ -148,8 +148,18 @@ def test_namespace_of_cupy_arrays():
 
 # the catalogue on it ------------------------------------------------------------------------------------------------
 
-WAITS = {"cross_entropy", "nll_loss", "rnn", "lstm", "gru"}
-"""Ops whose forward brings numbers to the host, once: whether class indices or lengths are in range, and how many count."""
+WAITS = {
+    "cross_entropy",
+    "ctc_loss",
+    "embedding",
+    "gru",
+    "lstm",
+    "max_unpool1d",
+    "max_unpool2d",
+    "nll_loss",
+    "rnn",
+}
+"""Ops whose forward brings numbers to the host, once: whether indices, ids or lengths are in range, and how many count."""
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=lambda s: s.name)

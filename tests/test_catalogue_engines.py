@@ -76,7 +76,8 @@ def test_upstream_gradient_made_by_broadcasting(engine, spec, agree):
     broadcast = engine.xp.broadcast_to(engine.asarray(numpy.full((1,) * y.ndim, 0.7, dtype="float32")), y.shape)
     dense = engine.asarray(numpy.full(y.shape, 0.7, dtype="float32"))
     for one, other in zip(as_tuple(backward(broadcast, cache)), as_tuple(backward(dense, cache)), strict=True):
-        numpy.testing.assert_allclose(engine.to_host(one), engine.to_host(other), rtol=1e-5, atol=1e-5)
+        if other is not None:
+            numpy.testing.assert_allclose(engine.to_host(one), engine.to_host(other), rtol=1e-5, atol=1e-5)
 
 
 SPECIAL = [numpy.nan, numpy.inf, -numpy.inf, 0.0, -0.0, 1e-40, -1e-40]
@@ -323,7 +324,7 @@ def test_a_wrong_kernel_is_caught(spec):
 
     def without_last(dy, cache):
         gradients = [None if g is None else g.copy() for g in as_tuple(backward(dy, cache))]
-        gradients[0].flat[-1] = 0  # a kernel that stops one element short
+        next(g for g in gradients if g is not None).flat[-1] = 0  # a kernel that stops one element short
         return tuple(gradients) if len(gradients) > 1 else gradients[0]
 
     broken = [

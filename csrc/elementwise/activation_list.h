@@ -6,7 +6,8 @@
  * keeps     INPUT or OUTPUT: which of x and y the backward reads, which is what the op's cache begins with
  * forward, backward
  *           CHEAP or DEAR: plain arithmetic, or exponentials and divisions; how many elements are worth a thread
- * first     ANY, or POSITIVE where the kernel takes only a first setting above 0, and others are the formula's to refuse
+ * first     ANY; POSITIVE where the kernel takes only a first setting above 0; or BELOW_SECOND where it takes only one that is less
+ *           than the second. Others are the formula's to refuse
  *
  * The settings are the op's arguments after x, at most two numbers. CUDA code may include this file too. */
 #ifndef MINIDL_ACTIVATION_LIST_H
@@ -25,6 +26,8 @@
     X(relu6, OUTPUT, CHEAP, CHEAP, ANY)                                                                                    \
     X(hardswish, INPUT, CHEAP, CHEAP, ANY)                                                                                 \
     X(hardsigmoid, INPUT, CHEAP, CHEAP, ANY)                                                                               \
+    X(hardtanh, INPUT, CHEAP, CHEAP, BELOW_SECOND)                                                                         \
+    X(softsign, INPUT, DEAR, DEAR, ANY)                                                                                    \
     X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(selu, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(celu, INPUT, DEAR, DEAR, POSITIVE)

@@ -4,11 +4,10 @@
 #include "runtime/parallel.h"
 
 enum { KEEPS_INPUT, KEEPS_OUTPUT };
-enum { FIRST_ANY, FIRST_POSITIVE };
-#define ENTRY(name_, keeps, forward, backward, first)                                                                      \
+#define ENTRY(name_, keeps, forward, backward, first_)                                                                     \
     [MINIDL_##name_] = {.name = #name_,                                                                                    \
                         .keeps_output = KEEPS_##keeps,                                                                     \
-                        .positive = FIRST_##first,                                                                         \
+                        .first = MINIDL_FIRST_##first_,                                                                    \
                         .forward_grain = MINIDL_##forward,                                                                 \
                         .backward_grain = MINIDL_##backward},
 const minidl_activation_entry minidl_activation_entries[MINIDL_FUNCTIONS] = {

@@ -26,9 +26,10 @@ enum {
 #undef MINIDL_NUMBER
 
 /* What the list says of each. */
+enum { MINIDL_FIRST_ANY, MINIDL_FIRST_POSITIVE, MINIDL_FIRST_BELOW_SECOND };
 typedef struct {
     const char *name;
-    int keeps_output, positive;
+    int keeps_output, first;
     ptrdiff_t forward_grain, backward_grain; /* elements that are worth a thread */
 } minidl_activation_entry;
 extern const minidl_activation_entry minidl_activation_entries[MINIDL_FUNCTIONS];

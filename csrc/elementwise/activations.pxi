@@ -2,10 +2,10 @@
 
 cdef extern from "elementwise/activations.h" nogil:
     enum:
-        MINIDL_gelu, MINIDL_gelu_tanh, MINIDL_ACTIVATIONS, MINIDL_FUNCTIONS
+        MINIDL_gelu, MINIDL_gelu_tanh, MINIDL_ACTIVATIONS, MINIDL_FUNCTIONS, MINIDL_FIRST_POSITIVE, MINIDL_FIRST_BELOW_SECOND
     ctypedef struct minidl_activation_entry:
         const char *name
-        int keeps_output, positive
+        int keeps_output, first
     const minidl_activation_entry minidl_activation_entries[MINIDL_FUNCTIONS]
     ctypedef struct minidl_activations_f32:
         void (*forward[MINIDL_FUNCTIONS])(const float *, float *, ptrdiff_t, const void *)
@@ -72,7 +72,10 @@ cdef bint read_settings(int op, tuple settings, Py_ssize_t first, double *number
         if not isinstance(settings[first + position], (float, int)):
             return False
         numbers[position] = settings[first + position]
-    return numbers[0] > 0 or not minidl_activation_entries[op].positive
+    cdef int needed = minidl_activation_entries[op].first
+    if needed == MINIDL_FIRST_BELOW_SECOND:
+        return numbers[0] < numbers[1]
+    return numbers[0] > 0 or needed != MINIDL_FIRST_POSITIVE
 
 
 # The op of each name, in three kinds: what a product or a convolution can apply to its sums, and the rest.

@@ -142,6 +142,12 @@ cdef object _max_pool(object x, int axes, str op, object kernel_size, object str
     return y, (won, (<cnp.ndarray>x).dtype, known.windows)
 
 
+cdef object _with_indices(object found):
+    """Return what a max pooling returns that was asked for the places of the maxima."""
+    y, cache = found
+    return (y, _pools.find_indices(cache[0], cache[2])), cache
+
+
 cdef object _max_pool_back(object dy, tuple cache, int axes):
     cdef minidl_pool_windows p
     won, dtype, w = cache
@@ -219,10 +225,12 @@ cdef object _adaptive_back(object dy, tuple cache, int axes):
     return _run_pool(which, dy, None, &p, False)
 
 
-def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """See ``minidl.ops.pool.max_pool1d``."""
     found = _max_pool(x, 1, "max_pool1d", kernel_size, stride, padding, dilation, ceil_mode)
-    return found if found is not None else _pools.max_pool1d(x, kernel_size, stride, padding, dilation, ceil_mode)
+    if found is None:
+        return _pools.max_pool1d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return _with_indices(found) if return_indices else found
 
 
 def max_pool1d_backward(dy, cache):
@@ -257,10 +265,12 @@ def adaptive_avg_pool1d_backward(dy, cache):
     return dx if dx is not None else _pools.adaptive_avg_pool1d_backward(dy, cache)
 
 
-def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """See ``minidl.ops.pool.max_pool2d``."""
     found = _max_pool(x, 2, "max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
-    return found if found is not None else _pools.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+    if found is None:
+        return _pools.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    return _with_indices(found) if return_indices else found
 
 
 def max_pool2d_backward(dy, cache):

@@ -72,6 +72,7 @@ typedef double real;
 #include "norm/norm.inc.h"
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
+#include "embedding/embedding.inc.h"
 #include "recurrent/gates.inc.h"
 #include "vector/loops_end.inc.h"
 

@@ -298,6 +298,16 @@ BACKWARD_FROM_X(hardswish) {
 FORWARD(hardsigmoid) { return REAL(hard_gate)(x); }
 BACKWARD_FROM_X(hardsigmoid) { return SELECT(LESS(REAL(absolute)(x), SPLAT(3)), g * SPLAT(1.0 / 6), SPLAT(0)); }
 
+/* first and second: the bounds */
+FORWARD(hardtanh) { return REAL(least)(REAL(most)(x, first), second); }
+BACKWARD_FROM_X(hardtanh) { return SELECT(LESS(first, x), SELECT(LESS(x, second), g, SPLAT(0)), SPLAT(0)); }
+
+FORWARD(softsign) { return x / (SPLAT(1) + REAL(absolute)(x)); }
+BACKWARD_FROM_X(softsign) { /* divided twice: the square could overflow */
+    const VEC below = SPLAT(1) + REAL(absolute)(x);
+    return g / below / below;
+}
+
 /* The gate tanh(log(1 + exp(x))) is a fraction of polynomials in exp(x). With e = exp(-|x|), which cannot overflow, multiplied or not
  * by e^2, its denominator is (1 + e)^2 + 1 for negative x and (1 + e)^2 + e^2 for others, and no terms cancel. */
 MINIDL_INLINE VEC REAL(mish_gate)(VEC x, VEC *slope) {

@@ -11,6 +11,7 @@ import numpy
 
 from minidl.engines import compositions
 from minidl.ops import FORMULAS, Array
+from minidl.ops._names import axis_or_dim
 
 __all__ = ["COMPOSITIONS", "Engine", "EngineStatus"]
 
@@ -86,6 +87,8 @@ class Engine:
         self.xp = xp
         kernels = dict(kernels or {})
         for op, formula in FORMULAS.items():
+            if op in kernels and hasattr(formula, "other_name"):
+                kernels[op] = axis_or_dim(kernels[op])
             setattr(self, op, kernels.pop(op, formula))
         for op in COMPOSITIONS:
             setattr(self, op, kernels.pop(op, None) or functools.partial(getattr(compositions, op), self))

@@ -14,6 +14,7 @@ from minidl.layers.chain import Chain as Chain
 from minidl.layers.chain import plan_with as _plan_with
 from minidl.layers.conv import *
 from minidl.layers.dropout import *
+from minidl.layers.embedding import *
 from minidl.layers.fusion import plan_steps as _plan_steps
 from minidl.layers.inference import inference as inference
 from minidl.layers.linear import Dense as Dense
@@ -30,7 +31,20 @@ from minidl.layers.residual import *
 from minidl.layers.shape import *
 from minidl.layers.table import *
 
-ROOMS = ("activation", "conv", "dropout", "loss", "norm", "pool", "recurrent", "resample", "residual", "shape", "table")
+ROOMS = (
+    "activation",
+    "conv",
+    "dropout",
+    "embedding",
+    "loss",
+    "norm",
+    "pool",
+    "recurrent",
+    "resample",
+    "residual",
+    "shape",
+    "table",
+)
 """The modules all of whose public names are layers."""
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list

@@ -12,15 +12,18 @@ from minidl.errors import ParameterError, ShapeError, UnknownNameError
 from minidl.layers.base import Layer, OpLayer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
+from minidl.ops._names import axis_or_dim
 
 __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
     "Activation",
     "Hardsigmoid",
     "Hardswish",
+    "Hardtanh",
     "LeakyReLU",
     "LogSoftmax",
     "Mish",
@@ -31,6 +34,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "Softsign",
     "Tanh",
     "activation",
 ]
@@ -166,6 +170,27 @@ class Hardsigmoid(Activation):
         super().__init__()
 
 
+class Hardtanh(Activation):
+    """Apply y = min(max(x, min_val), max_val); see ``minidl.ops.hardtanh``."""
+
+    op = "hardtanh"
+    other_names = ("hard_tanh",)
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        if not min_val < max_val:
+            raise ParameterError(f"Hardtanh: min_val must be less than max_val, got {min_val!r} and {max_val!r}")
+        super().__init__(min_val, max_val)
+
+
+class Softsign(Activation):
+    """Apply y = x / (1 + abs(x)); see ``minidl.ops.softsign``."""
+
+    op = "softsign"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 class Mish(Activation):
     """Apply y = x tanh(log(1 + exp(x))); see ``minidl.ops.mish``."""
 
@@ -261,6 +286,7 @@ class Softmax(Activation):
 
     op = "softmax"
 
+    @axis_or_dim
     def __init__(self, dim: int = -1) -> None:
         super().__init__(dim)
 
@@ -270,8 +296,62 @@ class LogSoftmax(Activation):
 
     op = "log_softmax"
 
+    @axis_or_dim
     def __init__(self, dim: int = -1) -> None:
         super().__init__(dim)
+
+
+class GLU(OpLayer):
+    """Apply y = a sigmoid(b), with a the first half of x along an axis and b the second; see ``minidl.ops.glu``.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The axis that is halved, counted with the batch; not 0. Keras's name for it, ``axis``, is taken too.
+
+    Raises
+    ------
+    ParameterError
+        If the axis is that of the batch.
+    ShapeError
+        If there is no such axis, or its length is odd.
+
+    Examples
+    --------
+    >>> GLU().forward(numpy.array([[8.0, 4.0, 0.0, 0.0]]))
+    array([[4., 2.]])
+    """
+
+    op = "glu"
+
+    @axis_or_dim
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        if not hasattr(dim, "__index__") or dim == 0:
+            raise ParameterError(f"GLU: dim must be an axis behind that of the batch, got {dim!r}")
+        self.dim = dim.__index__()
+
+    @property
+    def settings(self) -> tuple[int]:
+        """The axis."""
+        return (self.dim,)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape with one axis halved."""
+        at = self.dim + len(input_shape) if self.dim < 0 else self.dim - 1
+        if not 0 <= at < len(input_shape) or input_shape[at] % 2:
+            raise ShapeError(
+                f"{self!r}: axis {self.dim} must have an even length, got examples of shape {tuple(input_shape)}"
+            )
+        return (*input_shape[:at], input_shape[at] // 2, *input_shape[at + 1 :])
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count a gate and a product for each element of the output."""
+        return 2 * math.prod(self.output_shape(input_shape))
+
+    def extra_repr(self) -> str:
+        """Show the axis."""
+        return f"dim={self.dim}"
 
 
 _NAMED: dict[str, type[Activation]] = {

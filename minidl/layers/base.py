@@ -102,6 +102,7 @@ class Layer:
         super().__init_subclass__(**options)
         if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
             arguments = list(inspect.signature(cls.__init__).parameters)[1:]
+            arguments += filter(None, [getattr(cls.__init__, "other_name", None)])
             cls._fixed = frozenset(name for name in arguments if name not in cls._live)
             cls.__init__ = _finish(cls.__init__)  # type: ignore[method-assign]
 

@@ -11,6 +11,7 @@ from minidl.layers.base import Layer, Shape
 from minidl.layers.chain import Chain, check_layer_object
 from minidl.layers.tree import check_runs_once, format_layer
 from minidl.ops import Array, namespace
+from minidl.ops._names import axis_or_dim
 
 __all__ = ["Branches", "Parallel", "to_layer"]
 
@@ -162,7 +163,7 @@ class Parallel(Branches):
     *branches : Layer, or list of them
         A list is a chain. A single dict names the branches; otherwise their names are "0", "1", ...
     axis : int, default 1
-        The axis of concatenation; 0 is the batch, and 1 the channels of images.
+        The axis of concatenation; 0 is the batch, and 1 the channels of images. PyTorch's name for it, ``dim``, is taken too.
     combine : str, default "concatenate"
         ``"concatenate"`` or ``"sum"``.
 
@@ -188,6 +189,7 @@ class Parallel(Branches):
     array([[1., 6.]])
     """
 
+    @axis_or_dim
     def __init__(self, *branches: Any, axis: int = 1, combine: str = "concatenate") -> None:
         super().__init__()
         named = branches[0] if len(branches) == 1 and isinstance(branches[0], Mapping) else None

@@ -14,6 +14,7 @@ from minidl.ops import Array
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CTCLoss",
     "CrossEntropyLoss",
     "HuberLoss",
     "KLDivLoss",
@@ -43,6 +44,8 @@ class Loss:
     op: str
     """The name of the op in ``minidl.ops``."""
     reductions: tuple[str, ...] = ("mean", "sum", "none")
+    several_targets = False
+    """Whether the target may be a tuple of arrays."""
 
     def __init__(self, reduction: str = "mean", **settings: Any) -> None:
         if reduction not in self.reductions:
@@ -378,3 +381,81 @@ class KLDivLoss(Loss):
 
     def _divide_by(self, each: Array, target: Array) -> float:
         return float(max(len(each), 1)) if self.reduction == "batchmean" else super()._divide_by(each, target)
+
+
+class CTCLoss(Loss):
+    """Connectionist temporal classification: labels without places in the input; see ``minidl.ops.ctc_loss``.
+
+    ``forward`` takes PyTorch's four arguments. For ``fit``, y is the tuple of the last three.
+
+    Parameters
+    ----------
+    blank : int, default 0
+        The class of the blank.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        The mean is over examples, each loss divided by the number of its labels.
+    zero_infinity : bool, default False
+        Whether targets that are too long for their input have a loss of 0 instead of being an error.
+
+    Examples
+    --------
+    >>> log_p = numpy.log(numpy.full((1, 2, 2), 0.5))  # (N, T, K)
+    >>> loss = CTCLoss()
+    >>> round(float(loss.forward(log_p, numpy.array([[1]]), numpy.array([2]), numpy.array([1]))), 6)
+    0.287682
+    >>> loss.backward().round(4)
+    array([[[-0.3333, -0.6667],
+            [-0.3333, -0.6667]]])
+    """
+
+    op = "ctc_loss"
+    several_targets = True
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction, blank=blank, zero_infinity=zero_infinity)
+
+    def forward(  # type: ignore[override]
+        self,
+        log_probs: Array,
+        targets: Any,
+        input_lengths: Array | None = None,
+        target_lengths: Array | None = None,
+        sample_weight: Array | None = None,
+    ) -> Any:
+        """Return the loss.
+
+        Parameters
+        ----------
+        log_probs : array, shape (N, T, K)
+            The output of a log-softmax.
+        targets : integer array, shape (N, S) or (sum of the target lengths,), or a tuple
+            The tuple (targets, input_lengths, target_lengths); then the next argument is ``sample_weight``.
+        input_lengths, target_lengths : integer array, shape (N,)
+            The numbers of steps and of labels that count.
+        sample_weight : array, shape (N,), optional
+            Each loss is multiplied by its weight.
+
+        Raises
+        ------
+        ParameterError
+            If the lengths are missing.
+        """
+        if isinstance(targets, tuple) and len(targets) == 3:
+            sample_weight = input_lengths
+            targets, input_lengths, target_lengths = targets
+        if input_lengths is None or target_lengths is None:
+            raise ParameterError(
+                f"{self!r}: give forward(log_probs, targets, input_lengths, target_lengths), or the last three as one tuple"
+            )
+        op, given = getattr(current(), self.op), (log_probs, targets, input_lengths, target_lengths)
+        self._upstream = self._total = None
+        if sample_weight is None:
+            value, self._cache = op(*given, reduction=self.reduction, **self.settings)
+            return value
+        each, self._cache = op(*given, reduction="none", **self.settings)  # (N,)
+        self._total = self._divide_by(each, targets)
+        self._upstream = self._compute_factors(each, sample_weight)
+        if self.reduction == "mean":
+            self._upstream = self._upstream / target_lengths.clip(1).astype(each.dtype)
+        weighted = each * self._upstream
+        return weighted if self.reduction == "none" else weighted.sum()

@@ -72,12 +72,13 @@ class _BatchNorm(_Normalization):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: Any = "float32",
     ) -> None:
         _check_positive(type(self).__name__, num_features=num_features)
         if momentum is not None and not 0.0 <= momentum <= 1.0:
             raise ParameterError(f"{type(self).__name__}: momentum must be from 0 to 1, or None, got {momentum!r}")
-        super().__init__((num_features,), affine, affine, eps, dtype)
+        super().__init__((num_features,), affine, affine and bias, eps, dtype)
         self.num_features, self.momentum, self.affine = num_features, momentum, affine
         self.track_running_stats = track_running_stats
         self.running_mean: Array | None = None
@@ -152,6 +153,7 @@ class _BatchNorm(_Normalization):
             "momentum": (self.momentum, 0.1),
             "affine": (self.affine, True),
             "track_running_stats": (self.track_running_stats, True),
+            "bias": (self.bias is not None, self.weight is not None),
         }
         return _format_arguments([self.num_features], settings)
 
@@ -178,6 +180,8 @@ class BatchNorm1d(_BatchNorm):  # numpydoc ignore=PR02
         Whether there are a weight and a bias.
     track_running_stats : bool, default True
         Whether there are running statistics. Without them evaluation uses the statistics of the batch.
+    bias : bool, default True
+        Whether there is a bias beside the weight.
     dtype : dtype, default float32
 
     Attributes
@@ -369,6 +373,8 @@ class GroupNorm(_Normalization):
         Added to the variance.
     affine : bool, default True
         Whether there are a weight and a bias, of shape (C,).
+    bias : bool, default True
+        Whether there is a bias beside the weight.
     dtype : dtype, default float32
 
     Raises
@@ -387,7 +393,14 @@ class GroupNorm(_Normalization):
     op = "group_norm"
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, *, dtype: Any = "float32"
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        bias: bool = True,
+        dtype: Any = "float32",
     ) -> None:
         _check_positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         if num_channels % num_groups:
@@ -395,7 +408,7 @@ class GroupNorm(_Normalization):
                 f"GroupNorm: num_groups must divide num_channels, got {num_groups} groups for {num_channels} channels"
             )
         self.num_groups, self.num_channels, self.affine = num_groups, num_channels, affine
-        super().__init__((num_channels,), affine, affine, eps, dtype)
+        super().__init__((num_channels,), affine, affine and bias, eps, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return the normalised x."""
@@ -416,7 +429,11 @@ class GroupNorm(_Normalization):
 
     def extra_repr(self) -> str:
         """Return the sizes, and the arguments that differ from their defaults."""
-        settings = {"eps": (self.eps, 1e-5), "affine": (self.affine, True)}
+        settings = {
+            "eps": (self.eps, 1e-5),
+            "affine": (self.affine, True),
+            "bias": (self.bias is not None, self.weight is not None),
+        }
         return _format_arguments([self.num_groups, self.num_channels], settings)
 
 

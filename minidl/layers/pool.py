@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from minidl.engines import current
 from minidl.errors import ShapeError
 from minidl.layers.base import OpLayer, Shape
 from minidl.layers.tree import shorten
 from minidl.ops import Array
 from minidl.ops._pooling import Pooling, output_sizes, pooling, read_pool_padding
 from minidl.ops._windows import each_axis
+from minidl.ops.unpool import unpooled_size
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -25,6 +27,8 @@ __all__ = [
     "GlobalMaxPool2d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
 ]
 
 
@@ -70,7 +74,7 @@ class _Sliding(_Pool):
         """Return the kernel size, and the arguments that differ from their defaults."""
         shown = [f"kernel_size={shorten(self.kernel_size)}"]
         defaults = {"stride": self.kernel_size, "padding": (0,) * self.axes, "dilation": (1,) * self.axes}
-        plain = {"ceil_mode": False, "count_include_pad": True}
+        plain = {"return_indices": False, "ceil_mode": False, "count_include_pad": True}
         for name, default in (defaults | plain).items():
             value = getattr(self, name, default)
             if value != default:
@@ -78,18 +82,35 @@ class _Sliding(_Pool):
         return ", ".join(shown)
 
 
-class _Max(_Sliding):
+class _WithIndices(OpLayer):
+    """Pooling that may return (y, indices); the gradient is that of y, alone or in a pair with anything."""
+
+    return_indices: bool
+
+    def backward(self, dy: Any) -> Array:
+        """Return dx."""
+        return super().backward(dy[0] if self.return_indices and isinstance(dy, tuple) else dy)
+
+
+class _Max(_WithIndices, _Sliding):
     """The maximum of each window."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, *, ceil_mode: bool = False
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
+        self.return_indices = return_indices
 
     @property
     def settings(self) -> tuple[Any, ...]:
         """The arguments of max_pool."""
-        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
 
 
 class _Avg(_Sliding):
@@ -123,8 +144,11 @@ class MaxPool2d(_Max):  # numpydoc ignore=PR02
     padding : int, (int, int), ((int, int), (int, int)), "same" or "valid", default 0
         The number of pixels by which windows may extend over each edge, as in ``minidl.ops.max_pool2d``.
     dilation : int or (int, int), default 1
+    return_indices : bool, default False
+        Whether ``forward`` returns (y, indices), where ``indices`` says where each maximum is, as :class:`MaxUnpool2d`
+        takes it: u W + v, counted in the image without padding.
     ceil_mode : bool, default False
-        Whether windows may also end outside the image. By keyword only, because PyTorch has ``return_indices`` before it.
+        Whether windows may also end outside the image.
 
     Raises
     ------
@@ -204,6 +228,96 @@ class AvgPool1d(_Avg):
     axes = 1
 
 
+class _Unpool(_Pool):
+    """Maxima put back where they were."""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        name, axes = type(self).__name__, self.axes
+        self.kernel_size = each_axis(kernel_size, axes, "kernel_size", name, 1)
+        self.stride = self.kernel_size if stride is None else each_axis(stride, axes, "stride", name, 1)
+        self.padding = read_pool_padding(name, padding, self.kernel_size)
+
+    def forward(self, x: Array, indices: Array, output_size: Any = None) -> Array:  # type: ignore[override]
+        """Return an image for each of x, with its elements at the indices and 0 elsewhere.
+
+        Parameters
+        ----------
+        x : array, shape (N, C, *positions)
+        indices : integer array, shape (N, C, *positions)
+            What a max pooling with ``return_indices=True`` returned.
+        output_size : tuple of int, optional
+            The spatial shape of the result, or its whole shape. By default it is the least that gives so many positions.
+        """
+        op = getattr(current(), self.op)
+        y, cache = op(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+        self._remember(cache)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array, None]:
+        """Return dx, and None for the indices."""
+        return super().backward(dy), None
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (C, *sizes), by default."""
+        image = self.image(input_shape)
+        name = type(self).__name__
+        return (input_shape[0], *unpooled_size(name, image, self.kernel_size, self.stride, self.padding, None))
+
+    def extra_repr(self) -> str:
+        """Return the kernel size, and the arguments that differ from their defaults."""
+        shown = [f"kernel_size={shorten(self.kernel_size)}"]
+        for name, default in (("stride", self.kernel_size), ("padding", (0,) * self.axes)):
+            if getattr(self, name) != default:
+                shown.append(f"{name}={shorten(getattr(self, name))!r}")
+        return ", ".join(shown)
+
+
+class MaxUnpool2d(_Unpool):  # numpydoc ignore=PR02
+    """Put each element where the maximum of its window was: (N, C, H', W') to (N, C, H, W); see ``minidl.ops.max_unpool2d``.
+
+    ``forward(x, indices)`` takes the indices that :class:`MaxPool2d` returned, and ``backward`` returns (dx, None).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        ``kernel_size`` by default.
+    padding : int, (int, int) or ((int, int), (int, int)), default 0
+        All as in the pooling; they only decide the size of the result.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is invalid, or from ``forward``, if an index is outside the image.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, indices = MaxPool2d(2, return_indices=True).forward(numpy.array([[[[1.0, 5.0], [3.0, 4.0]]]]))
+    >>> MaxUnpool2d(2).forward(y, indices)
+    array([[[[0., 5.],
+             [0., 0.]]]])
+    """
+
+    op = "max_unpool2d"
+    axes = 2
+
+
+class MaxUnpool1d(_Unpool):
+    """Put each element where the maximum of its window was in the sequence: (N, C, L') to (N, C, L).
+
+    The arguments are those of :class:`MaxUnpool2d`.
+
+    >>> import numpy
+    >>> MaxUnpool1d(2).forward(numpy.array([[[4.0, 3.0]]]), numpy.array([[[1, 2]]]))
+    array([[[0., 4., 3., 0.]]])
+    """
+
+    op = "max_unpool1d"
+    axes = 1
+
+
 class _Adaptive(_Pool):
     """Means or maxima over a given number of windows."""
 
@@ -271,10 +385,28 @@ class AdaptiveAvgPool1d(_Adaptive):
     axes = 1
 
 
-class AdaptiveMaxPool2d(_Adaptive):
+class _AdaptiveMax(_WithIndices, _Adaptive):
+    """Maxima over a given number of windows."""
+
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        self.return_indices = return_indices
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """The output size, and whether to return the places of the maxima."""
+        return self.output_size, self.return_indices
+
+    def extra_repr(self) -> str:
+        """Return the arguments that differ from their defaults."""
+        return super().extra_repr() + (", return_indices=True" if self.return_indices else "")
+
+
+class AdaptiveMaxPool2d(_AdaptiveMax):
     """Keep the maxima of as many windows as are asked for; see ``minidl.ops.adaptive_max_pool2d``.
 
-    Arguments and errors are those of :class:`AdaptiveAvgPool2d`.
+    Arguments and errors are those of :class:`AdaptiveAvgPool2d`; with ``return_indices=True`` forward returns (y, indices), as
+    that of :class:`MaxPool2d` does.
 
     >>> import numpy
     >>> AdaptiveMaxPool2d((1, None)).forward(numpy.ones((5, 8, 7, 7))).shape
@@ -285,7 +417,7 @@ class AdaptiveMaxPool2d(_Adaptive):
     axes = 2
 
 
-class AdaptiveMaxPool1d(_Adaptive):
+class AdaptiveMaxPool1d(_AdaptiveMax):
     """Keep the maxima of as many windows of sequences as are asked for: (N, C, L) to (N, C, output_size).
 
     >>> import numpy

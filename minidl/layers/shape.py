@@ -8,6 +8,7 @@ from typing import Any
 from minidl.errors import ParameterError, ShapeError
 from minidl.layers.base import Layer, Shape
 from minidl.ops import Array
+from minidl.ops._names import axis_or_dim
 
 __all__ = ["Flatten", "Identity", "Permute", "Reshape", "Unflatten"]
 
@@ -117,7 +118,7 @@ class Unflatten(Layer):
     Parameters
     ----------
     dim : int
-        The axis, counted with the batch; not 0.
+        The axis, counted with the batch; not 0. Keras's name for it, ``axis``, is taken too.
     unflattened_size : tuple of int
         What it becomes; -1 stands for the length that the others leave.
 
@@ -135,6 +136,7 @@ class Unflatten(Layer):
     (5, 2, 3, 7)
     """
 
+    @axis_or_dim
     def __init__(self, dim: int, unflattened_size: Any) -> None:
         super().__init__()
         if not hasattr(dim, "__index__") or dim == 0:

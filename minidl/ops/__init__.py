@@ -30,7 +30,10 @@ from minidl.ops.folding import fold_batch_norm
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.conv import *
+    from minidl.ops.ctc import *
     from minidl.ops.dropout import *
+    from minidl.ops.embedding import *
+    from minidl.ops.gated import *
     from minidl.ops.likelihood import *
     from minidl.ops.linear import *
     from minidl.ops.loss import *
@@ -39,19 +42,24 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.recurrent import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
+    from minidl.ops.unpool import *
     from minidl.ops.update import *
 
 ROOMS = (
     "linear",
     "conv",
     "pool",
+    "unpool",
     "resample",
     "norm",
     "activation",
+    "gated",
     "softmax",
     "dropout",
+    "embedding",
     "loss",
     "likelihood",
+    "ctc",
     "recurrent",
     "update",
 )

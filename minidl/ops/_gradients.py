@@ -10,7 +10,7 @@ from typing import Any
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._namespace import Array
 
-__all__ = ["ALL_WANTED", "parameter_gradients"]
+__all__ = ["ALL_WANTED", "check_storage", "parameter_gradients"]
 
 ALL_WANTED = (True, True, True)
 """The gradients of input, weight and bias, all of them wanted."""
@@ -34,7 +34,8 @@ def parameter_gradients(*parameters: str) -> Callable[[Backward], Backward]:
         None, and nothing is written for it.
 
     A formula that takes ``wanted`` itself skips the work of unwanted gradients; of any other formula they are computed and
-    dropped. A kernel that replaces the formula keeps the same contract.
+    dropped. One that also takes ``into`` and ``add`` writes the gradients itself, as a table does, of which few rows change.
+    A kernel that replaces the formula keeps the same contract.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def parameter_gradients(*parameters: str) -> Callable[[Backward], Backward]:
     """
 
     def decorate(backward: Backward) -> Backward:
-        told = inspect.signature(backward).parameters.get("wanted")
+        takes = inspect.signature(backward).parameters
+        told, writes_itself = takes.get("wanted"), "into" in takes
 
         @functools.wraps(backward)
         def with_storage(
@@ -77,6 +79,10 @@ def parameter_gradients(*parameters: str) -> Callable[[Backward], Backward]:
         ) -> tuple[Any, ...]:
             if into is None and wanted is None:
                 return backward(dy, cache)
+            if writes_itself and told is not None:
+                _check_wanted(backward.__name__, wanted, len(told.default))
+                _check_into(backward.__name__, into, len(parameters))
+                return backward(dy, cache, into, add, told.default if wanted is None else wanted)
             if told is not None and wanted is not None:
                 _check_wanted(backward.__name__, wanted, len(told.default))
                 gradients = backward(dy, cache, wanted=wanted)
@@ -95,6 +101,19 @@ def _check_wanted(op: str, wanted: Sequence[bool] | None, count: int) -> None:
         raise ParameterError(f"{op}: wanted must have {count} entries, one for each gradient, got {wanted!r}")
 
 
+def _check_into(op: str, into: Sequence[Array | None] | None, count: int) -> None:
+    if into is not None and len(into) != count:
+        raise ParameterError(f"{op}: into must have {count} entries, one for each parameter, got {len(into)}")
+
+
+def check_storage(op: str, position: int, storage: Array, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raise ShapeError unless the array at a position of ``into`` has the shape and dtype of the gradient."""
+    if storage.shape != shape or storage.dtype != dtype:
+        raise ShapeError(
+            f"{op}: into[{position}] must have shape {shape} and dtype {dtype}, got {storage.shape} and {storage.dtype}"
+        )
+
+
 def _deliver(
     op: str,
     count: int,
@@ -105,19 +124,14 @@ def _deliver(
 ) -> tuple[Any, ...]:
     """Write the gradients of the parameters, the last ``count``, to their storage; drop those not wanted."""
     _check_wanted(op, wanted, len(gradients))
-    if into is not None and len(into) != count:
-        raise ParameterError(f"{op}: into must have {count} entries, one for each parameter, got {len(into)}")
+    _check_into(op, into, count)
     delivered = [g if wanted is None or wanted[i] else None for i, g in enumerate(gradients)]
     first = len(gradients) - count
     for i, storage in enumerate(into or (), first):
         gradient = delivered[i]
         if storage is None or gradient is None:
             continue
-        if storage.shape != gradient.shape or storage.dtype != gradient.dtype:
-            raise ShapeError(
-                f"{op}: into[{i - first}] must have shape {gradient.shape} and dtype {gradient.dtype}, "
-                f"got {storage.shape} and {storage.dtype}"
-            )
+        check_storage(op, i - first, storage, gradient.shape, gradient.dtype)
         if add:
             storage += gradient
         else:

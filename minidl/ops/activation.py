@@ -31,6 +31,8 @@ __all__ = [
     "hardsigmoid_backward",
     "hardswish",
     "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "mish",
@@ -49,6 +51,8 @@ __all__ = [
     "silu_backward",
     "softplus",
     "softplus_backward",
+    "softsign",
+    "softsign_backward",
     "tanh",
     "tanh_backward",
 ]
@@ -536,6 +540,101 @@ def hardsigmoid_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "hardsigmoid_backward")
     xp = namespace(dy)
     return xp.where(xp.abs(x) < 3, dy / 6, 0)
+
+
+@ieee
+def hardtanh(x: Array, min_val: float = -1.0, max_val: float = 1.0) -> tuple[Array, Cache]:
+    """Clip elements to an interval.
+
+    With a = ``min_val`` and b = ``max_val``::
+
+        y = min(max(x, a), b)
+
+    The default bounds make it the piecewise form of tanh.
+
+    The cache is (x, min_val, max_val).
+    Source: R. Collobert, "Large scale machine learning", PhD thesis, Universite Paris VI (2004).
+
+    Parameters
+    ----------
+    x : array
+    min_val : float, default -1.0
+        The lower bound a.
+    max_val : float, default 1.0
+        The upper bound b, more than a.
+
+    Raises
+    ------
+    ParameterError
+        If min_val is not less than max_val.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = hardtanh(numpy.array([-4.0, 0.5, 3.0]), -1.0, 2.0)
+    >>> y
+    array([-1. ,  0.5,  2. ])
+    >>> hardtanh_backward(numpy.array([10.0, 10.0, 10.0]), cache)
+    array([ 0., 10.,  0.])
+    """
+    require_float(x, "x", "hardtanh")
+    if not min_val < max_val:
+        raise ParameterError(f"hardtanh: min_val must be less than max_val, got {min_val!r} and {max_val!r}")
+    return namespace(x).clip(x, min_val, max_val), (x, min_val, max_val)
+
+
+@ieee
+def hardtanh_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    f' is 1 between the bounds and 0 elsewhere, by convention at both kinks too::
+
+        dx = dy where a < x < b, else 0
+    """
+    x, min_val, max_val = cache
+    require_like(dy, x, "dy", "x", "hardtanh_backward")
+    return namespace(dy).where((x > min_val) & (x < max_val), dy, 0)
+
+
+@ieee
+def softsign(x: Array) -> tuple[Array, Cache]:
+    """Squash elements to the interval (-1, 1), more slowly than tanh does.
+
+    A quotient without an exponential::
+
+        y = x / (1 + abs(x))
+
+    The cache is (x,).
+    Source: J. Bergstra, G. Desjardins, P. Lamblin, Y. Bengio, "Quadratic polynomials learn better image features", technical
+    report 1337, Universite de Montreal (2009).
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = softsign(numpy.array([-1.0, 0.0, 3.0]))
+    >>> y
+    array([-0.5 ,  0.  ,  0.75])
+    >>> softsign_backward(numpy.array([16.0, 16.0, 16.0]), cache)
+    array([ 4., 16.,  1.])
+    """
+    require_float(x, "x", "softsign")
+    return x / (1 + namespace(x).abs(x)), (x,)
+
+
+@ieee
+def softsign_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    With s the sign of x, which is the derivative of abs(x), the quotient rule gives f' = ((1 + s x) - x s) / (1 + s x)^2::
+
+        dx = dy / (1 + abs(x))^2
+
+    It is divided twice, because the square could overflow. At 0 both one-sided derivatives are 1.
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "softsign_backward")
+    below = 1 + namespace(dy).abs(x)
+    return dy / below / below
 
 
 @ieee

@@ -49,7 +49,8 @@ def max_pool2d(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
-) -> tuple[Array, Cache]:
+    return_indices: bool = False,
+) -> tuple[Any, Cache]:
     """Keep the maximum of each window.
 
     With stride s, dilation d and padding p::
@@ -71,11 +72,15 @@ def max_pool2d(
         The distance between neighbours in a window.
     ceil_mode : bool, default False
         Whether windows may also end outside the image, as long as they begin inside it or in the padding before it.
+    return_indices : bool, default False
+        Whether to return also where each maximum is, as :func:`minidl.ops.max_unpool2d` takes it.
 
     Returns
     -------
-    y : array, shape (N, C, H', W')
-        H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1 for a kernel of height k; rounded up with ``ceil_mode``.
+    y : array, shape (N, C, H', W'), or (y, indices)
+        H' = floor((H + 2 p - d (k - 1) - 1) / s) + 1 for a kernel of height k; rounded up with ``ceil_mode``. With
+        ``return_indices`` a pair, of which ``indices`` is an array of int64 with the shape of y: u W + v, counted in the image
+        without padding, or -1 for a window without any pixel. The backward takes the gradient of y alone.
     cache : (won, dtype of x, windows)
         ``won`` has the shape of y and holds the kernel position of each maximum, counted row by row, in one byte each for
         kernels of up to 255 positions. A window without any pixel (dilation can cause that) is minus infinity, and its entry
@@ -110,7 +115,7 @@ def max_pool2d(
     array([[[[ 0., 10.,  0.,  0.],
              [ 0.,  0., 20.,  0.]]]])
     """
-    return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 @ieee
@@ -136,7 +141,8 @@ def max_pool1d(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
-) -> tuple[Array, Cache]:
+    return_indices: bool = False,
+) -> tuple[Any, Cache]:
     """Keep the maximum of each window of sequences.
 
     The one-dimensional :func:`max_pool2d`; x has shape (N, C, L), y (N, C, L')::
@@ -152,7 +158,7 @@ def max_pool1d(
     >>> max_pool1d_backward(numpy.array([[[1.0, 10.0]]]), cache)
     array([[[ 0., 11.,  0.]]])
     """
-    return _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode)
+    return _max_pool("max_pool1d", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
 @ieee
@@ -372,7 +378,7 @@ def adaptive_avg_pool1d_backward(dy: Array, cache: Cache) -> Array:
 
 
 @ieee
-def adaptive_max_pool2d(x: Array, output_size: Any) -> tuple[Array, Cache]:
+def adaptive_max_pool2d(x: Array, output_size: Any, return_indices: bool = False) -> tuple[Any, Cache]:
     """Keep the maxima of a given number of windows.
 
     With the windows of :func:`adaptive_avg_pool2d`::
@@ -387,12 +393,14 @@ def adaptive_max_pool2d(x: Array, output_size: Any) -> tuple[Array, Cache]:
     x : array, shape (N, C, H, W)
         Floating-point.
     output_size : int, None or a pair of them
+    return_indices : bool, default False
+        Whether to return (y, positions).
 
     Returns
     -------
-    y : array, shape (N, C, H', W')
+    y : array, shape (N, C, H', W'), or (y, positions)
     cache : (positions, shape of x, dtype of x)
-        ``positions`` has the shape of y and says where each maximum is: u W + v, as PyTorch's ``return_indices`` gives it.
+        ``positions`` has the shape of y and says where each maximum is: u W + v.
 
     Examples
     --------
@@ -404,7 +412,7 @@ def adaptive_max_pool2d(x: Array, output_size: Any) -> tuple[Array, Cache]:
     array([[[[ 0.,  0., 20.],
              [10.,  0.,  0.]]]])
     """
-    return _adaptive_max_pool("adaptive_max_pool2d", 2, x, output_size)
+    return _adaptive_max_pool("adaptive_max_pool2d", 2, x, output_size, return_indices)
 
 
 @ieee
@@ -421,7 +429,7 @@ def adaptive_max_pool2d_backward(dy: Array, cache: Cache) -> Array:
 
 
 @ieee
-def adaptive_max_pool1d(x: Array, output_size: Any) -> tuple[Array, Cache]:
+def adaptive_max_pool1d(x: Array, output_size: Any, return_indices: bool = False) -> tuple[Any, Cache]:
     """Keep the maxima of a given number of windows of sequences.
 
     The one-dimensional :func:`adaptive_max_pool2d`; x has shape (N, C, L), y (N, C, L')::
@@ -434,7 +442,7 @@ def adaptive_max_pool1d(x: Array, output_size: Any) -> tuple[Array, Cache]:
     >>> adaptive_max_pool1d(numpy.array([[[1.0, 3.0, 5.0, 2.0]]]), 2)[0]
     array([[[3., 5.]]])
     """
-    return _adaptive_max_pool("adaptive_max_pool1d", 1, x, output_size)
+    return _adaptive_max_pool("adaptive_max_pool1d", 1, x, output_size, return_indices)
 
 
 @ieee
@@ -452,8 +460,16 @@ def adaptive_max_pool1d_backward(dy: Array, cache: Cache) -> Array:
 
 
 def _max_pool(
-    op: str, axes: int, x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
-) -> tuple[Array, Cache]:
+    op: str,
+    axes: int,
+    x: Array,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> tuple[Any, Cache]:
     require_batch(x, axes, op)
     w = pooling(op, x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
     xp, nobody = namespace(x), math.prod(w.kernel)
@@ -464,7 +480,24 @@ def _max_pool(
         better = (seen > best) | (seen != seen) | (leader == nobody)  # a nan is not itself
         y[places] = xp.where(better, seen, best)
         won[places] = xp.where(better, number, leader)
-    return y, (won, x.dtype, w)
+    return (y, find_indices(won, w)) if return_indices else y, (won, x.dtype, w)
+
+
+def find_indices(won: Array, w: Pooling) -> Array:
+    """Return where the maxima are in the image, row by row, from their positions in the kernel; -1 where there is none.
+
+    >>> import numpy
+    >>> find_indices(numpy.array([[[[1, 2, 4]]]]), pooling("max_pool2d", (2, 6), 2, None, 0, 1, False))
+    array([[[[ 1,  8, -1]]]])
+    """
+    xp, axes = namespace(won), len(w.image)
+    corners, shifts = xp.zeros(w.output, dtype="int64"), xp.zeros(w.kernel, dtype="int64")
+    for axis, (kernel, stride, (before, _), dilation, n, positions) in enumerate(zip(*w, strict=True)):
+        corners = corners * n + reshape_along(xp.arange(positions) * stride - before, axis, axes)
+        shifts = shifts * n + reshape_along(xp.arange(kernel) * dilation, axis, axes)
+    nobody = math.prod(w.kernel)
+    indices = corners + xp.take(shifts.ravel(), xp.minimum(won, nobody - 1))  # (N, C, *output)
+    return xp.where(won == nobody, -1, indices)
 
 
 def _max_pool_backward(op: str, dy: Array, cache: Cache) -> Array:
@@ -562,7 +595,7 @@ def _sum_windows(x: Array, axis: int, m: int) -> Array:
     return sum_runs(x, axis, starts, stops, longest)
 
 
-def _adaptive_max_pool(op: str, axes: int, x: Array, output_size: Any) -> tuple[Array, Cache]:
+def _adaptive_max_pool(op: str, axes: int, x: Array, output_size: Any, return_indices: bool) -> tuple[Any, Cache]:
     require_batch(x, axes, op)
     image, output = x.shape[2:], output_sizes(op, x.shape[2:], output_size)
     xp = namespace(x)
@@ -575,7 +608,7 @@ def _adaptive_max_pool(op: str, axes: int, x: Array, output_size: Any) -> tuple[
         best = xp.argmax(pixels, axis=2)  # (N, C)
         y[here] = xp.take_along_axis(pixels, best[..., None], axis=2)[..., 0]
         positions[here] = xp.take(places[window].ravel(), best)
-    return y, (positions, x.shape, x.dtype)
+    return (y, positions) if return_indices else y, (positions, x.shape, x.dtype)
 
 
 def _adaptive_max_pool_backward(op: str, dy: Array, cache: Cache) -> Array:

@@ -11,11 +11,13 @@ from typing import Any
 
 from minidl.errors import ShapeError
 from minidl.ops._checks import ieee, require_like, sum_widened, widen_float16
+from minidl.ops._names import axis_or_dim
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
+@axis_or_dim
 @ieee
 def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     """Turn scores into probabilities.
@@ -30,7 +32,7 @@ def softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     ----------
     x : array
     axis : int, default -1
-        The axis along which y sums to one.
+        The axis along which y sums to one; PyTorch's name for it, ``dim``, is taken too.
 
     Returns
     -------
@@ -87,6 +89,7 @@ def softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     return (p * (g - mean)).astype(y.dtype, copy=False)
 
 
+@axis_or_dim
 @ieee
 def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     """Return the logarithm of softmax.

@@ -66,10 +66,21 @@ def _with_one_wrong_element(gradient: Any) -> Any:
 
 
 def _first_only(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Apply a change to the first gradient that there is."""
+
     def changed(gradients: Any) -> Any:
-        return (change(gradients[0]), *gradients[1:]) if isinstance(gradients, tuple) else change(gradients)
+        if not isinstance(gradients, tuple):
+            return change(gradients)
+        first = next(i for i, g in enumerate(gradients) if g is not None)
+        return tuple(change(g) if i == first else g for i, g in enumerate(gradients))
 
     return changed
+
+
+def _may_change(array: Any) -> bool:
+    """Whether this is an array whose values may be any numbers, as those of ids may not."""
+    has_elements = getattr(array, "ndim", 0) or hasattr(array, "__setitem__")
+    return bool(has_elements) and getattr(getattr(array, "dtype", None), "kind", "f") not in "iu"
 
 
 def _spoil_upstream(pair: Pair) -> Pair:
@@ -88,7 +99,7 @@ def _spoil_cache(pair: Pair) -> Pair:
 
     def spoiling(dy: Any, cache: Any) -> Any:
         gradients = backward(dy, cache)
-        array = next(part for part in cache if getattr(part, "ndim", 0) or hasattr(part, "__setitem__"))
+        array = next(part for part in cache if _may_change(part))
         array[...] = array * 2 + 1
         return gradients
 
@@ -98,8 +109,9 @@ def _spoil_cache(pair: Pair) -> Pair:
 def _spoil_input(pair: Pair) -> Pair:
     forward, backward = pair
 
-    def spoiling(x: Any, *others: Any, **options: Any) -> Any:
-        result = forward(x, *others, **options)
+    def spoiling(*arguments: Any, **options: Any) -> Any:
+        result = forward(*arguments, **options)
+        x = next(a for a in arguments if _may_change(a))
         x[...] = x * 2 + 1
         return result
 

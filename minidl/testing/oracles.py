@@ -19,6 +19,7 @@ __all__ = [
     "cross_entropy",
     "dropout",
     "each",
+    "glu",
     "huber_loss",
     "kl_div",
     "l1_loss",
@@ -51,6 +52,16 @@ def each(function: Callable[..., float]) -> Callable[..., numpy.ndarray]:
     array([3., 6.])
     """
     return lambda x, *settings, **options: _build(x.shape, lambda i: function(float(x[i]), *settings, **options))
+
+
+def glu(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """Return a / (1 + exp(-b)), with a the first half along the axis and b the second."""
+    at, half = axis % x.ndim, x.shape[axis] // 2
+
+    def element(index: Index) -> float:
+        return float(x[index]) / (1 + math.exp(-x[(*index[:at], index[at] + half, *index[at + 1 :])]))
+
+    return _build((*x.shape[:at], half, *x.shape[at + 1 :]), element)
 
 
 def softmax(x: numpy.ndarray, axis: int = -1) -> numpy.ndarray:

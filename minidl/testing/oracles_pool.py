@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy
 
-__all__ = ["adaptive_avg_pool", "adaptive_max_pool", "adaptive_windows", "avg_pool", "max_pool", "windows"]
+__all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "adaptive_windows",
+    "avg_pool",
+    "max_pool",
+    "max_unpool",
+    "windows",
+]
 
 Pixels = list[tuple[int, ...]]
 
@@ -152,6 +160,30 @@ def adaptive_max_pool(x: numpy.ndarray, output_size: Any) -> numpy.ndarray:
     array([[[4., 4.]]])
     """
     return _pool(x, _adaptive(x, output_size), lambda image, w: max(_pixels_inside(image, w)))
+
+
+def max_unpool(
+    x: numpy.ndarray,
+    indices: numpy.ndarray,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> numpy.ndarray:
+    """Write one element after the other into an image of zeros.
+
+    >>> max_unpool(numpy.array([[[4.0, 3.0]]]), numpy.array([[[1, 2]]]), 2)
+    array([[[0., 4., 3., 0.]]])
+    """
+    axes = x.ndim - 2
+    kernels, strides = _each(kernel_size, axes), _each(kernel_size if stride is None else stride, axes)
+    sides = _around(padding, x.shape[2:], kernels, strides, (1,) * axes)
+    ends = zip(x.shape[2:], strides, kernels, sides, strict=True)
+    least = [range(-before, m * s - before, s)[-1] + k - after for m, s, k, (before, after) in ends]
+    y = numpy.zeros((*x.shape[:2], *(output_size or least)))
+    for at in itertools.product(*map(range, x.shape)):
+        y[(*at[:2], *numpy.unravel_index(indices[at], y.shape[2:]))] = x[at]
+    return y
 
 
 def adaptive_windows(x: numpy.ndarray, output_size: Any, **others: Any) -> Iterator[tuple[tuple[int, ...], Pixels]]:

@@ -214,6 +214,10 @@ class OpSpec:
         positions = [names.index(name) for name in self.differentiable]
         return [i for i in positions if i < len(arguments) and arguments[i] is not None]
 
+    def first(self, arguments: Sequence[Any]) -> Any:
+        """Return the first argument that has a gradient: x, or the weight where x holds integers."""
+        return arguments[self.present(arguments)[0]]
+
     def sized(self, size: str) -> Case:
         """Return a case of one of the named sizes, with default options."""
         return Case(size, self.sizes[size], self.empty_options if size == "empty" else {})

@@ -7,12 +7,38 @@ to a room in ``minidl.testing.entries``. A public op without an entry fails the 
 
 from __future__ import annotations
 
-from minidl.testing.entries import conv, elementwise, linear, loss, norm, pool, recurrent, resample, softmax
+from minidl.testing.entries import (
+    conv,
+    ctc,
+    elementwise,
+    embedding,
+    gated,
+    linear,
+    loss,
+    norm,
+    pool,
+    recurrent,
+    resample,
+    softmax,
+)
 from minidl.testing.spec import Case, OpSpec
 
 __all__ = ["SPECS", "Case", "OpSpec"]
 
-ROOMS = (elementwise, softmax, linear, conv, pool, resample, norm, loss, recurrent)
+ROOMS = (
+    elementwise,
+    gated,
+    softmax,
+    embedding,
+    linear,
+    conv,
+    pool,
+    resample,
+    norm,
+    loss,
+    ctc,
+    recurrent,
+)
 
 SPECS: dict[str, OpSpec] = {spec.name: spec for room in ROOMS for spec in room.SPECS}
 """Every op with a backward, by name."""

@@ -70,7 +70,7 @@ class Requirements:
         loss, outputs, dtype = self.model.loss, self._outputs_of(inputs, where), _dtype(self.model)
         given = group_arrays(y, where, "y")
         if isinstance(given, ArrayGroup):
-            if isinstance(loss, Loss):
+            if isinstance(loss, Loss) and not loss.several_targets:
                 raise DataError(f"{where}: y is a {type(y).__name__} of arrays, but {loss!r} takes one array")
             if self.model.metrics:
                 raise ParameterError(f"{where}: y is a {type(y).__name__} of arrays, but a metric takes one array")

@@ -148,11 +148,11 @@ def test_gradients_with_the_activation_as_one():
     dl.gradcheck(model, numpy.random.default_rng(0).normal(size=(2, 2, 5, 4)))
 
 
-def normalised(activation=None, affine=True, dtype="float32"):
+def normalised(activation=None, dtype="float32", **options):
     """Return a model in evaluation whose normalisation has seen some batches."""
     dl.seed(2)
     pairs = [
-        [dl.Conv2d(i, o, 3, padding=1, dtype=dtype), dl.BatchNorm2d(o, affine=affine, dtype=dtype)]
+        [dl.Conv2d(i, o, 3, padding=1, dtype=dtype), dl.BatchNorm2d(o, dtype=dtype, **options)]
         for i, o in ((3, 16), (16, 16))
     ]
     follower = [[] if activation is None else [activation()] for _ in pairs]
@@ -166,9 +166,9 @@ def normalised(activation=None, affine=True, dtype="float32"):
 
 
 @pytest.mark.parametrize("activation", [None, dl.ReLU, dl.ReLU6, dl.GELU])
-@pytest.mark.parametrize("affine", [True, False])
-def test_normalisation_in_inference_as_one_gives_the_same(activation, affine):
-    model = normalised(activation, affine)
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"affine": False}], ids=str)
+def test_normalisation_in_inference_as_one_gives_the_same(activation, options):
+    model = normalised(activation, **options)
     x = numpy.random.default_rng(1).normal(size=(2, 3, 9, 8)).astype("float32")
     with dl.inference():
         together = model.forward(x)

@@ -7,6 +7,7 @@ import minidl as dl
 from minidl import layers
 from minidl.engines.compositions import FUSIBLE
 from minidl.errors import OrderError, ParameterError, ShapeError, UnknownNameError
+from minidl.testing.layer_checks import check_layer
 
 ACTIVATIONS = [
     *(layer() for layer in layers.Activation.__subclasses__() if layer.__module__ == layers.Activation.__module__),
@@ -55,6 +56,28 @@ def test_every_fusible_op_is_an_activation_layer():
 def test_gelu_approximation_is_checked():
     with pytest.raises(ParameterError, match="'none' or 'tanh'"):
         dl.GELU("fast")
+
+
+class TestGLU:
+    @pytest.mark.parametrize(("dim", "shape"), [(-1, (4, 6)), (1, (3, 4, 5)), (-2, (2, 3, 4, 5))])
+    def test_keeps_the_rules(self, dim, shape, random):
+        check_layer(dl.GLU(dim), random.normal(size=shape))
+
+    def test_halves_the_features_in_a_model(self, random):
+        model = dl.Sequential(dl.Linear(3, 8), dl.GLU(), dl.Linear(4, 2))
+        dl.gradcheck(model.to(dtype="float64"), random.normal(size=(5, 3)))
+        assert "(N, 4)" in str(model.summary((3,)))
+
+    def test_axes_that_cannot_be_halved(self):
+        for wrong in (0, 1.5, None):
+            with pytest.raises(ParameterError, match="GLU: dim must be an axis behind that of the batch"):
+                dl.GLU(wrong)
+        with pytest.raises(ShapeError, match="axis -1 of x must have an even length, to be halved, got shape"):
+            dl.GLU().forward(numpy.ones((4, 3)))
+        with pytest.raises(ShapeError, match=r"x of shape \(4, 2\) has no axis 2"):
+            dl.GLU(2).forward(numpy.ones((4, 2)))
+        with pytest.raises(ShapeError, match=r"GLU\(dim=-1\): axis -1 must have an even length, got examples of shape"):
+            dl.GLU().output_shape((3,))
 
 
 class TestPReLU:

@@ -16,12 +16,15 @@ LAYERS = [
     (dl.BatchNorm1d(3), (4, 3, 5)),
     (dl.BatchNorm1d(3, affine=False), (5, 3)),
     (dl.BatchNorm1d(3, eps=0.1, momentum=None, track_running_stats=False), (5, 3)),
+    (dl.BatchNorm1d(3, bias=False), (5, 3)),
     (dl.BatchNorm2d(3), (4, 3, 2, 5)),
+    (dl.BatchNorm2d(3, bias=False), (4, 3, 2, 5)),
     (dl.LayerNorm(4), (3, 4)),
     (dl.LayerNorm((2, 4), bias=False), (3, 2, 4)),
     (dl.LayerNorm(4, elementwise_affine=False), (2, 3, 4)),
     (dl.GroupNorm(2, 4), (3, 4, 5)),
     (dl.GroupNorm(1, 4, affine=False), (3, 4)),
+    (dl.GroupNorm(2, 4, bias=False), (3, 4, 5)),
     (dl.RMSNorm(4), (3, 4)),
     (dl.RMSNorm((2, 4), eps=0.1, elementwise_affine=False), (3, 2, 4)),
 ]
@@ -54,6 +57,16 @@ def test_repr_makes_the_layer_again(layer, shape):
     again = eval(repr(layer), vars(dl))
     assert repr(again) == repr(layer)
     assert {n: p.shape for n, p in again.named_parameters()} == {n: p.shape for n, p in layer.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "make", [dl.BatchNorm1d, dl.BatchNorm2d, lambda size, **options: dl.GroupNorm(1, size, **options)]
+)
+def test_without_a_bias_the_weight_stays(make):
+    layer = make(3, bias=False)
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    assert "bias" not in layer.state_dict()
+    assert list(make(3, affine=False).parameters()) == []
 
 
 def test_running_statistics_follow_the_batches():

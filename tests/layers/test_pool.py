@@ -45,8 +45,9 @@ def test_arguments_stand_where_pytorch_has_them():
     assert repr(dl.AvgPool2d((3, 2), 1, (1, 0), True, False)) == (
         "AvgPool2d(kernel_size=(3, 2), stride=1, padding=(1, 0), ceil_mode=True, count_include_pad=False)"
     )
-    with pytest.raises(TypeError):
-        dl.MaxPool2d(3, 2, 1, 1, True)  # return_indices there
+    assert repr(dl.MaxPool2d(3, 2, 1, 2, False, True)) == (
+        "MaxPool2d(kernel_size=3, stride=2, padding=1, dilation=2, ceil_mode=True)"
+    )
 
 
 def test_global_average_is_a_mean_of_each_channel():
@@ -126,3 +127,52 @@ def test_wrong_input_names_the_layer_and_the_cure():
 @pytest.mark.parametrize("target", ["MaxPool2d(2)", "AvgPool1d(2)", "GlobalAvgPool2d", "AdaptiveAvgPool2d(3)"])
 def test_the_public_checks_find_an_input(target):
     assert check_object(f"{pool.__file__}:{target}").ok
+
+
+class AutoEncoder(dl.Layer):
+    """Pool and unpool, as Zeiler and Fergus do."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = dl.Conv2d(1, 2, 3, padding=1, dtype="float64")
+        self.pool, self.unpool = dl.MaxPool2d(2, return_indices=True), dl.MaxUnpool2d(2)
+
+    def forward(self, x):
+        y, indices = self.pool.forward(self.conv.forward(x))
+        return self.unpool.forward(y, indices, x.shape[2:])
+
+    def backward(self, dy):
+        dx, none = self.unpool.backward(dy)
+        return self.conv.backward(self.pool.backward((dx, none)))
+
+
+def test_pooling_with_indices_and_back():
+    dl.seed(0)
+    x = numpy.random.default_rng(0).normal(size=(2, 1, 5, 6))
+    dl.gradcheck(AutoEncoder(), x)
+    for pool, unpool in (
+        (dl.MaxPool1d(2, return_indices=True), dl.MaxUnpool1d(2)),
+        (dl.AdaptiveMaxPool1d(2, return_indices=True), dl.MaxUnpool1d(2)),
+    ):
+        y, indices = pool.forward(x[:, 0, :, :4])
+        back = unpool.forward(y, indices)
+        numpy.testing.assert_array_equal((back != 0).sum(axis=2), numpy.full((2, 5), 2))
+        dx, _ = unpool.backward(back)
+        numpy.testing.assert_array_equal(dx, y)
+        numpy.testing.assert_array_equal(pool.backward(dx), back)
+    assert dl.MaxUnpool2d(3, 2, 1).output_shape((4, 3, 5)) == (4, 5, 9)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        dl.MaxPool2d(3, 2, 1, 1, True, True),
+        dl.AdaptiveMaxPool2d((2, 3), return_indices=True),
+        dl.MaxUnpool2d((2, 3), padding=1),
+        dl.MaxUnpool1d(3, stride=2),
+    ],
+    ids=repr,
+)
+def test_repr_of_pooling_with_indices(layer):
+    assert repr(eval(repr(layer), vars(dl))) == repr(layer)
+    assert repr(dl.MaxPool2d(3, 2, 1, 1, True, True)).endswith("return_indices=True, ceil_mode=True)")

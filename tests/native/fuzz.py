@@ -241,7 +241,7 @@ def op_call(engine, b, name=None):
     if parameters:
         order = list(inspect.signature(ops.FORMULAS[spec.name]).parameters)
         given = [arguments[order.index(p)] if order.index(p) < len(arguments) else None for p in parameters]
-        more = b.storage(len(spec.differentiable), given, [dy, *arguments])
+        more = b.storage(max(len(spec.differentiable), 2), given, [dy, *arguments])  # None in the place of dx counts
     for part in cache:
         b.expose(part)
     found = spec.backward(engine)(dy, cache, **more)

@@ -24,8 +24,12 @@ WITHOUT_KERNEL = {
     "adaptive_max_pool1d",
     "adaptive_max_pool2d",
     "binary_cross_entropy",
+    "ctc_loss",
     "dropout2d",
+    "glu",
     "kl_div",
+    "max_unpool1d",
+    "max_unpool2d",
     "nll_loss",
     "upsample_nearest_exact",
 }

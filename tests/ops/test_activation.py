@@ -65,6 +65,15 @@ def test_slopes_at_the_kinks_are_those_of_the_left(host_engine):
         assert y[0] == 0
 
 
+def test_hardtanh_needs_room_between_its_bounds(host_engine):
+    for bounds in ((1.0, -1.0), (0.5, 0.5), (float("nan"), 1.0)):
+        with pytest.raises(errors.ParameterError, match="hardtanh: min_val must be less than max_val, got"):
+            host_engine.hardtanh(numpy.ones(3), *bounds)
+    y, cache = host_engine.hardtanh(numpy.array([-1.0, 0.0, 1.0]))
+    numpy.testing.assert_array_equal(y, [-1, 0, 1])
+    numpy.testing.assert_array_equal(host_engine.hardtanh_backward(numpy.ones(3), cache), [0, 1, 0])
+
+
 def test_relu6_is_flat_beyond_six(host_engine):
     y, cache = host_engine.relu6(numpy.array([5.9, 6.0, 6.1, 100.0]))
     numpy.testing.assert_array_equal(y, [5.9, 6, 6, 6])

@@ -230,3 +230,81 @@ def test_adaptive_maxima_of_ties_and_nan(host_engine):
         host_engine.adaptive_max_pool1d(numpy.ones((1, 1, 0)), 1)
     with pytest.raises(ParameterError, match="adaptive_max_pool1d: output_size must be"):
         host_engine.adaptive_max_pool1d(numpy.ones((1, 1, 4)), 0)
+
+
+# indices and unpooling ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 1},
+        {"padding": 1, "stride": 2},
+        {"padding": ((0, 1), (1, 0)), "ceil_mode": True},
+        {"dilation": (2, 1), "stride": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kernel", [2, (3, 4), (16, 17)])
+def test_indices_are_the_places_of_the_maxima(host_engine, kernel, options):
+    x = numpy.random.default_rng(0).permutation(2 * 3 * 40 * 41).reshape(2, 3, 40, 41).astype("float32")
+    y, cache = host_engine.max_pool2d(x, kernel, **options)
+    (same, indices), same_cache = host_engine.max_pool2d(x, kernel, **options, return_indices=True)
+    numpy.testing.assert_array_equal(same, y)
+    assert indices.dtype == "int64"
+    numpy.testing.assert_array_equal(
+        numpy.take_along_axis(x.reshape(2, 3, -1), indices.reshape(2, 3, -1), axis=2).reshape(y.shape), y
+    )
+    dy = numpy.ones_like(y)
+    dx = host_engine.max_pool2d_backward(dy, same_cache)
+    numpy.testing.assert_array_equal(dx, host_engine.max_pool2d_backward(dy, cache))
+
+
+def test_the_first_of_equal_maxima_has_the_index(host_engine):
+    (y, indices), _ = host_engine.max_pool2d(numpy.zeros((1, 1, 4, 4)), 2, return_indices=True)
+    numpy.testing.assert_array_equal(indices[0, 0], [[0, 2], [8, 10]])
+    (y, indices), _ = host_engine.max_pool1d(line(7, 7, 1, 7), 3, 1, 1, return_indices=True)
+    numpy.testing.assert_array_equal(indices[0, 0], [0, 0, 1, 3])
+    (y, indices), _ = host_engine.adaptive_max_pool1d(line(7, 7, 1, 7), 2, return_indices=True)
+    numpy.testing.assert_array_equal(indices[0, 0], [0, 3])
+    (y, indices), _ = host_engine.max_pool1d(line(1, 2), 2, padding=1, dilation=3, return_indices=True)
+    numpy.testing.assert_array_equal(indices[0, 0], [-1])  # both positions are in the padding
+
+
+@pytest.mark.parametrize("engine_dtype", ["float16", "float32", "float64"])
+def test_unpooling_what_was_pooled(host_engine, engine_dtype):
+    x = numpy.random.default_rng(0).permutation(2 * 3 * 5 * 6).reshape(2, 3, 5, 6).astype(engine_dtype)
+    (y, indices), _ = host_engine.max_pool2d(x, 2, return_indices=True)
+    back, cache = host_engine.max_unpool2d(y, indices, 2, output_size=(5, 6))
+    assert back.dtype == engine_dtype
+    numpy.testing.assert_array_equal(back, numpy.where(numpy.isin(x, y), x, 0))
+    numpy.testing.assert_array_equal(host_engine.max_unpool2d_backward(x, cache), y)
+    whole, _ = host_engine.max_unpool2d(y, indices, 2, output_size=x.shape)
+    numpy.testing.assert_array_equal(whole, back)
+
+
+def test_of_two_elements_with_one_index_the_last_counts(host_engine):
+    y, cache = host_engine.max_unpool1d(line(3, 5, 4), numpy.array([[[1, 1, 2]]]), 1)
+    numpy.testing.assert_array_equal(y, line(0, 5, 4))
+    numpy.testing.assert_array_equal(host_engine.max_unpool1d_backward(line(10, 20, 30), cache), line(0, 20, 30))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"indices": numpy.zeros((1, 1, 3), int)}, ShapeError, r"indices must have the shape of x, \(1, 1, 2\), got"),
+        ({"indices": numpy.zeros((1, 1, 2))}, DtypeError, "indices must be an array of integers, .*got dtype float64"),
+        ({"indices": [[[0, 1]]]}, DtypeError, "indices must be an array of integers, .*got list"),
+        ({"indices": numpy.array([[[0, 4]]])}, ParameterError, "indices must be from 0 to 3, .*got 0 to 4; if the"),
+        ({"indices": numpy.array([[[-1, 3]]])}, ParameterError, "indices must be from 0 to 3, .*got -1 to 3"),
+        ({"output_size": (6,)}, ShapeError, r"output_size must be nearer than the stride \(2,\) to \(4,\), got \(6,\)"),
+        ({"output_size": (4, 4)}, ParameterError, "output_size must be a whole number"),
+        ({"padding": "same"}, ParameterError, "padding cannot be 'same', which many sizes share"),
+        ({"x": numpy.ones((1, 2))}, ShapeError, r"max_unpool1d: x must have shape \(N, C, L\), got \(1, 2\)"),
+    ],
+)
+def test_wrong_arguments_of_an_unpooling(host_engine, change, error, words):
+    arguments = {"x": numpy.ones((1, 1, 2)), "indices": numpy.array([[[0, 3]]]), "kernel_size": 2} | change
+    with pytest.raises(error, match=words):
+        host_engine.max_unpool1d(**arguments)

@@ -139,6 +139,9 @@ LAYERS = [
     (lambda: dl.LayerNorm((3, 4), dtype="float64"), lambda: torch.nn.LayerNorm((3, 4)), (5, 3, 4)),
     (lambda: dl.LayerNorm(4, bias=False, dtype="float64"), lambda: torch.nn.LayerNorm(4, bias=False), (5, 3, 4)),
     (lambda: dl.GroupNorm(2, 6, dtype="float64"), lambda: torch.nn.GroupNorm(2, 6), (3, 6, 4)),
+    (lambda: dl.BatchNorm1d(5, bias=False, dtype="float64"), lambda: torch.nn.BatchNorm1d(5, bias=False), (8, 5)),
+    (lambda: dl.BatchNorm2d(4, bias=False, dtype="float64"), lambda: torch.nn.BatchNorm2d(4, bias=False), (4, 4, 5, 6)),
+    (lambda: dl.GroupNorm(2, 6, bias=False, dtype="float64"), lambda: torch.nn.GroupNorm(2, 6, bias=False), (3, 6, 4)),
     (lambda: dl.RMSNorm(4, dtype="float64"), lambda: torch.nn.RMSNorm(4), (5, 4)),
 ]
 

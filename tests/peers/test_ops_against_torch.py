@@ -79,6 +79,13 @@ def test_softmax(host_engine, rng, name, axis):
     compare(host_engine, name, lambda x, axis: peer(x, axis), [x], options={"axis": axis}, rtol=1e-12)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+def test_glu(host_engine, rng, axis):
+    compare(
+        host_engine, "glu", lambda x, axis: F.glu(x, axis), [10 * rng.normal(size=(4, 2, 6))], options={"axis": axis}
+    )
+
+
 def test_erf():
     numpy.testing.assert_allclose(special.erf(WIDE), torch.erf(torch.tensor(WIDE)).numpy(), rtol=5e-16)
 

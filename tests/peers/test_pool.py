@@ -99,3 +99,41 @@ def test_half_precision():
     for name, args in (("max_pool2d", (3, 2, 1)), ("avg_pool2d", (3, 2, 1)), ("adaptive_avg_pool2d", (2,))):
         y, _ = getattr(engines.get("numpy"), name)(x.numpy(), *args)
         numpy.testing.assert_allclose(y, getattr(F, name)(x, *args).numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_indices_and_unpooling(host_engine, axes):
+    """The indices, of equal elements too; then back to images of the same size, by PyTorch's indices and ours."""
+    generator = numpy.random.default_rng(0)
+    for _ in range(30):
+        x = generator.integers(0, 5, size=(2, 3, *generator.integers(5, 14, axes))).astype("float64")
+        kernel = tuple(map(int, generator.integers(1, 5, axes)))
+        padding = tuple(int(generator.integers(0, k // 2 + 1)) for k in kernel)
+        theirs, places = getattr(F, f"max_pool{axes}d")(torch.from_numpy(x), kernel, None, padding, return_indices=True)
+        (y, indices), _ = getattr(host_engine, f"max_pool{axes}d")(x, kernel, None, padding, return_indices=True)
+        numpy.testing.assert_array_equal(y, theirs.numpy())
+        numpy.testing.assert_array_equal(indices, places.numpy())
+        values = generator.normal(size=y.shape)
+        given = torch.from_numpy(values).requires_grad_()
+        size = x.shape if generator.random() < 0.7 else None
+        try:
+            expected = getattr(F, f"max_unpool{axes}d")(given, places, kernel, None, padding, size)
+        except (RuntimeError, ValueError):
+            with pytest.raises(ValueError, match="output_size|indices must be from 0"):
+                getattr(host_engine, f"max_unpool{axes}d")(values, indices, kernel, None, padding, size)
+            continue
+        back, cache = getattr(host_engine, f"max_unpool{axes}d")(values, indices, kernel, None, padding, size)
+        numpy.testing.assert_array_equal(back, expected.detach().numpy())
+        dy = generator.normal(size=back.shape)
+        expected.backward(torch.from_numpy(dy))
+        found = getattr(host_engine, f"max_unpool{axes}d_backward")(dy, cache)
+        numpy.testing.assert_array_equal(found, given.grad.numpy())
+
+
+def test_indices_of_adaptive_windows(host_engine):
+    x = numpy.random.default_rng(0).integers(0, 5, size=(2, 3, 7, 9)).astype("float64")
+    for size in (1, (3, 4), (7, 2)):
+        (y, indices), _ = host_engine.adaptive_max_pool2d(x, size, return_indices=True)
+        theirs, places = F.adaptive_max_pool2d(torch.from_numpy(x), size, return_indices=True)
+        numpy.testing.assert_array_equal(y, theirs.numpy())
+        numpy.testing.assert_array_equal(indices, places.numpy())

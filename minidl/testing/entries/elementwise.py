@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy
@@ -156,6 +157,28 @@ def hardswish(x: float) -> float:
 def hardsigmoid(x: float) -> float:
     """Return 0 up to -3, 1 from 3 on, and x / 6 + 1 / 2 between."""
     return 0.0 if x <= -3 else 1.0 if x >= 3 else (x + 3) / 6
+
+
+def _at_bounds(min_val: float = -1.0, max_val: float = 1.0) -> tuple[float, ...]:
+    return (min_val, max_val)
+
+
+@_elementwise(
+    Case("wide", (5, 6), {"min_val": -2.5, "max_val": 0.75}),
+    Case("below a bound", (5, 6), {"min_val": -4.0, "max_val": 0.5}),
+    limits=(-1.0, 1.0),
+    kinks=_at_bounds,
+    rounding=1,
+)
+def hardtanh(x: float, min_val: float = -1.0, max_val: float = 1.0) -> float:
+    """Return the number in the middle."""
+    return sorted((min_val, x, max_val))[1]
+
+
+@_elementwise(limits=(math.nan, math.nan), kinks=(0.0,))  # infinity over infinity, as in PyTorch
+def softsign(x: float) -> float:
+    """Return the quotient of the exact numbers, rounded once."""
+    return float(Fraction(x) / (1 + abs(Fraction(x))))
 
 
 @_elementwise(limits=(math.nan, math.inf))  # minus infinity times zero

@@ -115,6 +115,25 @@ def _same_uncounted(axes: int) -> Case:
     return Case("same, padding not counted", (1, 2, 6, 7)[: axes + 2], options, draw=_pooling((3, 4)[:axes], False))
 
 
+def _unpooling(kernel: Any, pixels: int, repeated: bool = False, larger: bool = False) -> Draw:
+    """Return a draw of x and of indices below ``pixels`` for each pixel of x; each of them once, or not.
+
+    With ``larger`` the images are larger than they need be.
+    """
+
+    def draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
+        count = math.prod(shape[2:])
+        rows = [
+            generator.integers(0, pixels * count, count) if repeated else generator.permutation(pixels * count)[:count]
+            for _ in range(math.prod(shape[:2]))
+        ]
+        indices = numpy.array(rows, dtype="int64").reshape(shape)
+        size = (None, 0, tuple(kernel * n + 1 for n in shape[2:])) if larger else ()
+        return normal(generator, shape), indices, kernel, *size
+
+    return draw
+
+
 for _axes, _cases in ((1, _sequences), (2, _images)):
     _sizes = {size: shape[: _axes + 2] for size, shape in SIZES.items()}
     _sizes |= {"large": (3, 37, 1031)} if _axes == 1 else {}
@@ -159,5 +178,21 @@ for _axes, _cases in ((1, _sequences), (2, _images)):
             kinks=functools.partial(_distances, windows=oracles_pool.adaptive_windows),
             rounding=1,
             **_common,
+        ),
+        OpSpec(
+            name=f"max_unpool{_axes}d",
+            differentiable=("x",),
+            draw=_unpooling(2, 2**_axes),
+            cases=(
+                Case("ordinary", (2, 2, 3, 4)[: _axes + 2]),
+                Case("overlapping", (1, 2, 4, 5)[: _axes + 2], {"stride": 1}, draw=_unpooling(3, 1)),
+                Case("padding", (2, 1, 3, 4)[: _axes + 2], {"padding": 1, "stride": 2}, draw=_unpooling(3, 1)),
+                Case("an index twice", (2, 2, 3, 4)[: _axes + 2], draw=_unpooling(2, 1, repeated=True)),
+                Case("a larger image", (1, 2, 2, 3)[: _axes + 2], draw=_unpooling(2, 2**_axes, larger=True)),
+            ),
+            oracle=oracles_pool.max_unpool,
+            rounding=1,
+            **_common
+            | {"sizes": {**_sizes, "empty": (0, 2, 3, 2)[: _axes + 2]}, "terms": lambda *arguments, **options: 1},
         ),
     ]

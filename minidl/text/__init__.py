@@ -1,0 +1,56 @@
+"""Text: tokenizers, files of tokens, batches, and generation."""
+
+from minidl.text.batches import Packed, PaddedBatches, Windows, pack_sequences, segment_mask
+from minidl.text.beam import Hypothesis, beam_search
+from minidl.text.bpe import BytePairTokenizer
+from minidl.text.corpus import sonnets
+from minidl.text.generation import generate, stream
+from minidl.text.hugging_face import HuggingFaceTokenizer
+from minidl.text.sampling import (
+    draw_tokens,
+    keep_top_k,
+    keep_top_p,
+    penalize_repetition,
+    scale_by_temperature,
+)
+from minidl.text.token_files import open_tokens, split_tokens, token_dtype, write_tokens
+from minidl.text.tokenizers import (
+    ByteTokenizer,
+    CharTokenizer,
+    Tokenizer,
+    from_dict,
+    load_tokenizer,
+    stream_text,
+)
+from minidl.text.words import split_words
+
+__all__ = [
+    "BytePairTokenizer",
+    "ByteTokenizer",
+    "CharTokenizer",
+    "HuggingFaceTokenizer",
+    "Hypothesis",
+    "Packed",
+    "PaddedBatches",
+    "Tokenizer",
+    "Windows",
+    "beam_search",
+    "draw_tokens",
+    "from_dict",
+    "generate",
+    "keep_top_k",
+    "keep_top_p",
+    "load_tokenizer",
+    "open_tokens",
+    "pack_sequences",
+    "penalize_repetition",
+    "scale_by_temperature",
+    "segment_mask",
+    "sonnets",
+    "split_tokens",
+    "split_words",
+    "stream",
+    "stream_text",
+    "token_dtype",
+    "write_tokens",
+]
