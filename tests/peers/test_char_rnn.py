@@ -15,6 +15,15 @@ from minidl.text import CharTokenizer, sonnets  # noqa: E402
 pytestmark = pytest.mark.peers
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products, which PyTorch's threads would spend the time waiting for one another in."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class TorchCharRNN(torch.nn.Module):
     def __init__(self, vocabulary, embedding_dim, hidden_size, layers, cell):
         super().__init__()
@@ -71,7 +80,13 @@ def test_the_loss_follows_pytorchs(host_engine, cell, layers):
 
 VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
 CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH UW V W Y Z ZH".split()
-SOUNDS = ["<pad>", "<unk>", "<s>", "</s>", *sorted([v + stress for v, stress in itertools.product(VOWELS, "012")] + CONSONANTS)]
+SOUNDS = [
+    "<pad>",
+    "<unk>",
+    "<s>",
+    "</s>",
+    *sorted([v + stress for v, stress in itertools.product(VOWELS, "012")] + CONSONANTS),
+]
 LETTERS = ["<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
 WORDS = {
     "activationist": "AE2 K T IH0 V EY1 SH AH0 N IH0 S T",
@@ -122,4 +137,6 @@ def test_a_trained_gru_spells_words_as_sounds(host_engine, checkpoint):
             last = head.forward(y)[:, -1].argmax(axis=1)[:, None]
             for written, sound in zip(spelled, last[:, 0], strict=True):
                 written.append(SOUNDS[sound])
-    assert [" ".join(itertools.takewhile(lambda s: s != "</s>", written)) for written in spelled] == list(WORDS.values())
+    assert [" ".join(itertools.takewhile(lambda s: s != "</s>", written)) for written in spelled] == list(
+        WORDS.values()
+    )
