@@ -29,6 +29,7 @@ from minidl.ops.folding import fold_batch_norm
 
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
+    from minidl.ops.attention import *
     from minidl.ops.conv import *
     from minidl.ops.dropout import *
     from minidl.ops.embedding import *
@@ -51,6 +52,7 @@ ROOMS = (
     "softmax",
     "dropout",
     "embedding",
+    "attention",
     "loss",
     "likelihood",
     "update",

@@ -27,6 +27,7 @@ WITHOUT_KERNEL = {
     "dropout2d",
     "kl_div",
     "nll_loss",
+    "scaled_dot_product_attention",
     "upsample_nearest_exact",
 }
 """Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""
