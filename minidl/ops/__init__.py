@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.loss import *
     from minidl.ops.norm import *
     from minidl.ops.pool import *
+    from minidl.ops.position import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
     from minidl.ops.update import *
@@ -53,6 +54,7 @@ ROOMS = (
     "dropout",
     "embedding",
     "attention",
+    "position",
     "loss",
     "likelihood",
     "update",

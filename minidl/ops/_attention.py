@@ -1,4 +1,4 @@
-"""Checks of the arguments of attention, and which keys a query may see by its position."""
+"""Checks of the arguments of attention and of rotary positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import broadcast_shapes, require_same_dtype
 from minidl.ops._namespace import Array, require_float
 
-__all__ = ["check_attention", "check_mask", "check_positions"]
+__all__ = ["check_attention", "check_mask", "check_positions", "check_tables"]
 
 OP = "scaled_dot_product_attention"
 
@@ -67,3 +67,19 @@ def check_positions(scale: Any, window: Any, offset: Any) -> None:
             raise ParameterError(f"{OP}: {name} must be an integer of at least {least}, got {number!r}")
     if offset is None:
         raise ParameterError(f"{OP}: offset must be an integer of at least 0, got None")
+
+
+def check_tables(shape: tuple[int, ...], cos: tuple[int, ...], sin: tuple[int, ...]) -> None:
+    """Raise unless both tables broadcast to (..., T, R), with pairs for at most all features."""
+    fits = len(shape) >= 2 and cos == sin and len(cos) >= 1 and 2 * cos[-1] <= shape[-1]
+    if fits:
+        wanted = (*shape[:-1], cos[-1])
+        try:
+            fits = broadcast_shapes(cos, wanted) == wanted
+        except ValueError:
+            fits = False
+    if not fits:
+        raise ShapeError(
+            f"rotary_embedding: cos and sin must broadcast to (..., T, R) for x of shape (..., T, D), with 2 R <= D; got x of "
+            f"shape {shape}, cos of shape {cos} and sin of shape {sin}"
+        )

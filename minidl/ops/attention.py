@@ -67,7 +67,7 @@ def scaled_dot_product_attention(
     -------
     y : array, shape (N, H, T, E)
     cache : (query, key, value, attn_mask, settings, m, y, l)
-        l has shape (N, H, T), and dtype float32 if y is float16. No array of the size T S is kept, unless there is dropout.
+        Each l_t is a number: shape (N, H, T), float32 if y is float16. No array of the size T S is kept, unless there is dropout.
 
     Raises
     ------

@@ -7,12 +7,24 @@ to a room in ``minidl.testing.entries``. A public op without an entry fails the 
 
 from __future__ import annotations
 
-from minidl.testing.entries import attention, conv, elementwise, embedding, linear, loss, norm, pool, resample, softmax
+from minidl.testing.entries import (
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    linear,
+    loss,
+    norm,
+    pool,
+    position,
+    resample,
+    softmax,
+)
 from minidl.testing.spec import Case, OpSpec
 
 __all__ = ["SPECS", "Case", "OpSpec"]
 
-ROOMS = (elementwise, softmax, embedding, attention, linear, conv, pool, resample, norm, loss)
+ROOMS = (elementwise, softmax, embedding, attention, position, linear, conv, pool, resample, norm, loss)
 
 SPECS: dict[str, OpSpec] = {spec.name: spec for room in ROOMS for spec in room.SPECS}
 """Every op with a backward, by name."""

@@ -27,6 +27,7 @@ WITHOUT_KERNEL = {
     "dropout2d",
     "kl_div",
     "nll_loss",
+    "rotary_embedding",
     "scaled_dot_product_attention",
     "upsample_nearest_exact",
 }

@@ -75,3 +75,23 @@ def test_a_window_is_a_band(host_engine, rng):
         expected = F.scaled_dot_product_attention(*map(torch.tensor, arrays), torch.tensor(band)).numpy()
         y, _ = host_engine.scaled_dot_product_attention(*arrays, is_causal=causal, window=3)
         numpy.testing.assert_allclose(y, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotary_embedding(host_engine, rng, interleaved):
+    """As a product of complex numbers."""
+    x, angles = rng.normal(size=(2, 3, 5, 8)), rng.normal(size=(5, 3))
+    y, cache = getattr(host_engine, "rotary_embedding")(x, numpy.cos(angles), numpy.sin(angles), interleaved)  # noqa: B009
+    tensor = torch.tensor(x, requires_grad=True)
+    pairs = tensor[..., :6].reshape(2, 3, 5, 3, 2) if interleaved else tensor[..., :6].reshape(2, 3, 5, 2, 3).mT
+    turned = torch.view_as_real(
+        torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones(5, 3).double(), torch.tensor(angles))
+    )
+    turned = (turned if interleaved else turned.mT).reshape(2, 3, 5, 6)
+    expected = torch.cat([turned, tensor[..., 6:]], dim=-1)
+    numpy.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-13, atol=1e-14)
+    dy = rng.normal(size=y.shape)
+    expected.backward(torch.tensor(dy))
+    numpy.testing.assert_allclose(
+        host_engine.rotary_embedding_backward(dy, cache), tensor.grad.numpy(), rtol=1e-13, atol=1e-14
+    )
