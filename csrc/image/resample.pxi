@@ -189,15 +189,15 @@ def upsample_nearest_backward(dy, cache):
     return dx if dx is not None else _resample.upsample_nearest_backward(dy, cache)
 
 
-def upsample_bilinear(x, size=None, scale_factor=None, align_corners=False):
-    """See ``minidl.ops.resample.upsample_bilinear``."""
-    done = _upsample(x, "upsample_bilinear", size, scale_factor, True, bool(align_corners))
+def upsample_bilinear(x, size=None, scale_factor=None, align_corners=False, antialias=False):
+    """See ``minidl.ops.resample.upsample_bilinear``. What is filtered against aliasing goes to the formula."""
+    done = None if antialias else _upsample(x, "upsample_bilinear", size, scale_factor, True, bool(align_corners))
     if done is None:
-        return _resample.upsample_bilinear(x, size, scale_factor, align_corners)
-    return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1], align_corners)
+        return _resample.upsample_bilinear(x, size, scale_factor, align_corners, antialias)
+    return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1], align_corners, antialias)
 
 
 def upsample_bilinear_backward(dy, cache):
     """See ``minidl.ops.resample.upsample_bilinear_backward``."""
-    dx = _upsample_back(dy, cache[0], cache[1], cache[2], True, bool(cache[3]))
+    dx = None if cache[4] else _upsample_back(dy, cache[0], cache[1], cache[2], True, bool(cache[3]))
     return dx if dx is not None else _resample.upsample_bilinear_backward(dy, cache)

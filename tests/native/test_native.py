@@ -30,6 +30,7 @@ WITHOUT_KERNEL = {
     "max_unpool1d",
     "max_unpool2d",
     "nll_loss",
+    "upsample_bicubic",
     "upsample_nearest_exact",
 }
 """Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""
