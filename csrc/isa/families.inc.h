@@ -72,7 +72,7 @@ typedef double real;
 #include "norm/norm.inc.h"
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
-#include "product/halves.inc.h"
+#include "product/narrow.inc.h"
 #include "vector/loops_end.inc.h"
 
 /* Written in the vectors of product/gemm_vector.inc.h, which are the compiler's. */

@@ -27,6 +27,8 @@ from minidl.layers.pool import *
 from minidl.layers.resample import *
 from minidl.layers.residual import *
 from minidl.layers.shape import *
+from minidl.layers.stored import StoredLinear as StoredLinear
+from minidl.layers.stored import store_weights as store_weights
 from minidl.layers.table import *
 
 ROOMS = ("activation", "conv", "dropout", "loss", "norm", "pool", "resample", "residual", "shape", "table")
@@ -34,7 +36,8 @@ ROOMS = ("activation", "conv", "dropout", "loss", "norm", "pool", "resample", "r
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list
     __all__ = [
-        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "flatten", "inference"),
+        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "StoredLinear"),
+        *("flatten", "inference", "store_weights"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
     ]
 
