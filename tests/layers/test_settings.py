@@ -35,6 +35,7 @@ SAMPLES = {
     "ReflectionPad2d": (1,),
     "ReplicationPad2d": (1,),
     "Reshape": (2, 2),
+    "StoredLinear": (dl.Linear(4, 3), "int8"),
     "Unflatten": (1, (2, 2)),
     "Upsample": (4,),
     "ZeroPad2d": (1,),
