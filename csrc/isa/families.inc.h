@@ -73,7 +73,7 @@ typedef double real;
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
 #include "embedding/embedding.inc.h"
-#include "product/halves.inc.h"
+#include "product/narrow.inc.h"
 #include "recurrent/gates.inc.h"
 #include "vector/loops_end.inc.h"
 

@@ -1,29 +1,8 @@
 /* Which variant multiplies bfloat16 numbers, and the one that every processor has. */
 #include "product/bf16.h"
 
-#include <string.h>
-
-#include "product/halves.h"
+#include "product/narrow.h"
 #include "runtime/integers.h"
-#include "runtime/parallel.h"
-
-/* y = bf16(x) over threads ---------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const float *x;
-    float *y;
-} rounding;
-
-static void round_range(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
-    const rounding *const work = context;
-    (void)part;
-    minidl_halves_f32_in_use()->round(work->x + from, work->y + from, to - from);
-}
-
-void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n) {
-    rounding work = {x, y};
-    minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, round_range, &work);
-}
 
 /* Rounded copies, then the product of single precision ----------------------------------------------------------------- */
 
@@ -31,9 +10,9 @@ typedef minidl_product_f32 product;
 
 /* A copy of a matrix without gaps: as many lines as it has across the contiguous direction, each of `length` elements. */
 static float *rounded(const float *at, ptrdiff_t lines, ptrdiff_t apart, ptrdiff_t length, float *to) {
-    const minidl_halves_f32 *const halves = minidl_halves_f32_in_use();
-    if (apart == length) halves->round(at, to, lines * length);
-    for (ptrdiff_t i = 0; apart != length && i < lines; i++) halves->round(at + i * apart, to + i * length, length);
+    const minidl_narrow_f32 *const narrow = minidl_narrow_f32_in_use();
+    if (apart == length) narrow->round(at, to, lines * length);
+    for (ptrdiff_t i = 0; apart != length && i < lines; i++) narrow->round(at + i * apart, to + i * length, length);
     return to + minidl_whole_lines((size_t)(lines * length) * sizeof(float)) / sizeof(float);
 }
 

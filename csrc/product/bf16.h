@@ -34,9 +34,6 @@ int minidl_bgemm_batched(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
 /* As minidl_sgemm_limit: the operations of a loop that only multiplies and adds in registers. */
 double minidl_bgemm_limit(ptrdiff_t steps);
 
-/* y = bf16(x), over threads; y may be x. */
-void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n);
-
 const char *minidl_bf16_name(void); /* of the variant in use, or NULL */
 
 extern const minidl_gemm_f32 minidl_bf16_avx512, minidl_bf16_rounded;

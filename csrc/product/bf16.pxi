@@ -11,8 +11,10 @@ cdef extern from "product/bf16.h" nogil:
                              float beta, float *c, ptrdiff_t c_row, ptrdiff_t a_batch, ptrdiff_t b_batch,
                              ptrdiff_t c_batch, int threads)
     double minidl_bgemm_limit(ptrdiff_t steps)
-    void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n)
     const char *minidl_bf16_name()
+
+cdef extern from "product/narrow.h" nogil:
+    void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n)
 
 cdef object _rounds_operands = import_module("minidl.ops.precision").rounds_operands
 

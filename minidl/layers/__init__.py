@@ -33,6 +33,8 @@ from minidl.layers.recurrent import *
 from minidl.layers.resample import *
 from minidl.layers.residual import *
 from minidl.layers.shape import *
+from minidl.layers.stored import StoredLinear as StoredLinear
+from minidl.layers.stored import store_weights as store_weights
 from minidl.layers.table import *
 from minidl.layers.transformer import *
 
@@ -59,7 +61,8 @@ ROOMS = (
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list
     __all__ = [
-        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "flatten", "inference"),
+        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "StoredLinear"),
+        *("flatten", "inference", "store_weights"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
     ]
 

@@ -349,6 +349,11 @@ class Layer:
         DtypeError
             If the dtype is not floating-point.
         """
+        if isinstance(dtype, str) and dtype == "bfloat16":
+            raise DtypeError(
+                f"{type(self).__name__}.to: NumPy has no bfloat16; minidl.store_weights(model, 'bfloat16') stores the weights of "
+                "linear layers so, for inference, and minidl.set_matmul_precision('bfloat16') multiplies so"
+            )
         if dtype is not None and numpy.dtype(dtype).kind != "f":
             raise DtypeError(f"{type(self).__name__}.to: expected a floating dtype, got {numpy.dtype(dtype)}")
         parameters = self.parameters()

@@ -45,6 +45,7 @@ SAMPLES = {
     "Reshape": (2, 2),
     "RotaryPositions": (4,),
     "SinusoidalPositions": (4,),
+    "StoredLinear": (dl.Linear(4, 3), "int8"),
     "SwiGLU": (4, 8),
     "TransformerDecoder": (layers.TransformerDecoderLayer(4, 2, 8), 2),
     "TransformerDecoderLayer": (8, 2),
