@@ -34,6 +34,8 @@ include "bridge/declarations.pxi"
 
 if minidl_isa() < 0:
     raise ImportError("MINIDL_ISA names an instruction set that this machine does not have")
+if minidl_caches() == NULL:
+    raise ImportError("MINIDL_CACHES must be sizes with ways, nearest first, like 48K/12,2M/16,30M/15")
 
 
 class _Compiled:
@@ -97,7 +99,21 @@ def build_info():
         "bfloat16 products": minidl_bf16_name().decode(),
         "int8 products": minidl_int8_name().decode(),
         "kernels": minidl_isa_name().decode(),
+        "caches": _caches(),
     }
+
+
+cdef str _caches():
+    """Describe what plans of blocks are made for: "32K/8, 1M/8, 32M/16 (size/ways by cpuid)"."""
+    cdef const minidl_cache *cache
+    cdef int i
+    levels = []
+    for i in range(MINIDL_CACHE_LEVELS):
+        cache = &minidl_caches().level[i]
+        if cache.size:
+            size = f"{cache.size >> 20}M" if cache.size % (1 << 20) == 0 else f"{cache.size / 1024:g}K"
+            levels.append(f"{size}/{cache.ways}")
+    return f"{', '.join(levels)} (size/ways by {minidl_caches().source.decode()})"
 
 
 def memory_info():
