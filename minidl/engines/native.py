@@ -47,11 +47,16 @@ def status() -> EngineStatus:
             f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
         )
         return EngineStatus(
-            "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
+            "native",
+            True,
+            f"matrix products {found['matrix products']}, in bfloat16 {found['bfloat16 products']}, "
+            f"kernels {found['kernels']}, caches {found['caches']}, {threads}",
         )
     note = Path(__file__).parents[1] / "native_missing.txt"
     if "MINIDL_ISA" in _problem:
         return EngineStatus("native", False, f"{_problem}; unset it, or see docs/build.md for the names")
+    if "MINIDL_CACHES" in _problem:
+        return EngineStatus("native", False, f"{_problem}; unset it, or see docs/build.md")
     if "PYTHON_GIL" in _problem:
         return EngineStatus("native", False, f"{_problem}; leave that setting out")
     if note.exists():

@@ -1,5 +1,6 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
+from minidl.models.char_rnn import CharRNN
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
 from minidl.models.mobilenet import depthwise_separable, inverted_residual, mobilenet_v2
@@ -10,6 +11,7 @@ from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
     "BasicBlock",
+    "CharRNN",
     "Sequential",
     "Summary",
     "depthwise_separable",

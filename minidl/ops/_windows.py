@@ -170,7 +170,11 @@ def _windows_of_transposed(
 
 def hashable(value: Any) -> Any:
     """Return lists and arrays, and those in them, as tuples, and anything else as it is."""
-    return tuple(map(hashable, value)) if isinstance(value, (list, tuple, numpy.ndarray)) else value
+    try:
+        hash(value)
+    except TypeError:
+        return tuple(map(hashable, value)) if isinstance(value, (list, tuple, numpy.ndarray)) else value
+    return value
 
 
 def windows(

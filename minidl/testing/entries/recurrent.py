@@ -35,9 +35,9 @@ def _drawing(gates: int, states: int, given: bool = True, bias: bool = True, len
 
 
 def _draw_clear_of_kinks(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
-    """Draw the simple network so that no a_t is near the kink of relu."""
+    """Draw the simple network so that no a_t is near the kink of relu, if it has not too many of them."""
     draw = _drawing(1, 1)
-    while True:
+    for _ in range(100):
         arguments = draw(generator, shape, options)
         x, h, weight_ih, weight_hh, bias_ih, bias_hh = arguments
         nearest = numpy.inf
@@ -45,7 +45,8 @@ def _draw_clear_of_kinks(generator: Generator, shape: Shape, options: Mapping[st
             a = x[:, t] @ weight_ih.T + h @ weight_hh.T + bias_ih + bias_hh
             h, nearest = numpy.maximum(a, 0), min(nearest, numpy.min(numpy.abs(a), initial=numpy.inf))
         if nearest > 2 * MARGIN:
-            return arguments
+            break
+    return arguments
 
 
 def _cases(gates: int, states: int) -> tuple[Case, ...]:
