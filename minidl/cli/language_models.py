@@ -11,13 +11,13 @@ from minidl.errors import FileFormatError, UnknownNameError
 __all__ = ["KINDS", "create_model"]
 
 
-def _gpt(vocab_size: int, context: int, layers: int, heads: int, width: int, dropout: float) -> Any:
-    return models.GPT2(vocab_size, context, layers, heads, width, dropout=dropout)  # type: ignore[attr-defined]
+def _gpt(**sizes: Any) -> Any:
+    return models.GPT2("nano", **sizes)  # type: ignore[attr-defined]
 
 
-def _recurrent(kind: str) -> Callable[..., Any]:
+def _recurrent(cell: str) -> Callable[..., Any]:
     def create(vocab_size: int, layers: int, width: int, dropout: float, **others: Any) -> Any:
-        return models.CharRNN(vocab_size, width, width, layers, cell=kind, dropout=dropout)  # type: ignore[attr-defined]
+        return models.CharRNN(vocab_size, width, width, layers, cell, dropout)
 
     return create
 
