@@ -150,6 +150,18 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     return dx if is_wanted(wanted, 0) else None, *sums
 
 
+cdef bint _out_of_range(cnp.ndarray inverse) noexcept:
+    """Whether one of 1 / sqrt(... + eps) is 0, because squares were beyond the range: those rows are the formula's."""
+    cdef cnp.npy_intp i, count = cnp.PyArray_SIZE(inverse)
+    cdef const float *single = <const float *>cnp.PyArray_DATA(inverse)
+    cdef const double *wide = <const double *>cnp.PyArray_DATA(inverse)
+    cdef bint double_ = is_double(inverse)
+    for i in range(count):
+        if (wide[i] if double_ else single[i]) == 0:
+            return True
+    return False
+
+
 # Rows: layer and root-mean-square normalisation.
 
 cdef tuple _row_shape(object x, object normalized_shape):
@@ -243,6 +255,8 @@ def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     if shape is None or not (_number(eps) and _like_row(weight, x, shape) and _like_row(bias, x, shape)):
         return _norm.layer_norm(x, normalized_shape, weight, bias, eps)
     y, mean, inverse = _rows_normalized(x, shape, weight, bias, eps, True)
+    if _out_of_range(inverse):
+        return _norm.layer_norm(x, normalized_shape, weight, bias, eps)
     return y, (x, shape, weight, bias is not None, mean, inverse)
 
 
@@ -262,6 +276,8 @@ def rms_norm(x, normalized_shape, weight=None, eps=None):
     if eps is None:
         eps = 2.0 ** (-52 if is_double(x) else -23)
     y, _, inverse = _rows_normalized(x, shape, weight, None, eps, False)
+    if _out_of_range(inverse):
+        return _norm.rms_norm(x, normalized_shape, weight, eps)
     return y, (x, shape, weight, inverse)
 
 
@@ -296,6 +312,8 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     s.eps = eps
     with nogil:
         minidl_group_norm(double_, &s)
+    if _out_of_range(inverse):
+        return _norm.group_norm(x, num_groups, weight, bias, eps)
     return y, (x, num_groups, weight, bias is not None, mean, inverse)
 
 
