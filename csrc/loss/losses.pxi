@@ -20,7 +20,7 @@ cdef object _scalar(double value, cnp.ndarray like):
 
 cdef object _pointwise(int op, object prediction, object target, object reduction, double delta=0):
     """Return a loss of one element at a time and its cache, or None where the formula must do it."""
-    if not (taken(prediction) and taken(target)):
+    if not (taken(prediction) and taken(target) and type(reduction) is str):
         return None
     cdef cnp.ndarray p = prediction, t = target, each = None
     cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
@@ -65,7 +65,7 @@ def l1_loss(prediction, target, reduction="mean"):
 
 def huber_loss(prediction, target, delta=1.0, reduction="mean"):
     """See ``minidl.ops.loss.huber_loss``. Loss and slope in one pass."""
-    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if delta > 0 else None
+    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if number(delta) and delta > 0 else None
     return found if found is not None else _loss.huber_loss(prediction, target, delta, reduction)
 
 
@@ -127,8 +127,9 @@ def binary_cross_entropy_with_logits_backward(dloss, cache):
 cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, object smoothing,
                            object reduction):
     """Return the loss of rows of logits with class indices and its cache, or None where the formula must do it."""
-    if not (taken(logits) and cnp.PyArray_CheckExact(target) and isinstance(smoothing, (float, int)) and 0 <= smoothing <= 1
-            and isinstance(ignore_index, (int, numpy.integer)) and -MOST_STEPS <= ignore_index <= MOST_STEPS):
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and number(smoothing) and 0 <= smoothing <= 1
+            and type(reduction) is str and isinstance(ignore_index, (int, numpy.integer)) and not switch(ignore_index)
+            and -MOST_STEPS <= ignore_index <= MOST_STEPS):
         return None
     cdef cnp.ndarray x = logits, t = target, each = None
     cdef int kind = cnp.PyArray_TYPE(t)

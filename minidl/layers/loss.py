@@ -10,6 +10,7 @@ import numpy
 from minidl.engines import current
 from minidl.errors import OrderError, ParameterError, ShapeError
 from minidl.ops import Array
+from minidl.ops._scalars import check_constructor
 
 __all__ = [
     "BCELoss",
@@ -43,6 +44,11 @@ class Loss:
     op: str
     """The name of the op in ``minidl.ops``."""
     reductions: tuple[str, ...] = ("mean", "sum", "none")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the numbers, switches and names that minidl's own constructors are given."""
+        super().__init_subclass__(**options)
+        check_constructor(cls)
 
     def __init__(self, reduction: str = "mean", **settings: Any) -> None:
         if reduction not in self.reductions:

@@ -20,6 +20,8 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_like, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops._scalars import is_count, shown
+from minidl.ops._windows import hashable
 
 __all__ = [
     "batch_norm",
@@ -499,7 +501,12 @@ def _check_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the normalised axes as a tuple; raise unless x and the parameters fit it."""
     require_float(x, "x", op)
-    shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
+    given = hashable(normalized_shape)
+    shape = given if isinstance(given, tuple) else (given,)
+    if not all(map(is_count, shape)):
+        raise ParameterError(
+            f"{op}: normalized_shape must be a whole number or a sequence of them, got {shown(normalized_shape)}"
+        )
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ShapeError(f"{op}: the last axes of x must have shape {shape}, got x of shape {x.shape}")
     for name, values in parameters.items():
