@@ -26,6 +26,16 @@ cdef inline bint taken(object x) noexcept:
             and cnp.PyArray_NDIM(<cnp.ndarray>x) <= MOST_AXES)
 
 
+cdef inline bint number(object x):
+    """Whether it is a real number that C can hold. Everything else goes to the formula, which says what it must be."""
+    return isinstance(x, float) or (isinstance(x, int) and -MOST_STEPS <= x <= MOST_STEPS)
+
+
+cdef inline bint switch(object x) noexcept:
+    """Whether it is True or False, and nothing that only counts as one of them."""
+    return x is True or x is False
+
+
 cdef inline bint is_double(cnp.ndarray x) noexcept:
     return cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
 

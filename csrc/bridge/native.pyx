@@ -10,6 +10,7 @@ in place where the kernel can, else through one contiguous copy. The GIL is rele
 
 from functools import lru_cache
 from importlib import import_module
+from inspect import unwrap
 
 import numpy
 

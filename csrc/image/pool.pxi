@@ -82,7 +82,7 @@ def _known(op, image, kernel_size, stride, padding, dilation, ceil_mode, padding
 
 cdef inline object _hashable(object value):
     cdef type kind = type(value)
-    if kind is tuple and value and type((<tuple>value)[0]) is int:
+    if kind is tuple and len(<tuple>value) == 2 and type((<tuple>value)[0]) is int and type((<tuple>value)[1]) is int:
         return value
     return value if kind is int or kind is str or value is None else _pooling.hashable(value)
 
@@ -90,7 +90,7 @@ cdef inline object _hashable(object value):
 cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
                   object padding_counts):
     return _known(op, x.shape[2:], _hashable(kernel_size), _hashable(stride), _hashable(padding), _hashable(dilation),
-                  bool(ceil_mode), padding_counts)
+                  ceil_mode is True, padding_counts)
 
 
 cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_window_axis *rows, minidl_window_axis *columns, bint results, int kind):
@@ -135,7 +135,7 @@ cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool
 cdef object _max_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object dilation,
                       object ceil_mode):
     """Return y and the cache, or None where the formula must do it: a position in the kernel is kept in one byte."""
-    if not _poolable(x, axes):
+    if not (_poolable(x, axes) and switch(ceil_mode)):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)
     cdef minidl_pool_windows *p = &known.described
@@ -166,9 +166,9 @@ cdef object _max_pool_back(object dy, tuple cache, int axes):
 
 cdef object _avg_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object ceil_mode,
                       object count_include_pad):
-    if not _poolable(x, axes):
+    if not (_poolable(x, axes) and switch(ceil_mode) and switch(count_include_pad)):
         return None
-    cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, bool(count_include_pad))
+    cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
     if not known.moderate or (count_include_pad and _uneven(known.windows)):
         return None
     y = _run_pool(MINIDL_AVG_POOL, x, None, &known.described, True)

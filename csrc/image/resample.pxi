@@ -71,7 +71,7 @@ cdef object _padded(bint backward, cnp.ndarray source, tuple shape, tuple pairs,
 
 def pad(x, padding, mode="constant", value=0.0):
     """See ``minidl.ops.resample.pad``. The last two axes are padded here, others by the formula."""
-    if taken(x) and isinstance(value, (int, float)):
+    if taken(x) and type(mode) is str and number(value):
         pairs = _resampling.widths("pad", x.shape, padding, mode)
         y = _padded(False, x, x.shape, pairs, mode, value)
         if y is not None:
@@ -206,7 +206,9 @@ def upsample_nearest_exact_backward(dy, cache):
 
 def upsample_bilinear(x, size=None, scale_factor=None, align_corners=False, antialias=False):
     """See ``minidl.ops.resample.upsample_bilinear``. What is filtered against aliasing goes to the formula."""
-    done = None if antialias else _upsample(x, "upsample_bilinear", size, scale_factor, True, bool(align_corners))
+    done = None
+    if switch(align_corners) and switch(antialias) and not antialias:
+        done = _upsample(x, "upsample_bilinear", size, scale_factor, True, align_corners)
     if done is None:
         return _resample.upsample_bilinear(x, size, scale_factor, align_corners, antialias)
     return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1], align_corners, antialias)

@@ -24,7 +24,7 @@ cdef object _scalar(double value, cnp.ndarray like):
 
 cdef object _pointwise(int op, object prediction, object target, object reduction, double delta=0):
     """Return a loss of one element at a time and its cache, or None where the formula must do it."""
-    if not (taken(prediction) and taken(target)):
+    if not (taken(prediction) and taken(target) and type(reduction) is str):
         return None
     cdef cnp.ndarray p = prediction, t = target, each = None
     cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
@@ -71,7 +71,7 @@ def l1_loss(prediction, target, reduction="mean"):
 
 def huber_loss(prediction, target, delta=1.0, reduction="mean"):
     """See ``minidl.ops.loss.huber_loss``. Loss and slope in one pass."""
-    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if delta > 0 else None
+    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if number(delta) and delta > 0 else None
     return found if found is not None else _loss.huber_loss(prediction, target, delta, reduction)
 
 
@@ -160,8 +160,9 @@ cdef object _cross_entropy(bint logarithms, object logits, object target, object
 
     The rows are logits, or with ``logarithms`` log-probabilities.
     """
-    if not (taken(logits) and cnp.PyArray_CheckExact(target) and isinstance(smoothing, (float, int)) and 0 <= smoothing <= 1
-            and isinstance(ignore_index, (int, numpy.integer)) and -MOST_STEPS <= ignore_index <= MOST_STEPS):
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and number(smoothing) and 0 <= smoothing <= 1
+            and type(reduction) is str and isinstance(ignore_index, (int, numpy.integer)) and not switch(ignore_index)
+            and -MOST_STEPS <= ignore_index <= MOST_STEPS):
         return None
     cdef cnp.ndarray x = logits, t = target, each = None
     cdef int kind = cnp.PyArray_TYPE(t)

@@ -90,7 +90,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=Fals
     cdef Matrix left, right
     cdef cnp.ndarray y
     cdef cnp.npy_intp shape[2]
-    if accumulate and out is None:
+    if not (switch(transpose_a) and switch(transpose_b) and switch(accumulate)) or (accumulate and out is None):
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)  # which says what is missing
     if not (taken(a) and taken(b) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)):
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)

@@ -18,6 +18,7 @@ from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, structure, to_namespace
 from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
+from minidl.ops._scalars import scalars_checked
 from minidl.weights.matching import IncompatibleKeys, Names, Transpose
 
 __all__ = ["Layer", "OpLayer", "Shape", "as_shape"]
@@ -104,7 +105,7 @@ class Layer:
             arguments = list(inspect.signature(cls.__init__).parameters)[1:]
             arguments += filter(None, [getattr(cls.__init__, "other_name", None)])
             cls._fixed = frozenset(name for name in arguments if name not in cls._live)
-            cls.__init__ = _finish(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _finish(scalars_checked(cls.__init__))  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._training = True

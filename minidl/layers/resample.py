@@ -9,6 +9,7 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.layers.base import OpLayer, Shape
 from minidl.ops import Array
 from minidl.ops._resampling import scales, widths
+from minidl.ops._scalars import is_count, shown
 
 __all__ = ["ReflectionPad2d", "ReplicationPad2d", "Upsample", "ZeroPad2d"]
 
@@ -23,10 +24,10 @@ class _Pad2d(OpLayer):
         super().__init__()
         name = type(self).__name__
         sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
-        if len(sides) != 4 or not all(hasattr(n, "__index__") and n >= 0 for n in sides):
+        if len(sides) != 4 or not all(map(is_count, sides)):
             raise ParameterError(
                 f"{name}: padding must be a whole number from 0 on, or four of them, (left, right, top, bottom); got "
-                f"{padding!r}"
+                f"{shown(padding)}"
             )
         self.padding = tuple(n.__index__() for n in sides)
 

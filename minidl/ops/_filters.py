@@ -50,10 +50,7 @@ Tap = tuple[Array, Array, Array]
 def _interpolating(xp: Any, scale: Scale, align_corners: bool) -> Iterator[Tap]:
     """Yield the four taps of cubic convolution; beyond the edges, the pixel at the edge is read."""
     i = xp.arange(scale.after, dtype="float64")
-    if align_corners:
-        at = i * ((scale.before - 1) / max(scale.after - 1, 1))
-    else:
-        at = (i + 0.5) * scale.step - 0.5
+    at = i * ((scale.before - 1) / max(scale.after - 1, 1)) if align_corners else (i + 0.5) * scale.step - 0.5
     first = xp.floor(at) - 1
     for k in range(4):
         source = xp.clip(first + k, 0, scale.before - 1).astype("int64")

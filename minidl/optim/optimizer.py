@@ -13,6 +13,7 @@ from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter, ParameterBuffer, structure
 from minidl.ops import Array, namespace
 from minidl.ops._checks import widen_float16
+from minidl.ops._scalars import check_constructor
 from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
 
@@ -140,6 +141,7 @@ class Optimizer:
     def __init_subclass__(cls, **options: Any) -> None:
         """Make an attribute of each setting."""
         super().__init_subclass__(**options)
+        check_constructor(cls)
         for name in cls.checks:
             setattr(cls, name, _setting(name))
 
