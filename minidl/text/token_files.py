@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from typing import IO, BinaryIO
 
 import numpy
 
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, ShapeError
-from minidl.weights.files import atomic_file
+from minidl.weights.files import atomic_file, open_binary
 
 __all__ = ["open_tokens", "split_tokens", "token_dtype", "write_tokens"]
 
@@ -62,9 +63,9 @@ def write_tokens(path: str | os.PathLike[str], tokens: numpy.ndarray | Iterable[
     return count
 
 
-def _write_header(file: object, dtype: numpy.dtype, count: int) -> None:
+def _write_header(file: IO[bytes], dtype: numpy.dtype, count: int) -> None:
     header = {"descr": FORMAT.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
-    FORMAT.write_array_header_1_0(file, header)  # type: ignore[arg-type]
+    FORMAT.write_array_header_1_0(file, header)
 
 
 def _check_piece(piece: numpy.ndarray, vocab_size: int, before: int) -> None:
@@ -97,20 +98,37 @@ def open_tokens(path: str | os.PathLike[str]) -> numpy.ndarray:
         If the path contains a null byte.
     """
     name = os.fspath(path)
+    with open_binary(path) as file:
+        dtype, count = _read_header(file, name)
+        start = file.tell()
+        size = file.seek(0, os.SEEK_END) - start
+    if size != count * dtype.itemsize:
+        raise FileFormatError(
+            f"{name}: {count} token ids of {dtype} are {count * dtype.itemsize} bytes, but there are {size}; write it again"
+        )
+    if not count:
+        return numpy.zeros(0, dtype)  # nothing to map
+    return numpy.memmap(path, dtype, "r", start, (count,))
+
+
+def _read_header(file: BinaryIO, name: str) -> tuple[numpy.dtype, int]:
+    """Return the dtype and the number of the ids.
+
+    NumPy's own reader tries to repair headers that it cannot read, warns of it, and raises errors of many kinds.
+    """
     try:
-        with Path(path).open("rb"):
-            pass  # for the errors of the operating system
-        tokens = numpy.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
-        if "\0" in name:
-            raise ParameterError(f"{name!r} cannot be a path: {error}") from error
+        if FORMAT.read_magic(file) != (1, 0):
+            raise ValueError("it is of another version of NumPy's format")
+        length = int.from_bytes(file.read(2), "little")
+        header = ast.literal_eval(file.read(length).decode("latin-1"))
+        dtype, shape = FORMAT.descr_to_dtype(header["descr"]), header["shape"]
+        if not (isinstance(shape, tuple) and len(shape) == 1 and isinstance(shape[0], int) and shape[0] >= 0):
+            raise ValueError(f"it holds an array of shape {shape!r}, not of one dimension")
+        if dtype.kind != "u" or dtype.itemsize > 4:
+            raise ValueError(f"it holds {dtype}, not unsigned integers")
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise FileFormatError(f"{name}: expected a file of token ids as write_tokens makes it: {error}") from error
-    if not isinstance(tokens, numpy.ndarray) or tokens.ndim != 1 or tokens.dtype.kind != "u":
-        found = f"{tokens.dtype} of shape {tokens.shape}" if isinstance(tokens, numpy.ndarray) else "several arrays"
-        raise FileFormatError(f"{name}: expected unsigned integers in one dimension, found {found}")
-    return tokens
+    return dtype, shape[0]
 
 
 def split_tokens(tokens: numpy.ndarray, validation: float = 0.1) -> tuple[numpy.ndarray, numpy.ndarray]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy
 
 import minidl as dl
-from minidl import data, weights
+from minidl import data, text, weights
 from minidl.data import images
 from minidl.errors import MinidlError
 
@@ -79,6 +79,12 @@ def valid_files():
         data.write_idx(folder / "a.gz", array)
         weights.save_file(tensors, folder / "m.safetensors", {"about": "it"})
         weights.save_file(tensors, folder / "s", max_shard_size=16)
+        pairs = text.BytePairTokenizer.train("to be or not to be, to be", 260, ["<end>"])
+        pairs.save(folder / "bpe.json")
+        text.CharTokenizer("tobe rn").save(folder / "char.json")
+        text.write_tokens(folder / "tokens.npy", pairs.encode("to be or not"), pairs.vocab_size)
+        checkpoint = text.Checkpoint({"kind": "gpt"}, pairs, tensors, {"step": numpy.array(3)}, {"step": 3})
+        text.save_checkpoint(folder / "c.safetensors", checkpoint)
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
             for batch in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
@@ -93,6 +99,10 @@ def valid_files():
             ("m.safetensors", (folder / "m.safetensors").read_bytes(), model.load),
             ("m.safetensors", (folder / "m.safetensors").read_bytes(), weights.load_file),
             ("s.index.json", (folder / "s.index.json").read_bytes(), weights.load_file),
+            ("bpe.json", (folder / "bpe.json").read_bytes(), text.load_tokenizer),
+            ("char.json", (folder / "char.json").read_bytes(), text.load_tokenizer),
+            ("tokens.npy", (folder / "tokens.npy").read_bytes(), text.open_tokens),
+            ("c.safetensors", (folder / "c.safetensors").read_bytes(), text.load_checkpoint),
             ("cifar-10-binary.tar.gz", archive.getvalue(), lambda path: data.cifar10(path.parent, download=False)),
             (
                 "cifar-10-binary.tar.gz",
