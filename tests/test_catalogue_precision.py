@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from pages import blocks, output, promised
 
 import minidl
 from minidl import engines, ops
@@ -321,3 +322,14 @@ def test_the_mode_belongs_to_the_context(host_engine):
     assert seen["copied"] == seen["own"] == ("bfloat16", 64.0)
     assert seen["new"][0] == "highest"
     assert seen["new"][1] == pytest.approx(exact, rel=1e-6)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "precision.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not beside the tests")
+def test_every_block_of_the_page_prints_what_it_promises():
+    found = blocks(PAGE)
+    assert len(found) == 2
+    for block in found:
+        assert output(block, {"__name__": "page"}) == promised(block)

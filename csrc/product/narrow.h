@@ -32,7 +32,7 @@
 
 #include "runtime/isa.h"
 
-enum { MINIDL_MOST_ROWS = 16 };            /* beyond, a matrix product of widened weights is faster */
+enum { MINIDL_MOST_ROWS = 8 };             /* beyond, a matrix product of widened weights is faster */
 enum { MINIDL_MOST_INT8_TERMS = 1 << 16 }; /* so that sums fit 32 bits: 255 * 127 * 65536 < 2^31 */
 
 /* The upper 16 bits of the rounded number, in place. */

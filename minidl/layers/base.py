@@ -297,6 +297,18 @@ class Layer:
             if isinstance(child, Layer):
                 yield from child.named_buffers(f"{prefix}{name}.")
 
+    def saved_buffers(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield each buffer with its path, in the form in which ``state_dict`` and files hold it, for reading and writing."""
+        for name in self._buffer_names:
+            yield prefix + name, self._saved_form(name)
+        for name, child in self.children().items():
+            if isinstance(child, Layer):
+                yield from child.saved_buffers(f"{prefix}{name}.")
+
+    def _saved_form(self, name: str) -> Any:
+        """Return a buffer of this layer in that form: the array itself, unless its bits stand for something else."""
+        return getattr(self, name)
+
     @property
     def trainable(self) -> bool:
         """Whether any parameter inside is trained. Setting it freezes or unfreezes all, also those not made yet."""

@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
 def _list_entries(layer: Layer) -> list[_Entry]:
     """Return the values of parameters and the buffers, each under all its names."""
     parameters = [_Entry(name, parameter, parameter.value) for name, parameter in layer.named_parameters()]
-    return parameters + [_Entry(name, array, array) for name, array in layer.named_buffers()]
+    return parameters + [_Entry(name, array, array) for name, array in layer.saved_buffers()]
 
 
 def _group_by_array(entries: list[_Entry]) -> list[Target]:

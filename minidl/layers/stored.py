@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -125,11 +124,11 @@ class StoredLinear(Layer):
         """Return the weights as float32, shape (out, in)."""
         return restore_weight(self.weight, self.scale)
 
-    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
-        """Yield each buffer with its path; the bits of bfloat16 as an array of float32 numbers, which files hold as such."""
-        for name, array in super().named_buffers(prefix):
-            bits = name == f"{prefix}weight" and self.stored_as == "bfloat16" and isinstance(array, numpy.ndarray)
-            yield name, Bfloat16Array(array) if bits else array
+    def _saved_form(self, name: str) -> Any:
+        """Return the bits of bfloat16 as what they are, numbers; other buffers as they are."""
+        array = getattr(self, name)
+        bits = name == "weight" and self.stored_as == "bfloat16" and isinstance(array, numpy.ndarray)
+        return Bfloat16Array(array) if bits else array
 
     def extra_repr(self) -> str:
         """Return the sizes and the dtype."""

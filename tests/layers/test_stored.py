@@ -180,6 +180,20 @@ def test_what_is_for_inference_only_says_so(dtype, random):
         model.layers[0].to(dtype="float64")
 
 
+def test_a_model_that_is_stored_in_part_can_be_trained_in_the_rest(random):
+    body = dl.store_weights(dl.Sequential(dl.Linear(4, 8), dl.ReLU()))
+    model = dl.Sequential({"body": body, "head": dl.Linear(8, 2)})
+    before = body.layers[0].weight.copy(), model["head"].weight.value.copy()
+    model.compile(dl.SGD(model.parameters(), lr=0.1), dl.MSELoss())
+    with pytest.raises(OrderError, match="for inference only"):  # a frozen body would be given its dx
+        model.backward(model.forward(random.standard_normal((5, 4), dtype="f")))
+    model.fit(
+        random.standard_normal((64, 4), dtype="f"), random.standard_normal((64, 2), dtype="f"), epochs=1, verbose=0
+    )
+    numpy.testing.assert_array_equal(body.layers[0].weight, before[0])
+    assert not numpy.array_equal(model["head"].weight.value, before[1])
+
+
 def test_errors():
     with pytest.raises(UnknownNameError, match="int4"):
         dl.store_weights(make_model(), "int4")
