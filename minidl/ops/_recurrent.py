@@ -50,9 +50,7 @@ def check_sequences(
         )
     if x.shape[1] < 1:
         raise ShapeError(f"{op}: x must have at least one step, got shape {x.shape}")
-    expected = {name: (x.shape[0], hidden) for name in states} | dict.fromkeys(
-        ("bias_ih", "bias_hh"), (gates * hidden,)
-    )
+    expected = dict.fromkeys(states, (x.shape[0], hidden)) | dict.fromkeys(("bias_ih", "bias_hh"), (gates * hidden,))
     for name, array in {**states, "bias_ih": biases[0], "bias_hh": biases[1]}.items():
         if array is None:
             continue

@@ -54,7 +54,7 @@ def test_tied_weights_are_one_parameter():
 def test_states_of_some_sequences():
     model = CharRNN(7, 3, 4, 2)
     assert model.context is None
-    logits, state = model.forward_with_state(IDS[:, :6])
+    _, state = model.forward_with_state(IDS[:, :6])
     rows = numpy.array([1, 1, 0])
     again, _ = model.forward_with_state(IDS[rows, 6:8], model.select_state(state, rows))
     plain, _ = model.forward_with_state(IDS[:, 6:8], state)

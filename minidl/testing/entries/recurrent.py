@@ -84,7 +84,7 @@ for name, gates, states, more in (
     SPECS.append(
         OpSpec(
             name=name,
-            differentiable=("x", "h0", "c0")[: 1 + states] + ("weight_ih", "weight_hh", "bias_ih", "bias_hh"),
+            differentiable=(*("x", "h0", "c0")[: 1 + states], "weight_ih", "weight_hh", "bias_ih", "bias_hh"),
             draw=_drawing(gates, states),
             cases=(*_cases(gates, states), *more),
             oracle=getattr(oracles_recurrent, name),
