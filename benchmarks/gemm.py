@@ -3,16 +3,24 @@
     python benchmarks/gemm.py                               # every shape, with 1 and with 2 threads
     python benchmarks/gemm.py --against numpy torch --shapes 128x784x512 --layouts NT
     python benchmarks/gemm.py --ladder
+    python benchmarks/gemm.py --sweep --budget 240          # some two hundred shapes against the faster of both
 
 A shape is MxKxN. A layout is two letters, the first for A and the second for B: N as it lies, T transposed. The
 contenders take turns, with several threads only when the machine is idle. The best and the median of each one's turns
 are printed. The limit is a loop of multiply-adds in registers, timed in the same run. Each number of threads gets a
 process of its own, because BLAS libraries read the number when they are loaded.
+
+The sweep goes through `cases()`: sizes from 1 to 2048, powers of two and their neighbours, thin and flat ones, all four
+layouts, operands with gaps between their rows. It prints how the ratios to the faster of NumPy and PyTorch are
+distributed, and the ten worst. With one thread it counts the thread's own time, which other processes do not disturb.
+With --record FILE the best figures are kept, and the next run begins with the oldest: so a sweep can be done in slices.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import statistics
 import subprocess
@@ -79,15 +87,22 @@ def limit() -> float:
     return best
 
 
-def contenders(shape: str, layout: str, names: Iterable[str]) -> dict[str, Call]:
-    """Return one call for each contender (minidl, numpy, torch, jax), all of the same product."""
+def contenders(shape: str, layout: str, names: Iterable[str], gap: int = 0) -> dict[str, Call]:
+    """Return one call for each contender (minidl, numpy, torch, jax), all of the same product.
+
+    The rows of A and B lie `gap` elements farther apart than they are long.
+    """
     import numpy
 
     m, k, n = map(int, shape.split("x"))
     random = numpy.random.default_rng(0)
     turned = [letter == "T" for letter in layout]
-    a = random.standard_normal((k, m) if turned[0] else (m, k), dtype=numpy.float32)
-    b = random.standard_normal((n, k) if turned[1] else (k, n), dtype=numpy.float32)
+
+    def operand(rows: int, columns: int) -> numpy.ndarray:
+        return random.standard_normal((rows, columns + gap), dtype=numpy.float32)[:, :columns]
+
+    a = operand(*((k, m) if turned[0] else (m, k)))
+    b = operand(*((n, k) if turned[1] else (k, n)))
     c = numpy.empty((m, n), numpy.float32)
     left, right = a.T if turned[0] else a, b.T if turned[1] else b
     calls: dict[str, Call] = {}
@@ -182,6 +197,110 @@ def ladder(sizes: tuple[int, ...] = (128, 512, 1024, 2048)) -> Iterator[str]:
     minidl.set_num_threads(everything)
 
 
+def cases() -> list[str]:
+    """Return what a sweep measures, as MxKxN, a layout, and +G for a gap of G elements between the rows of A and B."""
+    layouts = itertools.cycle(("NN", "NT", "TN", "TT"))
+    squares = [size + d for size in (4, 8, 16, 32, 64, 128, 256, 512, 1024) for d in (-1, 0, 1)]
+    found = [f"{s}x{s}x{s} {next(layouts)}" for s in (1, 2, *squares, 2047)]
+    powers = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    found += [f"{s}x{s}x{s} {layout}" for s in powers for layout in ("NN", "NT", "TN", "TT")]
+    found += [f"{s}x{s}x{s} {layout}" for s in (24, 48, 96, 192, 384, 500, 768, 1000) for layout in ("NN", "NT", "TN")]
+    thin = [f"{few}x{s}x{s}" for few in (1, 2, 4, 8, 12) for s in (256, 1000, 2048)]
+    narrow = [f"{s}x{s}x{few}" for few in (1, 4, 8, 10) for s in (128, 512, 2048)]
+    flat = [f"{s}x{few}x{s}" for few in (1, 3, 8, 27) for s in (64, 512, 2048)]
+    longest = ["8x4096x4096", "4096x8x512", "16x16384x16", "64x8192x64", "1x16384x64", "4096x1x512", "65536x27x64"]
+    training = ["128x784x512", "784x128x512", "32x512x256", "400x700x600", "96x600x200", "512x1000x4000", "64x576x4096"]
+    for shape in (*thin, *narrow, *flat, *longest, *training):
+        found += [f"{shape} {next(layouts)}", f"{shape} {next(layouts)}"]
+        next(layouts) if len(found) % 3 == 0 else None
+    gapped = ("64x64x64", "128x512x256", "256x256x256", "500x500x500", "512x512x512", "8x1024x512", "960x960x960")
+    found += [f"{shape} {next(layouts)} +{gap}" for shape in gapped for gap in (1, 24, 64)]
+    return list(dict.fromkeys(found))
+
+
+def measure_case(case: str, threads: int, seconds: float) -> dict[str, float]:
+    """Return the operations per second of each contender: the best of rounds in which they take turns."""
+    shape, layout, *gap = case.split()
+    m, k, n = map(int, shape.split("x"))
+    calls = contenders(shape, layout, ["minidl", "numpy", "torch"], int(gap[0]) if gap else 0)
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    repeats = max(1, int(3e-4 / (2.0 * m * n * k / 50e9 + 1e-6)))
+    best = dict.fromkeys(calls, float("inf"))
+    until = time.perf_counter() + seconds
+    for rounds in itertools.count():
+        if rounds >= 3 and time.perf_counter() > until:
+            return {name: 2.0 * m * n * k / its for name, its in best.items()}
+        for name, call in calls.items():
+            call()
+            start = clock()
+            for _ in range(repeats):
+                call()
+            best[name] = min(best[name], (clock() - start) / repeats)
+    raise AssertionError
+
+
+def sweep(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
+    """Yield the lines of a sweep, in a process that was made for this number of threads."""
+    import torch
+
+    import minidl
+
+    minidl.set_num_threads(threads)
+    torch.set_num_threads(threads)
+    record = Path(arguments.record) if arguments.record else None
+    kept = json.loads(record.read_text()) if record and record.exists() else {}
+    here = kept.setdefault(str(threads), {})
+    ceiling = here["limit"] = max(limit() * threads, here.get("limit", 0.0))
+    rates = here.setdefault("rates", {})
+    waiting = sorted(cases(), key=lambda case: list(rates).index(case) if case in rates else -1)
+    if arguments.worst:
+        waiting = sorted(rates, key=lambda case: _ratio(rates[case]))[: arguments.worst]
+    end = time.perf_counter() + arguments.budget
+    for done, case in enumerate(waiting):
+        left = end - time.perf_counter()
+        if left <= 0:
+            break
+        found = measure_case(case, threads, left / (len(waiting) - done))
+        before = rates.pop(case, {})  # so that the order is that of measurement
+        rates[case] = {name: max(rate, before.get(name, 0.0)) for name, rate in found.items()}
+    if record:
+        record.write_text(json.dumps(kept, indent=1))
+    yield from distribution(rates, ceiling, threads)
+
+
+def _ratio(rates: dict[str, float]) -> float:
+    return rates["minidl"] / max(rates["numpy"], rates["torch"])
+
+
+def distribution(rates: dict[str, dict[str, float]], ceiling: float, threads: int) -> Iterator[str]:
+    """Yield what is to be said of a sweep: quantiles of the ratios, shares of the limit, the ten worst."""
+    ordered = sorted(rates, key=lambda case: _ratio(rates[case]))
+    ratios = [_ratio(rates[case]) for case in ordered]
+
+    def at(share: float) -> float:
+        return ratios[round(share * (len(ratios) - 1))]
+
+    yield f"{threads} thread{'s' * (threads > 1)}: {len(ratios)} shapes; limit {ceiling / 1e9:.0f} GFLOP/s"
+    yield (
+        f"minidl / the faster of numpy and torch: least {at(0):.2f}, 10 % {at(0.1):.2f}, median {at(0.5):.2f}, "
+        f"90 % {at(0.9):.2f}; under 0.9: {sum(ratio < 0.9 for ratio in ratios)}"
+    )
+    large = [case for case in ordered if min(map(int, case.split()[0].split("x"))) >= 500]
+    if large:
+        shares = sorted(rates[case]["minidl"] / ceiling for case in large)
+        yield (
+            f"share of the limit from 500 up ({len(large)} shapes): least {shares[0]:.0%}, "
+            f"median {shares[len(shares) // 2]:.0%}; under 85 %: {sum(share < 0.85 for share in shares)}"
+        )
+    yield ""
+    yield "| the ten worst | minidl GFLOP/s | numpy | torch | ratio |"
+    yield "|---|--:|--:|--:|--:|"
+    for case in ordered[:10]:
+        of = rates[case]
+        cells = " | ".join(f"{of[name] / 1e9:.1f}" for name in ("minidl", "numpy", "torch"))
+        yield f"| {case} | {cells} | {_ratio(of):.2f} |"
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -194,13 +313,17 @@ def main() -> None:
         "--patience", type=int, default=8, help="with several threads: pauses to wait for an idle machine"
     )
     parser.add_argument("--ladder", action="store_true", help="the rungs of docs/gemm.md instead")
+    parser.add_argument("--sweep", action="store_true", help="some two hundred shapes instead")
+    parser.add_argument("--budget", type=float, default=120, help="seconds of a sweep, for each number of threads")
+    parser.add_argument("--record", help="file in which the figures of a sweep are kept")
+    parser.add_argument("--worst", type=int, help="measure so many again, those that were worst in the record")
     arguments = parser.parse_args()
     if arguments.ladder:
         for line in ladder():
             print(line, flush=True)
         return
     if len(arguments.threads) == 1 and os.environ.get("OPENBLAS_NUM_THREADS") == str(arguments.threads[0]):
-        for line in table(arguments, arguments.threads[0]):
+        for line in (sweep if arguments.sweep else table)(arguments, arguments.threads[0]):
             print(line, flush=True)
         return
     for threads in arguments.threads:
@@ -208,6 +331,10 @@ def main() -> None:
         environment.pop("OPENBLAS_CORETYPE", None)  # which would have NumPy's BLAS use another processor's kernels
         options = ["--shapes", *arguments.shapes, "--layouts", *arguments.layouts, "--rounds", str(arguments.rounds)]
         options += ["--patience", str(arguments.patience)]
+        if arguments.sweep:
+            options += ["--sweep", "--budget", str(arguments.budget)]
+            options += ["--record", arguments.record] if arguments.record else []
+            options += ["--worst", str(arguments.worst)] if arguments.worst else []
         command = [sys.executable, __file__, "--threads", str(threads), "--against", *arguments.against, *options]
         subprocess.run(command, env=environment, check=True)
         print(flush=True)

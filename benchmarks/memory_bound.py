@@ -1,13 +1,37 @@
-"""Workloads of the board that are bound by memory: normalisation and pooling by themselves."""
+"""What is bound by memory: layers for the board, and every such op beside the time that copying takes.
+
+    python benchmarks/memory_bound.py                                    # on one thread
+    python benchmarks/memory_bound.py --threads 2 --budget 0.2 --only adam,relu
+    python benchmarks/memory_bound.py --markdown                         # into docs/board.md
+
+An op must read its inputs and write its results, each once. So many bytes, half read and half written, are copied for
+comparison, by ``memcpy`` on as many threads: that time divided by the op's is the share of the bound. The sizes are such
+that all arrays lie in the L1, L2 or L3 cache, or in memory. In the L1 cache the call from Python, a tenth of a
+microsecond, is most of the time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import numpy
 from images import Shape, Step, jax_pool, numbers
+
+LEVELS = {"L1": 1 << 11, "L2": 1 << 15, "L3": 1 << 19, "memory": 1 << 24}
+"""The elements of an array, by where four such arrays of float32 lie."""
+COLUMNS = 256  # of what is normalised by rows
+MARKS = "<!-- memory: begin -->", "<!-- memory: end -->"
+PAGE = Path(__file__).parents[1] / "docs" / "board.md"
 
 
 @dataclass(frozen=True)
@@ -95,3 +119,150 @@ def _jax_layer(layer: Layer, kind: str) -> Step:
 
     function = partial(jax.jit(gradients), dy) if kind == "both" else forward
     return lambda: jax.block_until_ready(function(*arrays))
+
+
+# the table ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pass:
+    """An op over n elements: how many arrays of n elements it reads and writes, and the function that makes the call."""
+
+    name: str
+    arrays: float
+    make: Callable[[Any, int], Step]
+
+
+def passes() -> Iterator[Pass]:
+    """Yield everything that is measured."""
+    from minidl.engines.compositions import FUSIBLE
+
+    for op in FUSIBLE:
+        yield from _both(op, lambda n: (numbers(0, n),), 2, 3)
+    yield from _both("softmax", _rows, 2, 3)
+    yield from _both("layer_norm", lambda n: (*_rows(n), (COLUMNS,), *_ones(COLUMNS)), 2, 3)
+    yield from _both("rms_norm", lambda n: (*_rows(n), (COLUMNS,), _ones(COLUMNS)[0]), 2, 3)
+    yield from _both("batch_norm", lambda n: (numbers(0, 2, 16, n // 32), *_ones(16)), 2, 3)
+    yield Pass("dropout", 2 + 1 / 4, lambda engine, n: partial(engine.dropout, numbers(0, n), 0.5, _generator()))
+    yield Pass("cross_entropy", 2, _cross_entropy)
+    for name, op, states, settings in [
+        ("SGD", "sgd_update", 0, {}),
+        ("SGD with momentum", "sgd_update", 1, {"momentum": 0.9}),
+        ("Adagrad", "adagrad_update", 1, {"step": 5}),
+        ("RMSprop", "rmsprop_update", 1, {}),
+        ("Adam", "adam_update", 2, {"step": 5}),
+    ]:
+        yield Pass(name, 3 + 2 * states, partial(_update, op, states, settings))
+
+
+def _both(op: str, arguments: Callable[[int], tuple[Any, ...]], forward: int, backward: int) -> Iterator[Pass]:
+    """Yield the forward of an op and its backward, which moves dy, dx and what the forward kept."""
+
+    def make_backward(engine: Any, n: int) -> Step:
+        y, cache = getattr(engine, op)(*arguments(n))
+        return partial(getattr(engine, f"{op}_backward"), numbers(3, *y.shape), cache)
+
+    yield Pass(op, forward, lambda engine, n: partial(getattr(engine, op), *arguments(n)))
+    yield Pass(f"{op} backward", backward, make_backward)
+
+
+def _rows(n: int) -> tuple[Any]:
+    return (numbers(0, n // COLUMNS, COLUMNS),)
+
+
+def _ones(size: int) -> tuple[Any, Any]:
+    return numpy.ones(size, "float32"), numpy.zeros(size, "float32")
+
+
+def _generator() -> numpy.random.Generator:
+    return numpy.random.default_rng(0)
+
+
+def _cross_entropy(engine: Any, n: int) -> Step:
+    (logits,) = _rows(n)
+    return partial(engine.cross_entropy, logits, numpy.zeros(len(logits), "int64"))
+
+
+def _update(op: str, states: int, settings: dict[str, Any], engine: Any, n: int) -> Step:
+    """Make a step of an optimiser that leaves everything finite, however often it runs."""
+    value, grad = numbers(0, n), numbers(1, n)
+    state: list[Any] = [numpy.ones(n, "float32") for _ in range(states)]
+    state += [None] * ({"sgd_update": 1, "adagrad_update": 1, "rmsprop_update": 3, "adam_update": 3}[op] - states)
+    return partial(getattr(engine, op), value, grad, *state, lr=1e-6, **settings)
+
+
+def fastest(step: Step, budget: float) -> float:
+    """Return the least seconds of a call, within a budget; calls of a few microseconds are timed some at a time."""
+    start = time.perf_counter()
+    step()
+    count = max(1, int(2e-5 / (time.perf_counter() - start)))
+    best, until = numpy.inf, time.perf_counter() + budget
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        for _ in range(count):
+            step()
+        best = min(best, (time.perf_counter() - start) / count)
+    return float(best)
+
+
+def copying(size: int, threads: int, budget: float) -> float:
+    """Return the seconds in which so many bytes are copied, half of them read, each thread with arrays of its own.
+
+    The threads copy side by side for a while, so what it costs to hand out work is not in it.
+    """
+    found: list[float] = []
+
+    def copy() -> None:
+        source = numpy.ones(max(size // 2 // threads, 1), "uint8")
+        target = source.copy()
+        found.append(fastest(partial(numpy.copyto, target, source), budget))
+
+    team = [threading.Thread(target=copy) for _ in range(threads)]
+    for thread in team:
+        thread.start()
+    for thread in team:
+        thread.join()
+    return max(found)
+
+
+def lines(only: list[str], threads: int, budget: float) -> Iterator[str]:
+    """Yield the table."""
+    import minidl as dl
+
+    engine = dl.engines.get("native")
+    yield "| op | bytes an element |" + "".join(f" {level} us | of the bound |" for level in LEVELS)
+    yield "|---|---:|" + "---:|---:|" * len(LEVELS)
+    for one in passes():
+        if not any(text in one.name for text in only):
+            continue
+        cells = [one.name, f"{4 * one.arrays:g}"]
+        for n in LEVELS.values():
+            took = fastest(one.make(engine, n), budget)
+            cells += [f"{took * 1e6:.3g}", f"{copying(int(4 * one.arrays * n), threads, budget) / took:.0%}"]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Print the table."""
+    import minidl as dl
+
+    parser = argparse.ArgumentParser(description="What is bound by memory, beside copying the same bytes.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=0.1, help="seconds for each time in the table, and its copy")
+    parser.add_argument("--only", default="", help="only ops whose names contain one of these")
+    parser.add_argument("--markdown", type=Path, nargs="?", const=PAGE, help="write between two marks; docs/board.md")
+    args = parser.parse_args()
+    dl.set_num_threads(args.threads)
+    found = []
+    for line in lines(args.only.split(","), args.threads, args.budget):
+        print(line, flush=True)
+        found.append(line)
+    if args.markdown:
+        from board_tables import write
+
+        command = f"python benchmarks/memory_bound.py --threads {args.threads} --budget {args.budget} --markdown"
+        write(args.markdown, [f"Printed by `{command}`:", "", *found], *MARKS)
+
+
+if __name__ == "__main__":
+    main()

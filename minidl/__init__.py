@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from minidl.errors import GradcheckError, MinidlError
     from minidl.layers import *
     from minidl.models import Sequential
+    from minidl.ops.precision import get_matmul_precision, matmul_precision, set_matmul_precision
     from minidl.optim import *
     from minidl.random import seed
     from minidl.testing import gradcheck
@@ -66,11 +67,15 @@ _FUNCTIONS = {
     "GradcheckError": "errors",
     "MinidlError": "errors",
     "Sequential": "models",
+    "get_matmul_precision": "ops.precision",
     "get_num_threads": "engines",
     "gradcheck": "testing",
     "inference": "layers",
+    "matmul_precision": "ops.precision",
     "seed": "random",
+    "set_matmul_precision": "ops.precision",
     "set_num_threads": "engines",
+    "store_weights": "layers",
     "use": "engines",
 }
 _OPTIMIZERS = ("SGD", "Adagrad", "Adam", "AdamW", "RMSprop")

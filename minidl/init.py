@@ -24,6 +24,8 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, UnknownNameError
 from minidl.ops import ACTIVATIONS, FORMULAS
+from minidl.ops._scalars import scalars_checked, shown
+from minidl.ops._windows import require_addressable
 from minidl.random import generator as context_generator
 
 __all__ = [
@@ -59,6 +61,7 @@ _BLOCK = 1 << 16
 # plain distributions -------------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def uniform(
     shape: Shape, *, low: float = -0.05, high: float = 0.05, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
@@ -80,6 +83,7 @@ def uniform(
     return _draw(shape, dtype, lambda n, source: source.uniform(low, high, n), generator)
 
 
+@scalars_checked
 def normal(
     shape: Shape, *, mean: float = 0.0, std: float = 0.05, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
@@ -95,6 +99,7 @@ def normal(
     return _draw(shape, dtype, lambda n, source: source.normal(mean, std, n), generator)
 
 
+@scalars_checked
 def constant(shape: Shape, value: float = 0.0, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
     """Fill with one value; the generator is not used.
 
@@ -104,11 +109,13 @@ def constant(shape: Shape, value: float = 0.0, *, dtype: Any = "float32", genera
     return numpy.full(_check_shape(shape), value, dtype=_check_dtype(dtype))
 
 
+@scalars_checked
 def zeros(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
     """Fill with zeros; the generator is not used."""
     return constant(shape, 0.0, dtype=dtype)
 
 
+@scalars_checked
 def ones(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
     """Fill with ones; the generator is not used."""
     return constant(shape, 1.0, dtype=dtype)
@@ -117,6 +124,7 @@ def ones(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -
 # scaled by the fans --------------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def xavier_uniform(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
@@ -140,6 +148,7 @@ def xavier_uniform(
     return uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
 
 
+@scalars_checked
 def xavier_normal(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
@@ -152,6 +161,7 @@ def xavier_normal(
     return normal(shape, std=gain * math.sqrt(2.0 / max(fan_in + fan_out, 1)), dtype=dtype, generator=generator)
 
 
+@scalars_checked
 def kaiming_uniform(
     shape: Shape,
     *,
@@ -189,6 +199,7 @@ def kaiming_uniform(
     return uniform(shape, low=-bound, high=bound, dtype=dtype, generator=generator)
 
 
+@scalars_checked
 def kaiming_normal(
     shape: Shape,
     *,
@@ -205,6 +216,7 @@ def kaiming_normal(
     return normal(shape, std=_kaiming_std(shape, a, mode, nonlinearity), dtype=dtype, generator=generator)
 
 
+@scalars_checked
 def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
     """Draw from the uniform distribution on [-b, b] with b = sqrt(3 / fan_in).
 
@@ -213,6 +225,7 @@ def lecun_uniform(shape: Shape, *, dtype: Any = "float32", generator: Generator 
     return kaiming_uniform(shape, nonlinearity="linear", dtype=dtype, generator=generator)
 
 
+@scalars_checked
 def lecun_normal(shape: Shape, *, dtype: Any = "float32", generator: Generator = None) -> numpy.ndarray:
     """Draw from the normal distribution of variance 1 / fan_in; see :func:`lecun_uniform`."""
     return kaiming_normal(shape, nonlinearity="linear", dtype=dtype, generator=generator)
@@ -222,6 +235,7 @@ glorot_uniform, glorot_normal = xavier_uniform, xavier_normal
 he_uniform, he_normal = kaiming_uniform, kaiming_normal
 
 
+@scalars_checked
 def orthogonal(
     shape: Shape, *, gain: float = 1.0, dtype: Any = "float32", generator: Generator = None
 ) -> numpy.ndarray:
@@ -256,6 +270,7 @@ def orthogonal(
 # fans and gains ------------------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def fans(shape: Shape) -> tuple[int, int]:
     """Return (fan_in, fan_out): the number of inputs of a unit, and the number of units that an input reaches.
 
@@ -281,6 +296,7 @@ def fans(shape: Shape) -> tuple[int, int]:
     return shape[1] * positions, shape[0] * positions
 
 
+@scalars_checked
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """Return the recommended gain of an activation, as in ``torch.nn.init.calculate_gain``.
 
@@ -371,6 +387,7 @@ _NAMED: dict[str, Initializer] = {
 }
 
 
+@scalars_checked
 def get(initializer: str | Initializer) -> Initializer:
     """Return the initialiser of a name (Keras's or PyTorch's), or the callable itself.
 
@@ -401,6 +418,7 @@ def get(initializer: str | Initializer) -> Initializer:
     return _NAMED[initializer]
 
 
+@scalars_checked
 def draw(initializer: Initializer, shape: Shape, dtype: Any, generator: Generator, where: str) -> numpy.ndarray:
     """Return the initial values, from a function that takes the shape, or the shape and the dtype, or a generator too.
 
@@ -452,7 +470,8 @@ def draw(initializer: Initializer, shape: Shape, dtype: Any, generator: Generato
 def _check_shape(shape: Shape) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     if not all(isinstance(n, (int, numpy.integer)) and not isinstance(n, bool) and n >= 0 for n in sizes):
-        raise ShapeError(f"expected a shape of non-negative integers, got {shape!r}")
+        raise ShapeError(f"expected a shape of non-negative integers, got {shown(shape)}")
+    require_addressable(sizes, "initialiser")
     return tuple(map(int, sizes))
 
 

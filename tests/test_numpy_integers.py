@@ -1,4 +1,7 @@
-"""Sizes and counts computed with NumPy are ``numpy.int64``: whatever is public and takes an int takes them too."""
+"""Sizes and counts computed with NumPy are ``numpy.int64``: whatever is public and takes an int takes them too.
+
+Numbers that make no sense, or are too large, end in one of our errors. Those of the ops are in tests/ops/test_odd_scalars.py.
+"""
 
 import inspect
 import re
@@ -20,10 +23,13 @@ VALUES = {  # what an argument is given that has no default, or whose default is
     "blocks": [1, 1],
     "classes": 3,
     "dilation": 2,
+    "data": X,
     "dim": 1,
     "epochs": 3,
     "expand_ratio": 2,
     "groups": 2,
+    "head_dim": 2,
+    "hidden_features": 6,
     "in_channels": 4,
     "hidden_size": 3,
     "in_features": 4,
@@ -32,20 +38,29 @@ VALUES = {  # what an argument is given that has no default, or whose default is
     "k": 2,
     "kernel_size": 3,
     "labels": LABELS,
+    "kdim": 3,
+    "lr": 0.1,
+    "max_len": 6,
     "max_lr": 0.1,
     "milestones": [2, 3],
     "n_informative": 2,
+    "nhead": 2,
     "normalized_shape": 4,
+    "d_model": 4,
+    "embed_dim": 4,
     "embedding_dim": 4,
     "num_channels": 4,
     "num_classes": 3,
     "num_embeddings": 5,
     "num_features": 4,
     "num_groups": 2,
+    "num_heads": 2,
+    "num_kv_heads": 1,
     "out_channels": 8,
     "out_features": 3,
     "padding": 1,
     "patience": 2,
+    "shape": (3, 4),
     "size": 3,
     "sizes": [4, 3, 2],
     "step_size": 2,
@@ -55,6 +70,7 @@ VALUES = {  # what an argument is given that has no default, or whose default is
     "train_size": 3,
     "unflattened_size": [1, 3],
     "units": 3,
+    "vdim": 5,
     "widths": [8, 16],
     "y_pred": LABELS,
     "y_score": X,
@@ -65,7 +81,10 @@ ELSEWHERE = {  # tested with the room's own tests, or no int of the caller's
     "LambdaLR",
     "LearningRateScheduler",
     "Parallel",
+    "RotaryPositions",
     "SequentialLR",
+    "TransformerDecoder",
+    "TransformerEncoder",
     "Summary",
     "draw_worst_mistakes",
     "read_csv",
@@ -166,3 +185,86 @@ def test_other_places():
 def test_what_is_no_integer(make):
     with pytest.raises(dl.MinidlError):
         make()
+
+
+# numbers that make no sense ---------------------------------------------------------------------------------------------
+
+ODD = [
+    2**62,
+    2**63,
+    10**400,
+    -1,
+    -(2**70),
+    float("nan"),
+    float("inf"),
+    1e300,
+    1.5,
+    1j,
+    "x",
+    numpy.int64(2**62),
+    numpy.float32("nan"),
+    [1, "a"],
+    numpy.array([1.5, 2]),
+    {},
+    object(),
+]
+SLOW = {"vgg", "mobilenet_v2", "resnet18"}
+"""Whose parameters are made before the argument is looked at; the same checks are made by their parts."""
+
+
+def values_of(parameters):
+    """Return a value for each argument that has no default, or None where one is not known."""
+    given = {}
+    for parameter in parameters:
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            if parameter.name == "optimizer":
+                given[parameter.name] = dl.SGD(dl.Linear(1, 1).parameters(), lr=0.1, momentum=0.9)
+            elif parameter.name in ("parameters", "params"):
+                given[parameter.name] = dl.Linear(2, 2).parameters()
+            elif parameter.name in VALUES:
+                given[parameter.name] = VALUES[parameter.name]
+            else:
+                return None
+    return given
+
+
+def takers_of_numbers():
+    for room in (*ROOMS, dl.init, dl.engines, dl.engines.native):
+        for name in room.__all__:
+            found = getattr(room, name)
+            if not callable(found) or name in SLOW or isinstance(found, type(numpy)):
+                continue
+            try:
+                parameters = list(inspect.signature(found).parameters.values())
+            except ValueError:
+                continue
+            wanted = [p.name for p in parameters if re.search(r"\b(int|float)\b", str(p.annotation)) or p.name in SIZES]
+            if wanted and values_of(parameters) is not None:
+                yield pytest.param(found, parameters, wanted, id=f"{room.__name__}.{name}")
+
+
+TAKERS = list(takers_of_numbers())
+
+
+def test_most_takers_are_found():
+    assert len(TAKERS) > 80
+    assert not SLOW - ELSEWHERE
+
+
+@pytest.mark.parametrize(("taker", "parameters", "wanted"), TAKERS)
+def test_errors_of_odd_numbers_are_ours(taker, parameters, wanted):
+    before = dl.get_num_threads()
+    problems = []
+    for name in wanted:
+        for odd in ODD:
+            try:
+                with numpy.errstate(all="ignore"):  # 1e300 in float32 is inf, which NumPy says
+                    taker(**{**values_of(parameters), name: odd})
+            except (dl.MinidlError, MemoryError):
+                pass
+            except Exception as error:
+                problems.append(f"{name}={odd!r:.20}: {type(error).__name__}: {error}")
+    dl.set_num_threads(before)
+    if dl.engines.engines()["native"].available:
+        dl.engines.native.set_memory_limit(1 << 30)
+    assert problems == []

@@ -26,6 +26,16 @@ cdef inline bint taken(object x) noexcept:
             and cnp.PyArray_NDIM(<cnp.ndarray>x) <= MOST_AXES)
 
 
+cdef inline bint number(object x):
+    """Whether it is a real number that C can hold. Everything else goes to the formula, which says what it must be."""
+    return isinstance(x, float) or (isinstance(x, int) and -MOST_STEPS <= x <= MOST_STEPS)
+
+
+cdef inline bint switch(object x) noexcept:
+    """Whether it is True or False, and nothing that only counts as one of them."""
+    return x is True or x is False
+
+
 cdef inline bint is_double(cnp.ndarray x) noexcept:
     return cnp.PyArray_TYPE(x) == cnp.NPY_DOUBLE
 
@@ -44,31 +54,39 @@ cdef bint writable(object out, cnp.ndarray like) noexcept:
     return alike(like, out) and PyArray_ISBEHAVED(<cnp.ndarray>out) and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>out)
 
 
-cdef void _extent(cnp.ndarray x, char **low, char **high) noexcept:
-    """Find where the bytes of an array lie: from low to before high. The same place if it has none."""
+# Where the bytes of an array lie: from low to before high.
+cdef struct Extent:
+    char *low
+    char *high
+
+
+cdef inline Extent extent(cnp.ndarray x) noexcept:
+    """Find where the bytes of an array lie; low and high are the same if it has none."""
+    cdef Extent e
     cdef int axis
     cdef ptrdiff_t reach
-    low[0] = high[0] = <char *>cnp.PyArray_DATA(x)
-    if cnp.PyArray_SIZE(x) == 0:
-        return
-    high[0] += cnp.PyArray_ITEMSIZE(x)
+    e.low = <char *>cnp.PyArray_DATA(x)
+    e.high = e.low + cnp.PyArray_ITEMSIZE(x)
     for axis in range(cnp.PyArray_NDIM(x)):
         reach = (cnp.PyArray_DIMS(x)[axis] - 1) * cnp.PyArray_STRIDES(x)[axis]
-        if reach < 0:
-            low[0] += reach
+        if cnp.PyArray_DIMS(x)[axis] == 0:
+            e.low = e.high = <char *>cnp.PyArray_DATA(x)
+            break
+        elif reach < 0:
+            e.low += reach
         else:
-            high[0] += reach
+            e.high += reach
+    return e
 
 
-cdef bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+cdef inline bint disjoint(Extent a, Extent b) noexcept:
+    """Whether the bytes of one end before those of the other begin."""
+    return a.high <= b.low or b.high <= a.low
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two arrays certainly share no memory."""
-    cdef char *a_low
-    cdef char *a_high
-    cdef char *b_low
-    cdef char *b_high
-    _extent(a, &a_low, &a_high)
-    _extent(b, &b_low, &b_high)
-    return a_high <= b_low or b_high <= a_low
+    return disjoint(extent(a), extent(b))
 
 
 cdef inline cnp.ndarray dense(cnp.ndarray x):

@@ -4,6 +4,18 @@ cdef extern from "runtime/isa.h" nogil:
     int minidl_isa()
     const char *minidl_isa_name()
 
+cdef extern from "runtime/caches.h" nogil:
+    enum:
+        MINIDL_CACHE_LEVELS
+    ctypedef struct minidl_cache:
+        ptrdiff_t size
+        ptrdiff_t line
+        int ways
+    ctypedef struct minidl_cache_sizes:
+        minidl_cache level[MINIDL_CACHE_LEVELS]
+        const char *source
+    const minidl_cache_sizes *minidl_caches()
+
 cdef extern from "runtime/threads.h" nogil:
     void minidl_set_threads(int threads)
     int minidl_get_threads()

@@ -15,24 +15,38 @@ cdef inline bint well_formed(tuple into, tuple wanted, Py_ssize_t inputs, Py_ssi
     return (into is None or len(into) == parameters) and (wanted is None or len(wanted) == inputs + parameters)
 
 
+cdef enum:
+    MOST_PARAMETERS = 8  # of an op whose gradients a kernel writes to storage; more go to the formula
+
+
 cdef bint separate(tuple into, object dy, object x, object weight) except -1:
     """Whether no array that a gradient is written to shares memory with what the kernel reads, or with another such array.
 
     Where one does, the order of reading and writing counts, and the formula's is right: it writes when everything is computed.
     """
     cdef Py_ssize_t position, other
+    cdef Extent written[MOST_PARAMETERS]
+    cdef Extent read[3]
+    cdef Py_ssize_t most_written = 0, most_read = 2 if weight is None else 3
     if into is None:
         return True
+    read[0], read[1] = extent(dy), extent(x)
+    if weight is not None:
+        read[2] = extent(weight)
     for position in range(len(into)):
         storage = into[position]
         if storage is None:
             continue
-        if not (cnp.PyArray_CheckExact(storage) and apart(storage, dy) and apart(storage, x)
-                and (weight is None or apart(storage, weight))):
+        if not cnp.PyArray_CheckExact(storage) or most_written == MOST_PARAMETERS:
             return False
-        for other in range(position):
-            if into[other] is not None and not apart(storage, into[other]):
+        written[most_written] = extent(storage)
+        for other in range(most_read):
+            if not disjoint(written[most_written], read[other]):
                 return False
+        for other in range(most_written):
+            if not disjoint(written[most_written], written[other]):
+                return False
+        most_written += 1
     return True
 
 

@@ -10,6 +10,7 @@ in place where the kernel can, else through one contiguous copy. The GIL is rele
 
 from functools import lru_cache
 from importlib import import_module
+from inspect import unwrap
 
 import numpy
 
@@ -34,6 +35,8 @@ include "bridge/declarations.pxi"
 
 if minidl_isa() < 0:
     raise ImportError("MINIDL_ISA names an instruction set that this machine does not have")
+if minidl_caches() == NULL:
+    raise ImportError("MINIDL_CACHES must be sizes with ways, nearest first, like 48K/12,2M/16,30M/15")
 
 
 class _Compiled:
@@ -64,6 +67,8 @@ include "elementwise/scale.pxi"
 include "elementwise/dropout.pxi"
 include "reduce/sums.pxi"
 include "product/products.pxi"
+include "product/bf16.pxi"
+include "product/narrow.pxi"
 include "product/linear_stack.pxi"
 include "product/gemm_raw.pxi"
 include "conv/conv.pxi"
@@ -92,8 +97,24 @@ def build_info():
     return {
         "threaded": bool(minidl_has_threads()),
         "matrix products": minidl_isa_name().decode(),
+        "bfloat16 products": minidl_bf16_name().decode(),
+        "int8 products": minidl_int8_name().decode(),
         "kernels": minidl_isa_name().decode(),
+        "caches": _caches(),
     }
+
+
+cdef str _caches():
+    """Describe what plans of blocks are made for: "32K/8, 1M/8, 32M/16 (size/ways by cpuid)"."""
+    cdef const minidl_cache *cache
+    cdef int i
+    levels = []
+    for i in range(MINIDL_CACHE_LEVELS):
+        cache = &minidl_caches().level[i]
+        if cache.size:
+            size = f"{cache.size >> 20}M" if cache.size % (1 << 20) == 0 else f"{cache.size / 1024:g}K"
+            levels.append(f"{size}/{cache.ways}")
+    return f"{', '.join(levels)} (size/ways by {minidl_caches().source.decode()})"
 
 
 def memory_info():

@@ -69,7 +69,7 @@ cdef bint read_settings(int op, tuple settings, Py_ssize_t first, double *number
         return False
     numbers[0] = numbers[1] = 0
     for position in range(len(settings) - first):
-        if not isinstance(settings[first + position], (float, int)):
+        if not number(settings[first + position]):
             return False
         numbers[position] = settings[first + position]
     cdef int needed = minidl_activation_entries[op].first
@@ -150,7 +150,7 @@ cdef int _define_activations() except -1:
         formula = getattr(_activation, name, None)
         if formula is None:
             continue
-        plain = getattr(formula, "__wrapped__", formula)
+        plain = unwrap(formula)
         names = plain.__code__.co_varnames[1:plain.__code__.co_argcount]
         defaults = plain.__defaults__ or ()
         if names or not minidl_activation_entries[op].keeps_output:
@@ -171,6 +171,8 @@ cdef int _define_activations() except -1:
 
 cdef int _gelu(object approximate):
     """Return the kernel for GELU's ``approximate``, or -1 where the formula must object."""
+    if type(approximate) is not str:
+        return -1
     return MINIDL_gelu if approximate == "none" else MINIDL_gelu_tanh if approximate == "tanh" else -1
 
 

@@ -81,3 +81,20 @@ def dropout_backward(dy, cache):
     """See ``minidl.ops.dropout.dropout_backward``."""
     scale = cache[0]
     return multiplied(dy, scale) if taken(scale) and alike(scale, dy) else _dropout.dropout_backward(dy, cache)
+
+
+def dropout2d(x, p=0.5, random=None):
+    """See ``minidl.ops.dropout.dropout2d``. The formula draws the mask, which is small; the kernel multiplies."""
+    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 3):
+        return _dropout.dropout2d(x, p, random)
+    scale = _dropout.scale_of_channels(x, p, random)
+    return scaled_rows(x, scale), (scale, x.shape)
+
+
+def dropout2d_backward(dy, cache):
+    """See ``minidl.ops.dropout.dropout2d_backward``."""
+    scale, shape = cache
+    if (taken(dy) and dy.shape == shape and taken(scale) and scale.dtype == dy.dtype
+            and scale.shape == (*shape[:2], *[1 for _ in shape[2:]])):
+        return scaled_rows(dy, scale)
+    return _dropout.dropout2d_backward(dy, cache)

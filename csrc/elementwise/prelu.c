@@ -10,7 +10,7 @@
 typedef struct {
     const minidl_prelu_arrays *s;
     double totals[MINIDL_MOST_PARTS]; /* of each range of elements */
-    void *sums;                       /* of each range of rows: two numbers for each channel; or NULL */
+    void *sums;                       /* MINIDL_PRELU_ROWS_OF_SUMS rows for each range of rows, or NULL */
 } prelu_work;
 
 MINIDL_TASK(elements, prelu_work, minidl_prelus, {
@@ -58,7 +58,8 @@ MINIDL_TASK(rows_backward, prelu_work, minidl_prelus, {
     const ptrdiff_t n = work->s->channels, at = from * n;
     real *const dx = work->s->dx, *const sums = work->sums;
     kernels->backward_rows((const real *)work->s->dy + at, (const real *)work->s->x + at, work->s->weight,
-                           dx == NULL ? NULL : dx + at, sums == NULL ? NULL : sums + part * 2 * n, to - from, n);
+                           dx == NULL ? NULL : dx + at, sums == NULL ? NULL : sums + part * MINIDL_PRELU_ROWS_OF_SUMS * n,
+                           to - from, n);
 })
 
 MINIDL_TASK(channels_backward, prelu_work, minidl_prelus, {
@@ -88,14 +89,15 @@ static void backward_of_elements(int is_double, prelu_work *work) {
 static int backward_of_rows(int is_double, prelu_work *work) {
     const minidl_prelu_arrays *const s = work->s;
     const ptrdiff_t n = s->channels;
+    const int parts = minidl_ranges_worth(s->images, worth(n));
     if (s->dweight != NULL) {
         const size_t size = is_double ? sizeof(double) : sizeof(float);
-        work->sums = malloc((size_t)minidl_most_parts(minidl_get_threads()) * 2 * (size_t)n * size);
+        work->sums = malloc((size_t)parts * MINIDL_PRELU_ROWS_OF_SUMS * (size_t)n * size);
         if (work->sums == NULL) return -1;
     }
-    const int parts =
-        minidl_in_ranges(s->images, worth(n), rows_apart(n), MINIDL_TASK_OF(rows_backward, is_double), work);
-    if (s->dweight != NULL) minidl_column_sums(is_double, work->sums, parts, n, 2 * n, s->accumulate, s->dweight);
+    minidl_in_so_many_ranges(parts, s->images, rows_apart(n), MINIDL_TASK_OF(rows_backward, is_double), work);
+    if (s->dweight != NULL)
+        minidl_column_sums(is_double, work->sums, parts, n, MINIDL_PRELU_ROWS_OF_SUMS * n, s->accumulate, s->dweight);
     free(work->sums);
     return 0;
 }

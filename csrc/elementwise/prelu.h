@@ -27,7 +27,8 @@ typedef struct {
 } minidl_prelu_arrays;
 
 /* A run of elements has one slope, in a row each element has its own. backward_run returns dweight; backward_rows writes it to the
- * first half of `sums`, which has two numbers for each column, or is NULL where nobody wants it. */
+ * first row of `sums`, which has MINIDL_PRELU_ROWS_OF_SUMS of them, or is NULL where nobody wants it. */
+enum { MINIDL_PRELU_ROWS_OF_SUMS = 3 };
 #define MINIDL_PRELU_TABLE(real)                                                                                           \
     struct {                                                                                                               \
         void (*run)(const real *x, real slope, real *y, ptrdiff_t n);                                                      \

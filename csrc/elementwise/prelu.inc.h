@@ -31,26 +31,25 @@ static double REAL(prelu_backward_run)(const real *dy, const real *x, real slope
     return sum;
 }
 
-/* dweight in blocks of rows, each summed on its own and then added, as the column sums of reduce/sums are. */
+/* dweight in blocks of rows, each summed on its own and then added as a part (reduce/sums.inc.h). `sums` takes it in its first row
+ * of columns; the next is that of the block under way, the last what the sums have lost. */
 static void REAL(prelu_backward_rows)(const real *dy, const real *x, const real *slopes, real *dx, real *sums, ptrdiff_t rows,
                                       ptrdiff_t columns) {
     enum { BLOCK = 64 };
     real *const block = sums == NULL ? NULL : sums + columns;
-    for (ptrdiff_t i = 0; sums != NULL && i < columns; i++) sums[i] = block[i] = 0;
+    for (ptrdiff_t i = 0; sums != NULL && i < MINIDL_PRELU_ROWS_OF_SUMS * columns; i++) sums[i] = 0;
     for (ptrdiff_t row = 0; row < rows; row++) {
         const real *const g = dy + row * columns, *const line = x + row * columns;
         if (sums != NULL) EACH_VECTOR(columns, PUT(block, GET(block) + REAL(prelu_term)(GET(g), GET(line))););
         if (sums != NULL && (row % BLOCK == BLOCK - 1 || row == rows - 1))
-            EACH_VECTOR(columns, {
-                PUT(sums, GET(sums) + GET(block));
-                PUT(block, SPLAT(0));
-            });
+            REAL(add_and_clear)(sums, block + columns, block, columns);
         if (dx != NULL)
             EACH_VECTOR(columns, {
                 const VEC w = GET(slopes);
                 PUT(dx + row * columns, REAL(leaky_relu_backward)(GET(g), GET(line), w, w));
             });
     }
+    if (sums != NULL) REAL(add_lost)(sums, block + columns, columns);
 }
 
 const REAL(minidl_prelus) TABLE(minidl_prelus) = {

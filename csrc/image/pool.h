@@ -7,12 +7,13 @@
  *     max          y = the largest of them, or the first nan; won = i * kernel columns + j, where it was
  *                  backward: dx[the pixel that won] += dy
  *     avg          y = their sum / the window's area;     backward: dx[each of them] += dy / area
- *     adaptive     the mean over window number p of `outputs`: rows floor(p * size / outputs) to ceil((p + 1) * size / outputs)
+ *     adaptive     the mean, or the maximum and its place in the image, u * columns + v, over window number p of `outputs`: rows floor(p * size / outputs) to ceil((p + 1) * size / outputs)
  */
 #ifndef MINIDL_POOL_H
 #define MINIDL_POOL_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/isa.h"
 
@@ -35,11 +36,17 @@ enum {
     struct {                                                                                                               \
         void (*pool[MINIDL_POOLS])(const real *from, unsigned char *won, real *to, ptrdiff_t images,                       \
                                    const minidl_pool_windows *windows);                                                    \
+        void (*adaptive_max)(const real *x, int64_t *places, real *y, ptrdiff_t images, const minidl_pool_windows *windows); \
+        void (*scatter)(const real *dy, const int64_t *places, real *dx, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out);   \
     }
 MINIDL_TABLES(minidl_pools, MINIDL_POOL_TABLE)
 
 /* A pooling of images of `in` elements to images of `out`. */
 void minidl_pooling(int is_double, int op, const void *from, void *won, void *to, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out,
                     const minidl_pool_windows *windows);
+void minidl_adaptive_max(int is_double, const void *x, int64_t *places, void *y, ptrdiff_t images,
+                         const minidl_pool_windows *windows);
+/* Back: dx becomes 0, and each of `in` dy of an image is added to the pixel of `out` where its maximum was. */
+void minidl_scatter(int is_double, const void *dy, const int64_t *places, void *dx, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out);
 
 #endif

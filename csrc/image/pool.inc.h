@@ -369,6 +369,37 @@ static void REAL(adaptive_backward)(const real *dy, unsigned char *none, real *d
     }
 }
 
+/* The place of the largest pixel in a window, or of the first nan; the first of equals. */
+static ptrdiff_t REAL(largest_at)(const real *x, ptrdiff_t width, ptrdiff_t top, ptrdiff_t bottom, ptrdiff_t left, ptrdiff_t right) {
+    ptrdiff_t at = top * width + left;
+    for (ptrdiff_t i = top; i < bottom; i++)
+        for (ptrdiff_t k = i * width + left; k < i * width + right; k++)
+            if (!(x[k] <= x[at]) && x[at] == x[at]) at = k;
+    return at;
+}
+
+static void REAL(adaptive_max)(const real *x, int64_t *places, real *y, ptrdiff_t images, const minidl_pool_windows *w) {
+    const minidl_window_axis *const v = &w->rows, *const h = &w->columns;
+    for (; images > 0; images--, x += v->size * h->size)
+        for (ptrdiff_t row = 0; row < v->outputs; row++)
+            for (ptrdiff_t column = 0; column < h->outputs; column++) {
+                const ptrdiff_t at = REAL(largest_at)(x, h->size, REAL(start_of)(v, row), REAL(stop_of)(v, row),
+                                                      REAL(start_of)(h, column), REAL(stop_of)(h, column));
+                *places++ = at;
+                *y++ = x[at];
+            }
+}
+
+static void REAL(scatter)(const real *dy, const int64_t *places, real *dx, ptrdiff_t images, ptrdiff_t in, ptrdiff_t out) {
+    for (; images > 0; images--, dy += in, places += in, dx += out) {
+        REAL(zero)(dx, out);
+        for (ptrdiff_t k = 0; k < in; k++) {
+            const int64_t at = *(const volatile int64_t *)(places + k); /* once: the cache may be written to meanwhile */
+            if (at >= 0 && at < out) dx[at] += dy[k];
+        }
+    }
+}
+
 const REAL(minidl_pools) TABLE(minidl_pools) = {
     .pool = {[MINIDL_MAX_POOL] = REAL(max_pool),
              [MINIDL_AVG_POOL] = REAL(avg_pool),
@@ -376,4 +407,6 @@ const REAL(minidl_pools) TABLE(minidl_pools) = {
              [MINIDL_MAX_POOL_BACKWARD] = REAL(max_pool_backward),
              [MINIDL_AVG_POOL_BACKWARD] = REAL(avg_pool_backward),
              [MINIDL_ADAPTIVE_POOL_BACKWARD] = REAL(adaptive_backward)},
+    .adaptive_max = REAL(adaptive_max),
+    .scatter = REAL(scatter),
 };

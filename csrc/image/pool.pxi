@@ -11,6 +11,10 @@ cdef extern from "image/pool.h" nogil:
         int padding_counts
     void minidl_pooling(int is_double, int op, const void *source, void *won, void *to, ptrdiff_t images, ptrdiff_t inside,
                         ptrdiff_t out, const minidl_pool_windows *windows)
+    void minidl_adaptive_max(int is_double, const void *x, int64_t *places, void *y, ptrdiff_t images,
+                             const minidl_pool_windows *windows)
+    void minidl_scatter(int is_double, const void *dy, const int64_t *places, void *dx, ptrdiff_t images, ptrdiff_t inside,
+                        ptrdiff_t out)
 
 # The module of formulas, and where windows lie.
 cdef object _pools = import_module("minidl.ops.pool")
@@ -78,7 +82,7 @@ def _known(op, image, kernel_size, stride, padding, dilation, ceil_mode, padding
 
 cdef inline object _hashable(object value):
     cdef type kind = type(value)
-    if kind is tuple and value and type((<tuple>value)[0]) is int:
+    if kind is tuple and len(<tuple>value) == 2 and type((<tuple>value)[0]) is int and type((<tuple>value)[1]) is int:
         return value
     return value if kind is int or kind is str or value is None else _pooling.hashable(value)
 
@@ -86,7 +90,7 @@ cdef inline object _hashable(object value):
 cdef _Known _find(str op, object x, object kernel_size, object stride, object padding, object dilation, object ceil_mode,
                   object padding_counts):
     return _known(op, x.shape[2:], _hashable(kernel_size), _hashable(stride), _hashable(padding), _hashable(dilation),
-                  bool(ceil_mode), padding_counts)
+                  ceil_mode is True, padding_counts)
 
 
 cdef cnp.ndarray _like_batch(cnp.ndarray x, minidl_window_axis *rows, minidl_window_axis *columns, bint results, int kind):
@@ -131,7 +135,7 @@ cdef bint _upstream(object dy, object dtype, int axes, object shape, minidl_pool
 cdef object _max_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object dilation,
                       object ceil_mode):
     """Return y and the cache, or None where the formula must do it: a position in the kernel is kept in one byte."""
-    if not _poolable(x, axes):
+    if not (_poolable(x, axes) and switch(ceil_mode)):
         return None
     cdef _Known known = _find(op, x, kernel_size, stride, padding, dilation, ceil_mode, False)
     cdef minidl_pool_windows *p = &known.described
@@ -162,9 +166,9 @@ cdef object _max_pool_back(object dy, tuple cache, int axes):
 
 cdef object _avg_pool(object x, int axes, str op, object kernel_size, object stride, object padding, object ceil_mode,
                       object count_include_pad):
-    if not _poolable(x, axes):
+    if not (_poolable(x, axes) and switch(ceil_mode) and switch(count_include_pad)):
         return None
-    cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, bool(count_include_pad))
+    cdef _Known known = _find(op, x, kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
     if not known.moderate or (count_include_pad and _uneven(known.windows)):
         return None
     y = _run_pool(MINIDL_AVG_POOL, x, None, &known.described, True)
@@ -223,6 +227,54 @@ cdef object _adaptive_back(object dy, tuple cache, int axes):
     if even < 0 or not _upstream(dy, dtype, axes, shape, &p):
         return None
     return _run_pool(which, dy, None, &p, False)
+
+
+cdef object _adaptive_max(object x, int axes, str op, object output_size, object return_indices):
+    """Return y and the cache, or None where the formula must do it."""
+    cdef minidl_pool_windows p
+    if not _poolable(x, axes):
+        return None
+    if _windows_of(x.shape[2:], _pooling.output_sizes(op, x.shape[2:], output_size), &p) < 0:
+        return None
+    cdef cnp.ndarray source = dense(x)
+    cdef cnp.ndarray y = _like_batch(source, &p.rows, &p.columns, True, cnp.PyArray_TYPE(source))
+    cdef cnp.ndarray places = _like_batch(source, &p.rows, &p.columns, True, cnp.NPY_INT64)
+    cdef ptrdiff_t images = cnp.PyArray_DIMS(source)[0] * cnp.PyArray_DIMS(source)[1]
+    cdef const void *from_ = cnp.PyArray_DATA(source)
+    cdef int64_t *at = <int64_t *>cnp.PyArray_DATA(places)
+    cdef void *to = cnp.PyArray_DATA(y)
+    cdef bint double_ = is_double(source)
+    with nogil:
+        minidl_adaptive_max(double_, from_, at, to, images, &p)
+    return (y, places) if return_indices else y, (places, x.shape, (<cnp.ndarray>x).dtype)
+
+
+cdef object _adaptive_max_back(object dy, tuple cache, int axes):
+    """Return dx, or None where the formula must do it."""
+    places, shape, dtype = cache
+    if not (_poolable(dy, axes) and (<cnp.ndarray>dy).dtype == dtype and len(shape) == axes + 2 and dy.shape[:2] == shape[:2]
+            and cnp.PyArray_CheckExact(places) and cnp.PyArray_TYPE(<cnp.ndarray>places) == cnp.NPY_INT64
+            and PyArray_ISBEHAVED_RO(<cnp.ndarray>places)
+            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>places, <cnp.ndarray>dy)):
+        return None
+    cdef cnp.npy_intp sizes[4]
+    cdef ptrdiff_t inside = 1, out = 1
+    cdef int axis
+    for axis in range(axes + 2):
+        sizes[axis] = shape[axis]
+        if axis >= 2:
+            inside *= cnp.PyArray_DIMS(<cnp.ndarray>dy)[axis]
+            out *= sizes[axis]
+    cdef cnp.ndarray upstream = dense(dy), where = dense(places)
+    cdef cnp.ndarray dx = fresh(axes + 2, sizes, cnp.PyArray_TYPE(upstream))
+    cdef ptrdiff_t images = sizes[0] * sizes[1]
+    cdef const void *from_ = cnp.PyArray_DATA(upstream)
+    cdef const int64_t *at = <const int64_t *>cnp.PyArray_DATA(where)
+    cdef void *to = cnp.PyArray_DATA(dx)
+    cdef bint double_ = is_double(upstream)
+    with nogil:
+        minidl_scatter(double_, from_, at, to, images, inside, out)
+    return dx
 
 
 def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
@@ -303,3 +355,27 @@ def adaptive_avg_pool2d_backward(dy, cache):
     """See ``minidl.ops.pool.adaptive_avg_pool2d_backward``."""
     dx = _adaptive_back(dy, cache, 2)
     return dx if dx is not None else _pools.adaptive_avg_pool2d_backward(dy, cache)
+
+
+def adaptive_max_pool1d(x, output_size, return_indices=False):
+    """See ``minidl.ops.pool.adaptive_max_pool1d``."""
+    found = _adaptive_max(x, 1, "adaptive_max_pool1d", output_size, return_indices)
+    return found if found is not None else _pools.adaptive_max_pool1d(x, output_size, return_indices)
+
+
+def adaptive_max_pool1d_backward(dy, cache):
+    """See ``minidl.ops.pool.adaptive_max_pool1d_backward``."""
+    dx = _adaptive_max_back(dy, cache, 1)
+    return dx if dx is not None else _pools.adaptive_max_pool1d_backward(dy, cache)
+
+
+def adaptive_max_pool2d(x, output_size, return_indices=False):
+    """See ``minidl.ops.pool.adaptive_max_pool2d``."""
+    found = _adaptive_max(x, 2, "adaptive_max_pool2d", output_size, return_indices)
+    return found if found is not None else _pools.adaptive_max_pool2d(x, output_size, return_indices)
+
+
+def adaptive_max_pool2d_backward(dy, cache):
+    """See ``minidl.ops.pool.adaptive_max_pool2d_backward``."""
+    dx = _adaptive_max_back(dy, cache, 2)
+    return dx if dx is not None else _pools.adaptive_max_pool2d_backward(dy, cache)

@@ -71,7 +71,7 @@ cdef object _padded(bint backward, cnp.ndarray source, tuple shape, tuple pairs,
 
 def pad(x, padding, mode="constant", value=0.0):
     """See ``minidl.ops.resample.pad``. The last two axes are padded here, others by the formula."""
-    if taken(x) and isinstance(value, (int, float)):
+    if taken(x) and type(mode) is str and number(value):
         pairs = _resampling.widths("pad", x.shape, padding, mode)
         y = _padded(False, x, x.shape, pairs, mode, value)
         if y is not None:
@@ -104,7 +104,7 @@ cdef class _Places:
 
 
 @lru_cache(maxsize=256, typed=True)
-def _places(scale, bint linear, bint align_corners, bint double_):
+def _places(scale, bint linear, bint align_corners, bint exact, bint double_):
     cdef _Places found = _Places()
     if linear:
         left, right, part = _resample._between(numpy, scale, align_corners)
@@ -112,7 +112,7 @@ def _places(scale, bint linear, bint align_corners, bint double_):
         found.described.right = <const int *>cnp.PyArray_DATA(found.right)
         found.described.part = cnp.PyArray_DATA(found.part)
     else:
-        left = _resample._nearest(numpy, scale)
+        left = _resample._nearest(numpy, scale, exact)
         found.described.right, found.described.part = NULL, NULL
     found.left = left.astype("int32")
     found.described.left = <const int *>cnp.PyArray_DATA(found.left)
@@ -120,18 +120,18 @@ def _places(scale, bint linear, bint align_corners, bint double_):
     return found
 
 
-cdef object _upsampled(bint backward, cnp.ndarray source, object scales, bint linear, bint align_corners):
+cdef object _upsampled(bint backward, cnp.ndarray source, object scales, bint linear, bint align_corners, bint exact):
     """Upsample a batch, or go back."""
     cdef int axes = len(scales)
     cdef bint double_ = is_double(source)
-    cdef _Places across = _places(scales[axes - 1], linear, align_corners, double_)
+    cdef _Places across = _places(scales[axes - 1], linear, align_corners, exact, double_)
     cdef _Places down
     cdef minidl_resampling s
     cdef cnp.npy_intp shape[4]
     source = dense(source)
     s.columns, s.linear = across.described, linear
     if axes == 2:
-        down = _places(scales[0], linear, align_corners, double_)
+        down = _places(scales[0], linear, align_corners, exact, double_)
         s.rows = down.described
     else:
         s.rows.before = s.rows.after = 1
@@ -157,22 +157,23 @@ cdef bint _resamplable(object x):
     return (axes == 1 or axes == 2) and _poolable(x, axes) and max(x.shape[2:]) < 2**31
 
 
-cdef object _upsample(object x, str op, object size, object scale_factor, bint linear, bint align_corners):
+cdef object _upsample(object x, str op, object size, object scale_factor, bint linear, bint align_corners, bint exact=False):
     """Return y and the scales, or None where the formula must do it."""
     if not _resamplable(x):
         return None
-    found = _resampling.scales(op, x.shape[2:], size, scale_factor)
+    found = _resampling.scales(op, x.shape[2:], size, scale_factor, not exact)
     if max([scale.after for scale in found]) >= 2**31:
         return None
-    return _upsampled(False, x, found, linear, align_corners), found
+    return _upsampled(False, x, found, linear, align_corners, exact), found
 
 
-cdef object _upsample_back(object dy, object shape, object dtype, object found, bint linear, bint align_corners):
+cdef object _upsample_back(object dy, object shape, object dtype, object found, bint linear, bint align_corners,
+                           bint exact=False):
     """Return dx, or None where the formula must do it."""
     if not (_resamplable(dy) and (<cnp.ndarray>dy).dtype == dtype
             and dy.shape == (*shape[:2], *[scale.after for scale in found])) or max(shape[2:]) >= 2**31:
         return None
-    return _upsampled(True, dy, found, linear, align_corners)
+    return _upsampled(True, dy, found, linear, align_corners, exact)
 
 
 def upsample_nearest(x, size=None, scale_factor=None):
@@ -189,15 +190,31 @@ def upsample_nearest_backward(dy, cache):
     return dx if dx is not None else _resample.upsample_nearest_backward(dy, cache)
 
 
-def upsample_bilinear(x, size=None, scale_factor=None, align_corners=False):
-    """See ``minidl.ops.resample.upsample_bilinear``."""
-    done = _upsample(x, "upsample_bilinear", size, scale_factor, True, bool(align_corners))
+def upsample_nearest_exact(x, size=None, scale_factor=None):
+    """See ``minidl.ops.resample.upsample_nearest_exact``."""
+    done = _upsample(x, "upsample_nearest_exact", size, scale_factor, False, False, True)
     if done is None:
-        return _resample.upsample_bilinear(x, size, scale_factor, align_corners)
-    return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1], align_corners)
+        return _resample.upsample_nearest_exact(x, size, scale_factor)
+    return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1])
+
+
+def upsample_nearest_exact_backward(dy, cache):
+    """See ``minidl.ops.resample.upsample_nearest_exact_backward``."""
+    dx = _upsample_back(dy, cache[0], cache[1], cache[2], False, False, True)
+    return dx if dx is not None else _resample.upsample_nearest_exact_backward(dy, cache)
+
+
+def upsample_bilinear(x, size=None, scale_factor=None, align_corners=False, antialias=False):
+    """See ``minidl.ops.resample.upsample_bilinear``. What is filtered against aliasing goes to the formula."""
+    done = None
+    if switch(align_corners) and switch(antialias) and not antialias:
+        done = _upsample(x, "upsample_bilinear", size, scale_factor, True, align_corners)
+    if done is None:
+        return _resample.upsample_bilinear(x, size, scale_factor, align_corners, antialias)
+    return done[0], (x.shape, (<cnp.ndarray>x).dtype, done[1], align_corners, antialias)
 
 
 def upsample_bilinear_backward(dy, cache):
     """See ``minidl.ops.resample.upsample_bilinear_backward``."""
-    dx = _upsample_back(dy, cache[0], cache[1], cache[2], True, bool(cache[3]))
+    dx = None if cache[4] else _upsample_back(dy, cache[0], cache[1], cache[2], True, bool(cache[3]))
     return dx if dx is not None else _resample.upsample_bilinear_backward(dy, cache)

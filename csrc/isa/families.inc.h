@@ -61,11 +61,11 @@ typedef double real;
 
 /* Written in the vectors of vector/simd.h. */
 #include "vector/loops.inc.h"
+#include "reduce/sums.inc.h"
 #include "elementwise/activations.inc.h"
 #include "elementwise/prelu.inc.h"
 #include "elementwise/scale.inc.h"
 #include "elementwise/dropout.inc.h"
-#include "reduce/sums.inc.h"
 #include "loss/softmax.inc.h"
 #include "loss/losses.inc.h"
 #include "update/updates.inc.h"
@@ -73,6 +73,7 @@ typedef double real;
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
 #include "embedding/embedding.inc.h"
+#include "product/narrow.inc.h"
 #include "recurrent/gates.inc.h"
 #include "vector/loops_end.inc.h"
 

@@ -19,7 +19,7 @@ MINIDL_TASK(pointwise, pointwise_work, minidl_losses, {
 
 double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
                    double delta) {
-    const ptrdiff_t grain = op == MINIDL_BINARY_CROSS_ENTROPY ? MINIDL_DEAR : MINIDL_CHEAP;
+    const ptrdiff_t grain = op >= MINIDL_BINARY_CROSS_ENTROPY ? MINIDL_DEAR : MINIDL_CHEAP;
     pointwise_work work; /* whose sums need no initial values */
     work.op = op, work.prediction = prediction, work.target = target, work.slope = slope, work.each = each, work.delta = delta;
     const int parts = minidl_in_ranges(n, grain, MINIDL_CHUNK, MINIDL_TASK_OF(pointwise, is_double), &work);
@@ -27,6 +27,7 @@ double minidl_loss(int is_double, int op, const void *prediction, const void *ta
 }
 
 typedef struct {
+    int logarithms;
     const void *x;
     const minidl_targets *targets;
     void *slope, *each;
@@ -39,14 +40,15 @@ MINIDL_TASK(cross_entropy, cross_entropy_work, minidl_losses, {
     real *const each = work->each;
     const ptrdiff_t first = from * work->classes;
     work->wrong[part] = 0;
-    work->sums[part] = kernels->cross_entropy((const real *)work->x + first, work->targets, from, (real *)work->slope + first,
-                                              each == NULL ? NULL : each + from, to - from, work->classes,
-                                              &work->divisors[part], &work->wrong[part]);
+    work->sums[part] = (work->logarithms ? kernels->likelihood : kernels->cross_entropy)(
+        (const real *)work->x + first, work->targets, from, (real *)work->slope + first, each == NULL ? NULL : each + from,
+        to - from, work->classes, &work->divisors[part], &work->wrong[part]);
 })
 
-int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
-                         ptrdiff_t classes, double *total, double *divisor) {
+int minidl_cross_entropy(int is_double, int logarithms, const void *x, const minidl_targets *targets, void *slope, void *each,
+                         ptrdiff_t rows, ptrdiff_t classes, double *total, double *divisor) {
     cross_entropy_work work;
+    work.logarithms = logarithms;
     work.x = x, work.targets = targets, work.slope = slope, work.each = each, work.classes = classes;
     const int parts = minidl_in_ranges(rows, minidl_rows_worth(classes), 1, MINIDL_TASK_OF(cross_entropy, is_double), &work);
     int wrong = 0;

@@ -4,6 +4,13 @@
  *     absolute error         loss = |e|                                      slope = sign(e)
  *     Huber                  d = min(max(e, -delta), delta), loss = d * (e - d / 2)     slope = d
  *     binary cross-entropy   loss = t * log(1 + exp(-x)) + (1 - t) * log(1 + exp(x))    slope = sigmoid(x) - t
+ *     cross-entropy of probabilities   loss = -t * max(log(p), -100) - (1 - t) * max(log(1 - p), -100)
+ *                                      slope = (p - t) / max(p * (1 - p), 1e-12)
+ *     Kullback-Leibler       loss = t * (log(t) - x), or 0 where t is 0      slope = -t
+ *
+ * and of each row of K log-probabilities with a label and class weights w
+ *
+ *     likelihood             loss = -w[label] * x[label]                     slope[k] = k == label ? -w[k] : 0
  *
  * and of each row of K logits x with a label, class weights w and label smoothing s (loss/softmax.h says what p is):
  *
@@ -21,7 +28,8 @@
 
 #include "runtime/isa.h"
 
-enum { MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY, MINIDL_LOSSES };
+enum { MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY,
+       MINIDL_PROBABILITIES, MINIDL_KULLBACK_LEIBLER, MINIDL_LOSSES };
 
 /* What cross-entropy needs besides the logits; `weight` has the precision of the logits, or is NULL. */
 typedef struct {
@@ -31,7 +39,7 @@ typedef struct {
     double smoothing;
 } minidl_targets;
 
-/* cross_entropy does rows whose labels begin with number `first`, and leaves in *divisor the sum of the weights of the labels
+/* cross_entropy and likelihood do rows whose labels begin with number `first`, and leave in *divisor the sum of the weights of the labels
  * met. *wrong becomes 1 at a label that is no class, and the rest is then of no use. */
 #define MINIDL_LOSS_TABLE(real)                                                                                            \
     struct {                                                                                                               \
@@ -39,13 +47,16 @@ typedef struct {
                                            ptrdiff_t n, double delta);                                                     \
         double (*cross_entropy)(const real *x, const minidl_targets *targets, ptrdiff_t first, real *slope, real *each,    \
                                 ptrdiff_t rows, ptrdiff_t classes, double *divisor, int *wrong);                           \
+        double (*likelihood)(const real *x, const minidl_targets *targets, ptrdiff_t first, real *slope, real *each,       \
+                             ptrdiff_t rows, ptrdiff_t classes, double *divisor, int *wrong);                              \
     }
 MINIDL_TABLES(minidl_losses, MINIDL_LOSS_TABLE)
 
 double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,
                    double delta);
-/* Leaves the sum of the losses in *total. Returns -1, and nothing of use, where a label is no class. */
-int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each, ptrdiff_t rows,
-                         ptrdiff_t classes, double *total, double *divisor);
+/* Cross-entropy, or the likelihood if x holds logarithms. Leaves the sum of the losses in *total. Returns -1, and nothing of use,
+ * where a label is no class. */
+int minidl_cross_entropy(int is_double, int logarithms, const void *x, const minidl_targets *targets, void *slope, void *each,
+                         ptrdiff_t rows, ptrdiff_t classes, double *total, double *divisor);
 
 #endif

@@ -54,7 +54,50 @@ LOSS(binary_cross_entropy, {
     loss = t * (REAL(most)(-p, zero) + log_sum) + rest * (REAL(most)(p, zero) + log_sum);
     d = rest * REAL(select)(negative, small, large) - t * REAL(select)(negative, large, small);
 })
+/* log(1 - p) = log(q) + c / q with q = 1 - p as rounded and c what it lost, so that small p keep their digits. */
+LOSS(probabilities, {
+    const VEC zero = SPLAT(0);
+    const VEC floor = SPLAT(-100);
+    const VEC rest = SPLAT(1) - t;
+    const VEC q = SPLAT(1) - p;
+    const VEC lost = (SPLAT(1) - q) - p;
+    const VEC log_q = REAL(logarithm)(q) + REAL(select)(REAL(less)(zero, q), lost / q, zero);
+    loss = -(t * REAL(most)(REAL(logarithm)(p), floor) + rest * REAL(most)(log_q, floor));
+    d = (p - t) / REAL(most)(p * q, SPLAT(1e-12));
+})
+LOSS(kullback_leibler, { /* 0 times an infinity is 0, and nan stays nan */
+    const REAL(mask) there = REAL(less)(SPLAT(0), REAL(absolute)(t));
+    const VEC nothing = t * REAL(least)(REAL(absolute)(p), SPLAT(1));
+    loss = REAL(select)(there, t * (REAL(logarithm)(t) - p), nothing);
+    d = -t;
+})
 #undef LOSS
+
+/* Rows of log-probabilities, as cross_entropy below. */
+static double REAL(likelihood)(const real *x, const minidl_targets *t, ptrdiff_t first, real *slope, real *each, ptrdiff_t rows,
+                               ptrdiff_t classes, double *divisor, int *wrong) {
+    const real *const weight = t->weight;
+    double total = 0, met = 0;
+    for (ptrdiff_t row = 0; row < rows; row++, x += classes, slope += classes) {
+        const int64_t label = *(const volatile int64_t *)(t->labels + first + row); /* once */
+        double loss = 0;
+        for (ptrdiff_t k = 0; k < classes; k++) slope[k] = 0;
+        if (label != t->ignore_index) {
+            if (label < 0 || label >= classes) {
+                *wrong = 1;
+                break;
+            }
+            const double w = weight == NULL ? 1.0 : (double)weight[label];
+            slope[label] = w == 0.0 ? 0 : (real)-w;
+            loss = w == 0.0 ? 0.0 : -w * (double)x[label];
+            met += w;
+        }
+        if (each != NULL) each[row] = (real)loss;
+        total += loss;
+    }
+    *divisor = met;
+    return total;
+}
 
 /* One row of cross-entropy with class index `label`, class weights w (all 1 if NULL) and label smoothing e:
  *
@@ -131,6 +174,9 @@ const REAL(minidl_losses) TABLE(minidl_losses) = {
     .pointwise = {[MINIDL_SQUARED_ERROR] = REAL(squared_error),
                   [MINIDL_ABSOLUTE_ERROR] = REAL(absolute_error),
                   [MINIDL_HUBER] = REAL(huber),
-                  [MINIDL_BINARY_CROSS_ENTROPY] = REAL(binary_cross_entropy)},
+                  [MINIDL_BINARY_CROSS_ENTROPY] = REAL(binary_cross_entropy),
+                  [MINIDL_PROBABILITIES] = REAL(probabilities),
+                  [MINIDL_KULLBACK_LEIBLER] = REAL(kullback_leibler)},
     .cross_entropy = REAL(cross_entropy),
+    .likelihood = REAL(likelihood),
 };

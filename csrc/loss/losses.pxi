@@ -3,6 +3,7 @@
 cdef extern from "loss/losses.h" nogil:
     enum:
         MINIDL_SQUARED_ERROR, MINIDL_ABSOLUTE_ERROR, MINIDL_HUBER, MINIDL_BINARY_CROSS_ENTROPY
+        MINIDL_PROBABILITIES, MINIDL_KULLBACK_LEIBLER
     ctypedef struct minidl_targets:
         const int64_t *labels
         int64_t ignore_index
@@ -10,8 +11,11 @@ cdef extern from "loss/losses.h" nogil:
         double smoothing
     double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each,
                        ptrdiff_t n, double delta)
-    int minidl_cross_entropy(int is_double, const void *x, const minidl_targets *targets, void *slope, void *each,
+    int minidl_cross_entropy(int is_double, int logarithms, const void *x, const minidl_targets *targets, void *slope, void *each,
                              ptrdiff_t rows, ptrdiff_t classes, double *total, double *divisor)
+
+
+cdef object _likelihood = import_module("minidl.ops.likelihood")
 
 
 cdef object _scalar(double value, cnp.ndarray like):
@@ -20,7 +24,7 @@ cdef object _scalar(double value, cnp.ndarray like):
 
 cdef object _pointwise(int op, object prediction, object target, object reduction, double delta=0):
     """Return a loss of one element at a time and its cache, or None where the formula must do it."""
-    if not (taken(prediction) and taken(target)):
+    if not (taken(prediction) and taken(target) and type(reduction) is str):
         return None
     cdef cnp.ndarray p = prediction, t = target, each = None
     cdef ptrdiff_t n = cnp.PyArray_SIZE(p)
@@ -31,6 +35,8 @@ cdef object _pointwise(int op, object prediction, object target, object reductio
         factor = 1.0 / n
     elif reduction == "half_sum" and op == MINIDL_SQUARED_ERROR:
         factor = 0.5
+    elif reduction == "batchmean" and op == MINIDL_KULLBACK_LEIBLER:
+        factor = 1.0 / cnp.PyArray_DIMS(p)[0] if cnp.PyArray_NDIM(p) > 0 else 1.0
     elif not (reduction == "sum" or reduction == "none"):
         return None
     p, t = dense(p), dense(t)
@@ -65,7 +71,7 @@ def l1_loss(prediction, target, reduction="mean"):
 
 def huber_loss(prediction, target, delta=1.0, reduction="mean"):
     """See ``minidl.ops.loss.huber_loss``. Loss and slope in one pass."""
-    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if delta > 0 else None
+    found = _pointwise(MINIDL_HUBER, prediction, target, reduction, delta) if number(delta) and delta > 0 else None
     return found if found is not None else _loss.huber_loss(prediction, target, delta, reduction)
 
 
@@ -77,6 +83,18 @@ def binary_cross_entropy_with_logits(logits, target, weight=None, pos_weight=Non
     if found is not None:
         return found
     return _loss.binary_cross_entropy_with_logits(logits, target, weight, pos_weight, reduction)
+
+
+def binary_cross_entropy(probabilities, target, weight=None, reduction="mean"):
+    """See ``minidl.ops.likelihood.binary_cross_entropy``. Loss and slope in one pass; weighted, the formula."""
+    found = _pointwise(MINIDL_PROBABILITIES, probabilities, target, reduction) if weight is None else None
+    return found if found is not None else _likelihood.binary_cross_entropy(probabilities, target, weight, reduction)
+
+
+def kl_div(prediction, target, reduction="mean", log_target=False):
+    """See ``minidl.ops.likelihood.kl_div``. Loss and slope in one pass; logarithms as targets go to the formula."""
+    found = None if log_target else _pointwise(MINIDL_KULLBACK_LEIBLER, prediction, target, reduction)
+    return found if found is not None else _likelihood.kl_div(prediction, target, reduction, log_target)
 
 
 cdef bint _aligned(cnp.ndarray p, cnp.ndarray t):
@@ -124,11 +142,27 @@ def binary_cross_entropy_with_logits_backward(dloss, cache):
     return dx if dx is not None else _loss.binary_cross_entropy_with_logits_backward(dloss, cache)
 
 
-cdef object _cross_entropy(object logits, object target, object weight, object ignore_index, object smoothing,
-                           object reduction):
-    """Return the loss of rows of logits with class indices and its cache, or None where the formula must do it."""
-    if not (taken(logits) and cnp.PyArray_CheckExact(target) and isinstance(smoothing, (float, int)) and 0 <= smoothing <= 1
-            and isinstance(ignore_index, (int, numpy.integer)) and -MOST_STEPS <= ignore_index <= MOST_STEPS):
+def binary_cross_entropy_backward(dloss, cache):
+    """See ``minidl.ops.likelihood.binary_cross_entropy_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _likelihood.binary_cross_entropy_backward(dloss, cache)
+
+
+def kl_div_backward(dloss, cache):
+    """See ``minidl.ops.likelihood.kl_div_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _likelihood.kl_div_backward(dloss, cache)
+
+
+cdef object _cross_entropy(bint logarithms, object logits, object target, object weight, object ignore_index,
+                           object smoothing, object reduction):
+    """Return the loss of rows with class indices and its cache, or None where the formula must do it.
+
+    The rows are logits, or with ``logarithms`` log-probabilities.
+    """
+    if not (taken(logits) and cnp.PyArray_CheckExact(target) and number(smoothing) and 0 <= smoothing <= 1
+            and type(reduction) is str and isinstance(ignore_index, (int, numpy.integer)) and not switch(ignore_index)
+            and -MOST_STEPS <= ignore_index <= MOST_STEPS):
         return None
     cdef cnp.ndarray x = logits, t = target, each = None
     cdef int kind = cnp.PyArray_TYPE(t)
@@ -163,7 +197,7 @@ cdef object _cross_entropy(object logits, object target, object weight, object i
         each = fresh(1, cnp.PyArray_DIMS(t), cnp.PyArray_TYPE(x))
         e_data = cnp.PyArray_DATA(each)
     with nogil:
-        status = minidl_cross_entropy(double_, x_data, &targets, s_data, e_data, rows, classes, &total, &divisor)
+        status = minidl_cross_entropy(double_, logarithms, x_data, &targets, s_data, e_data, rows, classes, &total, &divisor)
     if status != 0:
         return None
     if each is not None:
@@ -180,7 +214,7 @@ def cross_entropy(logits, target, weight=None, ignore_index=-100, label_smoothin
 
     Probabilities as targets, and classes on an axis before others, go to the formula.
     """
-    found = _cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
+    found = _cross_entropy(False, logits, target, weight, ignore_index, label_smoothing, reduction)
     if found is not None:
         return found
     return _loss.cross_entropy(logits, target, weight, ignore_index, label_smoothing, reduction)
@@ -190,3 +224,15 @@ def cross_entropy_backward(dloss, cache):
     """See ``minidl.ops.loss.cross_entropy_backward``."""
     dx = _scaled(dloss, cache)
     return dx if dx is not None else _loss.cross_entropy_backward(dloss, cache)
+
+
+def nll_loss(prediction, target, weight=None, ignore_index=-100, reduction="mean"):
+    """See ``minidl.ops.likelihood.nll_loss``. Rows of log-probabilities; classes on an axis before others go to the formula."""
+    found = _cross_entropy(True, prediction, target, weight, ignore_index, 0.0, reduction)
+    return found if found is not None else _likelihood.nll_loss(prediction, target, weight, ignore_index, reduction)
+
+
+def nll_loss_backward(dloss, cache):
+    """See ``minidl.ops.likelihood.nll_loss_backward``."""
+    dx = _scaled(dloss, cache)
+    return dx if dx is not None else _likelihood.nll_loss_backward(dloss, cache)

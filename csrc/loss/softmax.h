@@ -3,7 +3,7 @@
  *     softmax               y[i] = exp(x[i] - largest) / sum over j of exp(x[j] - largest)
  *     log_softmax           y[i] = (x[i] - largest) - log(sum over j of exp(x[j] - largest))
  *     softmax_backward      dx[i] = y[i] * (dy[i] - sum over j of dy[j] * y[j])
- *     log_softmax_backward  dx[i] = dy[i] - exp(y[i]) * sum over j of dy[j]
+ *     log_softmax_backward  dx[i] = dy[i] * (1 - exp(y[i])) - exp(y[i]) * sum over j, j != i, of dy[j]
  *
  * where largest is that of the row: no exponential overflows. A nan makes its whole row nan, through the sum. Sums are in double
  * precision; outputs may be the inputs. */

@@ -62,13 +62,18 @@ static void REAL(softmax_backward)(const real *dy, const real *y, real *dx, ptrd
     }
 }
 
-/* dx = dy - exp(y) sum(dy) */
+/* dx = -dy (exp(y) - 1) - exp(y) (the sum of the other dy) */
 static void REAL(log_softmax_backward)(const real *dy, const real *y, real *dx, ptrdiff_t rows, ptrdiff_t length) {
     for (ptrdiff_t row = 0; row < rows; row++, dy += length, y += length, dx += length) {
         vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
         EACH_VECTOR(length, REAL(add_wide)(sum, GET(dy)););
         const VEC total = SPLAT(REAL(total)(sum));
-        EACH_VECTOR(length, PUT(dx, GET(dy) - REAL(decay)(GET(y)) * total););
+        EACH_VECTOR(length, {
+            VEC less_one;
+            const VEC p = REAL(decay_and_less_one)(GET(y), &less_one);
+            const VEC g = GET(dy);
+            PUT(dx, -(p * (total - g)) - g * less_one);
+        });
     }
 }
 

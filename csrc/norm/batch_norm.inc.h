@@ -77,7 +77,8 @@ static double REAL(sum_of_few)(const real *x, ptrdiff_t n) {
 /* Of each of `width` columns the sums over rows of g and of g (x - mean), in blocks; g is dy, or x - mean itself if dy is NULL. */
 MINIDL_INLINE void REAL(column_products)(const real *dy, const real *x, ptrdiff_t rows, ptrdiff_t step, const real *mean,
                                          ptrdiff_t width, real *sums, real *products) {
-    for (ptrdiff_t i = 0; i < width; i++) sums[i] = products[i] = 0;
+    real lost_sums[REAL(COLUMNS)], lost_products[REAL(COLUMNS)];
+    for (ptrdiff_t i = 0; i < width; i++) sums[i] = products[i] = lost_sums[i] = lost_products[i] = 0;
     for (ptrdiff_t block = 0; block < rows; block += REAL(ROWS)) {
         const ptrdiff_t stop = block + REAL(ROWS) < rows ? block + REAL(ROWS) : rows;
         EACH_VECTOR(width, {
@@ -90,10 +91,19 @@ MINIDL_INLINE void REAL(column_products)(const real *dy, const real *x, ptrdiff_
                 a = a + g;
                 b = REAL(madd)(g, d, b);
             }
-            PUT(sums, GET(sums) + a);
-            PUT(products, GET(products) + b);
+            VEC sum = GET(sums);
+            VEC lost = GET(lost_sums);
+            REAL(add_part)(&sum, &lost, a);
+            PUT(sums, sum);
+            PUT(lost_sums, lost);
+            sum = GET(products), lost = GET(lost_products);
+            REAL(add_part)(&sum, &lost, b);
+            PUT(products, sum);
+            PUT(lost_products, lost);
         });
     }
+    REAL(add_lost)(sums, lost_sums, width);
+    REAL(add_lost)(products, lost_products, width);
 }
 
 static void REAL(column_moments)(const real *x, ptrdiff_t rows, ptrdiff_t step, const minidl_batch_normalization *s,
@@ -107,7 +117,7 @@ static void REAL(column_moments)(const real *x, ptrdiff_t rows, ptrdiff_t step, 
     REAL(column_products)(NULL, x, rows, step, shift, width, sums, squares);
     for (ptrdiff_t c = 0; c < count; c++) {
         const double sum = REAL(sum_of_few)(sums + c * s->positions, s->positions);
-        const moments m = {n, 0, REAL(sum_of_few)(squares + c * s->positions, s->positions) - sum * (sum / n)};
+        const moments m = {n, 0, squares_about_mean(REAL(sum_of_few)(squares + c * s->positions, s->positions), sum, n)};
         if (isfinite(mean[c])) mean[c] = (double)shift[c * s->positions] + sum / n;
         variance[c] = REAL(variance)(&m);
     }

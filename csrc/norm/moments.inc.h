@@ -10,6 +10,11 @@ typedef struct {
     double count, mean, squares;
 } moments;
 
+/* The squared differences from the mean, of those from another number and of the sum of these differences; inf if those are. */
+MINIDL_INLINE double squares_about_mean(double squares, double sum, double count) {
+    return isinf(squares) ? squares : squares - sum * (sum / count);
+}
+
 static double REAL(sum_of_lanes)(VEC v) {
     vec_f64 wide[REAL(WIDE)] = {splat_f64(0)};
     REAL(add_wide)(wide, v);
@@ -52,7 +57,8 @@ static void REAL(add_moments)(moments *m, const real *x, ptrdiff_t n) {
         const double delta = ((double)shift - m->mean) + sum / weight;
         m->count = before + weight;
         m->mean += delta * (weight / m->count);
-        m->squares += (squares - sum * (sum / weight)) + delta * delta * (before * weight / m->count);
+        m->squares += squares_about_mean(squares, sum, weight);
+        if (before > 0) m->squares += delta * delta * (before * weight / m->count);
     }
 }
 
@@ -128,7 +134,7 @@ static void REAL(moments_about)(const real *x, ptrdiff_t n, real near, double *m
         REAL(shifted_sums)(x + start, n - start < BLOCK ? n - start : BLOCK, near, &a, &b);
         sum += a, squares += b;
     }
-    const moments m = {count, 0, squares - sum * (sum / count)};
+    const moments m = {count, 0, squares_about_mean(squares, sum, count)};
     *mean = isfinite(near) ? (double)near + sum / count : (double)near;
     *variance = REAL(variance)(&m);
 }

@@ -31,9 +31,8 @@ enum { OF_A_ROW = 64 }; /* what a row costs besides its elements, in elements */
 
 typedef struct {
     const minidl_row_normalization *s;
-    void *sums; /* of each range: dweight and dbias, and the same again for the block of rows under way; or NULL */
+    void *sums; /* MINIDL_ROWS_OF_SUMS rows for each range, or NULL */
 } row_work;
-enum { ROWS_OF_SUMS = 4 };
 
 MINIDL_TASK(row_norm, row_work, minidl_norms, { kernels->row_norm(work->s, from, to); })
 
@@ -44,7 +43,7 @@ void minidl_row_norm(int is_double, const minidl_row_normalization *s) {
 
 MINIDL_TASK(row_norm_backward, row_work, minidl_norms, {
     real *const sums = work->sums;
-    kernels->row_norm_backward(work->s, from, to, sums == NULL ? NULL : sums + part * ROWS_OF_SUMS * work->s->length);
+    kernels->row_norm_backward(work->s, from, to, sums == NULL ? NULL : sums + part * MINIDL_ROWS_OF_SUMS * work->s->length);
 })
 
 int minidl_row_norm_backward(int is_double, const minidl_row_normalization *s) {
@@ -53,13 +52,13 @@ int minidl_row_norm_backward(int is_double, const minidl_row_normalization *s) {
     row_work work = {.s = s};
     const int parts = minidl_ranges_worth(s->rows, minidl_rows_worth(n + OF_A_ROW));
     if (s->dweight != NULL || s->dbias != NULL) {
-        work.sums = malloc((size_t)parts * ROWS_OF_SUMS * row);
+        work.sums = malloc((size_t)parts * MINIDL_ROWS_OF_SUMS * row);
         if (work.sums == NULL) return -1;
     }
     minidl_in_so_many_ranges(parts, s->rows, 1, MINIDL_TASK_OF(row_norm_backward, is_double), &work);
     const char *const sums = work.sums;
-    if (s->dweight != NULL) minidl_column_sums(is_double, sums, parts, n, ROWS_OF_SUMS * n, s->add_weight, s->dweight);
-    if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, parts, n, ROWS_OF_SUMS * n, s->add_bias, s->dbias);
+    if (s->dweight != NULL) minidl_column_sums(is_double, sums, parts, n, MINIDL_ROWS_OF_SUMS * n, s->add_weight, s->dweight);
+    if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, parts, n, MINIDL_ROWS_OF_SUMS * n, s->add_bias, s->dbias);
     free(work.sums);
     return 0;
 }

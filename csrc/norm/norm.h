@@ -54,6 +54,8 @@ typedef struct {
     double eps;
 } minidl_group_normalization;
 
+enum { MINIDL_ROWS_OF_SUMS = 6 }; /* of elements, that row_norm_backward takes in `sums` */
+
 /* Of channels, rows, or groups of all images, [from, to). */
 #define MINIDL_NORM_TABLE(real)                                                                                            \
     struct {                                                                                                               \

@@ -52,10 +52,6 @@ cdef extern from "norm/norm.h" nogil:
     int minidl_group_norm_backward(int is_double, const minidl_group_normalization *s)
 
 
-cdef inline bint _number(object eps):
-    return isinstance(eps, (float, int))
-
-
 cdef bint _per_channel(object values, cnp.ndarray x):
     """Whether it is None, or one element for each channel."""
     return values is None or (
@@ -103,8 +99,8 @@ def batch_norm(x, weight=None, bias=None, running_mean=None, running_var=None, t
     """See ``minidl.ops.norm.batch_norm``. Statistics in one pass over memory, and another that writes."""
     cdef minidl_batch_normalization s
     cdef cnp.ndarray source, y, mean, variance
-    cdef bint double_, own = bool(training)
-    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and _number(eps)
+    cdef bint double_, own = training is True
+    if not (taken(x) and switch(training) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and number(eps)
             and _per_channel(weight, x) and _per_channel(bias, x)) or not (own or (
             running_mean is not None and _per_channel(running_mean, x)
             and running_var is not None and _per_channel(running_var, x))):
@@ -130,10 +126,10 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     cdef cnp.ndarray source, upstream, dx
     cdef bint double_
     x, weight, has_bias, mean, variance, training, eps = cache
-    cdef bint own = bool(training)
+    cdef bint own = training is True
     into, wanted = as_tuple(into), as_tuple(wanted)
-    if not (taken(x) and _number(eps) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0
-            and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
+    if not (taken(x) and number(eps) and switch(training) and alike(x, dy) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2
+            and cnp.PyArray_SIZE(x) > 0 and _per_channel(weight, x) and _per_channel(mean, x) and _per_channel(variance, x)
             and well_formed(into, wanted, 1, 2) and separate(into, dy, x, weight)):
         return _norm.batch_norm_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
@@ -148,6 +144,18 @@ def batch_norm_backward(dy, cache, into=None, add=False, wanted=None):
     with nogil:
         minidl_batch_norm_backward(double_, &s)
     return dx if is_wanted(wanted, 0) else None, *sums
+
+
+cdef bint _out_of_range(cnp.ndarray inverse) noexcept:
+    """Whether one of 1 / sqrt(... + eps) is 0, because squares were beyond the range: those rows are the formula's."""
+    cdef cnp.npy_intp i, count = cnp.PyArray_SIZE(inverse)
+    cdef const float *single = <const float *>cnp.PyArray_DATA(inverse)
+    cdef const double *wide = <const double *>cnp.PyArray_DATA(inverse)
+    cdef bint double_ = is_double(inverse)
+    for i in range(count):
+        if (wide[i] if double_ else single[i]) == 0:
+            return True
+    return False
 
 
 # Rows: layer and root-mean-square normalisation.
@@ -240,9 +248,11 @@ cdef tuple _rows_backward(object dy, object x, tuple shape, object weight, bint 
 def layer_norm(x, normalized_shape, weight=None, bias=None, eps=1e-5):
     """See ``minidl.ops.norm.layer_norm``. A row is read from memory once."""
     cdef tuple shape = _row_shape(x, normalized_shape)
-    if shape is None or not (_number(eps) and _like_row(weight, x, shape) and _like_row(bias, x, shape)):
+    if shape is None or not (number(eps) and _like_row(weight, x, shape) and _like_row(bias, x, shape)):
         return _norm.layer_norm(x, normalized_shape, weight, bias, eps)
     y, mean, inverse = _rows_normalized(x, shape, weight, bias, eps, True)
+    if _out_of_range(inverse):
+        return _norm.layer_norm(x, normalized_shape, weight, bias, eps)
     return y, (x, shape, weight, bias is not None, mean, inverse)
 
 
@@ -257,11 +267,13 @@ def layer_norm_backward(dy, cache, into=None, add=False, wanted=None):
 def rms_norm(x, normalized_shape, weight=None, eps=None):
     """See ``minidl.ops.norm.rms_norm``."""
     cdef tuple shape = _row_shape(x, normalized_shape)
-    if shape is None or not (_like_row(weight, x, shape) and (eps is None or _number(eps))):
+    if shape is None or not (_like_row(weight, x, shape) and (eps is None or number(eps))):
         return _norm.rms_norm(x, normalized_shape, weight, eps)
     if eps is None:
         eps = 2.0 ** (-52 if is_double(x) else -23)
     y, _, inverse = _rows_normalized(x, shape, weight, None, eps, False)
+    if _out_of_range(inverse):
+        return _norm.rms_norm(x, normalized_shape, weight, eps)
     return y, (x, shape, weight, inverse)
 
 
@@ -281,7 +293,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     cdef cnp.ndarray source, y, mean, inverse
     cdef cnp.npy_intp count
     cdef bint double_
-    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and _number(eps)
+    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 2 and cnp.PyArray_SIZE(x) > 0 and number(eps)
             and _per_channel(weight, x) and _per_channel(bias, x)
             and type(num_groups) is int and num_groups >= 1 and cnp.PyArray_DIMS(<cnp.ndarray>x)[1] % num_groups == 0):
         return _norm.group_norm(x, num_groups, weight, bias, eps)
@@ -296,6 +308,8 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     s.eps = eps
     with nogil:
         minidl_group_norm(double_, &s)
+    if _out_of_range(inverse):
+        return _norm.group_norm(x, num_groups, weight, bias, eps)
     return y, (x, num_groups, weight, bias is not None, mean, inverse)
 
 

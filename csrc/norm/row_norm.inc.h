@@ -66,25 +66,18 @@ static void REAL(row_backward)(const minidl_row_normalization *s, ptrdiff_t row,
     else EACH_VECTOR(n, PUT(dx, r * ((GET(dy) - own) - (GET(x) - m) * r * slope)););
 }
 
-static void REAL(add_and_clear)(real *sum, real *part, ptrdiff_t n) {
-    const VEC zero = SPLAT(0);
-    EACH_VECTOR(n, {
-        PUT(sum, GET(sum) + GET(part));
-        PUT(part, zero);
-    });
-}
-
 /* `sums`, NULL if neither is wanted, takes the gradients of weight and bias in its first two rows of n elements; the next two
- * are those of the block of rows that is being summed. */
+ * are those of the block of rows that is being summed, the last two what the sums have lost. */
 static void REAL(row_norm_backward)(const minidl_row_normalization *s, ptrdiff_t from, ptrdiff_t to, real *sums) {
     const ptrdiff_t n = s->length;
     real *const dweight = s->dweight == NULL ? NULL : sums + 2 * n, *const dbias = s->dbias == NULL ? NULL : sums + 3 * n;
     if (sums != NULL)
-        for (ptrdiff_t i = 0; i < 4 * n; i++) sums[i] = 0;
+        for (ptrdiff_t i = 0; i < MINIDL_ROWS_OF_SUMS * n; i++) sums[i] = 0;
     for (ptrdiff_t block = from; block < to; block += REAL(ROWS)) {
         const ptrdiff_t stop = block + REAL(ROWS) < to ? block + REAL(ROWS) : to;
         for (ptrdiff_t row = block; row < stop; row++) REAL(row_backward)(s, row, dweight, dbias);
-        if (dweight != NULL) REAL(add_and_clear)(sums, dweight, n);
-        if (dbias != NULL) REAL(add_and_clear)(sums + n, dbias, n);
+        if (dweight != NULL) REAL(add_and_clear)(sums, sums + 4 * n, dweight, n);
+        if (dbias != NULL) REAL(add_and_clear)(sums + n, sums + 5 * n, dbias, n);
     }
+    if (sums != NULL) REAL(add_lost)(sums, sums + 4 * n, 2 * n);
 }

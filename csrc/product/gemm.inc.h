@@ -15,6 +15,7 @@
  * the convolutions (conv/conv.inc.h) build on all of them.
  */
 #include "product/gemm_variant.h"
+#include "runtime/caches.h"
 #include "runtime/integers.h"
 
 #define PRODUCT REAL(minidl_product)
@@ -141,8 +142,8 @@ static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilog
                 real *const at = asked->c.at + i * asked->c.row + j;
                 *at = asked->beta == 0 ? 0 : asked->beta * *at;
             }
-    } else if (p->method == ROW) {
-        row(x);
+    } else if (p->method == ROWS) {
+        few_rows(x);
     } else if (p->method == DOTS) {
         real *const columns = work;
         if (p->pack_b) columns_of_b(x, columns);
@@ -183,6 +184,7 @@ const REAL(minidl_gemm) TABLE(minidl_gemm) = {
     .estimate = estimate,
     .choose = choose,
     .multiply = multiply,
+    .finish = finish,
     .tile_rows = MR,
     .tile_columns = NR,
     .tile = LARGEST_TILE(MR, NV),

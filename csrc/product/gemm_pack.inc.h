@@ -1,5 +1,7 @@
 /* Packing: a block of a matrix rewritten as panels, in the order in which the tiles read them. */
 
+enum { LINE = 64 / sizeof(real) }; /* of a cache */
+
 /* How wide the next panel is if `left` elements remain: in whole units, at most `limit`. */
 INLINE ptrdiff_t panel(ptrdiff_t left, int unit, int limit) { return step((left + unit - 1) / unit, limit / unit) * unit; }
 
@@ -32,7 +34,7 @@ INLINE void turn_over(int count, ptrdiff_t k, const real *from, ptrdiff_t across
  * fetches the next few; else small squares are turned over. */
 INLINE void pack(int unit, int limit, ptrdiff_t count, ptrdiff_t k, const real *from, ptrdiff_t across, ptrdiff_t along,
                  real *to) {
-    enum { LINE = 64 / sizeof(real), TOGETHER = 8 };
+    enum { TOGETHER = 8 };
     if (across == 1) {
         for (ptrdiff_t p0 = 0, rows; p0 < k; p0 += rows) {
             rows = minidl_min(TOGETHER, k - p0);

@@ -1,18 +1,8 @@
 /* How a product is best computed, decided before it is. */
 
-typedef enum { TILES, DOTS, ROW } method;
+typedef enum { TILES, DOTS, ROWS } method;
 
 typedef minidl_gemm_plan plan;
-
-/* Sizes of blocks, found by measurement on a CPU with 1 MiB of L2 cache; smaller caches lose a little. */
-enum {
-    KC_MOST = 1024,
-    KC_LEAST = 256,
-    NC_MOST = 4608 / sizeof(real), /* a multiple of every NR but that of SCALAR */
-    MC_MOST = 64,
-    B_BYTES = 1 << 20, /* what a block of B may take if that leaves it KC_LEAST rows */
-    A_BYTES = 1 << 20  /* from where on the far-apart columns of A are packed */
-};
 
 static PRODUCT transposed(const PRODUCT *x) {
     PRODUCT y = {.m = x->n, .n = x->m, .k = x->k, .alpha = x->alpha, .beta = x->beta};
@@ -22,32 +12,72 @@ static PRODUCT transposed(const PRODUCT *x) {
     return y;
 }
 
+/* The model of docs/gemm.md: what must fit where. ------------------------------------------------------------------ */
+
+/* The largest slice of k: a panel of A, which every panel of B meets anew, in half of the nearest cache. */
+static ptrdiff_t most_kc(void) {
+    return minidl_max(64, minidl_caches()->level[0].size / 2 / (ptrdiff_t)(MR * sizeof(real)));
+}
+
+/* The widest block of B: a slice of it fills the second cache, from which every panel of A reads it again. */
+static ptrdiff_t most_nc(void) {
+    return (minidl_caches()->level[1].size / (ptrdiff_t)sizeof(real) / most_kc() + NR - 1) / NR * NR;
+}
+
+/* How many lines of a cache's fullest set a block takes, relative to its ways: `rows` of `bytes` bytes, `stride` bytes apart. Over 1,
+ * some are driven out by others of the same block. */
+static double crowding(const minidl_cache *cache, ptrdiff_t rows, ptrdiff_t bytes, ptrdiff_t stride) {
+    const ptrdiff_t period = minidl_cache_period(cache), lines = (bytes + cache->line - 1) / cache->line;
+    ptrdiff_t a = period, b = stride % period;
+    while (b != 0) { /* their greatest common divisor: rows start at its multiples */
+        const ptrdiff_t rest = a % b;
+        a = b, b = rest;
+    }
+    const ptrdiff_t starts = minidl_min(period / a, rows);
+    const double sets = minidl_min((double)(period / cache->line), (double)starts * (double)lines);
+    return (double)rows * (double)lines / sets / cache->ways;
+}
+
+/* Whether rows so far apart lie on more pages than the nearest table of pages holds at once, with room for other operands'. */
+static int many_pages(ptrdiff_t rows, ptrdiff_t stride) {
+    enum { PAGE = 4096, ENTRIES = 48 }; /* tables of 64 entries and more are usual */
+    return rows * minidl_min(stride, PAGE) > ENTRIES * PAGE;
+}
+
+/* What it costs to store an element of C^T: a tile's column at a time, MR elements. If columns crowd the nearest cache, its lines
+ * are gone before the next tile fills them up. */
+static double turning_c(const PRODUCT *x) {
+    return crowding(&minidl_caches()->level[0], NR, MR * sizeof(real), x->c.col * (ptrdiff_t)sizeof(real)) > 1 ? 4 : 0.25;
+}
+
 /* What each method costs, in multiply-adds of one vector; measured, and rough. HUGE_COST if it does not apply. */
 #define HUGE_COST 1e300
 
 static double cost(method by, const PRODUCT *x) {
     const double m = (double)x->m, n = (double)x->n, k = (double)x->k;
     const double vectors = (double)((x->n + LANES - 1) / LANES);
-    if (by == ROW) return x->m == 1 && x->b.col == 1 && x->n >= LANES ? 1.1 * vectors * k : HUGE_COST;
+    if (by == ROWS) return x->m <= MR && x->b.col == 1 && x->n >= LANES ? (x->m == 1 ? 1.1 : 1.3 * m) * vectors * k : HUGE_COST;
     if (by == DOTS) {
         if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
         return 1.2 * m * n * k / LANES + 6 * m * n + (x->b.row == 1 ? 0 : 0.5 * n * k);
     }
     const double at_once = (double)(minidl_min(x->m, MR) * minidl_min((x->n + LANES - 1) / LANES, NV));
     const double waiting = at_once < 4 ? 4 / at_once : 1; /* a sum takes four cycles, in which others can be under way */
-    return waiting * m * vectors * k + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : 0.25 * m * n);
+    const double slices = ceil(k / (double)most_kc());
+    const int far = x->m <= MR && x->b.col == 1 && n * k * sizeof(real) > (double)minidl_caches()->level[1].size;
+    return waiting * m * vectors * k + (far ? 3 * vectors * k : 0) + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : turning_c(x) * m * n * slices);
 }
 
-/* `length` in equal parts of at most `limit`, but for rounding up. */
-static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit) {
+/* `length` in equal parts of at most `limit`, but for rounding up to multiples of `unit`. */
+static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit, ptrdiff_t unit) {
     const ptrdiff_t parts = (length + limit - 1) / limit;
-    return parts <= 1 ? length : (length + 8 * parts - 1) / (8 * parts) * 8;
+    return parts <= 1 ? length : (length + unit * parts - 1) / (unit * parts) * unit;
 }
 
 /* The cheapest method, and whether for the transposed product; returns its cost. */
 static double cheapest(const PRODUCT *x, const PRODUCT *turned, int *by, int *turn) {
     double lowest = HUGE_COST;
-    for (int candidate = TILES; candidate <= ROW; candidate++)
+    for (int candidate = TILES; candidate <= ROWS; candidate++)
         for (int t = 0; t < 2; t++) {
             const double its = cost((method)candidate, t ? turned : x);
             if (its < lowest) lowest = its, *by = candidate, *turn = t;
@@ -57,26 +87,42 @@ static double cheapest(const PRODUCT *x, const PRODUCT *turned, int *by, int *tu
 
 /* The elements that packed B takes: a block, or a panel if only the one that ends in part of a vector is packed. */
 static ptrdiff_t b_elements(const PRODUCT *x, const plan *p) {
-    if (p->method != TILES) return p->pack_b ? p->kc * p->nc : 0;
     if (p->pack_b) return p->kc * ((p->nc + LANES - 1) / LANES * LANES);
     return x->n % LANES == 0 && p->nc % LANES == 0 ? 0 : p->kc * NR;
 }
 
+/* Whether a block of B, which every panel of A reads again, would stay in its cache packed but crowds a part of it in place. */
+static int b_collides(const PRODUCT *x, const plan *p) {
+    const minidl_cache *const next = &minidl_caches()->level[1];
+    const ptrdiff_t size = sizeof(real);
+    const double in_place = crowding(next, p->kc, p->nc * size, x->b.row * size);
+    return in_place > 0.5 && in_place > 1.5 * (double)(p->kc * p->nc * size) / (double)next->size;
+}
+
+/* The rest of the plan of a product by tiles. */
+static void plan_tiles(const PRODUCT *x, plan *p) {
+    enum { FEW_LINES = 4 * LINE };
+    const minidl_cache *const next = &minidl_caches()->level[1];
+    const ptrdiff_t size = sizeof(real);
+    p->kc = part(x->k, most_kc(), 8);
+    p->nc = part(x->n, most_nc(), NR);
+    p->pack_b = x->b.col != 1 || (x->m >= 16 * MR && (x->n * x->k * size > next->size || b_collides(x, p)));
+    /* Rows of A follow each other in memory, but columns are read MR elements at a time, for each panel of B again. */
+    p->pack_a = x->a.col != 1 && (x->a.row != 1 || (x->n >= 4 * NR && many_pages(p->kc, x->a.col * size)));
+    p->mc = p->pack_a ? minidl_min(FEW_LINES, x->m) : x->m;
+    p->workspace = (size_t)(b_elements(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
+}
+
 /* The rest of the plan of a product by some method; as asked for, or transposed. */
 static void complete(const PRODUCT *x, plan *p) {
-    if (p->method != TILES) {
-        p->pack_b = p->method == DOTS && x->b.row != 1;
-        p->kc = x->k;
-        p->nc = x->n;
-    } else {
-        const ptrdiff_t size = sizeof(real);
-        p->pack_b = x->b.col != 1 || (x->n * x->k * size > 2 * B_BYTES && (double)x->m * x->n * x->k > 2e8);
-        p->pack_a = (x->a.row != 1 && x->a.col != 1) || (x->a.row == 1 && x->m * x->k * size >= A_BYTES && x->n >= 256);
-        p->nc = minidl_min(x->n, NC_MOST);
-        p->kc = part(x->k, minidl_max(KC_LEAST, minidl_min(KC_MOST, B_BYTES / size / p->nc)));
-        p->mc = p->pack_a ? minidl_min(MC_MOST, x->m) : x->m;
+    if (p->method == TILES) {
+        plan_tiles(x, p);
+        return;
     }
-    p->workspace = (size_t)(b_elements(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
+    p->pack_b = p->method == DOTS && x->b.row != 1;
+    p->kc = x->k;
+    p->nc = x->n;
+    p->workspace = p->pack_b ? (size_t)(p->kc * p->nc) * sizeof(real) : 0;
 }
 
 static plan choose(const PRODUCT *asked) {

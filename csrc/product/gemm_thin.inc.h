@@ -4,7 +4,7 @@
  * Nothing is packed; the price is to add up the lanes of each sum at the end.
  * row: one row times a matrix. The rows of B, each times its element of the row, are added up in cache. */
 
-enum { DOT_ROWS = MR / 2, DOT_COLUMNS = 4 };
+enum { FEW = MR / 2, DOT_ROWS = FEW, DOT_COLUMNS = 4 };
 
 /* Lane i of the result is the sum over the lanes of v[i]. */
 INLINE short_vector lane_sums(const vector v[SHORT]) {
@@ -76,32 +76,65 @@ static void dots(const PRODUCT *x, const real *b, ptrdiff_t b_step) {
     }
 }
 
-/* The product of a single row; the rows of B are contiguous. */
-static void row(const PRODUCT *x) {
-    enum { BLOCK = 4096 / sizeof(real), ROWS = 4 };
-    real sums[BLOCK];
-    for (ptrdiff_t jc = 0; jc < x->n; jc += BLOCK) {
-        const ptrdiff_t nc = minidl_min(BLOCK, x->n - jc);
-        for (ptrdiff_t j = 0; j < nc; j++) sums[j] = 0;
-        ptrdiff_t p = 0;
-        for (; p + ROWS <= x->k; p += ROWS) {
-            const real *const b = x->b.at + p * x->b.row + jc;
-            vector left[ROWS];
-            UNROLL for (int r = 0; r < ROWS; r++) left[r] = SPLAT(x->a.at[(p + r) * x->a.col]);
-            ptrdiff_t j = 0;
-            for (; j + LANES <= nc; j += LANES) {
-                vector sum = LOAD(sums + j);
-                UNROLL for (int r = 0; r < ROWS; r++) sum = FMADD(left[r], LOAD(b + r * x->b.row + j), sum);
-                STORE(sums + j, sum);
+enum { STEPS = 4, SLICE = 2 * STEPS, SUMS_BYTES = 32768 };
+
+/* sums[r][j] += a[r][0] b[0][j] + ... + a[r][steps - 1] b[steps - 1][j] for j < n: each vector of sums is loaded and stored once for
+ * a few rows of B. */
+INLINE void add_rows_of_b(int rows, int steps, ptrdiff_t n, const real *restrict a, ptrdiff_t a_row, ptrdiff_t a_col,
+                          const real *restrict b, ptrdiff_t b_row, real *restrict sums, ptrdiff_t apart) {
+    vector left[FEW][STEPS];
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int s = 0; s < steps; s++) left[r][s] = SPLAT(a[r * a_row + s * a_col]);
+    ptrdiff_t j = 0;
+    for (; j + LANES <= n; j += LANES) {
+        vector right[STEPS];
+        UNROLL for (int s = 0; s < steps; s++) right[s] = LOAD(b + s * b_row + j);
+        UNROLL for (int r = 0; r < rows; r++) {
+            vector sum = LOAD(sums + r * apart + j);
+            UNROLL for (int s = 0; s < steps; s++) sum = FMADD(left[r][s], right[s], sum);
+            STORE(sums + r * apart + j, sum);
+        }
+    }
+    for (; j < n; j++)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int s = 0; s < steps; s++) sums[r * apart + j] += a[r * a_row + s * a_col] * b[s * b_row + j];
+}
+
+/* The same for all k rows of B. */
+INLINE void add_all_rows_of_b(int rows, ptrdiff_t k, ptrdiff_t n, const real *a, ptrdiff_t a_row, ptrdiff_t a_col, const real *b,
+                              ptrdiff_t b_row, real *sums, ptrdiff_t apart) {
+    ptrdiff_t p = 0;
+    for (; p + STEPS <= k; p += STEPS) add_rows_of_b(rows, STEPS, n, a + p * a_col, a_row, a_col, b + p * b_row, b_row, sums, apart);
+    for (; p < k; p++) add_rows_of_b(rows, 1, n, a + p * a_col, a_row, a_col, b + p * b_row, b_row, sums, apart);
+}
+
+/* The product of at most MR rows; those of B are contiguous. */
+static void few_rows(const PRODUCT *x) {
+    real sums[SUMS_BYTES / sizeof(real)];
+    const ptrdiff_t most = minidl_min(minidl_caches()->level[0].size / 2, SUMS_BYTES) / (ptrdiff_t)sizeof(real) / x->m;
+    const ptrdiff_t block = minidl_min(x->n, most / LANES * LANES);
+    for (ptrdiff_t jc = 0; jc < x->n; jc += block) {
+        const ptrdiff_t nc = minidl_min(block, x->n - jc);
+        memset(sums, 0, (size_t)(x->m * block) * sizeof(real));
+        for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
+            kc = x->m <= FEW ? x->k : minidl_min(SLICE, x->k - pc); /* which is still near when the next rows need it */
+            for (ptrdiff_t i = 0, rows; i < x->m; i += rows) {
+                rows = step(x->m - i, FEW);
+                const real *const a = x->a.at + i * x->a.row + pc * x->a.col, *const b = x->b.at + pc * x->b.row + jc;
+                real *const to = sums + i * block;
+                if (rows == 1) add_all_rows_of_b(1, kc, nc, a, x->a.row, x->a.col, b, x->b.row, to, block);
+                if (rows == 2) add_all_rows_of_b(2, kc, nc, a, x->a.row, x->a.col, b, x->b.row, to, block);
+#if MR == 8
+                if (rows == 3) add_all_rows_of_b(3, kc, nc, a, x->a.row, x->a.col, b, x->b.row, to, block);
+                if (rows == 4) add_all_rows_of_b(4, kc, nc, a, x->a.row, x->a.col, b, x->b.row, to, block);
+#endif
             }
-            for (; j < nc; j++)
-                for (int r = 0; r < ROWS; r++) sums[j] += x->a.at[(p + r) * x->a.col] * b[r * x->b.row + j];
         }
-        for (; p < x->k; p++)
-            for (ptrdiff_t j = 0; j < nc; j++) sums[j] += x->a.at[p * x->a.col] * x->b.at[p * x->b.row + jc + j];
-        for (ptrdiff_t j = 0; j < nc; j++) {
-            real *const at = x->c.at + (jc + j) * x->c.col;
-            *at = x->beta == 0 ? x->alpha * sums[j] : x->alpha * sums[j] + x->beta * *at;
-        }
+        for (ptrdiff_t i = 0; i < x->m; i++)
+            for (ptrdiff_t j = 0; j < nc; j++) {
+                const real sum = x->alpha * sums[i * block + j];
+                real *const at = x->c.at + i * x->c.row + (jc + j) * x->c.col;
+                *at = x->beta == 0 ? sum : sum + x->beta * *at;
+            }
     }
 }

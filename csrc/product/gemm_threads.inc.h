@@ -16,14 +16,18 @@ typedef struct {
     int rows, columns;
 } grid;
 
+/* C is cut at multiples of these: whole tiles, and whole cache lines if C begins with one and its rows are whole ones, or if only
+ * rows are cut, so that no two threads write to the same line. */
+static ptrdiff_t cut_of(int tile) { return minidl_max(tile, MINIDL_LINE / (ptrdiff_t)sizeof(real)); }
+
 /* One part of the product; `epilogue` is made that of the part. */
 static PRODUCT part_of(const PRODUCT *x, const VARIANT *variant, grid g, int part, EPILOGUE *epilogue) {
     const int row = part / g.columns, column = part % g.columns;
-    const ptrdiff_t i = minidl_range_begin(x->m, row, g.rows, variant->rows);
-    const ptrdiff_t j = minidl_range_begin(x->n, column, g.columns, variant->columns);
+    const ptrdiff_t i = minidl_range_begin(x->m, row, g.rows, cut_of(variant->rows));
+    const ptrdiff_t j = minidl_range_begin(x->n, column, g.columns, cut_of(variant->columns));
     PRODUCT own = *x;
-    own.m = minidl_range_begin(x->m, row + 1, g.rows, variant->rows) - i;
-    own.n = minidl_range_begin(x->n, column + 1, g.columns, variant->columns) - j;
+    own.m = minidl_range_begin(x->m, row + 1, g.rows, cut_of(variant->rows)) - i;
+    own.n = minidl_range_begin(x->n, column + 1, g.columns, cut_of(variant->columns)) - j;
     own.a.at += i * x->a.row;
     own.b.at += j * x->b.col;
     own.c.at += i * x->c.row + j;
@@ -38,8 +42,8 @@ static PRODUCT part_of(const PRODUCT *x, const VARIANT *variant, grid g, int par
 static grid grid_of(const VARIANT *variant, const PRODUCT *x, int parts) {
     grid best = {1, 1};
     double lowest = 0;
-    for (int rows = 1; rows <= parts && rows <= minidl_units(x->m, variant->rows); rows++) {
-        const ptrdiff_t most = minidl_units(x->n, variant->columns);
+    for (int rows = 1; rows <= parts && rows <= minidl_units(x->m, cut_of(variant->rows)); rows++) {
+        const ptrdiff_t most = minidl_units(x->n, cut_of(variant->columns));
         const grid g = {rows, parts / rows < most ? parts / rows : (int)most};
         EPILOGUE unused = {0};
         const PRODUCT last = part_of(x, variant, g, g.rows * g.columns - 1, &unused);

@@ -22,11 +22,13 @@ INLINE void tile(int rows, int vectors, int a_upright, ptrdiff_t k, real alpha, 
         a += a_upright ? a_step : 1;
         b += b_row;
     }
-    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) {
-        real *const at = c + i * c_row + j * LANES;
-        if (beta == 0) STORE(at, sum[i][j] * alpha);
-        else STORE(at, sum[i][j] * alpha + LOAD(at) * beta);
-    }
+    if (alpha != 1) UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) sum[i][j] *= alpha;
+    if (beta == 1) /* the usual cases without multiplications, which the next tile is waiting to do */
+        UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += LOAD(c + i * c_row + j * LANES);
+    else if (beta != 0)
+        UNROLL for (int i = 0; i < rows; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += LOAD(c + i * c_row + j * LANES) * beta;
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < vectors; j++) STORE(c + i * c_row + j * LANES, sum[i][j]);
 }
 
 /* A function for each size of tile: with constants for rows, vectors and a_upright the loops over them are unrolled, and the

@@ -37,6 +37,7 @@ typedef struct {
  * estimate        what a product costs, in units of its own: to compare ways to share it out
  * choose          how to compute it, and others of the same shape that lie alike
  * multiply        the product and what follows it; adds to the sums over columns
+ * finish          what follows on rows [i, i + rows) and columns [j, j + n) of C, which begin at c, when their sums are complete
  * tile            the kernel for tile_rows x tile_columns of C: C = alpha A B + beta C, where column p of A is contiguous at
  *                 a + p a_step and row p of B at b + p b_row
  * registers_only  does nothing but multiply-adds, to time; returns how many operations they are, two to each
@@ -47,6 +48,7 @@ typedef struct {
         double (*estimate)(const product *);                                                                               \
         minidl_gemm_plan (*choose)(const product *);                                                                       \
         void (*multiply)(const product *, const minidl_gemm_plan *, const epilogue_ *, void *workspace);                   \
+        void (*finish)(const epilogue_ *, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t j, ptrdiff_t n, real *c, ptrdiff_t c_row);  \
         int tile_rows, tile_columns;                                                                                       \
         void (*tile)(ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_step, const real *b, ptrdiff_t b_row, real beta,  \
                      real *c, ptrdiff_t c_row);                                                                            \

@@ -40,12 +40,15 @@ cdef enum:
     SHORT_PRODUCT = 65536  # multiply-adds: some microseconds
 
 
-cdef int _multiplied(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row,
+cdef int _multiplied(bint double_, bint rounds, Matrix *a, Matrix *b, double beta, char *c, ptrdiff_t c_row,
                      const minidl_epilogue_f32 *s, const minidl_epilogue_f64 *d) noexcept nogil:
     cdef int threads = minidl_get_threads()
     if double_:
         return minidl_dgemm(a.rows, b.columns, a.columns, 1.0, <double *>a.data, a.row, a.column, <double *>b.data, b.row,
                             b.column, beta, <double *>c, c_row, d, threads)
+    if rounds:
+        return minidl_bgemm(a.rows, b.columns, a.columns, 1.0, <float *>a.data, a.row, a.column, <float *>b.data, b.row,
+                            b.column, <float>beta, <float *>c, c_row, s, threads)
     return minidl_sgemm(a.rows, b.columns, a.columns, 1.0, <float *>a.data, a.row, a.column, <float *>b.data, b.row,
                         b.column, <float>beta, <float *>c, c_row, s, threads)
 
@@ -56,6 +59,7 @@ cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdi
     cdef minidl_epilogue_f32 s
     cdef minidl_epilogue_f64 d
     cdef float[2] s_settings
+    cdef bint rounds = rounds_operands()
     if a.rows == 0 or b.columns == 0:
         return 0
     if after != NULL:
@@ -72,10 +76,10 @@ cdef int product(bint double_, Matrix *a, Matrix *b, double beta, char *c, ptrdi
     cdef const minidl_epilogue_f32 *with_s = &s if after != NULL else NULL
     cdef const minidl_epilogue_f64 *with_d = &d if after != NULL else NULL
     if <double>a.rows * b.columns * a.columns < SHORT_PRODUCT:
-        status = _multiplied(double_, a, b, beta, c, c_row, with_s, with_d)
+        status = _multiplied(double_, rounds, a, b, beta, c, c_row, with_s, with_d)
     else:
         with nogil:
-            status = _multiplied(double_, a, b, beta, c, c_row, with_s, with_d)
+            status = _multiplied(double_, rounds, a, b, beta, c, c_row, with_s, with_d)
     if status != 0:
         raise MemoryError("the native engine could not allocate its packing buffers")
     return 0
@@ -86,7 +90,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False, out=None, accumulate=Fals
     cdef Matrix left, right
     cdef cnp.ndarray y
     cdef cnp.npy_intp shape[2]
-    if accumulate and out is None:
+    if not (switch(transpose_a) and switch(transpose_b) and switch(accumulate)) or (accumulate and out is None):
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)  # which says what is missing
     if not (taken(a) and taken(b) and cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.PyArray_TYPE(<cnp.ndarray>b)):
         return _linear.matmul(a, b, transpose_a, transpose_b, out, accumulate)
@@ -149,7 +153,7 @@ cdef cnp.ndarray _stacked(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint t
     shape[ndim - 2], shape[ndim - 1] = left.rows, right.columns
     cdef cnp.ndarray y = fresh(ndim, shape, cnp.PyArray_TYPE(a))
     cdef void *c = cnp.PyArray_DATA(y)
-    cdef bint double_ = is_double(a)
+    cdef bint double_ = is_double(a), rounds = rounds_operands()
     if count * left.rows * right.columns == 0:
         return y
     with nogil:
@@ -157,6 +161,11 @@ cdef cnp.ndarray _stacked(cnp.ndarray a, cnp.ndarray b, bint transpose_a, bint t
             status = minidl_dgemm_batched(
                 count, left.rows, right.columns, left.columns, 1.0, <double *>left.data, left.row, left.column,
                 <double *>right.data, right.row, right.column, 0.0, <double *>c, right.columns,
+                left.rows * left.columns, right.rows * right.columns, left.rows * right.columns, threads)
+        elif rounds:
+            status = minidl_bgemm_batched(
+                count, left.rows, right.columns, left.columns, 1.0, <float *>left.data, left.row, left.column,
+                <float *>right.data, right.row, right.column, 0.0, <float *>c, right.columns,
                 left.rows * left.columns, right.rows * right.columns, left.rows * right.columns, threads)
         else:
             status = minidl_sgemm_batched(

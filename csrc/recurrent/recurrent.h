@@ -47,7 +47,8 @@ typedef struct {
     const void *dh_n; /* (N, H), or NULL */
     void *dh; /* (N, H): becomes the gradient of the initial state */
     void *dc; /* (N, H), for lstm: the gradient of the final cell becomes that of the initial one */
-    void *da; /* (T, N, H or 4 H) */
+    void *da; /* (T, N, H or 4 H), rows da_row apart: at powers of two they would compete for the same sets of the cache */
+    ptrdiff_t da_row;
 } minidl_recurrence;
 
 /* Of sequences [from, to). */

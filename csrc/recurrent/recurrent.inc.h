@@ -102,7 +102,7 @@ static void gates_backward(const RECURRENCE *r, ptrdiff_t n, ptrdiff_t t, real *
 }
 
 static void recurrent_backward(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t to) {
-    const ptrdiff_t h = r->hidden, rows = first_rows(r), width = r->cell == MINIDL_RNN_TANH || r->cell == MINIDL_RNN_RELU ? h : 4 * h;
+    const ptrdiff_t h = r->hidden, rows = first_rows(r), width = r->da_row;
     real *const dh = (real *)r->dh + from * h;
     for (ptrdiff_t t = r->steps - 1; t >= 0; t--) {
         real *const da = (real *)r->da + t * r->batch * width;

@@ -7,8 +7,8 @@
  *                                       for (c = 0; c < channels; c++)
  *                                           for (i = 0; i < positions; i++) out[c] += x[n][c][i];
  *
- * The sums of columns and channels begin at 0, or at what is in `out` if they accumulate. All are summed in blocks, so that the
- * rounding error does not grow with the number of terms. */
+ * The sums of columns and channels begin at 0, or at what is in `out` if they accumulate. All are summed in blocks, and the sums
+ * of blocks in double precision or with what rounding loses, so that the error does not grow with the number of terms. */
 #ifndef MINIDL_SUMS_H
 #define MINIDL_SUMS_H
 

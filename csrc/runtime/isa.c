@@ -3,6 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef MINIDL_HAS_BF16_DOTS
+#include <cpuid.h>
+#endif
+
 static const char *const names[MINIDL_INSTRUCTION_SETS] = {
     [MINIDL_BASELINE] = "baseline", [MINIDL_AVX2] = "avx2", [MINIDL_AVX512] = "avx512", [MINIDL_NEON] = "neon"};
 
@@ -22,13 +26,32 @@ static int runs_here(int isa) {
     }
 }
 
+#define WITH_BF16 "avx512_bf16"
+static int with_bf16, with_vnni; /* known once the set is chosen */
+
+/* Compilers' own functions do not all know these bits of leaf 7. What the system must save is that of AVX-512. */
+static int has_bit(unsigned subleaf, int in_a, int bit) {
+#ifdef MINIDL_HAS_BF16_DOTS
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return runs_here(MINIDL_AVX512) && __get_cpuid_count(7, subleaf, &a, &b, &c, &d) && ((in_a ? a : c) >> bit & 1);
+#else
+    (void)subleaf, (void)in_a, (void)bit;
+    return 0;
+#endif
+}
+
 static int choose(void) {
-    const char *const wanted = getenv("MINIDL_ISA");
+    const char *wanted = getenv("MINIDL_ISA");
+    if (wanted != NULL && *wanted == 0) wanted = NULL;
 #ifdef MINIDL_HAS_AVX
     __builtin_cpu_init();
 #endif
+    const int all = wanted == NULL || strcmp(wanted, WITH_BF16) == 0;
+    with_bf16 = all && has_bit(1, 1, 5);
+    with_vnni = all && has_bit(0, 0, 11);
+    if (wanted != NULL && strcmp(wanted, WITH_BF16) == 0) return with_bf16 ? MINIDL_AVX512 : -1;
     for (int isa = MINIDL_INSTRUCTION_SETS - 1; isa >= 0; isa--) /* the widest come last */
-        if (runs_here(isa) && (wanted == NULL || *wanted == 0 || strcmp(wanted, names[isa]) == 0)) return isa;
+        if (runs_here(isa) && (wanted == NULL || strcmp(wanted, names[isa]) == 0)) return isa;
     return -1;
 }
 
@@ -40,3 +63,7 @@ int minidl_isa(void) {
 }
 
 const char *minidl_isa_name(void) { return minidl_isa() < 0 ? NULL : names[minidl_isa()]; }
+
+int minidl_isa_has_bf16(void) { return minidl_isa() == MINIDL_AVX512 && with_bf16; }
+
+int minidl_isa_has_vnni(void) { return minidl_isa() == MINIDL_AVX512 && with_vnni; }

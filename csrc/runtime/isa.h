@@ -18,6 +18,14 @@ enum { MINIDL_BASELINE, MINIDL_AVX2, MINIDL_AVX512, MINIDL_NEON, MINIDL_INSTRUCT
 int minidl_isa(void);
 const char *minidl_isa_name(void); /* or NULL */
 
+/* Whether products of bfloat16 numbers, and of 8-bit integers, have instructions of their own: AVX512_BF16 and AVX512_VNNI, unless
+ * MINIDL_ISA names a narrower set, avx512 among them. avx512_bf16 is the name with them. */
+int minidl_isa_has_bf16(void);
+int minidl_isa_has_vnni(void);
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
+#define MINIDL_HAS_BF16_DOTS 1
+#endif
+
 /* Which ones this build has. */
 #if defined(__x86_64__) && defined(__GNUC__) /* clang defines it too */
 #define MINIDL_HAS_AVX 1

@@ -15,6 +15,14 @@ cdef inline bint counts(object step) noexcept:
     return type(step) is int and 1 <= step < 0x7fffffff
 
 
+cdef bint all_numbers(tuple settings):
+    """Whether all of them are numbers that C can hold."""
+    for setting in settings:
+        if not number(setting):
+            return False
+    return True
+
+
 cdef bint _updated(int optimizer, tuple arrays, int needed, minidl_settings *settings):
     """Run an update over arrays that are all alike; those after the first `needed` may be None. False where the formula must do it."""
     cdef void *pointers[MINIDL_UPDATE_ARRAYS]
@@ -44,48 +52,53 @@ cdef bint _updated(int optimizer, tuple arrays, int needed, minidl_settings *set
     return True
 
 
-def sgd_update(value, grad, momentum_buffer, *, double lr, double momentum=0.0, double dampening=0.0,
-               bint nesterov=False, double weight_decay=0.0, double grad_scale=1.0, bint first_step=False):
+def sgd_update(value, grad, momentum_buffer, *, lr, momentum=0.0, dampening=0.0,
+               nesterov=False, weight_decay=0.0, grad_scale=1.0, first_step=False):
     """See ``minidl.ops.update.sgd_update``."""
     cdef minidl_settings s
-    s.lr, s.momentum, s.dampening, s.weight_decay, s.grad_scale = lr, momentum, dampening, weight_decay, grad_scale
-    s.nesterov, s.first_step = nesterov, first_step
-    if (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), 2, &s):
+    cdef bint fits = all_numbers((lr, momentum, dampening, weight_decay, grad_scale)) and switch(nesterov) and switch(first_step)
+    if fits:
+        s.lr, s.momentum, s.dampening, s.weight_decay, s.grad_scale = lr, momentum, dampening, weight_decay, grad_scale
+        s.nesterov, s.first_step = nesterov, first_step
+    if not fits or (momentum != 0 and momentum_buffer is None) or not _updated(MINIDL_SGD, (value, grad, momentum_buffer), 2, &s):
         _update.sgd_update(value, grad, momentum_buffer, lr=lr, momentum=momentum, dampening=dampening,
                            nesterov=nesterov, weight_decay=weight_decay, grad_scale=grad_scale, first_step=first_step)
 
 
-def adagrad_update(value, grad, square_sum, *, double lr, double lr_decay=0.0, double eps=1e-10,
-                   double weight_decay=0.0, double grad_scale=1.0, step):
+def adagrad_update(value, grad, square_sum, *, lr, lr_decay=0.0, eps=1e-10,
+                   weight_decay=0.0, grad_scale=1.0, step):
     """See ``minidl.ops.update.adagrad_update``."""
     cdef minidl_settings s
-    s.lr, s.lr_decay, s.eps, s.weight_decay, s.grad_scale = lr, lr_decay, eps, weight_decay, grad_scale
-    if counts(step):
+    cdef bint fits = all_numbers((lr, lr_decay, eps, weight_decay, grad_scale)) and counts(step)
+    if fits:
+        s.lr, s.lr_decay, s.eps, s.weight_decay, s.grad_scale = lr, lr_decay, eps, weight_decay, grad_scale
         s.step = step
-    if not counts(step) or lr_decay < 0 or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
+    if not fits or lr_decay < 0 or not _updated(MINIDL_ADAGRAD, (value, grad, square_sum), 3, &s):
         _update.adagrad_update(value, grad, square_sum, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
                                grad_scale=grad_scale, step=step)
 
 
-def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *, double lr, double alpha=0.99,
-                   double eps=1e-8, double weight_decay=0.0, double grad_scale=1.0, double momentum=0.0):
+def rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, *, lr, alpha=0.99,
+                   eps=1e-8, weight_decay=0.0, grad_scale=1.0, momentum=0.0):
     """See ``minidl.ops.update.rmsprop_update``."""
     cdef minidl_settings s
-    s.lr, s.alpha, s.eps, s.weight_decay, s.momentum, s.grad_scale = lr, alpha, eps, weight_decay, momentum, grad_scale
-    if (momentum != 0 and momentum_buffer is None) or not _updated(
+    cdef bint fits = all_numbers((lr, alpha, eps, weight_decay, momentum, grad_scale))
+    if fits:
+        s.lr, s.alpha, s.eps, s.weight_decay, s.momentum, s.grad_scale = lr, alpha, eps, weight_decay, momentum, grad_scale
+    if not fits or (momentum != 0 and momentum_buffer is None) or not _updated(
             MINIDL_RMSPROP, (value, grad, square_average, grad_average, momentum_buffer), 3, &s):
         _update.rmsprop_update(value, grad, square_average, grad_average, momentum_buffer, lr=lr, alpha=alpha, eps=eps,
                                weight_decay=weight_decay, grad_scale=grad_scale, momentum=momentum)
 
 
-def adam_update(value, grad, m, v, v_max, *, double lr, double beta1=0.9, double beta2=0.999, double eps=1e-8,
-                double weight_decay=0.0, double grad_scale=1.0, bint decoupled=False, step):
+def adam_update(value, grad, m, v, v_max, *, lr, beta1=0.9, beta2=0.999, eps=1e-8,
+                weight_decay=0.0, grad_scale=1.0, decoupled=False, step):
     """See ``minidl.ops.update.adam_update``."""
     cdef minidl_settings s
-    s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, s.grad_scale = lr, beta1, beta2, eps, weight_decay, grad_scale
-    s.decoupled = decoupled
-    if counts(step):
-        s.step = step
-    if not (counts(step) and 0 <= beta1 < 1 and 0 <= beta2 < 1) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
+    cdef bint fits = all_numbers((lr, beta1, beta2, eps, weight_decay, grad_scale)) and switch(decoupled) and counts(step)
+    if fits:
+        s.lr, s.beta1, s.beta2, s.eps, s.weight_decay, s.grad_scale = lr, beta1, beta2, eps, weight_decay, grad_scale
+        s.decoupled, s.step = decoupled, step
+    if not (fits and 0 <= beta1 < 1 and 0 <= beta2 < 1) or not _updated(MINIDL_ADAM, (value, grad, m, v, v_max), 4, &s):
         _update.adam_update(value, grad, m, v, v_max, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
                             weight_decay=weight_decay, grad_scale=grad_scale, decoupled=decoupled, step=step)

@@ -58,6 +58,16 @@ MINIDL_INLINE VEC REAL(exponential)(VEC x) {
 /* exp(x) for x <= 0 */
 MINIDL_INLINE VEC REAL(decay)(VEC x) { return REAL(bounded_exponential)(REAL(most)(x, SPLAT(LOWEST))); }
 
+/* exp(x), and exp(x) - 1 with all of its digits, for x <= 0. Up to ln(2) / 2 from 0, n is 0 and the latter exp(r) - 1. */
+MINIDL_INLINE VEC REAL(decay_and_less_one)(VEC x, VEC *less_one) {
+    const VEC cut = REAL(most)(x, SPLAT(LOWEST));
+    const VEC n = REAL(nearest)(cut * SPLAT(LOG2E));
+    const VEC small = REAL(small_exponential)(REAL(reduced)(cut, n));
+    const VEC e = REAL(scale)(small + SPLAT(1), n);
+    *less_one = SELECT(LESS(cut, SPLAT(-0.34)), e - SPLAT(1), small);
+    return e;
+}
+
 /* exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), for x <= 0 of moderate size; with n = 0 near 0, so no digits cancel. */
 MINIDL_INLINE VEC REAL(bounded_less_one)(VEC x) {
     const VEC n = REAL(nearest)(x * SPLAT(LOG2E));
@@ -215,13 +225,13 @@ MINIDL_INLINE VEC REAL(gelu_tanh)(VEC x) {
     return x / REAL(gelu_gate)(cut, cut * cut);
 }
 
-/* f' = s + x s (1 - s) 2 u' */
+/* f' = s + x s (1 - s) 2 u', where s (1 - s) comes first: it is 0 for the largest x, whose product with u' would overflow. */
 MINIDL_INLINE VEC REAL(gelu_tanh_slope)(VEC x) {
     const VEC cut = REAL(most)(REAL(least)(x, SPLAT(GELU_CUT)), SPLAT(-GELU_CUT));
     const VEC square = cut * cut;
     const VEC s = SPLAT(1) / REAL(gelu_gate)(cut, square);
     const VEC slope = MADD(square, SPLAT(2 * 0.79788456080286535588 * 3 * 0.044715), SPLAT(2 * 0.79788456080286535588));
-    return s * MADD(x * (SPLAT(1) - s), slope, SPLAT(1));
+    return MADD(x * (s * (SPLAT(1) - s)), slope, s);
 }
 
 /* log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)) */

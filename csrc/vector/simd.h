@@ -31,6 +31,9 @@
  *     add_wide_squares(sum, v)    the squares of v, as doubles, added to them
  *     total(sum)                  of WIDE vectors of double, always in the same order
  *
+ * and for float only, widened without error:
+ *     load_bf16(p), load_f16(p)   LANES numbers of 16 bits: bfloat16, IEEE float16
+ *
  * and where vectors are long enough for it (MINIDL_LOOKUP_F32 is defined then):
  *     place_of(x)                 the last two bits of the exponent of a positive x with the first two of its mantissa: 0 to 15
  *     quarter_of(x)               the first four bits of the mantissa: which quarter of [4, 8) x is in
@@ -70,6 +73,18 @@
 #include "vector/simd_neon.h"
 #else
 #include "vector/simd_scalar.h"
+#endif
+
+#ifdef MINIDL_WORDS_F32
+/* bfloat16 is the upper half of a float. */
+MINIDL_INLINE vec_f32 load_bf16_f32(const uint16_t *p) { return (vec_f32)(load_words_f32(p) << 16); }
+/* The fraction of float16 is moved to where that of float begins, and the exponents differ by 112; those of inf and nan are all
+ * ones. Numbers with an exponent of 0 are right too: the multiplication makes them normal. */
+MINIDL_INLINE vec_f32 load_f16_f32(const uint16_t *p) {
+    const words_f32 bits = load_words_f32(p), magnitude = (bits & 0x7fff) << 13, sign = (bits & 0x8000) << 16;
+    const words_f32 value = (words_f32)((vec_f32)magnitude * 0x1p112f), infinite = (words_f32)(magnitude >= 0x0f800000);
+    return (vec_f32)(value | (infinite & 0x7f800000) | sign);
+}
 #endif
 
 #ifndef MINIDL_HAS_SCALE /* in two steps, because 2^n may leave the range where x 2^n does not */

@@ -31,6 +31,13 @@ MINIDL_INLINE vec_f64 load_part_f64(const double *p, ptrdiff_t n, double fill) {
 MINIDL_INLINE void store_part_f32(float *p, vec_f32 v, ptrdiff_t n) { _mm256_maskstore_ps(p, part_f32(n), v); }
 MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) { _mm256_maskstore_pd(p, part_f64(n), v); }
 
+/* Bits of LANES floats, and 16-bit numbers read into their lower halves. */
+#define MINIDL_WORDS_F32 1
+typedef int32_t words_f32 __attribute__((vector_size(32)));
+MINIDL_INLINE words_f32 load_words_f32(const uint16_t *p) {
+    return (words_f32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm256_fmadd_ps(a, b, c); }
 MINIDL_INLINE vec_f64 madd_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return _mm256_fmadd_pd(a, b, c); }
 MINIDL_INLINE vec_f32 fused_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return madd_f32(a, b, c); }

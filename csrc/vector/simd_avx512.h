@@ -1,6 +1,7 @@
 /* simd.h for AVX-512 (F, DQ): 16 floats, 8 doubles. */
 #include <immintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef __m512 vec_f32;
 typedef __mmask16 mask_f32;
@@ -25,6 +26,13 @@ MINIDL_INLINE void store_part_f32(float *p, vec_f32 v, ptrdiff_t n) {
 }
 MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) {
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), v);
+}
+
+/* Bits of LANES floats, and 16-bit numbers read into their lower halves. */
+#define MINIDL_WORDS_F32 1
+typedef int32_t words_f32 __attribute__((vector_size(64)));
+MINIDL_INLINE words_f32 load_words_f32(const uint16_t *p) {
+    return (words_f32)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
 }
 
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return _mm512_fmadd_ps(a, b, c); }

@@ -1,6 +1,7 @@
 /* simd.h for Advanced SIMD (NEON) on 64-bit ARM, where every processor has it: 4 floats, 2 doubles, fused. */
 #include <arm_neon.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef float32x4_t vec_f32;
 typedef uint32x4_t mask_f32;
@@ -30,6 +31,11 @@ MINIDL_INLINE void store_part_f32(float *p, vec_f32 v, ptrdiff_t n) {
 MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) {
     if (n > 0) vst1q_lane_f64(p, v, 0);
 }
+
+/* Bits of LANES floats, and 16-bit numbers read into their lower halves. */
+#define MINIDL_WORDS_F32 1
+typedef int32_t words_f32 __attribute__((vector_size(16)));
+MINIDL_INLINE words_f32 load_words_f32(const uint16_t *p) { return (words_f32)vmovl_u16(vld1_u16(p)); }
 
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return vfmaq_f32(c, a, b); }
 MINIDL_INLINE vec_f64 madd_f64(vec_f64 a, vec_f64 b, vec_f64 c) { return vfmaq_f64(c, a, b); }

@@ -1,6 +1,7 @@
 /* simd.h for SSE2, which every x86-64 processor has: 4 floats, 2 doubles. No fused multiplication, no blending. */
 #include <emmintrin.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef __m128 vec_f32;
 typedef __m128 mask_f32;
@@ -27,6 +28,13 @@ MINIDL_INLINE void store_part_f32(float *p, vec_f32 v, ptrdiff_t n) {
 }
 MINIDL_INLINE void store_part_f64(double *p, vec_f64 v, ptrdiff_t n) {
     if (n > 0) _mm_store_sd(p, v);
+}
+
+/* Bits of LANES floats, and 16-bit numbers read into their lower halves. */
+#define MINIDL_WORDS_F32 1
+typedef int32_t words_f32 __attribute__((vector_size(16)));
+MINIDL_INLINE words_f32 load_words_f32(const uint16_t *p) {
+    return (words_f32)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
 }
 
 MINIDL_INLINE vec_f32 madd_f32(vec_f32 a, vec_f32 b, vec_f32 c) { return a * b + c; }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from minidl import engines
-from minidl.errors import ParameterError
+from minidl.errors import MissingDependencyError, ParameterError
+from minidl.weights.files import check_writable
 
 LARGEST = 2**31 - 1
 """What a C int holds."""
 
-__all__ = ["add_engine", "seed", "share", "sizes", "use_chosen_engine", "whole"]
+__all__ = ["add_engine", "check_place", "seed", "share", "sizes", "use_chosen_engine", "whole"]
 
 
 def whole(text: str) -> int:
@@ -66,3 +69,20 @@ def use_chosen_engine(args: argparse.Namespace) -> AbstractContextManager[engine
     if args.threads is not None:
         engines.set_num_threads(args.threads)
     return engines.use(args.engine or engines.current())
+
+
+def check_place(path: Path) -> None:
+    """Check before a training that its result can be written.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the package safetensors is not installed.
+    FileNotFoundError, FileFormatError, OSError
+        If nothing can be written there.
+    """
+    if importlib.util.find_spec("safetensors") is None:
+        raise MissingDependencyError.needs("--save", "safetensors", "weights")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--save: there is no folder {path.parent}")
+    check_writable(path)

@@ -1,9 +1,8 @@
-"""``minidl train``: train a perceptron on the digits, on Fashion-MNIST or MNIST, or on a CSV file of your own."""
+"""``minidl train``: train a perceptron on the digits, on Fashion-MNIST or MNIST, or on a CSV file of your own; or a language model on text."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,16 +12,29 @@ import numpy
 
 import minidl
 from minidl import data, metrics, models, optim, weights
-from minidl.cli.arguments import add_engine, seed, share, sizes, use_chosen_engine, whole
+from minidl.cli import train_text
+from minidl.cli.arguments import add_engine, check_place, seed, share, sizes, use_chosen_engine, whole
 from minidl.cli.tables import confusion
-from minidl.errors import DataError, MissingDependencyError
-from minidl.weights.files import check_writable
+from minidl.errors import DataError, ParameterError
 
 __all__ = ["add_arguments", "fold_scales", "run"]
 
 TARGET_TYPES = {"auto": "auto", "classification": "class", "regression": "number"}
 FEW = 20
 """Integer targets are classes if there are at most this many, with ten examples of each on average."""
+
+
+DEFAULTS = {
+    "layers": "64,32",
+    "activation": "relu",
+    "dropout": 0.0,
+    "task": "auto",
+    "epochs": 50,
+    "batch_size": 32,
+    "optimizer": "adam",
+    "seed": 0,
+}
+"""What holds for tables and images where nothing else is given; text has other defaults."""
 
 
 class _Problem(NamedTuple):
@@ -36,7 +48,9 @@ class _Problem(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--data", required=True, help="'digits', 'fashion-mnist', 'mnist', or the path of a CSV file")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", help="'digits', 'fashion-mnist', 'mnist', or the path of a CSV file")
+    source.add_argument("--text", type=Path, metavar="FILE", help="a text file, plain or compressed")
     parser.add_argument("--target", help="the column to predict, by name (default: the last)")
     parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
     parser.add_argument(
@@ -52,26 +66,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help="a text that means missing; if given, nothing else does",
     )
-    parser.add_argument("--task", choices=tuple(TARGET_TYPES), default="auto")
-    parser.add_argument("--layers", default="64,32", help="units of the hidden layers (default: 64,32; '' for none)")
-    parser.add_argument("--activation", default="relu")
-    parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--epochs", type=whole, default=50)
-    parser.add_argument("--batch-size", type=whole, default=32)
-    parser.add_argument("--optimizer", default="adam")
+    parser.add_argument("--task", choices=tuple(TARGET_TYPES), help="(default: auto)")
+    parser.add_argument(
+        "--layers", help="units of the hidden layers (default: 64,32; '' for none); for text, the number of layers"
+    )
+    parser.add_argument("--activation", help="(default: relu)")
+    parser.add_argument("--dropout", type=float, help="(default: 0)")
+    parser.add_argument("--epochs", type=whole, help="(default: 50)")
+    parser.add_argument("--batch-size", type=whole, help="(default: 32; for text 12)")
+    parser.add_argument("--optimizer", help="(default: adam)")
     parser.add_argument("--lr", type=float, help="learning rate (default: the optimizer's own)")
     parser.add_argument(
         "--test-size", type=share, help="share of the data to hold out (default: 0.2, or the published test images)"
     )
-    parser.add_argument("--seed", type=seed, default=0)
+    parser.add_argument("--seed", type=seed, help="(default: 0)")
     add_engine(parser)
     parser.add_argument("--save", type=Path, help="write the weights here, as safetensors")
+    train_text.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, report on the held-out data, and save."""
+    if args.text is not None:
+        return train_text.run(args)
+    if wrong := train_text.given(args, train_text.OWN):
+        raise ParameterError(f"{', '.join(wrong)} goes with --text, not with --data")
+    for name, value in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     if args.save is not None:
-        _check_place(args.save)
+        check_place(args.save)
     minidl.seed(args.seed)
     problem = _load_problem(args)
     print(_describe(problem))
@@ -214,12 +238,3 @@ def _save(model: Any, problem: _Problem, path: Path) -> None:
     """Write the weights, with the features, the target and the classes as metadata of the file."""
     about = {"features": problem.features, "target": problem.target, "classes": problem.classes}
     weights.save_file(model.state_dict(), path, {name: json.dumps(value) for name, value in about.items()})
-
-
-def _check_place(path: Path) -> None:
-    """Check before the training that its result can be written."""
-    if importlib.util.find_spec("safetensors") is None:
-        raise MissingDependencyError.needs("--save", "safetensors", "weights")
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"--save: there is no folder {path.parent}")
-    check_writable(path)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.ops._scalars import counts, plain, scalars_checked
 
 __all__ = [
     "Compose",
@@ -47,6 +48,7 @@ class Compose:
     array([0., 1., 2., 3.])
     """
 
+    @scalars_checked
     def __init__(self, *changes: Any) -> None:
         self.changes = changes
 
@@ -60,6 +62,7 @@ class Compose:
 class RandomHorizontalFlip:
     """Mirror each image left to right with probability p."""
 
+    @scalars_checked
     def __init__(self, p: float = 0.5) -> None:
         if not 0.0 <= p <= 1.0:
             raise ParameterError(f"RandomHorizontalFlip: p must be a probability, from 0 to 1, got {p!r}")
@@ -92,8 +95,9 @@ class RandomCrop:
              [7., 8.]]]])
     """
 
+    @scalars_checked
     def __init__(self, size: int | tuple[int, int], padding: int = 0, fill: float = 0.0) -> None:
-        self.size = (size, size) if isinstance(size, (int, numpy.integer)) else tuple(size)
+        self.size = counts((size, size) if isinstance(plain(size), int) else size, "RandomCrop", "size")
         if len(self.size) != 2 or min(self.size) < 1 or padding < 0:
             raise ParameterError(
                 f"RandomCrop: size must be positive and padding not negative, got {size!r}, {padding!r}"
@@ -121,6 +125,7 @@ class RandomRotation:
     Pixels are interpolated bilinearly. Positive angles rotate counterclockwise.
     """
 
+    @scalars_checked
     def __init__(self, degrees: float) -> None:
         if not degrees >= 0:
             raise ParameterError(f"RandomRotation: degrees must not be negative, got {degrees!r}")
@@ -170,6 +175,7 @@ class Cutout:
     T. DeVries, G. Taylor, "Improved regularization of convolutional neural networks with cutout", arXiv:1708.04552 (2017).
     """
 
+    @scalars_checked
     def __init__(self, size: int, fill: float = 0.0) -> None:
         if size < 1:
             raise ParameterError(f"Cutout: size must be positive, got {size!r}")
@@ -204,6 +210,7 @@ class Normalize:
     array([[[[2.]]]])
     """
 
+    @scalars_checked
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
         if len(self.mean) != len(self.std) or not all(s > 0 for s in self.std):
@@ -255,6 +262,7 @@ class Mixup:
     (True, array([1., 1.]))
     """
 
+    @scalars_checked
     def __init__(self, alpha: float, classes: int) -> None:
         if not (alpha > 0 and math.isfinite(alpha)) or classes < 1:
             raise ParameterError(f"Mixup: alpha and classes must be positive, got {alpha!r} and {classes!r}")

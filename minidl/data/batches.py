@@ -11,11 +11,13 @@ from minidl.arrays import is_elsewhere, library_of, take_rows, to_host
 from minidl.data.passes import is_batches, is_stored, read_rows
 from minidl.errors import DataError, DtypeError, ParameterError, ShapeError, TargetError
 from minidl.ops import Array
+from minidl.ops._scalars import scalars_checked
 from minidl.random import Source, as_generator
 
 __all__ = ["as_rows", "batches", "one_hot", "same_length", "select"]
 
 
+@scalars_checked
 def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = "float32") -> numpy.ndarray:
     """Return one row for each label, 1 at the label's place and 0 elsewhere.
 
@@ -60,6 +62,7 @@ def one_hot(labels: Any, num_classes: int | None = None, dtype: Any = "float32")
     return (labels[..., None] == numpy.arange(num_classes)).astype(dtype)
 
 
+@scalars_checked
 def batches(
     *arrays: Any,
     batch_size: int = 32,

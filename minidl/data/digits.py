@@ -12,6 +12,7 @@ import numpy
 
 from minidl.data.files import read_text
 from minidl.errors import DtypeError, FileFormatError
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["digits"]
 
@@ -19,6 +20,7 @@ FILE = Path(__file__).with_name("digits.csv.gz")
 ROWS, PIXELS, LARGEST = 1797, 64, 16
 
 
+@scalars_checked
 def digits(*, flat: bool = False, scaled: bool = True, dtype: Any = "float32") -> tuple[numpy.ndarray, numpy.ndarray]:
     """Return 1797 images of handwritten digits and their labels.
 

@@ -14,6 +14,7 @@ from minidl.data.download import RemoteFile, find_or_fetch
 from minidl.data.files import decompressed
 from minidl.data.idx import read_idx
 from minidl.errors import FileFormatError
+from minidl.ops._scalars import scalars_checked
 from minidl.weights.files import open_binary
 
 __all__ = ["ImageData", "cifar10", "fashion_mnist", "mnist"]
@@ -92,6 +93,7 @@ CIFAR_ARCHIVE = 7 * CIFAR_BATCH
 BLOCK = 1 << 20
 
 
+@scalars_checked
 def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
     """Return handwritten digits: 60,000 training and 10,000 test images of 28 x 28 pixels.
 
@@ -115,6 +117,7 @@ def mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -
     return _idx_data("mnist", MNIST_AT, MNIST_SHA256, MNIST_SIZES, DIGITS, folder, download)
 
 
+@scalars_checked
 def fashion_mnist(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
     """Return images of clothes: 60,000 training and 10,000 test images of 28 x 28 pixels, 10 classes; MIT licence.
 
@@ -153,6 +156,7 @@ def _idx_data(
     return ImageData(train_images, train_labels, test_images, test_labels, classes)
 
 
+@scalars_checked
 def cifar10(folder: str | os.PathLike[str] | None = None, download: bool = True) -> ImageData:
     """Return photographs of ten classes: 50,000 training and 10,000 test images of 3 x 32 x 32 pixels.
 

@@ -10,11 +10,13 @@ import numpy
 from minidl.arrays import is_elsewhere, is_sparse, library_of, to_host
 from minidl.data.batches import as_rows, same_length, select
 from minidl.errors import DataError, ParameterError
+from minidl.ops._scalars import scalars_checked
 from minidl.random import Source, as_generator
 
 __all__ = ["train_test_split"]
 
 
+@scalars_checked
 def train_test_split(
     *arrays: Any,
     test_size: float | int | None = None,

@@ -7,11 +7,13 @@ from typing import Any
 import numpy
 
 from minidl.errors import ParameterError
+from minidl.ops._scalars import scalars_checked
 from minidl.random import Source, as_generator
 
 __all__ = ["make_regression"]
 
 
+@scalars_checked
 def make_regression(
     n_samples: int = 100,
     n_features: int = 100,

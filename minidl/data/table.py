@@ -17,6 +17,7 @@ from minidl.data.cells import BOOLEAN, NUMBER, TEXT, Missing, Notation
 from minidl.data.columns import Column, Lines, Reading
 from minidl.data.files import LARGEST_TEXT, read_lines
 from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, UnknownNameError
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["ColumnReport", "Table", "read_csv"]
 
@@ -87,6 +88,7 @@ class Table:
         return f"<Table: {self.X.shape[0]} examples, {self.X.shape[1]} features{target}{classes}>"
 
 
+@scalars_checked
 def read_csv(
     path: str | os.PathLike[str],
     target: str | int | None = None,

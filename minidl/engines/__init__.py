@@ -108,10 +108,10 @@ def set_num_threads(n: int) -> None:
     Raises
     ------
     ParameterError
-        Unless ``n`` is a positive integer.
+        Unless ``n`` is a positive integer below 2^31.
     """
-    if not isinstance(n, numbers.Integral) or isinstance(n, bool) or n < 1:
-        raise ParameterError(f"set_num_threads: expected a positive integer, got {n!r}")
+    if not isinstance(n, numbers.Integral) or isinstance(n, bool) or not 1 <= n < 2**31:
+        raise ParameterError(f"set_num_threads: expected a positive integer below 2^31, got {n!r}")
     n = int(n)
     if _status("native").available:
         importlib.import_module(f"{__name__}.native").set_num_threads(n)

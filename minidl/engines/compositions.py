@@ -14,6 +14,7 @@ import numpy
 
 from minidl.errors import ShapeError
 from minidl.ops import ACTIVATIONS, Array, namespace
+from minidl.ops.stored import int8_linear, restore_weight
 
 __all__ = [
     "FUSIBLE",
@@ -26,6 +27,7 @@ __all__ = [
     "linear_stack_backward",
     "norm",
     "rescale",
+    "stored_linear",
 ]
 
 FUSIBLE = ACTIVATIONS
@@ -300,3 +302,30 @@ def rescale(engine: Any, x: Array, factor: float) -> None:
     factor : float
     """
     x *= factor
+
+
+def stored_linear(engine: Any, x: Array, weight: Array, scale: Array | None = None, bias: Array | None = None) -> Array:
+    """Compute an affine map whose weights are stored in 16 or 8 bits. For inference: it has no backward.
+
+    In one line, with the W that ``minidl.ops.stored.restore_weight`` returns, or for int8 as in ``int8_linear`` there::
+
+        y = x W^T + b
+
+    A kernel reads the stored weights, where this makes float32 of them.
+
+    Parameters
+    ----------
+    engine : Engine
+    x : array of float32, shape (..., in)
+    weight : array of uint16 (the bits of bfloat16), float16 or int8, shape (out, in)
+    scale : array of float32, shape (out,), optional
+        Of int8.
+    bias : array of float32, shape (out,), optional
+
+    Returns
+    -------
+    y : array of float32, shape (..., out)
+    """
+    if weight.dtype == "int8" and scale is not None:
+        return int8_linear(x, weight, scale, bias)
+    return engine.linear(x, restore_weight(weight, scale), bias)[0]

@@ -96,9 +96,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'minidl.engines.fused' has no attribute {name!r}")
 
 
-def method(engine: Any, name: str) -> Callable[..., Any] | None:
-    """Return what an engine's method of an old name was, or None if there was none."""
-    if name not in _INTO:
-        return None
+def method(engine: Any, name: str) -> Callable[..., Any]:
+    """Return what an engine's method of an old name was."""
     _warn(f"engine.{name}", f"engine.{name.removesuffix('_into')}(..., into, add, wanted)", stacklevel=4)
     return functools.partial(_INTO[name], engine)

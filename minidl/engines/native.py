@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from minidl.engines.base import COMPOSITIONS, Engine, EngineStatus
+from minidl.errors import ParameterError
 from minidl.ops import FORMULAS
+from minidl.ops._scalars import is_count, shown
 
 __all__ = ["get_num_threads", "info", "make", "set_memory_limit", "set_num_threads", "status", "vector_function"]
 
@@ -47,11 +49,16 @@ def status() -> EngineStatus:
             f"{found['threads']} threads" if found["threaded"] else "1 thread (this system's threads are not supported)"
         )
         return EngineStatus(
-            "native", True, f"matrix products {found['matrix products']}, kernels {found['kernels']}, {threads}"
+            "native",
+            True,
+            f"matrix products {found['matrix products']}, in bfloat16 {found['bfloat16 products']}, "
+            f"kernels {found['kernels']}, caches {found['caches']}, {threads}",
         )
     note = Path(__file__).parents[1] / "native_missing.txt"
     if "MINIDL_ISA" in _problem:
         return EngineStatus("native", False, f"{_problem}; unset it, or see docs/build.md for the names")
+    if "MINIDL_CACHES" in _problem:
+        return EngineStatus("native", False, f"{_problem}; unset it, or see docs/build.md")
     if "PYTHON_GIL" in _problem:
         return EngineStatus("native", False, f"{_problem}; leave that setting out")
     if note.exists():
@@ -86,6 +93,8 @@ def info() -> dict[str, Any]:
 
 def set_num_threads(n: int) -> None:
     """Set how many threads the kernels use at most."""
+    if not is_count(n, 1) or n >= 2**31:
+        raise ParameterError(f"set_num_threads: expected a positive integer below 2^31, got {shown(n)}")
     _native.set_num_threads(n)
 
 
@@ -100,6 +109,8 @@ def set_memory_limit(size: int) -> None:
     The large arrays that kernels return come from a pool, because new pages from the system cost more than the arithmetic
     on them. The limit is 1 GiB unless it is set.
     """
+    if not is_count(size):
+        raise ParameterError(f"set_memory_limit: expected a number of bytes, from 0 on, got {shown(size)}")
     _native.set_memory_limit(size)
 
 

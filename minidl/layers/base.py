@@ -15,9 +15,10 @@ from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
 from minidl.layers import state
 from minidl.layers.inference import is_evaluating, keeps_caches
-from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, to_namespace
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, structure, to_namespace
 from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
+from minidl.ops._scalars import scalars_checked
 from minidl.weights.matching import IncompatibleKeys, Names, Transpose
 
 __all__ = ["Layer", "OpLayer", "Shape", "as_shape"]
@@ -104,7 +105,7 @@ class Layer:
             arguments = list(inspect.signature(cls.__init__).parameters)[1:]
             arguments += filter(None, [getattr(cls.__init__, "other_name", None)])
             cls._fixed = frozenset(name for name in arguments if name not in cls._live)
-            cls.__init__ = _finish(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = _finish(scalars_checked(cls.__init__))  # type: ignore[method-assign]
 
     def __init__(self) -> None:
         self._training = True
@@ -127,6 +128,13 @@ class Layer:
                 f"{self!r}: {name} is a Parameter, got {type(value).__name__}; assign to {name}.value to change its values"
             )
         super().__setattr__(name, value)
+        if name == "settings" or isinstance(value, Parameter) or isinstance(old, Parameter):
+            structure.changes += 1
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute, which may be a parameter that steps were planned with."""
+        super().__delattr__(name)
+        structure.changes += 1
 
     # computing -------------------------------------------------------------------------------------------------------
 
@@ -349,6 +357,11 @@ class Layer:
         DtypeError
             If the dtype is not floating-point.
         """
+        if isinstance(dtype, str) and dtype == "bfloat16":
+            raise DtypeError(
+                f"{type(self).__name__}.to: NumPy has no bfloat16; minidl.store_weights(model, 'bfloat16') stores the weights of "
+                "linear layers so, for inference, and minidl.set_matmul_precision('bfloat16') multiplies so"
+            )
         if dtype is not None and numpy.dtype(dtype).kind != "f":
             raise DtypeError(f"{type(self).__name__}.to: expected a floating dtype, got {numpy.dtype(dtype)}")
         parameters = self.parameters()
@@ -523,13 +536,18 @@ class OpLayer(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return op(x)."""
-        y, cache = getattr(current(), self.op)(x, *self.settings)
-        self._remember(cache)
+        op, settings = getattr(current(), self.op), self.settings
+        y, cache = op(x, *settings) if settings else op(x)  # a call with * takes longer
+        if keeps_caches():
+            self.__dict__["_cache"] = cache
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dx."""
-        return getattr(current(), f"{self.op}_backward")(dy, self._remembered())
+        cache = self._cache
+        if cache is None:
+            self._remembered()  # which says what is missing
+        return getattr(current(), f"{self.op}_backward")(dy, cache)
 
 
 def as_shape(given: Any, where: str) -> Shape:

@@ -14,7 +14,7 @@ from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape, as_shape
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import AffineOfDense, Dense
-from minidl.layers.parameter import Parameter, Trainability, flatten
+from minidl.layers.parameter import Parameter, flatten, structure
 from minidl.layers.tree import check_runs_once, format_layer
 
 __all__ = ["Chain", "Steps", "check_layer_object", "knows_output_shape", "plan_one_by_one", "plan_with"]
@@ -50,24 +50,21 @@ class _Plan:
 
     def __init__(self, engine: Any, steps: Steps) -> None:
         self.engine, self.steps = engine, steps
-        self._stop: tuple[int, bool] = (-1, False)
-        self._known_at = -1
+        self.stop: tuple[int, bool] = (-1, False)
+        self.stop_known_at = -1
 
     def first_trained(self) -> tuple[int, bool]:
-        """Return the first step with something to train, and whether it takes ``input_gradient``.
+        """Find the first step with something to train, and whether it takes ``input_gradient``; keep both in ``stop``.
 
         Steps before it need no gradient if dx is not wanted.
         """
-        if self._known_at != Trainability.changes:
-            self._known_at, self._stop = Trainability.changes, self._find_first_trained()
-        return self._stop
-
-    def _find_first_trained(self) -> tuple[int, bool]:
+        self.stop_known_at, self.stop = structure.changes, (sys.maxsize, False)
         for index, step in self.steps:
             parameters: list[Any] = getattr(step, "parameters", list)()
             if any(getattr(parameter, "trainable", True) for parameter in parameters):
-                return index, getattr(step, "input_gradient_optional", False)
-        return sys.maxsize, False
+                self.stop = index, getattr(step, "input_gradient_optional", False)
+                break
+        return self.stop
 
 
 class Chain(Layer):
@@ -194,6 +191,16 @@ class Chain(Layer):
         """
         return list(self._plan_for(current(), keeping).steps)
 
+    def _plan_now(self) -> _Plan:
+        """Return the plan of a forward that begins, with the parameters in one buffer."""
+        if not self._flat:
+            self._flatten_if_built()
+        keeping = keeps_caches()
+        plan = self._plan_for(current(), keeping)
+        if keeping:
+            self._recorded = plan
+        return plan
+
     def _plan_for(self, engine: Any, keeping: bool) -> _Plan:
         plan = self._plans.get(keeping)
         if plan is None or plan.engine is not engine:
@@ -245,15 +252,10 @@ class Chain(Layer):
 
     def forward(self, x: Any = None, *more: Any, **named: Any) -> Any:
         """Return the output of the last layer. The first layer gets all arguments."""
-        if not self._flat:
-            self._flatten_if_built()
         plan = self._recorded
         if plan is None or plan.engine is not current() or not keeps_caches():
-            keeping = keeps_caches()
-            plan = self._plan_for(current(), keeping)
-            if keeping:
-                self._recorded = plan
-        index, step, steps = 0, None, plan.steps
+            plan = self._plan_now()
+        steps = plan.steps
         try:
             if more or named:
                 (index, step), *steps = steps
@@ -271,8 +273,9 @@ class Chain(Layer):
     def backward(self, dy: Any, input_gradient: bool = True) -> Any:
         """Return dx. With ``input_gradient=False`` leave out layers before the first that is trained, and return None."""
         plan = self._recorded or self._plan_for(current(), True)
-        stop, may_skip_dx = (-1, False) if input_gradient else plan.first_trained()
-        index, step = 0, None
+        stop, may_skip_dx = -1, False
+        if not input_gradient:
+            stop, may_skip_dx = plan.stop if plan.stop_known_at == structure.changes else plan.first_trained()
         try:
             for index, step in reversed(plan.steps):
                 if index <= stop:

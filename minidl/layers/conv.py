@@ -15,7 +15,7 @@ from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.layers.tree import shorten
 from minidl.ops import Array
-from minidl.ops._windows import Windows, each_axis, read_padding, windows, windows_of_transposed
+from minidl.ops._windows import Windows, each_axis, read_padding, require_addressable, windows, windows_of_transposed
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
@@ -43,6 +43,7 @@ class _Convolution(Layer):
         self.groups = groups
         self.dtype = numpy.dtype(dtype)
         weight_shape = (*weight_shape, *kernel_size)
+        require_addressable(weight_shape, type(self).__name__)
         bound = 1.0 / math.sqrt(math.prod(weight_shape[1:]))
         xp = current().asarray
 

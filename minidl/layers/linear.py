@@ -12,7 +12,8 @@ from minidl.engines import current
 from minidl.errors import NotBuiltError, ParameterError, ShapeError
 from minidl.layers.activation import Activation, activation
 from minidl.layers.base import Layer, Shape, as_shape, cast_input
-from minidl.layers.parameter import Parameter, run_backward
+from minidl.layers.inference import keeps_caches
+from minidl.layers.parameter import Parameter, claim_gradients, release_gradients
 from minidl.ops import Array
 
 __all__ = ["Affine", "AffineOfDense", "Dense", "Linear"]
@@ -32,7 +33,8 @@ class Affine(Layer):
         if type(x) is not type(weight) or x.dtype is not weight.dtype:
             x = cast_input(self, x, weight)
         y, cache = current().linear(x, weight, None if bias is None else bias._value)
-        self._remember(cache)
+        if keeps_caches():
+            self.__dict__["_cache"] = cache
         return y  # (..., out)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
@@ -41,7 +43,12 @@ class Affine(Layer):
         if cache is None:
             self._remembered()
         parameters = self.weight, self.bias
-        return run_backward(current().linear_backward, (dy, cache), parameters, input_gradient)
+        storage = into, add, wanted = claim_gradients(parameters, input_gradient)
+        try:  # as run_backward, without another call
+            return current().linear_backward(dy, cache, into, add, wanted)[0]
+        except BaseException:
+            release_gradients(parameters, storage)
+            raise
 
     def _make_parameters(
         self, in_features: int, out_features: int, bias: bool, weight_init: Any, bias_init: Any

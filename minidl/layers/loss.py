@@ -10,6 +10,7 @@ import numpy
 from minidl.engines import current
 from minidl.errors import OrderError, ParameterError, ShapeError
 from minidl.ops import Array
+from minidl.ops._scalars import check_constructor
 
 __all__ = [
     "BCELoss",
@@ -46,6 +47,11 @@ class Loss:
     reductions: tuple[str, ...] = ("mean", "sum", "none")
     several_targets = False
     """Whether the target may be a tuple of arrays."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the numbers, switches and names that minidl's own constructors are given."""
+        super().__init_subclass__(**options)
+        check_constructor(cls)
 
     def __init__(self, reduction: str = "mean", **settings: Any) -> None:
         if reduction not in self.reductions:

@@ -13,6 +13,8 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter
 from minidl.ops import PARAMETERS, Array, require_float
+from minidl.ops._scalars import counts, plain
+from minidl.ops._windows import require_addressable
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "GroupNorm", "LayerNorm", "RMSNorm"]
 
@@ -445,7 +447,9 @@ def _check_positive(owner: str, **sizes: Any) -> None:
 
 def _check_normalized_shape(owner: str, normalized_shape: Any) -> Shape:
     """Return normalized_shape as a tuple of positive integers."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
+    given = (normalized_shape,) if isinstance(plain(normalized_shape), int) else normalized_shape
+    shape = counts(given, owner, "normalized_shape")
+    require_addressable(shape, owner)
     if not shape:
         raise ParameterError(f"{owner}: normalized_shape must have at least one axis")
     for size in shape:

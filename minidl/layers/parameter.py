@@ -38,11 +38,11 @@ __all__ = [
     "Parameter",
     "ParameterBuffer",
     "Storage",
-    "Trainability",
     "claim_gradients",
     "flatten",
     "release_gradients",
     "run_backward",
+    "structure",
     "to_namespace",
 ]
 
@@ -50,10 +50,19 @@ Storage = tuple[tuple[Array | None, ...], bool, tuple[bool, ...]]
 """The arguments ``into``, ``add`` and ``wanted`` of the backward of an op; see ``minidl.ops._gradients``."""
 
 
-class Trainability:
-    """A count of the changes of ``trainable``, of all parameters. Plans that depend on what is trained compare it."""
+class _Structure:
+    """A count of the changes to what steps are planned by, in any model.
 
-    changes = 0
+    A step looks up its arrays once, and again only when the count has changed. It grows when a parameter is frozen or trained
+    again, moved to another buffer, or assigned to an attribute of a layer, and when a layer's settings are assigned. Whoever
+    changes such a thing does so first and counts afterwards, so a plan that was made in between is merely made again.
+    """
+
+    def __init__(self) -> None:
+        self.changes = 0
+
+
+structure = _Structure()  # an instance, because Python reads an attribute of a class more slowly
 
 
 class Parameter:
@@ -154,7 +163,7 @@ class Parameter:
     def trainable(self, wanted: bool) -> None:
         if bool(wanted) != self._trainable:
             self._trainable = bool(wanted)
-            Trainability.changes += 1
+            structure.changes += 1
 
     def accumulate(self, gradient: Array) -> None:
         """Add to the gradient, or overwrite it if it is zero. Do nothing if the parameter is frozen."""
@@ -273,6 +282,7 @@ class ParameterBuffer:
         self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype)
         self._gradients: Array | None = None
         self.parameters = list(parameters)
+        self._has_tables = any(parameter.starts_at_zero for parameter in parameters)
         self.zeroed = 0
         self.touched_at = self.complete_at = -1
         self.retired = False
@@ -293,6 +303,8 @@ class ParameterBuffer:
         parameter._grad, parameter._written_at = None, -1
         if self._gradients is not None:
             parameter._grad = self._gradients[start:stop].reshape(parameter.shape)
+        if old is not None:
+            structure.changes += 1
         if old_grad is not None:
             parameter.grad_storage()[0][...] = to_namespace(old_grad, namespace(value))
         return stop
@@ -302,7 +314,7 @@ class ParameterBuffer:
         if self._gradients is not None:
             return
         xp = namespace(self.values)
-        make = xp.zeros if any(p.starts_at_zero for p in self.parameters) else xp.empty
+        make = xp.zeros if self._has_tables else xp.empty
         self._gradients = make(self.values.shape, dtype=self.values.dtype)
         for parameter in self.parameters:
             if parameter.buffer is self:
@@ -316,7 +328,7 @@ class ParameterBuffer:
             self.make_gradients()
         if self.complete_at != now:
             for parameter in self.parameters:
-                if parameter.buffer is self and (parameter._written_at != now or parameter.starts_at_zero):
+                if (parameter._written_at != now or self._has_tables) and parameter.buffer is self:
                     _ = parameter.grad  # fills in zeros; the caller may write to any gradient from now on
             self.complete_at = self.touched_at = now
         return self._gradients
@@ -512,6 +524,9 @@ def run_backward(
     """
     storage = into, add, wanted = claim_gradients(parameters, input_gradient)
     try:
+        if len(arguments) == 2:  # most; a call with * takes three times as long
+            dy, cache = arguments
+            return backward(dy, cache, into, add, wanted)[0]
         return backward(*arguments, into, add, wanted)[0]
     except BaseException:
         release_gradients(parameters, storage)

@@ -9,6 +9,7 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.layers.base import OpLayer, Shape
 from minidl.ops import Array
 from minidl.ops._resampling import scales, widths
+from minidl.ops._scalars import is_count, shown
 
 __all__ = ["ReflectionPad2d", "ReplicationPad2d", "Upsample", "ZeroPad2d"]
 
@@ -23,10 +24,10 @@ class _Pad2d(OpLayer):
         super().__init__()
         name = type(self).__name__
         sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
-        if len(sides) != 4 or not all(hasattr(n, "__index__") and n >= 0 for n in sides):
+        if len(sides) != 4 or not all(map(is_count, sides)):
             raise ParameterError(
                 f"{name}: padding must be a whole number from 0 on, or four of them, (left, right, top, bottom); got "
-                f"{padding!r}"
+                f"{shown(padding)}"
             )
         self.padding = tuple(n.__index__() for n in sides)
 
@@ -100,7 +101,9 @@ class ReplicationPad2d(_Pad2d):
 
 
 class Upsample(OpLayer):
-    """Enlarge images (N, C, H, W) or sequences (N, C, L); see ``minidl.ops.upsample_nearest`` and ``upsample_bilinear``.
+    """Resize images (N, C, H, W) or sequences (N, C, L).
+
+    See ``minidl.ops.upsample_nearest``, ``upsample_nearest_exact``, ``upsample_bilinear`` and ``upsample_bicubic``.
 
     Parameters
     ----------
@@ -109,9 +112,13 @@ class Upsample(OpLayer):
     scale_factor : float, or one for each spatial axis, optional
         The size of the output divided by that of the input.
     mode : str, default "nearest"
-        ``"nearest"`` and ``"nearest-exact"`` repeat pixels, the latter by their centres. ``"bilinear"`` interpolates images, and ``"linear"`` sequences.
+        ``"nearest"`` and ``"nearest-exact"`` repeat pixels, the latter by their centres. ``"bilinear"`` and ``"bicubic"``
+        interpolate images, and ``"linear"`` sequences.
     align_corners : bool, optional
         For interpolation: whether the centres of the corner pixels of input and output coincide. False by default.
+    antialias : bool, default False
+        For ``"bilinear"`` and ``"bicubic"``: whether pixels are averaged where an image shrinks. By keyword only, because
+        PyTorch's layer has ``recompute_scale_factor`` there.
 
     Raises
     ------
@@ -128,32 +135,42 @@ class Upsample(OpLayer):
     array([[[0., 2., 4.]]])
     """
 
-    MODES = ("nearest", "linear", "bilinear", "nearest-exact")
+    MODES = ("nearest", "linear", "bilinear", "bicubic", "nearest-exact")
 
     def __init__(
-        self, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+        self,
+        size: Any = None,
+        scale_factor: Any = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+        *,
+        antialias: bool = False,
     ) -> None:
         super().__init__()
         if mode not in self.MODES:
             raise ParameterError(f"Upsample: mode must be one of {', '.join(map(repr, self.MODES))}, got {mode!r}")
         repeats = mode in ("nearest", "nearest-exact")
         if repeats and align_corners is not None:
-            raise ParameterError("Upsample: align_corners is for the modes 'linear' and 'bilinear'")
+            raise ParameterError("Upsample: align_corners is for the modes 'linear', 'bilinear' and 'bicubic'")
+        if antialias and mode not in ("bilinear", "bicubic"):
+            raise ParameterError(f"Upsample: antialias is for the modes 'bilinear' and 'bicubic', got mode {mode!r}")
         given = size if scale_factor is None else scale_factor
         axes = len(given) if isinstance(given, (tuple, list)) else 1 if mode == "linear" else 2
-        if axes not in {"linear": (1,), "bilinear": (2,)}.get(mode, (1, 2)):
+        if axes not in {"linear": (1,), "bilinear": (2,), "bicubic": (2,)}.get(mode, (1, 2)):
             raise ParameterError(f"Upsample: mode {mode!r} is not for {axes} axes, got {given!r}")
         scales("Upsample", (1 << 20,) * axes, size, scale_factor)  # raises if it is invalid
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
-        self.op = f"upsample_{mode.replace('-', '_')}" if repeats else "upsample_bilinear"
+        self.antialias = antialias
+        self.op = f"upsample_{mode.replace('-', '_')}" if mode != "linear" else "upsample_bilinear"
 
     @property
     def settings(self) -> tuple[Any, ...]:
-        """The size, the scale_factor, and align_corners if the mode has it."""
-        return (self.size, self.scale_factor, *([bool(self.align_corners)] if self.op == "upsample_bilinear" else []))
+        """The size, the scale_factor, and align_corners and antialias if the mode has them."""
+        smooth = (bool(self.align_corners), self.antialias) if not self.mode.startswith("nearest") else ()
+        return (self.size, self.scale_factor, *smooth)
 
     def _check_rank(self, shape: Shape, without_batch: bool = False) -> None:
-        names = {"linear": ("(N, C, L)",), "bilinear": ("(N, C, H, W)",)}
+        names = {"linear": ("(N, C, L)",), "bilinear": ("(N, C, H, W)",), "bicubic": ("(N, C, H, W)",)}
         wanted = names.get(self.mode, ("(N, C, H, W)", "(N, C, L)"))
         if len(shape) + without_batch not in {len(name.split(",")) for name in wanted}:
             what = "examples" if without_batch else "x"
@@ -172,17 +189,18 @@ class Upsample(OpLayer):
         return (input_shape[0], *(scale.after for scale in found))
 
     def flops(self, input_shape: Shape) -> int:
-        """Count two products and a sum an axis and element when interpolating; repeating is free."""
-        if self.op != "upsample_bilinear":
+        """Count a product and a sum for each pixel that is read, an axis and element; repeating is free."""
+        if self.mode.startswith("nearest"):
             return 0
-        total, shape = 0, list(input_shape)
+        total, shape, radius = 0, list(input_shape), 2 if self.mode == "bicubic" else 1
         for axis, length in enumerate(self.output_shape(input_shape)[1:], start=1):
+            read = 2 * radius * max(shape[axis] / length, 1) if self.antialias else 2 * radius
             shape[axis] = length
-            total += 3 * math.prod(shape)
+            total += int(2 * read - 1) * math.prod(shape)
         return total
 
     def extra_repr(self) -> str:
         """Return the arguments that differ from their defaults."""
-        defaults = {"size": None, "scale_factor": None, "mode": "nearest", "align_corners": None}
+        defaults = {"size": None, "scale_factor": None, "mode": "nearest", "align_corners": None, "antialias": False}
         given = {name: getattr(self, name) for name in defaults}
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value != defaults[name])

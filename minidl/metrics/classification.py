@@ -14,6 +14,7 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, TargetError
 from minidl.metrics.inputs import binary_targets, labels_pair, labels_with_scores, on_host, scores
+from minidl.ops._scalars import scalars_checked
 
 __all__ = [
     "accuracy",
@@ -34,6 +35,7 @@ AVERAGES = ("binary", "macro", "micro", "weighted", None)
 # accuracy ------------------------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def accuracy(y_true: Any, y_pred: Any, *, threshold: float = 0.5, ignore_index: int = -100) -> float:
     """Return the share of examples whose class is predicted right.
 
@@ -85,6 +87,7 @@ def hits(y_true: Any, y_pred: Any, threshold: float = 0.5, ignore_index: int = -
     return (binary_targets(y_true, pred.shape, "accuracy") == (pred > threshold)).reshape(-1)
 
 
+@scalars_checked
 def top_k_accuracy(y_true: Any, y_score: Any, k: int = 5) -> float:
     """Return the share of examples whose class is among the k with the largest scores.
 
@@ -135,6 +138,7 @@ def top_k_hits(y_true: Any, y_score: Any, k: int) -> numpy.ndarray:
 # counts --------------------------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def confusion_matrix(
     y_true: Any, y_pred: Any, *, labels: Sequence[Any] | None = None, normalize: str | None = None
 ) -> numpy.ndarray:
@@ -193,6 +197,7 @@ def _confusion(true: numpy.ndarray, pred: numpy.ndarray, labels: Sequence[Any] |
 # precision, recall, F1 -----------------------------------------------------------------------------------------------
 
 
+@scalars_checked
 def precision(
     y_true: Any,
     y_pred: Any,
@@ -243,6 +248,7 @@ def precision(
     return _score("precision", y_true, y_pred, labels, pos_label, average, zero_division)
 
 
+@scalars_checked
 def recall(
     y_true: Any,
     y_pred: Any,
@@ -266,6 +272,7 @@ def recall(
     return _score("recall", y_true, y_pred, labels, pos_label, average, zero_division)
 
 
+@scalars_checked
 def f1(
     y_true: Any,
     y_pred: Any,

@@ -10,10 +10,12 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError, TargetError
 from minidl.metrics.inputs import binary_targets, on_host, scores
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["roc_auc"]
 
 
+@scalars_checked
 def roc_auc(y_true: Any, y_score: Any, *, average: str | None = "macro", labels: Sequence[Any] | None = None) -> Any:
     """Return the probability that an example of the class scores higher than another one, ties counting half.
 

@@ -11,6 +11,7 @@ import numpy
 from minidl.errors import ParameterError, ShapeError
 from minidl.metrics.classification import hits, top_k_hits
 from minidl.metrics.inputs import binary_targets, numbers_pair, on_host, scores
+from minidl.ops._scalars import check_constructor
 
 __all__ = [
     "Accuracy",
@@ -43,6 +44,11 @@ class Metric:
 
     default_name = "metric"
     larger_is_better = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the numbers, switches and names that minidl's own constructors are given."""
+        super().__init_subclass__(**options)
+        check_constructor(cls)
 
     def __init__(self, name: str | None = None) -> None:
         self.name = name or self.default_name

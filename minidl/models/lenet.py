@@ -9,10 +9,12 @@ import numpy
 from minidl.errors import ParameterError
 from minidl.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Tanh
 from minidl.models.sequential import Sequential
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["lenet"]
 
 
+@scalars_checked
 def lenet(
     num_classes: int = 10,
     in_channels: int = 1,

@@ -9,10 +9,12 @@ from typing import Any
 from minidl.errors import ParameterError
 from minidl.layers import Dropout, Linear, activation
 from minidl.models.sequential import Sequential
+from minidl.ops._scalars import counts, scalars_checked
 
 __all__ = ["mlp"]
 
 
+@scalars_checked
 def mlp(
     sizes: Sequence[int], activation_name: str = "relu", dropout: float = 0.0, *, dtype: Any = "float32"
 ) -> Sequential:
@@ -41,6 +43,7 @@ def mlp(
     >>> mlp([64, 32, 10])
     Sequential(Linear(64, 32), ReLU(), Linear(32, 10))
     """
+    sizes = counts(sizes, "mlp", "sizes")
     if len(sizes) < 2:
         raise ParameterError(f"mlp: sizes must have at least the numbers of inputs and outputs, got {list(sizes)}")
     layers: list[Any] = []

@@ -10,6 +10,7 @@ from minidl.errors import ParameterError
 from minidl.layers import BatchNorm2d, Chain, Conv2d, Dropout, GlobalAvgPool2d, Linear, ReLU6, Residual
 from minidl.models.initial import start_convolutions, start_linear
 from minidl.models.sequential import Sequential
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["depthwise_separable", "inverted_residual", "mobilenet_v2"]
 
@@ -38,6 +39,7 @@ def _conv_bn_relu6(
     )
 
 
+@scalars_checked
 def depthwise_separable(
     in_channels: int,
     out_channels: int,
@@ -75,6 +77,7 @@ def depthwise_separable(
     )
 
 
+@scalars_checked
 def inverted_residual(
     in_channels: int,
     out_channels: int,
@@ -118,6 +121,7 @@ def inverted_residual(
     return kind({"conv": conv})
 
 
+@scalars_checked
 def mobilenet_v2(
     num_classes: int = 1000,
     width_mult: float = 1.0,
@@ -173,6 +177,8 @@ def mobilenet_v2(
         raise ParameterError(f"mobilenet_v2: stem must be 'imagenet' or 'cifar', got {stem!r}")
     how: dict[str, Any] = {"dtype": dtype, "generator": generator}
     small = stem == "cifar"
+    if not 0 < width_mult <= 1000:
+        raise ParameterError(f"mobilenet_v2: width_mult must be positive, up to 1000, got {width_mult!r}")
     channels = _multiple_of_8(32 * width_mult)
     features = Chain(_conv_bn_relu6(in_channels, channels, 3, 1 if small else 2, 1, how))  # 224 -> 112
     for t, c, n, s in STAGES:  # 112 -> 56 -> 28 -> 14 -> 7

@@ -11,6 +11,7 @@ from minidl.errors import ParameterError
 from minidl.layers import BatchNorm2d, Chain, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, ReLU, Residual
 from minidl.models.initial import start_convolutions
 from minidl.models.sequential import Sequential
+from minidl.ops._scalars import counts, scalars_checked
 
 __all__ = ["BasicBlock", "resnet", "resnet18", "small_resnet"]
 
@@ -71,6 +72,7 @@ class BasicBlock(Residual):
         )
 
 
+@scalars_checked
 def resnet(
     blocks: Sequence[int],
     widths: Sequence[int],
@@ -107,9 +109,10 @@ def resnet(
     """
     if stem not in ("imagenet", "cifar"):
         raise ParameterError(f"resnet: stem must be 'imagenet' or 'cifar', got {stem!r}")
-    if len(blocks) != len(widths) or not blocks or min(blocks) < 1:
+    blocks, widths = counts(blocks, "resnet", "blocks"), counts(widths, "resnet", "widths")
+    if len(blocks) != len(widths) or not blocks or min(blocks) < 1 or sum(blocks) > 10_000:
         raise ParameterError(
-            f"resnet: every stage needs a number of blocks and a width, got blocks={list(blocks)} and widths={list(widths)}"
+            f"resnet: every stage needs a number of blocks, 10000 together at most, and a width, got blocks={list(blocks)} and widths={list(widths)}"
         )
     how: dict[str, Any] = {"dtype": dtype, "generator": generator}
     layers: dict[str, Any] = {}
@@ -133,6 +136,7 @@ def resnet(
     return model
 
 
+@scalars_checked
 def resnet18(num_classes: int = 1000, stem: str = "imagenet", in_channels: int = 3, **how: Any) -> Sequential:
     """Build ResNet-18: four stages of two blocks, with 64, 128, 256 and 512 channels.
 
@@ -146,6 +150,7 @@ def resnet18(num_classes: int = 1000, stem: str = "imagenet", in_channels: int =
     return resnet((2, 2, 2, 2), (64, 128, 256, 512), num_classes, stem, in_channels, **how)
 
 
+@scalars_checked
 def small_resnet(
     num_classes: int = 10, in_channels: int = 1, widths: Sequence[int] = (32, 64, 128), blocks: int = 1, **how: Any
 ) -> Sequential:
@@ -157,4 +162,5 @@ def small_resnet(
     >>> small_resnet().summary().parameters
     308074
     """
+    widths = counts(widths, "small_resnet", "widths")
     return resnet((blocks,) * len(widths), widths, num_classes, "cifar", in_channels, **how)

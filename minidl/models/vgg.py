@@ -20,6 +20,7 @@ from minidl.layers import (
 )
 from minidl.models.initial import start_convolutions, start_linear
 from minidl.models.sequential import Sequential
+from minidl.ops._scalars import scalars_checked
 
 __all__ = ["CONFIGURATIONS", "small_vgg", "vgg"]
 
@@ -33,6 +34,7 @@ CONFIGURATIONS = {
 channels; M is max pooling, which halves the image."""
 
 
+@scalars_checked
 def vgg(
     configuration: str = "A",
     num_classes: int = 1000,
@@ -126,6 +128,7 @@ def vgg(
     return model
 
 
+@scalars_checked
 def small_vgg(num_classes: int = 10, in_channels: int = 3, **how: Any) -> Sequential:
     """Build a VGG of six convolutions with batch normalisation, for images of 28x28 or 32x32; arguments of :func:`vgg`.
 

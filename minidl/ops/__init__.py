@@ -29,6 +29,7 @@ from minidl.ops.folding import fold_batch_norm
 
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
+    from minidl.ops.attention import *
     from minidl.ops.conv import *
     from minidl.ops.ctc import *
     from minidl.ops.dropout import *
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.loss import *
     from minidl.ops.norm import *
     from minidl.ops.pool import *
+    from minidl.ops.position import *
     from minidl.ops.recurrent import *
     from minidl.ops.resample import *
     from minidl.ops.softmax import *
@@ -57,6 +59,8 @@ ROOMS = (
     "softmax",
     "dropout",
     "embedding",
+    "attention",
+    "position",
     "loss",
     "likelihood",
     "ctc",

@@ -8,13 +8,19 @@ import numpy
 
 from minidl.errors import DtypeError, ShapeError
 from minidl.ops._namespace import Array, require_float
+from minidl.ops._scalars import F, scalars_checked
 
-ieee = numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
-"""Decorator: results without a finite value are inf or nan, without a Python warning.
+_silence = numpy.errstate(over="ignore", invalid="ignore", divide="ignore")
 
-Only NumPy warns, so this makes all engines behave alike. It hides no mistake in a formula: with finite inputs and results
-the formulas have only finite intermediates, which the tests check on the undecorated functions.
-"""
+
+def ieee(formula: F) -> F:
+    """Decorate a formula: results without a finite value are inf or nan, without a Python warning, and scalars are checked.
+
+    Only NumPy warns, so this makes all engines behave alike. It hides no mistake in a formula: with finite inputs and results
+    the formulas have only finite intermediates, which the tests check on the undecorated functions. The check of numbers,
+    switches and names is that of :func:`minidl.ops._scalars.scalars_checked`.
+    """
+    return scalars_checked(_silence(formula))
 
 
 def require_like(array: Array, model: Array, name: str, model_name: str, op: str) -> None:

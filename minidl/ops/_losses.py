@@ -117,16 +117,15 @@ def check_weight(op: str, weight: Array, x: Array, name: str, of: str = "logits"
 def reduce(
     each: Array, slope: Array, reduction: str, op: str, dtype: Any, more: dict[str, float] | None = None
 ) -> tuple[Array, Cache]:
-    """Return the reduced loss and the cache (slope, s), both in the dtype of the prediction; ``more`` are factors of other reductions."""
-    factors = {"mean": 1 / max(each.size, 1), "sum": 1.0, "none": 1.0}
-    factors |= more or {}
-    if reduction not in factors:
-        raise ParameterError(f"{op}: reduction must be one of {', '.join(factors)}, got {reduction!r}")
+    """Return the reduced loss and the cache (slope, s), both in the dtype of the prediction; ``more`` are divisors of other reductions."""
+    divisors: dict[str, float] = {"mean": max(each.size, 1), "sum": 1, "none": 1, **(more or {})}
+    if reduction not in divisors:
+        raise ParameterError(f"{op}: reduction must be one of {', '.join(divisors)}, got {reduction!r}")
     if reduction == "mean" and each.size == 0:
         raise ShapeError(f"{op}: the mean of an empty batch is undefined (loss of shape {each.shape})")
-    s = factors[reduction]
-    loss = each if reduction == "none" else sum_widened(each) * s
-    return loss.astype(dtype, copy=False), (slope.astype(dtype, copy=False), s)
+    divisor = divisors[reduction]
+    loss = each if reduction == "none" else sum_widened(each, divisor=divisor)
+    return loss.astype(dtype, copy=False), (slope.astype(dtype, copy=False), 1.0 / divisor)
 
 
 def scale_slope(dloss: Any, cache: Cache, op: str) -> Array:
@@ -164,5 +163,5 @@ def reduce_rows(
     if reduction != "mean" or each.size == 0:
         loss, cache = reduce(each, slope, reduction, op, dtype)
         return loss, (*cache, axis)
-    loss = sum_widened(each) * (1 / divisor if divisor else math.nan)
+    loss = sum_widened(each, divisor=divisor or math.nan)
     return loss.astype(dtype), (slope.astype(dtype, copy=False), 1 / divisor if divisor else 0.0, axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,7 +11,16 @@ import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
-from minidl.ops._windows import AXES, Shape, each_axis, hashable, lay_padding, read_padding, require_images
+from minidl.ops._windows import (
+    AXES,
+    Shape,
+    each_axis,
+    hashable,
+    lay_padding,
+    read_padding,
+    require_addressable,
+    require_images,
+)
 
 __all__ = [
     "Overlap",
@@ -81,6 +91,8 @@ def _pooling(
     strides = kernel if stride is None else each_axis(stride, axes, "stride", op, 1)
     dilations = each_axis(dilation, axes, "dilation", op, 1)
     paddings = lay_padding(read_pool_padding(op, padding, kernel), image, kernel, strides, dilations)
+    if math.prod(kernel) >= 2**31:
+        raise ParameterError(f"{op}: kernel_size {kernel} has more positions than 32 bits can number")
     output = tuple(map(functools.partial(_count_windows, ceil_mode), image, kernel, strides, paddings, dilations))
     if min(output) < 1:
         spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
@@ -90,6 +102,7 @@ def _pooling(
             f"{op}: the kernel spans {spans} but the padded image is only {padded}; use a smaller kernel, or, if the "
             f"channels of x come last, give x.transpose{order}"
         )
+    require_addressable(output, op)
     return Pooling(kernel, strides, paddings, dilations, image, output)
 
 
@@ -160,7 +173,9 @@ def _output_sizes(op: str, image: Shape, output_size: Any) -> Shape:
     sizes = output_size if isinstance(output_size, tuple) else (output_size,) * axes
     if len(sizes) == axes:
         sizes = tuple(n if size is None else size for n, size in zip(image, sizes, strict=True))
-    return each_axis(sizes, axes, "output_size", op, 1)
+    output = each_axis(sizes, axes, "output_size", op, 1)
+    require_addressable(output, op)
+    return output
 
 
 def check_upstream(op: str, dy: Array, shape: Shape, dtype: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._namespace import Array
-from minidl.ops._windows import Shape, require_images
+from minidl.ops._scalars import is_count, plain, shown
+from minidl.ops._windows import Shape, require_addressable, require_images
 
 __all__ = ["MODES", "Scale", "require_pixels", "scales", "widths"]
 
@@ -43,18 +44,25 @@ def scales(op: str, image: Shape, size: Any, scale_factor: Any, unchanged: bool 
     """
     axes = len(image)
     if (size is None) == (scale_factor is None):
-        raise ParameterError(f"{op}: give either size or scale_factor; got {size!r} and {scale_factor!r}")
+        raise ParameterError(f"{op}: give either size or scale_factor; got {shown(size)} and {shown(scale_factor)}")
     given = size if scale_factor is None else scale_factor
     values = tuple(given) if isinstance(given, (tuple, list)) else (given,) * axes
     if scale_factor is None:
-        if len(values) != axes or not all(hasattr(m, "__index__") and m >= 1 for m in values):
-            raise ParameterError(f"{op}: size must be a whole number of at least 1, or {axes} of them, got {size!r}")
+        if len(values) != axes or not all(is_count(m, 1) for m in values):
+            raise ParameterError(
+                f"{op}: size must be a whole number of at least 1, or {axes} of them, got {shown(size)}"
+            )
+        require_addressable(values, op)
         return tuple(Scale(n, int(m), n / m) for n, m in zip(image, values, strict=True))
-    if len(values) != axes or not all(isinstance(f, (int, float)) and 0 < f < math.inf for f in values):
-        raise ParameterError(f"{op}: scale_factor must be a positive number, or {axes} of them, got {scale_factor!r}")
+    values = tuple(map(plain, values))
+    if len(values) != axes or not all(isinstance(f, (int, float)) and 0 < f < 2**62 for f in values):
+        raise ParameterError(
+            f"{op}: scale_factor must be a positive number, or {axes} of them, got {shown(scale_factor)}"
+        )
     after = [math.floor(n * f) for n, f in zip(image, values, strict=True)]
     if min(after) < 1:
         raise ParameterError(f"{op}: scale_factor {scale_factor!r} reduces images of {image} to nothing")
+    require_addressable(tuple(after), op)
     return tuple(
         Scale(n, m, 1.0 if unchanged and n == m else 1 / f) for n, m, f in zip(image, after, values, strict=True)
     )
@@ -66,13 +74,13 @@ def widths(op: str, shape: Shape, padding: Any, mode: str) -> tuple[tuple[int, i
     >>> widths("pad", (2, 3, 4), (1, 2), "constant")
     ((0, 0), (0, 0), (1, 2))
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise ParameterError(f"{op}: mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
     flat = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
-    if len(flat) % 2 or not all(hasattr(n, "__index__") and n >= 0 for n in flat):
+    if len(flat) % 2 or not all(map(is_count, flat)):
         raise ParameterError(
             f"{op}: padding must be a whole number from 0 on, or pairs of them, (before, after) of the last axis first; "
-            f"got {padding!r}"
+            f"got {shown(padding)}"
         )
     flat = tuple(n.__index__() for n in flat)
     if len(flat) // 2 > len(shape):
@@ -85,4 +93,5 @@ def widths(op: str, shape: Shape, padding: Any, mode: str) -> tuple[tuple[int, i
             raise ShapeError(f"{op}: an axis of length {n} is too short to {_VERBS[mode]} {max(pair)} elements of")
         if mode == "replicate" and max(pair) and n == 0:
             raise ShapeError(f"{op}: an empty axis has no edge to repeat, got shape {shape}")
+    require_addressable(tuple(n + sum(pair) for n, pair in zip(shape, pairs, strict=True)), op)
     return pairs

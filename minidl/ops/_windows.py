@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._namespace import Array, require_float
+from minidl.ops._scalars import is_count, plain, shown
 
-__all__ = ["Windows", "lay_padding", "read_padding", "require_images", "windows", "windows_of_transposed"]
+__all__ = [
+    "Windows",
+    "lay_padding",
+    "read_padding",
+    "require_addressable",
+    "require_images",
+    "windows",
+    "windows_of_transposed",
+]
 
 Shape = tuple[int, ...]
 AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
@@ -42,9 +52,9 @@ def each_axis(value: Any, axes: int, name: str, op: str, least: int) -> Shape:
     (2, 2)
     """
     numbers = (value,) * axes if not isinstance(value, (tuple, list)) else tuple(value)
-    if len(numbers) != axes or not all(hasattr(n, "__index__") and n >= least for n in numbers):
+    if len(numbers) != axes or not all(is_count(n, least) for n in numbers):
         raise ParameterError(
-            f"{op}: {name} must be a whole number of at least {least}, or {axes} of them, one an axis; got {value!r}"
+            f"{op}: {name} must be a whole number of at least {least}, or {axes} of them, one an axis; got {shown(value)}"
         )
     return tuple(n.__index__() for n in numbers)
 
@@ -60,16 +70,16 @@ def read_padding(padding: Any, axes: int, op: str, names: tuple[str, ...] = ()) 
         return padding
     if len(numbers) == axes and all(isinstance(pair, (tuple, list)) for pair in numbers):
         pairs = tuple(map(tuple, numbers))
-        if all(len(pair) == 2 and all(hasattr(n, "__index__") and n >= 0 for n in pair) for pair in pairs):
+        if all(len(pair) == 2 and all(map(is_count, pair)) for pair in pairs):
             pairs = tuple((before.__index__(), after.__index__()) for before, after in pairs)
             return tuple(before for before, _ in pairs) if all(p == q for p, q in pairs) else pairs
-    elif len(numbers) == axes and all(hasattr(n, "__index__") and n >= 0 for n in numbers):
+    elif len(numbers) == axes and all(map(is_count, numbers)):
         return tuple(n.__index__() for n in numbers)
     named = ", or " + ", ".join(f'"{name}"' for name in names) if names else ""
     uneven = "((top, bottom), (left, right))" if axes == 2 else "((before, after),)"
     raise ParameterError(
         f"{op}: padding must be a whole number of at least 0, or {axes} of them, one an axis, or {uneven}{named}; got "
-        f"{padding!r}"
+        f"{shown(padding)}"
     )
 
 
@@ -115,8 +125,8 @@ def _windows(
     op: str, axes: int, x: Shape, weight: Shape, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Windows:
     _check_weight(weight, axes, "(out, in / groups, *kernel)", op)
-    if not hasattr(groups, "__index__") or groups < 1 or weight[0] % groups:
-        raise ParameterError(f"{op}: groups must divide the {weight[0]} output channels, got {groups!r}")
+    if not is_count(groups, 1) or weight[0] % groups:
+        raise ParameterError(f"{op}: groups must divide the {weight[0]} output channels, got {shown(groups)}")
     _check_channels(x, weight[1] * groups, axes, op, weight)
     kernel, image = weight[2:], x[2:]
     strides = each_axis(stride, axes, "stride", op, 1)
@@ -130,6 +140,8 @@ def _windows(
             "use a smaller kernel or dilation, or more padding"
         )
     output = tuple((n - span) // s + 1 for n, span, s in zip(padded, spans, strides, strict=True))
+    require_addressable((*x[:2], *padded), op)
+    require_addressable((x[0], weight[0], *output), op)
     return Windows(strides, paddings, dilations, groups, image, kernel, output)
 
 
@@ -146,8 +158,8 @@ def _windows_of_transposed(
     dilation: Any,
 ) -> Windows:
     _check_weight(weight, axes, "(in, out / groups, *kernel)", op)
-    if not hasattr(groups, "__index__") or groups < 1 or weight[0] % groups:
-        raise ParameterError(f"{op}: groups must divide the {weight[0]} input channels, got {groups!r}")
+    if not is_count(groups, 1) or weight[0] % groups:
+        raise ParameterError(f"{op}: groups must divide the {weight[0]} input channels, got {shown(groups)}")
     _check_channels(x, weight[0], axes, op, weight)
     kernel, output = weight[2:], x[2:]
     strides = each_axis(stride, axes, "stride", op, 1)
@@ -165,12 +177,48 @@ def _windows_of_transposed(
     )
     if any(n < 1 for n in image):
         raise ShapeError(f"{op}: the output would be empty, {image}; use less padding")
+    require_addressable((x[0], weight[1] * groups, *image), op)
     return Windows(strides, paddings, dilations, groups, image, kernel, output)
 
 
+class _Odd:
+    """What is no whole number and no name, in a form that can be looked up and equals nothing: 2.0 is not 2."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 def hashable(value: Any) -> Any:
-    """Return lists and arrays, and those in them, as tuples, and anything else as it is."""
-    return tuple(map(hashable, value)) if isinstance(value, (list, tuple, numpy.ndarray)) else value
+    """Return lists and arrays, and those in them, as tuples, whole numbers as int, and names and None as they are.
+
+    >>> hashable([numpy.int64(3), [2, None]]), hashable(numpy.array([1, 2]))
+    ((3, (2, None)), (1, 2))
+    >>> hashable(2.0) == 2, hashable(2.0)
+    (False, 2.0)
+    """
+    if type(value) is int or value is None:  # nearly always
+        return value
+    if isinstance(value, (list, tuple)) or (isinstance(value, numpy.ndarray) and value.ndim):
+        return tuple(map(hashable, value))
+    value = plain(value)
+    if value is None or isinstance(value, (int, str)):
+        return value
+    return value.__index__() if hasattr(value, "__index__") else _Odd(value)
+
+
+def require_addressable(shape: tuple[int, ...], op: str) -> None:
+    """Raise :class:`ShapeError` if an array of this shape would have more elements than an address of 64 bits can tell apart.
+
+    >>> require_addressable((2, 2**61), "pad")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ShapeError: pad: an array of shape (2, 2305843009213693952) would be larger than any memory
+    """
+    if math.prod(max(n, 1) for n in shape) >= 2**59:
+        raise ShapeError(f"{op}: an array of shape {shape} would be larger than any memory")
 
 
 def windows(
@@ -181,7 +229,7 @@ def windows(
     >>> windows("conv2d", 2, (1, 3, 5, 7), (8, 3, 3, 3), 2, "valid", 1, 1).output
     (2, 3)
     """
-    return _windows(op, axes, x, weight, hashable(stride), hashable(padding), hashable(dilation), groups)
+    return _windows(op, axes, x, weight, hashable(stride), hashable(padding), hashable(dilation), hashable(groups))
 
 
 def windows_of_transposed(
@@ -208,7 +256,7 @@ def windows_of_transposed(
         hashable(stride),
         hashable(padding),
         hashable(output_padding),
-        groups,
+        hashable(groups),
         hashable(dilation),
     )
 

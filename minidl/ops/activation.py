@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl.errors import ParameterError, ShapeError
-from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
+from minidl.ops._checks import ieee, require_like, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops.special import normal
@@ -871,7 +871,7 @@ def prelu_backward(dy: Array, cache: Cache, wanted: Sequence[bool] = (True, True
         return dx, None
     terms = xp.where(positive, 0, widen_float16(dy) * widen_float16(x))
     axes = tuple(axis for axis in range(x.ndim) if axis != 1 or weight.shape == (1,))
-    return dx, terms.sum(axis=axes).reshape(weight.shape).astype(x.dtype, copy=False)  # (1,) or (C,)
+    return dx, sum_widened(terms, axes).reshape(weight.shape).astype(x.dtype, copy=False)  # (1,) or (C,)
 
 
 def _to_channels(weight: Array, x: Array) -> Array:

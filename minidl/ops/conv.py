@@ -24,6 +24,7 @@ from minidl.ops._checks import ieee, require_same_dtype, sum_widened, widen_floa
 from minidl.ops._gradients import ALL_WANTED, parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops._windows import Windows, require_images, windows, windows_of_transposed
+from minidl.ops.precision import product
 
 __all__ = [
     "conv1d",
@@ -356,20 +357,20 @@ def _conv_transpose_backward(op: str, dy: Array, cache: Cache, wanted: Sequence[
 
 def _slide(x: Array, weight: Array, w: Windows) -> Array:
     kernels = _to_kernel_matrices(widen_float16(weight), w)  # (G, O/G, C/G k)
-    y = namespace(x).matmul(kernels, _im2col(widen_float16(x), w))  # (N, G, O/G, P)
+    y = product(kernels, _im2col(widen_float16(x), w), x.dtype)  # (N, G, O/G, P)
     return y.reshape((x.shape[0], weight.shape[0], *w.output)).astype(x.dtype, copy=False)  # (N, O, *output)
 
 
 def _spread(g: Array, weight: Array, w: Windows) -> Array:
     kernels = _to_kernel_matrices(widen_float16(weight), w).swapaxes(-1, -2)  # (G, C/G k, O/G)
-    columns = namespace(g).matmul(kernels, _split_groups(widen_float16(g), w))  # (N, G, C/G k, P)
+    columns = product(kernels, _split_groups(widen_float16(g), w), g.dtype)  # (N, G, C/G k, P)
     return _col2im(columns, weight.shape[1] * w.groups, w).astype(g.dtype, copy=False)  # (N, C, *image)
 
 
 def _kernel_gradient(x: Array, g: Array, weight: Array, w: Windows) -> Array:
     rows = _join_images(_split_groups(widen_float16(g), w))  # (G, O/G, N P)
     columns = _join_images(_im2col(widen_float16(x), w)).swapaxes(-1, -2)  # (G, N P, C/G k)
-    return namespace(x).matmul(rows, columns).reshape(weight.shape).astype(x.dtype, copy=False)  # (O, C/G, *kernel)
+    return product(rows, columns, x.dtype).reshape(weight.shape).astype(x.dtype, copy=False)  # (O, C/G, *kernel)
 
 
 def _seen_slices(w: Windows, at: tuple[int, ...]) -> tuple[slice, ...]:

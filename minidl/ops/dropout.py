@@ -129,7 +129,7 @@ def dropout2d(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tupl
     require_float(x, "x", "dropout2d")
     if x.ndim < 3:
         raise ShapeError(f"dropout2d: x must have shape (N, C, H, W), got {x.shape}; for features use dropout")
-    scale = _draw_scale("dropout2d", x, (*x.shape[:2], *(1 for _ in x.shape[2:])), p, random)  # (N, C, 1, 1)
+    scale = scale_of_channels(x, p, random)  # (N, C, 1, 1)
     return x * scale, (scale, x.shape)
 
 
@@ -144,6 +144,11 @@ def dropout2d_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     scale, shape = cache
     check_upstream("dropout2d_backward", dy, shape, scale.dtype)
     return dy * scale
+
+
+def scale_of_channels(x: Array, p: float, random: Any) -> Array:
+    """Return s of dropout2d: 1 / (1 - p) for the channels that the mask keeps, and 0 for the others."""
+    return _draw_scale("dropout2d", x, (*x.shape[:2], *(1 for _ in x.shape[2:])), p, random)
 
 
 def _draw_scale(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:

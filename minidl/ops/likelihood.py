@@ -230,7 +230,7 @@ def kl_div(prediction: Array, target: Array, reduction: str = "mean", log_target
         log_t = xp.log(xp.where(t == 0, 1, t))
     each = xp.where((t == 0) & (x == x), 0, t * (log_t - x))  # 0 times an infinity is 0, and nan stays nan
     examples = x.shape[0] if x.ndim else 1
-    more = {"batchmean": 1 / max(examples, 1)}
+    more = {"batchmean": max(examples, 1)}
     return reduce(each, -t, reduction, op, prediction.dtype, more)
 
 

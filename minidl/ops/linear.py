@@ -9,7 +9,8 @@ from typing import Any
 from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import broadcast_shapes, ieee, require_same_dtype, sum_widened
 from minidl.ops._gradients import ALL_WANTED, parameter_gradients
-from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops._namespace import Array, require_float
+from minidl.ops.precision import product
 
 __all__ = ["linear", "linear_backward", "matmul", "matmul_backward"]
 
@@ -73,7 +74,7 @@ def matmul(
     require_float(b, "b", "matmul")
     require_same_dtype(b, a, "b", "a", "matmul")
     shape = _product_shape(a, b, transpose_a, transpose_b)
-    y = namespace(a).matmul(_transpose_if(a, transpose_a), _transpose_if(b, transpose_b))  # (..., m, n)
+    y = product(_transpose_if(a, transpose_a), _transpose_if(b, transpose_b))  # (..., m, n)
     if out is not None:
         if out.shape != shape:
             raise ShapeError(f"matmul: out must have shape {shape}, got {out.shape}")
@@ -104,9 +105,8 @@ def matmul_backward(dy: Array, cache: tuple[Any, ...]) -> tuple[Array, Array]:
     shape = _product_shape(a, b, transpose_a, transpose_b)
     if dy.shape != shape:
         raise ShapeError(f"matmul_backward: dy must have the shape of y, {shape}, got {dy.shape}")
-    xp = namespace(dy)
-    da = xp.matmul(dy, _transpose_if(b, not transpose_b))  # da = dy b^T  (..., m, k)
-    db = xp.matmul(_transpose_if(a, not transpose_a), dy)  # db = a^T dy  (..., k, n)
+    da = product(dy, _transpose_if(b, not transpose_b))  # da = dy b^T  (..., m, k)
+    db = product(_transpose_if(a, not transpose_a), dy)  # db = a^T dy  (..., k, n)
     return _sum_to(_transpose_if(da, transpose_a), a.shape), _sum_to(_transpose_if(db, transpose_b), b.shape)
 
 
@@ -157,7 +157,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, t
             f"linear: expected {weight.shape[1]} features on the last axis of x, got shape {x.shape}; "
             f"weight has shape {weight.shape}"
         )
-    y = namespace(x).matmul(_to_rows(x), weight.T)  # (N, out): one large product instead of many small ones
+    y = product(_to_rows(x), weight.T)  # (N, out): one large product instead of many small ones
     if bias is not None:
         require_float(bias, "bias", "linear")
         require_same_dtype(bias, x, "bias", "x", "linear")
@@ -186,10 +186,9 @@ def linear_backward(
     require_same_dtype(dy, x, "dy", "x", "linear_backward")
     if dy.shape != (*x.shape[:-1], weight.shape[0]):
         raise ShapeError(f"linear_backward: dy must have shape {(*x.shape[:-1], weight.shape[0])}, got {dy.shape}")
-    xp = namespace(dy)
     g = _to_rows(dy)  # (N, out)
-    dx = xp.matmul(g, weight).reshape(x.shape) if wanted[0] else None  # dx = dy W  (..., in)
-    dweight = xp.matmul(g.T, _to_rows(x)) if wanted[1] else None  # dweight = dy^T x  (out, in)
+    dx = product(g, weight).reshape(x.shape) if wanted[0] else None  # dx = dy W  (..., in)
+    dweight = product(g.T, _to_rows(x)) if wanted[1] else None  # dweight = dy^T x  (out, in)
     dbias = sum_widened(g, axis=0) if wanted[2] and has_bias else None  # dbias = sum_n dy  (out,)
     return dx, dweight, dbias
 

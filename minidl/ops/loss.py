@@ -89,7 +89,7 @@ def mse_loss(prediction: Array, target: Array, reduction: str = "mean") -> tuple
     p, t = align(prediction, target, "mse_loss")
     difference = p - t
     slope = 2 * difference
-    return reduce(difference * difference, slope, reduction, "mse_loss", prediction.dtype, {"half_sum": 0.5})
+    return reduce(difference * difference, slope, reduction, "mse_loss", prediction.dtype, {"half_sum": 2})
 
 
 @ieee

@@ -20,6 +20,8 @@ from minidl.errors import ParameterError, ShapeError
 from minidl.ops._checks import ieee, require_like, require_same_dtype, sum_widened, widen_float16
 from minidl.ops._gradients import parameter_gradients
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops._scalars import is_count, shown
+from minidl.ops._windows import hashable
 
 __all__ = [
     "batch_norm",
@@ -53,7 +55,8 @@ def batch_norm(
 
     In training these are the mean and the biased variance of the channel in this batch. Otherwise they are ``running_mean``
     and ``running_var``, which are constants. The op updates nothing: the cache holds the statistics that were used, and
-    layers that keep running statistics (``minidl.layers.BatchNorm2d``) update them from there.
+    layers that keep running statistics (``minidl.layers.BatchNorm2d``) update them from there. A variance beyond the range of
+    the dtype, of x beyond 1e19 in float32, is inf there, and y the bias.
 
     Parameters
     ----------
@@ -211,7 +214,7 @@ def layer_norm(
     rows = _to_rows(widen_float16(x), shape)  # (N, C)
     mean = _mean(rows, (1,))  # (N, 1)
     centred = rows - mean
-    inverse = _inverse_root(_mean(centred * centred, (1,)), eps)  # (N, 1)
+    inverse = _inverse_root_of_mean_square(centred, eps)  # (N, 1)
     y = _scale_and_shift(centred * inverse, _to_row(weight), _to_row(bias))  # (N, C)
     count = rows.shape[0]
     cache = (x, shape, weight, bias is not None, mean.reshape(count), inverse.reshape(count))
@@ -304,7 +307,7 @@ def group_norm(
     groups = _to_groups(widen_float16(x), num_groups)  # (N G, C/G P)
     mean = _mean(groups, (1,))  # (N G, 1)
     centred = groups - mean
-    inverse = _inverse_root(_mean(centred * centred, (1,)), eps)  # (N G, 1)
+    inverse = _inverse_root_of_mean_square(centred, eps)  # (N G, 1)
     x_hat = (centred * inverse).reshape(x.shape)  # (N, C, ...)
     y = _scale_and_shift(x_hat, _broadcast_channels(weight, x), _broadcast_channels(bias, x))
     count = groups.shape[0]
@@ -387,7 +390,7 @@ def rms_norm(
     rows = _to_rows(widen_float16(x), shape)  # (N, C)
     if eps is None:
         eps = float(numpy.finfo(x.dtype).eps)
-    inverse = _inverse_root(_mean(rows * rows, (1,)), eps)  # (N, 1)
+    inverse = _inverse_root_of_mean_square(rows, eps)  # (N, 1)
     y = _scale_and_shift(rows * inverse, _to_row(weight)).reshape(x.shape)
     return y.astype(x.dtype, copy=False), (x, shape, weight, inverse.reshape(rows.shape[0]))
 
@@ -426,8 +429,24 @@ def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     return sum_widened(x, axes, keepdims=True, divisor=max(math.prod(x.shape[axis] for axis in axes), 1))
 
 
-def _inverse_root(var: Array, eps: float) -> Array:
+def _inverse_root(var: Array, eps: Any) -> Array:
     return 1 / namespace(var).sqrt(var + eps)
+
+
+def _inverse_root_of_mean_square(rows: Array, eps: float) -> Array:
+    """Return 1 / sqrt(mean(x^2) + eps) of every row, (N, 1).
+
+    Where the squares leave the range of the dtype, eps counts for nothing, and a small c brings them back, which cancels::
+
+        c / sqrt(mean((c x)^2))
+    """
+    xp, square = namespace(rows), _mean(rows * rows, (1,))
+    beyond = xp.isinf(square)
+    if not bool(beyond.any()):
+        return _inverse_root(square, eps)
+    c = xp.where(beyond, float(numpy.finfo(rows.dtype).max) ** -0.6, 1).astype(rows.dtype)  # (N, 1)
+    scaled = rows * c
+    return c * _inverse_root(_mean(scaled * scaled, (1,)), xp.where(beyond, 0, eps).astype(rows.dtype))
 
 
 def _scale_and_shift(x_hat: Array, weight: Array | None, bias: Array | None = None) -> Array:
@@ -482,7 +501,12 @@ def _check_shape(
 ) -> tuple[int, ...]:
     """Return the shape of the normalised axes as a tuple; raise unless x and the parameters fit it."""
     require_float(x, "x", op)
-    shape = (normalized_shape,) if isinstance(normalized_shape, (int, numpy.integer)) else tuple(normalized_shape)
+    given = hashable(normalized_shape)
+    shape = given if isinstance(given, tuple) else (given,)
+    if not all(map(is_count, shape)):
+        raise ParameterError(
+            f"{op}: normalized_shape must be a whole number or a sequence of them, got {shown(normalized_shape)}"
+        )
     if not shape or x.shape[max(x.ndim - len(shape), 0) :] != shape:
         raise ShapeError(f"{op}: the last axes of x must have shape {shape}, got x of shape {x.shape}")
     for name, values in parameters.items():

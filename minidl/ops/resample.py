@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from minidl.ops._checks import ieee, sum_widened, widen_float16
+from minidl.ops._filters import filter_axis, filter_axis_back
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import check_upstream
 from minidl.ops._resampling import Scale, require_pixels, scales, widths
@@ -21,6 +22,8 @@ from minidl.ops._windows import require_images
 __all__ = [
     "pad",
     "pad_backward",
+    "upsample_bicubic",
+    "upsample_bicubic_backward",
     "upsample_bilinear",
     "upsample_bilinear_backward",
     "upsample_nearest",
@@ -300,7 +303,7 @@ def _sum_copies(g: Array, axis: int, sources: Array, n: int, longest: int) -> Ar
 
 @ieee
 def upsample_bilinear(
-    x: Array, size: Any = None, scale_factor: Any = None, align_corners: bool = False
+    x: Array, size: Any = None, scale_factor: Any = None, align_corners: bool = False, antialias: bool = False
 ) -> tuple[Array, Cache]:
     """Interpolate linearly between pixels, along each axis.
 
@@ -312,6 +315,12 @@ def upsample_bilinear(
     the old size over the new, and 1 if the size stays the same. With ``align_corners`` pixels are points and the outermost
     stay in place: at_i = i (n - 1) / (m - 1).
 
+    With ``antialias`` pixels are averaged where an axis shrinks. With step as above, or (n - 1) / (m - 1) for aligned corners::
+
+        y_i = sum_u w_iu x_u,   w_iu ~ h((u + 1/2 - (i + 1/2) step) / max(step, 1)),   h(d) = max(1 - abs(d), 0)
+
+    where the weights of each y_i are scaled to add up to 1. This is what PyTorch and Pillow do.
+
     Parameters
     ----------
     x : array, shape (N, C, H, W), or (N, C, L) for linear interpolation
@@ -320,12 +329,13 @@ def upsample_bilinear(
     scale_factor : float or one for each spatial axis, optional
         Both as in :func:`upsample_nearest`, with the same errors.
     align_corners : bool, default False
+    antialias : bool, default False
 
     Returns
     -------
     y : array, shape (N, C, H', W') or (N, C, L')
         Computed in float32 if x is float16.
-    cache : (shape of x, dtype of x, scales, align_corners)
+    cache : (shape of x, dtype of x, scales, align_corners, antialias)
 
     Examples
     --------
@@ -337,15 +347,20 @@ def upsample_bilinear(
     array([[[ 5., 14.]]])
     >>> upsample_bilinear(numpy.array([[[0.0, 4.0]]]), size=3, align_corners=True)[0]
     array([[[0., 2., 4.]]])
+    >>> upsample_bilinear(numpy.array([[[0.0, 4.0, 4.0, 8.0]]]), size=2, antialias=True)[0].round(4)
+    array([[[2.2857, 5.7143]]])
     """
     require_pixels(x, "upsample_bilinear")
     found = scales("upsample_bilinear", x.shape[2:], size, scale_factor)
+    cache = (x.shape, x.dtype, found, align_corners, antialias)
+    if antialias:
+        return _filter(x, found, align_corners, "triangle"), cache
     xp, y = namespace(x), widen_float16(x)
     for axis, scale in enumerate(found, start=2):
         left, right, part = _between(xp, scale, align_corners)
         part = reshape_along(part.astype(y.dtype), axis, x.ndim)
         y = xp.take(y, left, axis=axis) * (1 - part) + xp.take(y, right, axis=axis) * part
-    return y.astype(x.dtype, copy=False), (x.shape, x.dtype, found, align_corners)
+    return y.astype(x.dtype, copy=False), cache
 
 
 @ieee
@@ -356,10 +371,12 @@ def upsample_bilinear_backward(dy: Array, cache: Cache) -> Array:
 
         dx_u = sum of (1 - a_i) dy_i over all i with l_i = u, plus sum of a_i dy_i over all i with r_i = u
 
-    l and r never decrease, so both sums are over runs.
+    l and r never decrease, so both sums are over runs. With ``antialias`` it is the transposed sum, dx_u = sum_i w_iu dy_i.
     """
-    shape, dtype, found, align_corners = cache
+    shape, dtype, found, align_corners, antialias = cache
     check_upstream("upsample_bilinear_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
+    if antialias:
+        return _filter_back(dy, found, align_corners, "triangle")
     g = widen_float16(dy)
     for axis, scale in reversed(list(enumerate(found, start=2))):
         left, right, part = _between(namespace(g), scale, align_corners)
@@ -385,3 +402,86 @@ def _between(xp: Any, scale: Scale, align_corners: bool) -> tuple[Array, Array, 
 def _count_neighbours(scale: Scale, align_corners: bool) -> int:
     left, right, _ = _between(numpy, scale, align_corners)
     return int(max(numpy.bincount(left).max(), numpy.bincount(right).max()))
+
+
+@ieee
+def upsample_bicubic(
+    x: Array, size: Any = None, scale_factor: Any = None, align_corners: bool = False, antialias: bool = False
+) -> tuple[Array, Cache]:
+    """Interpolate by cubic convolution, along each axis.
+
+    With at_i the position of pixel i of y among those of x, l = floor(at_i), and u from l - 1 to l + 2, but not beyond the edges::
+
+        y_i = sum_u h(at_i - u) x_u
+
+        h(d) = (a + 2) d^3 - (a + 3) d^2 + 1         where d <= 1
+               a d^3 - 5 a d^2 + 8 a d - 4 a         where 1 < d < 2, else 0, of abs(d), with a = -3/4
+
+    For a pixel beyond an edge, the one at the edge is read. at_i = (i + 1/2) step - 1/2, where step is 1 / ``scale_factor`` or
+    the old size over the new, or at_i = i (n - 1) / (m - 1) with ``align_corners``. y may exceed the range of x.
+
+    With ``antialias`` the weights are those of :func:`upsample_bilinear` with this h, for which a is -1/2 then, as in Pillow.
+
+    Parameters
+    ----------
+    x : array, shape (N, C, H, W) or (N, C, L)
+        Floating-point.
+    size : int or one for each spatial axis, optional
+    scale_factor : float or one for each spatial axis, optional
+        Both as in :func:`upsample_nearest`, with the same errors.
+    align_corners : bool, default False
+    antialias : bool, default False
+
+    Returns
+    -------
+    y : array, shape (N, C, H', W') or (N, C, L')
+        Computed in float32 if x is float16.
+    cache : (shape of x, dtype of x, scales, align_corners, antialias)
+
+    References
+    ----------
+    R. Keys, "Cubic convolution interpolation for digital image processing", IEEE Transactions on Acoustics, Speech, and Signal
+    Processing 29 (1981), equation 15, which has a = -1/2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = upsample_bicubic(numpy.array([[[0.0, 0.0, 16.0, 16.0]]]), size=3, align_corners=True)
+    >>> y
+    array([[[ 0.,  8., 16.]]])
+    >>> upsample_bicubic_backward(numpy.array([[[0.0, 32.0, 0.0]]]), cache)
+    array([[[-3., 19., 19., -3.]]])
+    """
+    require_pixels(x, "upsample_bicubic")
+    found = scales("upsample_bicubic", x.shape[2:], size, scale_factor, unchanged=bool(antialias))
+    y = _filter(x, found, align_corners, "cubic" if antialias else "")
+    return y, (x.shape, x.dtype, found, align_corners, antialias)
+
+
+@ieee
+def upsample_bicubic_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    y is linear in x, so the gradient is the transposed sum, along each axis, the last axis first::
+
+        dx_u = sum of w_iu dy_i over all i that read pixel u
+
+    w_iu is the sum of the weights with which y_i reads x_u: at an edge, several of them.
+    """
+    shape, dtype, found, align_corners, antialias = cache
+    check_upstream("upsample_bicubic_backward", dy, (*shape[:2], *(scale.after for scale in found)), dtype)
+    return _filter_back(dy, found, align_corners, "cubic" if antialias else "")
+
+
+def _filter(x: Array, found: tuple[Scale, ...], align_corners: bool, antialias: str) -> Array:
+    y = widen_float16(x)
+    for axis, scale in enumerate(found, start=2):
+        y = filter_axis(y, axis, scale, bool(align_corners), antialias)  # (N, C, H', W), then (N, C, H', W')
+    return y.astype(x.dtype, copy=False)
+
+
+def _filter_back(dy: Array, found: tuple[Scale, ...], align_corners: bool, antialias: str) -> Array:
+    g = widen_float16(dy)
+    for axis, scale in reversed(list(enumerate(found, start=2))):
+        g = filter_axis_back(g, axis, scale, bool(align_corners), antialias)
+    return g.astype(dy.dtype, copy=False)

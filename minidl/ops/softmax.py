@@ -126,20 +126,23 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
 def log_softmax_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     r"""Return the gradient of x.
 
-    With exp(y) = softmax(x), and the sum along the axis::
+    With p = exp(y) = softmax(x), and the sum along the axis::
 
-        dx = dy - exp(y) sum(dy)
+        dx_j = dy_j (1 - p_j) - p_j sum of the other dy_i
+
+    1 - p is taken as -expm1(y): where p rounds to 1, y still has all its digits.
 
     Notes
     -----
     :math:`\partial y_i / \partial x_j = \delta_{ij} - e^{x_j} / \sum_k e^{x_k} = \delta_{ij} - e^{y_j}`, so
 
-    .. math:: dx_j = \sum_i dy_i (\delta_{ij} - e^{y_j}) = dy_j - e^{y_j} \sum_i dy_i.
+    .. math:: dx_j = \sum_i dy_i (\delta_{ij} - e^{y_j}) = dy_j (1 - e^{y_j}) - e^{y_j} \sum_{i \ne j} dy_i.
     """
     y, axis = cache
     require_like(dy, y, "dy", "y", "log_softmax_backward")
-    g = widen_float16(dy)
-    dx = g - namespace(y).exp(widen_float16(y)) * sum_widened(g, axis, keepdims=True)
+    xp, g, wide = namespace(y), widen_float16(dy), widen_float16(y)
+    others = sum_widened(g, axis, keepdims=True) - g
+    dx = -g * xp.expm1(wide) - xp.exp(wide) * others
     return dx.astype(y.dtype, copy=False)
 
 

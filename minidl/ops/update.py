@@ -173,6 +173,9 @@ def adagrad_update(
     (array([0.9]), array([9.]))
     """
     _check("adagrad_update", value, grad=grad, square_sum=square_sum)
+    _check_step("adagrad_update", step)
+    if not lr_decay >= 0:
+        raise ParameterError(f"adagrad_update: lr_decay must not be negative, got {lr_decay!r}")
     grad = _scale_and_decay(grad, grad_scale, value, weight_decay)
     rate = lr / (1 + (step - 1) * lr_decay)
     square_sum += grad * grad
@@ -314,6 +317,9 @@ def adam_update(
     array([0.9])
     """
     _check("adam_update", value, grad=grad, m=m, v=v, v_max=v_max)
+    _check_step("adam_update", step)
+    if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        raise ParameterError(f"adam_update: beta1 and beta2 must be from 0 to below 1, got {beta1!r} and {beta2!r}")
     if weight_decay and decoupled:
         value *= 1 - lr * weight_decay
     grad = _scale_and_decay(grad, grad_scale, value, 0.0 if decoupled else weight_decay)
@@ -334,6 +340,11 @@ def _scale_and_decay(grad: Array, grad_scale: float, value: Array, weight_decay:
     if grad_scale != 1:
         grad = grad * grad_scale
     return grad + weight_decay * value if weight_decay else grad
+
+
+def _check_step(op: str, step: int) -> None:
+    if step < 1:
+        raise ParameterError(f"{op}: step is the number of the step, from 1, got {step}")
 
 
 def _check(op: str, value: Array, **arrays: Array | None) -> None:

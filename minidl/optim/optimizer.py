@@ -10,9 +10,10 @@ import numpy
 from minidl import weights
 from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter, ParameterBuffer, Trainability
+from minidl.layers.parameter import Parameter, ParameterBuffer, structure
 from minidl.ops import Array, namespace
 from minidl.ops._checks import widen_float16
+from minidl.ops._scalars import check_constructor
 from minidl.optim.clip import norm_and_factor, rescale
 from minidl.optim.segments import Segment, segments, unique_parameters
 
@@ -140,6 +141,7 @@ class Optimizer:
     def __init_subclass__(cls, **options: Any) -> None:
         """Make an attribute of each setting."""
         super().__init_subclass__(**options)
+        check_constructor(cls)
         for name in cls.checks:
             setattr(cls, name, _setting(name))
 
@@ -171,7 +173,8 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every value by one step."""
-        self._follow()
+        if self._known_at != structure.changes:
+            self._follow()
         self.step_count += 1
         engine = current()
         if self.grad_scale != 1.0 and not self.scales_gradients:
@@ -237,7 +240,8 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Set the gradients to zero, except those of parameters that this optimiser does not hold."""
-        self._follow()
+        if self._known_at != structure.changes:
+            self._follow()
         self.grad_scale = 1.0
         for buffer in self._whole_buffers:
             buffer.zero_grad()
@@ -339,20 +343,17 @@ class Optimizer:
 
     def _follow(self) -> None:
         """Find the parameters again if they were frozen or moved: into a larger model, to a GPU, to another precision."""
-        if self._known_at != Trainability.changes:
-            self._known_at = Trainability.changes
-            trained = {parameter for segment in self._segments for parameter in segment.parameters}
-            if trained != {parameter for parameter in self.parameters if parameter.trainable}:
-                self._regroup()
-                return
-        for segment in self._segments:
-            if segment.buffer.retired and segment.moved():
-                self._regroup()
-                return
+        if self._known_at == structure.changes:
+            return
+        self._known_at = structure.changes
+        trained = {parameter for segment in self._segments for parameter in segment.parameters}
+        frozen_or_not = trained != {parameter for parameter in self.parameters if parameter.trainable}
+        if frozen_or_not or any(segment.moved() for segment in self._segments):
+            self._regroup()
 
     def _regroup(self) -> None:
         """Build the segments again and copy the state to them."""
-        self._known_at = Trainability.changes
+        self._known_at = structure.changes
         for group in self.param_groups:
             old = self._kept(group)
             trained = [parameter for parameter in group.parameters if parameter.trainable]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minidl.errors import ParameterError
+from minidl.ops._scalars import scalars_checked
 from minidl.optim.checks import check_state, count, setting
 from minidl.optim.optimizer import Optimizer
 
@@ -50,6 +51,7 @@ class ReduceLROnPlateau:
     0.1
     """
 
+    @scalars_checked
     def __init__(
         self,
         optimizer: Optimizer,

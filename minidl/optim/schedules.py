@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from minidl.errors import ParameterError
+from minidl.ops._scalars import check_constructor, counts
 from minidl.optim.checks import check_state, count, non_negative, setting
 from minidl.optim.optimizer import Optimizer
 
@@ -44,6 +45,11 @@ class LRScheduler:
     last_epoch : int
         The number t of steps.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the numbers, switches and names that minidl's own constructors are given."""
+        super().__init_subclass__(**options)
+        check_constructor(cls)
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -143,7 +149,9 @@ class MultiStepLR(LRScheduler):
     """Multiply the rate by gamma at each milestone, twice if it is given twice."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        self.milestones = sorted(count("MultiStepLR", "a milestone", m, least=0) for m in milestones)
+        self.milestones = sorted(
+            count("MultiStepLR", "a milestone", m, least=0) for m in counts(milestones, "MultiStepLR", "milestones")
+        )
         self.gamma = setting("MultiStepLR", "gamma", gamma)
         super().__init__(optimizer)
 
@@ -303,7 +311,9 @@ class SequentialLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int]) -> None:
         self.schedulers = list(schedulers)
-        self.milestones = [count("SequentialLR", "a milestone", m) for m in milestones]
+        self.milestones = [
+            count("SequentialLR", "a milestone", m) for m in counts(milestones, "SequentialLR", "milestones")
+        ]
         if not self.schedulers or len(self.milestones) != len(self.schedulers) - 1:
             raise ParameterError(
                 f"SequentialLR: {len(self.schedulers)} schedules need one milestone fewer, got {len(self.milestones)}"

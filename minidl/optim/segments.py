@@ -39,6 +39,7 @@ class Segment:
         self.offsets = {parameter: parameter.start - self.start for parameter in self.parameters}
         first = self.parameters[0]
         self.table = first if isinstance(first, TableParameter) else None
+        self.plain = self.whole and self.table is None
 
     @property
     def values(self) -> Array:
@@ -48,13 +49,14 @@ class Segment:
 
     def arrays(self) -> tuple[Array, Array]:
         """Return values and gradients."""
-        if self.whole and self.table is None:
-            return self.buffer.values, self.buffer.gradients()
+        if self.plain:
+            buffer = self.buffer
+            return buffer.values, buffer.gradients()
         return self.values, self.gradients()
 
     def gradients(self) -> Array:
         """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
-        if self.whole and self.table is None:
+        if self.plain:
             return self.buffer.gradients()
         return self.buffer.gradients_of(self.parameters, self.start, self.stop)
 

@@ -95,6 +95,12 @@ class SGD(Optimizer):
 
     def update(self, engine: Any, values: Array, gradients: Array, state: dict[str, Array], settings: Settings) -> None:
         """Call ``sgd_update``."""
+        if settings["momentum"] == 0:  # the other settings are about the momentum
+            decay = settings["weight_decay"]
+            engine.sgd_update(
+                values, gradients, None, lr=settings["lr"], weight_decay=decay, grad_scale=self.grad_scale
+            )
+            return
         engine.sgd_update(
             values,
             gradients,

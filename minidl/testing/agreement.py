@@ -8,10 +8,15 @@ agree if they differ by less than::
 with the machine epsilon eps of the dtype, the r other roundings that the catalogue allows the op, and the length n of its
 longest sum, whose rounding errors grow like a random walk. The scale s is the element itself for the forward of an
 elementwise op, and otherwise the largest element of the array.
+
+Where products round their operands to bfloat16, so do those of the reference: its operands and upstream gradients are rounded
+before they become float64. The products of rounded numbers are exact, so the bound is the same, that of the sums. An engine may
+take subnormal numbers for zero there, which the smallest normal number covers.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +25,7 @@ import numpy
 
 from minidl.ops import FORMULAS, Array
 from minidl.ops._checks import widen_float16
+from minidl.ops.precision import matmul_precision, round_to_bfloat16
 from minidl.testing.report import Row
 from minidl.testing.specs import Case, OpSpec
 from minidl.testing.updates import UpdateCase, UpdateSpec, run
@@ -52,6 +58,7 @@ def agreement(
     dtype: Any,
     arguments: Sequence[Any] | None = None,
     layout: Callable[[Array], Array] | None = None,
+    precision: str = "highest",
 ) -> list[Row]:
     """Compare forward and backward of an engine with the formula; one row for y and one for each gradient.
 
@@ -66,13 +73,20 @@ def agreement(
         Arguments on the host, in that dtype; drawn by the case by default.
     layout : callable, optional
         Applied to each array on the engine; see ``minidl.testing.layouts``.
+    precision : {"highest", "bfloat16"}, default "highest"
+        The precision of products in which the engine computes. With ``"bfloat16"`` many of the numbers drawn are ties.
     """
     layout = layout or (lambda array: array)
+    rounds = precision == "bfloat16" and numpy.dtype(dtype) == numpy.float32
     if arguments is None:
         arguments = as_dtype(spec.arguments(case), dtype)
+        arguments = [_with_ties(a) for a in arguments] if rounds else arguments
     given = [layout(a) if hasattr(a, "dtype") else a for a in to_engine(engine, arguments)]
-    y, cache = spec.forward(engine)(*given, **case.options)
-    exact = as_dtype(arguments, "float64")
+    with matmul_precision(precision):
+        y, cache = spec.forward(engine)(*given, **case.options)
+    multiplied = [name in spec.operands for name in inspect.signature(FORMULAS[spec.name]).parameters]
+    read = [_rounded(a) if rounds and m else a for a, m in zip(arguments, multiplied, strict=False)]
+    exact = as_dtype(read, "float64")
     y_true, cache_true = spec.forward()(*exact, **case.options)
     allowed = spec.rounding + 2 * math.sqrt(spec.terms(*exact, **case.options))
     magnitude = spec.magnitude(*exact, **case.options)
@@ -81,16 +95,36 @@ def agreement(
     if not rows[0].method:  # wrong dtype or shape: backward would get an unexpected dy
         return rows
     dy = upstream_like(y_true, dtype, reduced=numpy.ndim(exact[0]) > 0)
+    dy = _with_ties(dy) if rounds else dy
     dy_placed = layout(engine.asarray(dy)).astype(y.dtype, copy=False) if isinstance(dy, numpy.ndarray) else dy
-    gradients = _tuple(spec.backward(engine)(dy_placed, cache))
+    with matmul_precision(precision):
+        gradients = _tuple(spec.backward(engine)(dy_placed, cache))
     dy_exact = dy.astype("float64") if isinstance(dy, numpy.ndarray) else dy
     gradients_true = _tuple(spec.backward()(dy_exact, cache_true))
-    slope = spec.slope(*exact, **case.options) * float(numpy.max(numpy.abs(dy), initial=0.0))
     first = len(gradients_true) - len(spec.differentiable)  # inputs without gradient, such as ids, come before
+    if rounds:
+        of_products = _tuple(spec.backward()(_rounded(dy).astype("float64"), cache_true))
+        names = (*("",) * first, *spec.differentiable)
+        triples = zip(names, of_products, gradients_true, strict=True)
+        gradients_true = tuple(ours if name in spec.operands else plain for name, ours, plain in triples)
+    slope = spec.slope(*exact, **case.options) * float(numpy.max(numpy.abs(dy), initial=0.0))
     for name, found, true in zip(spec.differentiable, gradients[first:], gradients_true[first:], strict=True):
         if true is not None:
             rows.append(_row(title, f"d{name}", engine, found, true, dtype, allowed, slope))
     return rows
+
+
+def _with_ties(x: Any) -> Any:
+    """Cut every second float32 off after its 9th digit, so that half of those are halfway between two bfloat16."""
+    if not isinstance(x, numpy.ndarray) or x.dtype.kind != "f":
+        return x
+    bits = x.copy(order="C").view("uint32")
+    bits.reshape(-1)[::2] &= 0xFFFF8000
+    return bits.view("float32")
+
+
+def _rounded(x: Any) -> Any:
+    return round_to_bfloat16(x) if isinstance(x, numpy.ndarray) and x.dtype.kind == "f" else x
 
 
 def _tuple(gradients: Any) -> tuple[Any, ...]:

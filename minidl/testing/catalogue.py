@@ -36,7 +36,7 @@ def check_catalogue(engine: str | Engine = "numpy", ops: Iterable[str] | None = 
 
     Gradients are checked by differences in float64: full Jacobians on small inputs, directional derivatives on large ones. The
     numpy engine is also checked by the complex step, and its y against the oracle. Other engines are compared with the formula,
-    every result in float32 and float64.
+    every result in float32 and float64. Ops with matrix products are compared with their formula in bfloat16 on every engine.
 
     Parameters
     ----------
@@ -88,6 +88,9 @@ def _check_op(engine: Engine, spec: OpSpec, short: bool) -> Iterator[Report]:
                 yield check_case(engine, spec, case, method="complex")
         else:
             yield Report(tuple(row for dtype in ("float32", "float64") for row in agreement(engine, spec, case, dtype)))
+        if spec.operands:
+            rows = agreement(engine, spec, case, "float32", precision="bfloat16")
+            yield Report(tuple(replace(row, method=f"{row.method}, in bfloat16") for row in rows))
 
 
 def check_case(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-__all__ = ["dropout2d", "pad", "upsample_bilinear", "upsample_nearest", "upsample_nearest_exact"]
+__all__ = ["dropout2d", "pad", "upsample_bicubic", "upsample_bilinear", "upsample_nearest", "upsample_nearest_exact"]
 
 _SOURCES: dict[str, Callable[[int, int], int]] = {
     "reflect": lambda i, n: -i if i < 0 else 2 * (n - 1) - i if i >= n else i,
@@ -86,16 +86,75 @@ def upsample_nearest_exact(x: numpy.ndarray, size: Any = None, scale_factor: Any
     return _resample(x, [[[(u, 1.0)] for u in line] for line in sources])
 
 
-def upsample_bilinear(
-    x: numpy.ndarray, size: Any = None, scale_factor: Any = None, align_corners: bool = False
+def _keys(distance: Fraction, a: Fraction) -> Fraction:
+    """Return the weight of cubic convolution: the polynomials as they are printed in the paper."""
+    d = abs(distance)
+    if d >= 2:
+        return Fraction(0)
+    return (a + 2) * d**3 - (a + 3) * d**2 + 1 if d < 1 else a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+
+
+def _averages(
+    steps: list[tuple[int, Fraction]], image: Sequence[int], align_corners: bool, weigh: Callable[[Fraction], Fraction]
+) -> list[list[list[tuple[int, float]]]]:
+    """Weight all pixels of an axis by their distance in units of the step, if that is more than a pixel."""
+    per_axis = []
+    for n, (m, step) in zip(image, steps, strict=True):
+        apart = (Fraction(n - 1, m - 1) if m > 1 else Fraction(0)) if align_corners else step
+        found = []
+        for i in range(m):
+            centre = (i + Fraction(1, 2)) * apart
+            weights = [weigh((u + Fraction(1, 2) - centre) / max(apart, Fraction(1))) for u in range(n)]
+            total = sum(weights)
+            found.append([(u, float(weight / total)) for u, weight in enumerate(weights) if weight])
+        per_axis.append(found)
+    return per_axis
+
+
+def upsample_bicubic(
+    x: numpy.ndarray,
+    size: Any = None,
+    scale_factor: Any = None,
+    align_corners: bool = False,
+    antialias: bool = False,
 ) -> numpy.ndarray:
-    """Weight the pixels on both sides by their nearness.
+    """Weight every pixel that a cubic of radius 2 reaches, those of the edge also for the ones beyond.
+
+    >>> upsample_bicubic(numpy.array([[[0.0, 0.0, 16.0, 16.0]]]), 3, align_corners=True)
+    array([[[ 0.,  8., 16.]]])
+    """
+    image, half = x.shape[2:], Fraction(1, 2)
+    steps = _steps(image, size, scale_factor, lambda n: (n,) if antialias else ())
+    if antialias:
+        return _resample(x, _averages(steps, image, align_corners, lambda d: _keys(d, -half)))
+    per_axis = []
+    for n, (m, step) in zip(image, steps, strict=True):
+        found = []
+        for i in range(m):
+            position = Fraction(i * (n - 1), max(m - 1, 1)) if align_corners else (i + half) * step - half
+            reached = range(math.floor(position) - 3, math.floor(position) + 5)
+            weights = [(min(max(u, 0), n - 1), float(_keys(position - u, Fraction(-3, 4)))) for u in reached]
+            found.append([(u, weight) for u, weight in weights if weight])
+        per_axis.append(found)
+    return _resample(x, per_axis)
+
+
+def upsample_bilinear(
+    x: numpy.ndarray,
+    size: Any = None,
+    scale_factor: Any = None,
+    align_corners: bool = False,
+    antialias: bool = False,
+) -> numpy.ndarray:
+    """Weight the pixels on both sides by their nearness, or with ``antialias`` all that a triangle reaches.
 
     >>> upsample_bilinear(numpy.array([[[0.0, 4.0]]]), scale_factor=2)
     array([[[0., 1., 3., 4.]]])
     """
     per_axis = []
     steps = _steps(x.shape[2:], size, scale_factor, lambda n: (n,))
+    if antialias:
+        return _resample(x, _averages(steps, x.shape[2:], align_corners, lambda d: max(1 - abs(d), Fraction(0))))
     for n, (m, step) in zip(x.shape[2:], steps, strict=True):
         found = []
         for i in range(m):

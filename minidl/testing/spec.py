@@ -170,6 +170,9 @@ class OpSpec:
         For an elementwise op with its default options: y at minus and plus infinity.
     several : bool
         Whether forward returns a tuple of outputs, each with a batch axis, and backward takes a tuple of gradients.
+    operands : tuple of str
+        The arguments that matrix products of the op multiply, which ``set_matmul_precision("bfloat16")`` rounds. The upstream
+        gradient is rounded in their gradients, and in no others.
     """
 
     name: str
@@ -191,6 +194,7 @@ class OpSpec:
     domain: tuple[float, float] = (-math.inf, math.inf)
     limits: tuple[float, float] | None = None
     several: bool = False
+    operands: tuple[str, ...] = ()
 
     def forward(self, engine: Any = None) -> Callable[..., Any]:
         """Return the forward of an engine, or the formula; several outputs are joined to one."""

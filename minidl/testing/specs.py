@@ -8,6 +8,7 @@ to a room in ``minidl.testing.entries``. A public op without an entry fails the 
 from __future__ import annotations
 
 from minidl.testing.entries import (
+    attention,
     conv,
     ctc,
     elementwise,
@@ -17,6 +18,7 @@ from minidl.testing.entries import (
     loss,
     norm,
     pool,
+    position,
     recurrent,
     resample,
     softmax,
@@ -30,6 +32,8 @@ ROOMS = (
     gated,
     softmax,
     embedding,
+    attention,
+    position,
     linear,
     conv,
     pool,

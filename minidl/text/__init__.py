@@ -3,6 +3,7 @@
 from minidl.text.batches import Packed, PaddedBatches, Windows, pack_sequences, segment_mask
 from minidl.text.beam import Hypothesis, beam_search
 from minidl.text.bpe import BytePairTokenizer
+from minidl.text.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from minidl.text.corpus import sonnets
 from minidl.text.generation import generate, stream
 from minidl.text.hugging_face import HuggingFaceTokenizer
@@ -22,17 +23,20 @@ from minidl.text.tokenizers import (
     load_tokenizer,
     stream_text,
 )
+from minidl.text.trainer import Trainer
 from minidl.text.words import split_words
 
 __all__ = [
     "BytePairTokenizer",
     "ByteTokenizer",
     "CharTokenizer",
+    "Checkpoint",
     "HuggingFaceTokenizer",
     "Hypothesis",
     "Packed",
     "PaddedBatches",
     "Tokenizer",
+    "Trainer",
     "Windows",
     "beam_search",
     "draw_tokens",
@@ -40,10 +44,12 @@ __all__ = [
     "generate",
     "keep_top_k",
     "keep_top_p",
+    "load_checkpoint",
     "load_tokenizer",
     "open_tokens",
     "pack_sequences",
     "penalize_repetition",
+    "save_checkpoint",
     "scale_by_temperature",
     "segment_mask",
     "sonnets",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
+from minidl.ops._scalars import check_constructor
 from minidl.optim import LRScheduler, clip_grad_value
 from minidl.weights.files import open_in_place
 
@@ -74,6 +75,11 @@ class Callback:
     model: Any = None
     numbers: tuple[str, ...] = ()
     params: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Check the numbers, switches and names that minidl's own constructors are given."""
+        super().__init_subclass__(**options)
+        check_constructor(cls)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Run before the first epoch."""

@@ -13,7 +13,7 @@ import numpy
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
 from minidl.weights.safetensors_file import StoredTensor
-from minidl.weights.tensors import BLOCK, Tensor
+from minidl.weights.tensors import BLOCK, Bfloat16Array, Tensor
 
 __all__ = ["IncompatibleKeys", "Names", "Target", "Transpose", "load_tensors"]
 
@@ -231,7 +231,7 @@ def _equal(one: _Given, other: _Given) -> bool:
 
 def _fill(array: Array, given: _Given) -> None:
     """Write a tensor into an array, directly if the array is on the host."""
-    on_host = isinstance(array, numpy.ndarray)
+    on_host = isinstance(array, (numpy.ndarray, Bfloat16Array))
     host = array if on_host else numpy.empty(array.shape, dtype=array.dtype)
     given.tensor.read_into(host.T if given.flipped else host)
     if not on_host:

@@ -19,7 +19,7 @@ import numpy
 from minidl.arrays import to_host
 from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, ParameterError
 from minidl.ops import Array
-from minidl.weights.tensors import BLOCK, Tensor, from_bfloat16, narrow
+from minidl.weights.tensors import BLOCK, Bfloat16Array, Tensor, from_bfloat16, narrow
 
 __all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
 
@@ -175,6 +175,8 @@ def _stored_dtype(name: str, array: Array, dtype: str | None) -> tuple[str, nump
         If the format has no such dtype.
     """
     own = numpy.dtype(array.dtype)
+    if dtype is None and isinstance(array, Bfloat16Array):
+        dtype = "bfloat16"
     code = SAVED_DTYPES[dtype] if dtype and own.kind == "f" else _CODES.get(own.newbyteorder("<"))
     if code is None:
         raise DtypeError(f"{name} has dtype {own}, which safetensors files do not have")

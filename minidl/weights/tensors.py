@@ -8,8 +8,9 @@ from typing import Any
 import numpy
 
 from minidl.errors import NonFiniteError
+from minidl.ops.precision import round_to_bfloat16
 
-__all__ = ["BLOCK", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16"]
+__all__ = ["BLOCK", "Bfloat16Array", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16"]
 
 BLOCK = 1 << 18
 """The number of elements in a block: 1 MiB of float32, which fits the second-level cache."""
@@ -27,15 +28,52 @@ def from_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
 def to_bfloat16(values: numpy.ndarray) -> numpy.ndarray:
     """Round to bfloat16, to nearest with ties to even, and return the bits.
 
-    Adding 0x7FFF to the 32 bits, and 1 more if bit 16 is set, carries into bit 16 exactly if the number must be rounded
-    up. NaN is not rounded, because the carry could turn it into infinity. It is truncated, and its quiet bit is set.
-
     >>> [hex(bits) for bits in to_bfloat16(numpy.array([1.0, 1.00390625, 1.01171875, numpy.nan], dtype="float32"))]
     ['0x3f80', '0x3f80', '0x3f82', '0x7fc0']
     """
-    bits = numpy.asarray(values, dtype=numpy.float32).view(numpy.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
-    return numpy.where(numpy.isnan(values), (bits >> 16) | 0x40, rounded).astype(numpy.uint16)
+    rounded = round_to_bfloat16(numpy.asarray(values, dtype=numpy.float32))
+    return (rounded.view(numpy.uint32) >> 16).astype(numpy.uint16)
+
+
+class Bfloat16Array:
+    """The bits of bfloat16 numbers, that look like an array of float32: what is assigned is rounded, what is read widened.
+
+    Parameters
+    ----------
+    bits : array of uint16
+
+    Examples
+    --------
+    >>> bits = numpy.zeros(2, dtype="uint16")
+    >>> numbers = Bfloat16Array(bits)
+    >>> numbers[...] = numpy.array([1.0, -3.0])
+    >>> bits, numpy.asarray(numbers)
+    (array([16256, 49216], dtype=uint16), array([ 1., -3.], dtype=float32))
+    """
+
+    dtype = numpy.dtype("float32")
+
+    def __init__(self, bits: numpy.ndarray) -> None:
+        self.bits, self.shape, self.size, self.ndim = bits, bits.shape, bits.size, bits.ndim
+
+    @property
+    def T(self) -> Bfloat16Array:
+        """The same numbers with the axes reversed."""
+        return Bfloat16Array(self.bits.T)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __getitem__(self, index: Any) -> Bfloat16Array:
+        return Bfloat16Array(self.bits[index])
+
+    def __setitem__(self, index: Any, values: Any) -> None:
+        self.bits[index] = to_bfloat16(values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        if copy is False:
+            raise ValueError("the numbers must be widened, which takes a copy")
+        return from_bfloat16(self.bits).astype(dtype or self.dtype, copy=False)
 
 
 def narrow(values: numpy.ndarray, dtype: numpy.dtype[Any], bfloat16: bool, name: str) -> numpy.ndarray:

@@ -80,3 +80,13 @@ def check_drawn(count, seed=0):
             int(random.choice([1, 3])),
         )
     return _native.build_info()["matrix products"]
+
+
+def check_strides():
+    """Compare products whose rows meet in the same sets of a cache, beside neighbours whose rows do not."""
+    random = numpy.random.default_rng(0)
+    for dtype, size in (("float32", 1024), ("float64", 512)):
+        for transposed in ((False, False), (False, True), (True, False), (True, True)):
+            for gap in (0, 8):
+                check(random, dtype, 144, size, 400, *transposed, gap=gap, threads=2)
+                check(random, dtype, 5, size, size, *transposed, gap=gap)

@@ -2,6 +2,9 @@
 
 import numpy
 
+import minidl as dl
+from minidl.layers import Chain
+
 
 def rows_of(state, rows):
     """Return these rows of all arrays of a state."""
@@ -80,3 +83,16 @@ class Translator:
         return self.decoder.forward_with_state(target_ids, (memory["sum"],) if state is None else state)
 
     select_state = staticmethod(rows_of)
+
+
+class Trained(Chain):
+    """A language model of layers, to be trained: an embedding, dropout, a recurrent layer and an affine map."""
+
+    def __init__(self, vocab_size, context, width=8, dropout=0.0, **others):
+        super().__init__(
+            dl.Embedding(vocab_size, width), dl.Dropout(dropout), dl.GRU(width, width), dl.Linear(width, vocab_size)
+        )
+        self.context = context
+
+    def select_state(self, state, rows):
+        return {name: self[int(name)].select_state(part, rows) for name, part in state.items()}

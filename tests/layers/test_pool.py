@@ -150,16 +150,16 @@ def test_pooling_with_indices_and_back():
     dl.seed(0)
     x = numpy.random.default_rng(0).normal(size=(2, 1, 5, 6))
     dl.gradcheck(AutoEncoder(), x)
-    for pool, unpool in (
+    for pooling, unpooling in (
         (dl.MaxPool1d(2, return_indices=True), dl.MaxUnpool1d(2)),
         (dl.AdaptiveMaxPool1d(2, return_indices=True), dl.MaxUnpool1d(2)),
     ):
-        y, indices = pool.forward(x[:, 0, :, :4])
-        back = unpool.forward(y, indices)
+        y, indices = pooling.forward(x[:, 0, :, :4])
+        back = unpooling.forward(y, indices)
         numpy.testing.assert_array_equal((back != 0).sum(axis=2), numpy.full((2, 5), 2))
-        dx, _ = unpool.backward(back)
+        dx, _ = unpooling.backward(back)
         numpy.testing.assert_array_equal(dx, y)
-        numpy.testing.assert_array_equal(pool.backward(dx), back)
+        numpy.testing.assert_array_equal(pooling.backward(dx), back)
     assert dl.MaxUnpool2d(3, 2, 1).output_shape((4, 3, 5)) == (4, 5, 9)
 
 

@@ -19,6 +19,10 @@ LAYERS = [
     (dl.Upsample(scale_factor=3, mode="bilinear"), (2, 3, 4, 5)),
     (dl.Upsample((7, 9), mode="bilinear", align_corners=True), (2, 3, 4, 5)),
     (dl.Upsample(scale_factor=2.5, mode="linear"), (2, 3, 4)),
+    (dl.Upsample(scale_factor=(1.7, 0.6), mode="bicubic"), (2, 3, 4, 5)),
+    (dl.Upsample((7, 3), mode="bicubic", align_corners=True), (2, 3, 4, 5)),
+    (dl.Upsample((3, 2), mode="bicubic", antialias=True), (2, 3, 7, 8)),
+    (dl.Upsample(scale_factor=0.4, mode="bilinear", antialias=True), (2, 3, 7, 8)),
     (dl.Dropout2d(0.4), (5, 6, 2, 3)),
     (dl.Dropout2d(0.4).eval(), (5, 6, 2, 3)),
 ]
@@ -53,6 +57,8 @@ def test_an_autoencoder_trains():
 def test_flops():
     assert dl.Upsample(scale_factor=2).flops((3, 4, 4)) == 0
     assert dl.Upsample(scale_factor=2, mode="bilinear").flops((3, 4, 4)) == 3 * 3 * (8 * 4 + 8 * 8)
+    assert dl.Upsample(scale_factor=2, mode="bicubic").flops((3, 4, 4)) == 3 * 7 * (8 * 4 + 8 * 8)
+    assert dl.Upsample(2, mode="bilinear", antialias=True).flops((3, 4, 4)) == 3 * 7 * (2 * 4 + 2 * 2)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +72,14 @@ def test_flops():
         (lambda: dl.Upsample(scale_factor=0), "Upsample: scale_factor must be a positive number"),
         (
             lambda: dl.Upsample(2, mode="cubic"),
-            "mode must be one of 'nearest', 'linear', 'bilinear', 'nearest-exact', got 'cubic'",
+            "mode must be one of 'nearest', 'linear', 'bilinear', 'bicubic', 'nearest-exact', got 'cubic'",
         ),
         (lambda: dl.Upsample(2, align_corners=True), "align_corners is for the modes"),
+        (
+            lambda: dl.Upsample(2, antialias=True),
+            "antialias is for the modes 'bilinear' and 'bicubic', got mode 'nearest'",
+        ),
+        (lambda: dl.Upsample((2,), mode="bicubic"), r"mode 'bicubic' is not for 1 axes, got \(2,\)"),
         (lambda: dl.Upsample((2, 2), mode="linear"), r"mode 'linear' is not for 2 axes, got \(2, 2\)"),
         (lambda: dl.Dropout2d(1.2), "Dropout2d: p must be from 0 to 1, got 1.2"),
     ],

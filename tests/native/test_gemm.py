@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from fresh_python import run_on
+from fresh_python import run, run_on
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -230,6 +230,28 @@ def test_the_same_bits_for_the_same_number_of_threads(threads, random):
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("threads", [3, 4, 7, 16])
+def test_more_threads_than_cores(threads, random):
+    """Parts cut along rows, columns and both, right and with the same bits each time."""
+    before = minidl.get_num_threads()
+    minidl.set_num_threads(threads)
+    try:
+        for m, n, k in [(190, 170, 300), (1000, 9, 400), (9, 1000, 400), (130, 1, 5000), (3, 2100, 300)]:
+            for transposed in [(False, False), (True, True)]:
+                a = random.standard_normal((k, m) if transposed[0] else (m, k), dtype="f")
+                b = random.standard_normal((n, k) if transposed[1] else (k, n), dtype="f")
+                left, right = wide(a.T if transposed[0] else a), wide(b.T if transposed[1] else b)
+                seen = set()
+                for _ in range(4):
+                    c = numpy.full((m, n), numpy.nan, "f")
+                    _native.gemm(1.0, a, b, 0.0, c, *transposed, threads=threads)
+                    seen.add(c.tobytes())
+                assert len(seen) == 1
+                assert used_share(c, left @ right, abs(left) @ abs(right), k) <= 1
+    finally:
+        minidl.set_num_threads(before)
+
+
 @pytest.mark.usefixtures("several_threads")
 def test_several_python_threads_at_once():
     failures = []
@@ -246,6 +268,33 @@ def test_several_python_threads_at_once():
     for thread in team:
         thread.join()
     assert not failures
+
+
+# other processors' caches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("caches", ["48K/12,2M/16,30M/15", "16K/4,128K/4"])
+def test_plans_for_other_processors_give_right_products(caches):
+    code = "from gemm_checks import check_drawn, check_strides; check_drawn(40); check_strides(); print('right')"
+    assert run(code, Path(minidl.__file__).parents[1], MINIDL_CACHES=caches) == "right"
+
+
+def test_the_caches_are_shown_and_can_be_given():
+    code = "from minidl import _native; print(_native.build_info()['caches'])"
+    shown = run(code, MINIDL_CACHES="48K/12,1280K/20,30M")
+    assert shown == "48K/12, 1280K/20, 30M/8 (size/ways by MINIDL_CACHES)"
+    found = run(code, MINIDL_CACHES="")
+    assert found.count("/") >= 3
+    assert "MINIDL_CACHES" not in found
+
+
+@pytest.mark.parametrize(
+    "wrong", ["big", "48K", "48K/12,2M/", "48K/12;2M/16", "48K/12,2M/16,30M/15,1G/16", "48K/0,2M/16"]
+)
+def test_caches_that_cannot_be_read_are_named(wrong):
+    reason = run("import minidl; print(minidl.engines()['native'])", MINIDL_CACHES=wrong)
+    assert "not available" in reason
+    assert "MINIDL_CACHES" in reason
 
 
 # the ladder ---------------------------------------------------------------------------------------------------------

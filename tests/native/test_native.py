@@ -21,17 +21,13 @@ if not engines.engines()["native"]:
 
 native, formulas = engines.get("native"), engines.get("numpy")
 WITHOUT_KERNEL = {
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "binary_cross_entropy",
     "ctc_loss",
-    "dropout2d",
     "glu",
-    "kl_div",
     "max_unpool1d",
     "max_unpool2d",
-    "nll_loss",
-    "upsample_nearest_exact",
+    "rotary_embedding",
+    "scaled_dot_product_attention",
+    "upsample_bicubic",
 }
 """Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""
 

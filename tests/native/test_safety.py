@@ -93,11 +93,11 @@ class TestChangedMeanwhile:
         with pytest.raises(TargetError, match=f"target {wrong} at index"):
             native.cross_entropy(ones(4, 3), labels)
 
-    @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+    @pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "prelu"])
     def test_number_of_threads(self, name):
         rng = numpy.random.default_rng(0)
         x, weight = rng.standard_normal((512, 256)).astype("float32"), ones(256)
-        y, cache = getattr(native, name)(x, 256, weight)
+        y, cache = native.prelu(x, weight) if name == "prelu" else getattr(native, name)(x, 256, weight)
         expected = getattr(native, name + "_backward")(y, cache)
         before, over = engines.get_num_threads(), threading.Event()
 

@@ -262,13 +262,13 @@ def test_indices_are_the_places_of_the_maxima(host_engine, kernel, options):
 
 
 def test_the_first_of_equal_maxima_has_the_index(host_engine):
-    (y, indices), _ = host_engine.max_pool2d(numpy.zeros((1, 1, 4, 4)), 2, return_indices=True)
+    (_, indices), _ = host_engine.max_pool2d(numpy.zeros((1, 1, 4, 4)), 2, return_indices=True)
     numpy.testing.assert_array_equal(indices[0, 0], [[0, 2], [8, 10]])
-    (y, indices), _ = host_engine.max_pool1d(line(7, 7, 1, 7), 3, 1, 1, return_indices=True)
+    (_, indices), _ = host_engine.max_pool1d(line(7, 7, 1, 7), 3, 1, 1, return_indices=True)
     numpy.testing.assert_array_equal(indices[0, 0], [0, 0, 1, 3])
-    (y, indices), _ = host_engine.adaptive_max_pool1d(line(7, 7, 1, 7), 2, return_indices=True)
+    (_, indices), _ = host_engine.adaptive_max_pool1d(line(7, 7, 1, 7), 2, return_indices=True)
     numpy.testing.assert_array_equal(indices[0, 0], [0, 3])
-    (y, indices), _ = host_engine.max_pool1d(line(1, 2), 2, padding=1, dilation=3, return_indices=True)
+    (_, indices), _ = host_engine.max_pool1d(line(1, 2), 2, padding=1, dilation=3, return_indices=True)
     numpy.testing.assert_array_equal(indices[0, 0], [-1])  # both positions are in the padding
 
 

@@ -59,10 +59,8 @@ class TestPadding:
             own_dy = (dy[0][n : n + 1, :length], *(d[n : n + 1] for d in dy[1:]))
             found = getattr(host_engine, f"{op}_backward")(own_dy, own_cache)[: 1 + states]
             pairs = [(outputs[0][n : n + 1, :length], own[0]), (dx[n : n + 1, :length], found[0])]
-            pairs += [
-                (whole[n : n + 1], part)
-                for whole, part in zip((*outputs[1:], *dstates), (*own[1:], *found[1:]), strict=True)
-            ]
+            finals = zip((*outputs[1:], *dstates), (*own[1:], *found[1:]), strict=True)
+            pairs += [(whole[n : n + 1], part) for whole, part in finals]
             for whole, part in pairs:
                 numpy.testing.assert_allclose(whole, part, rtol=1e-12, atol=1e-14)
 

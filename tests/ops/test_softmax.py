@@ -118,3 +118,21 @@ def test_an_upstream_gradient_that_does_not_fit(host_engine, name):
         errors.ShapeError, match=rf"{name}_backward: dy must have the shape of y, \(2, 3\), got \(2, 1\)"
     ):
         getattr(host_engine, f"{name}_backward")(numpy.ones((2, 1)), cache)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gap", [0.2, 0.35, 5.0, 12.0, 30.0, 60.0])
+def test_the_gradient_of_a_confident_answer_keeps_its_digits(host_engine, dtype, gap):
+    """The right class gets minus the sum of what the others get, also where its probability rounds to 1; so does cross-entropy."""
+    x = numpy.array([[gap, 0.0, -1.0, 0.5]], dtype)
+    others = numpy.exp(x[0, 1:].astype("float64") - gap)
+    p = others / (1 + others.sum())
+    expected = [[-p.sum(), *p]]
+    rtol = 30 * float(numpy.finfo(dtype).eps)
+    _, cache = host_engine.log_softmax(x)
+    dx = host_engine.log_softmax_backward(numpy.array([[-1, 0, 0, 0]], dtype), cache)
+    numpy.testing.assert_allclose(
+        dx, expected, rtol=rtol * max(1, gap)
+    )  # exp magnifies the rounding of y by the size of y
+    _, cache = host_engine.cross_entropy(x, numpy.array([0]))
+    numpy.testing.assert_allclose(host_engine.cross_entropy_backward(1.0, cache), expected, rtol=rtol)

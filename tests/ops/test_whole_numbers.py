@@ -65,9 +65,9 @@ def test_integers_are_refused_in_folding(name):
 def test_a_number_of_groups_is_whole(host_engine, axes):
     """1.5 groups of 2 channels are 3 channels, and 3 divides by 1.5, so the shapes alone do not tell."""
     x, kernel = numpy.ones((1, 3, *[4] * axes)), [1] * axes
-    with pytest.raises(ParameterError, match=rf"conv{axes}d: groups must divide the 3 output channels, got 1.5"):
+    with pytest.raises(ParameterError, match=rf"conv{axes}d: groups must .*, got 1.5"):
         getattr(host_engine, f"conv{axes}d")(x, numpy.ones((3, 2, *kernel)), groups=1.5)
     transposed = f"conv_transpose{axes}d"
     if hasattr(ops, transposed):
-        with pytest.raises(ParameterError, match=rf"{transposed}: groups must divide the 3 input channels, got 1.5"):
+        with pytest.raises(ParameterError, match=rf"{transposed}: groups must .*, got 1.5"):
             getattr(host_engine, transposed)(x, numpy.ones((3, 2, *kernel)), groups=1.5)

@@ -60,6 +60,43 @@ def test_upsample(name, align_corners, dtype):
         compare(name, lambda t, mode=mode, how=how: F.interpolate(t, mode=mode, **how, **options), x, **how, **options)
 
 
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_filtered(mode, align_corners, antialias):
+    """Larger and smaller, by sizes and by broken factors.
+
+    Where a factor leaves a size as it is, PyTorch's backward is not that of its forward, and its filter against aliasing is
+    wrong for images that become one pixel wide; its own gradients show both. So neither is drawn here.
+    """
+    generator = numpy.random.default_rng(0)
+    options = {"align_corners": align_corners, "antialias": antialias}
+    for step in range(40):
+        x = generator.normal(size=(2, 2, *map(int, generator.integers(5, 30, 2))))
+        how = {"size": tuple(map(int, generator.integers(2, 60, 2)))}
+        if step % 2:
+            up, down = generator.uniform(1.3, 4.0, 2).round(2), generator.uniform(0.4, 0.8, 2).round(2)
+            how = {"scale_factor": tuple(map(float, numpy.where(generator.random(2) < 0.5, up, down)))}
+        compare(
+            f"upsample_{mode}",
+            lambda t, how=how: F.interpolate(t, mode=mode, **how, **options),
+            *(x,),
+            **how,
+            **options,
+        )
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_sizes_that_a_factor_leaves(mode):
+    """The values, which with the filter against aliasing are those of x; without it PyTorch resamples cubically all the same."""
+    x = numpy.random.default_rng(0).normal(size=(1, 2, 3, 17))
+    for options in ({"antialias": True}, {"align_corners": False}):
+        for factor in (1.2, (1.2, 0.5)):
+            expected = F.interpolate(torch.from_numpy(x), scale_factor=factor, mode=mode, **options).numpy()
+            y, _ = getattr(ops, f"upsample_{mode}")(x, None, factor, **options)
+            numpy.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_dropout2d_drops_channels_as_theirs_does():
     torch.manual_seed(0)
     x = torch.randn(6, 8, 3, 3, dtype=torch.float64)

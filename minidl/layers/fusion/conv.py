@@ -32,12 +32,14 @@ class FusedConv:
     def forward(self, x: Array) -> Array:
         """Return activation(conv(x))."""
         conv, follower = self.conv, self.follower
-        bias = None if conv.bias is None else conv.bias.value
+        weight, bias = conv.weight._value, conv.bias
+        if type(x) is not type(weight) or x.dtype is not weight.dtype:
+            x = conv.cast_input(x)
         y, caches = current().conv_activation(
-            conv.op, conv.cast_input(x), conv.weight.value, bias, conv.settings, follower.op, follower.settings
+            conv.op, x, weight, None if bias is None else bias._value, conv.settings, follower.op, follower.settings
         )
         if keeps_caches():
-            conv._cache, follower._cache = caches
+            conv.__dict__["_cache"], follower.__dict__["_cache"] = caches
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:

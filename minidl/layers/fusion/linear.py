@@ -46,7 +46,7 @@ class FusedLinear:
             x, weight, None if bias is None else bias._value, follower.op, follower.settings
         )
         if keeps_caches():
-            linear._cache, follower._cache = caches
+            linear.__dict__["_cache"], follower.__dict__["_cache"] = caches
         return y
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:

@@ -15,9 +15,9 @@ from minidl.layers.parameter import (
     Parameter,
     ParameterBuffer,
     Storage,
-    Trainability,
     claim_gradients,
     release_gradients,
+    structure,
 )
 from minidl.ops import Array
 
@@ -54,6 +54,7 @@ class LinearStack:
         self._attributes: list[tuple[dict[str, Any], dict[str, Any] | None]] = []  # of the members, to leave caches in
         self._layers: tuple[tuple[Array, Array | None, str | None, tuple[Any, ...]], ...] = ()
         self._untouched: dict[bool, tuple[Storage, ...]] = {}
+        self._pairs: dict[bool, list[tuple[tuple[Parameter, Parameter | None], bool]]] = {}
         self._whole = False
         self._kind: Any = None
         self._dtype: Any = None
@@ -67,7 +68,7 @@ class LinearStack:
 
     def forward(self, x: Array) -> Array:
         """Return the output of the last layer."""
-        if not self._is_current() and not self._look_up():
+        if self._known_at != structure.changes and not self._look_up():
             return self._forward_one_by_one(x)
         layers = self._layers
         try:
@@ -88,7 +89,7 @@ class LinearStack:
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
         """Return dx, or None with ``input_gradient=False``."""
-        found = self._is_current() or self._look_up()
+        found = self._known_at == structure.changes or self._look_up()
         if self._caches is None or not found:
             return self._backward_one_by_one(dy, input_gradient)
         assert self._buffer is not None
@@ -120,8 +121,13 @@ class LinearStack:
 
     def _claim(self, input_gradient: bool) -> tuple[Storage, ...]:
         """Claim the gradients in the order in which they are written, so that a parameter of two layers is added up."""
-        pairs = zip(reversed(self._members), reversed(self._wanted(input_gradient)), strict=True)
-        return tuple(claim_gradients((w, b), wanted) for (_, w, b, _, _), wanted in pairs)[::-1]
+        pairs = self._pairs.get(input_gradient)
+        if pairs is None:
+            wanted = reversed(self._wanted(input_gradient))
+            members = reversed(self._members)
+            pairs = [((w, b), asked) for (_, w, b, _, _), asked in zip(members, wanted, strict=True)]
+            self._pairs[input_gradient] = pairs
+        return tuple([claim_gradients(pair, asked) for pair, asked in pairs][::-1])
 
     def _wanted(self, input_gradient: bool) -> list[bool]:
         """Return for each layer whether its dx is wanted, by the caller or by a trained layer before it."""
@@ -130,23 +136,14 @@ class LinearStack:
             wanted.append(wanted[-1] or weight.trainable or (bias is not None and bias.trainable))
         return wanted
 
-    def _is_current(self) -> bool:
-        """Whether the parameters and settings are still those that were looked up, at the same place."""
-        buffer = self._buffer
-        if buffer is None or self._known_at != Trainability.changes:
-            return False
-        if buffer.retired and any(p.buffer is not buffer for p in self.parameters()):
-            return False
-        for affine, weight, bias, follower, settings in self._members:
-            if affine.weight is not weight or affine.bias is not bias:
-                return False
-            if follower is not None and follower.settings is not settings:
-                return False
-        return True
-
     def _look_up(self) -> bool:
-        """Look up all arrays; return False if the parameters do not exist yet or are not in one buffer."""
+        """Look up all arrays; return False if the parameters do not exist yet or are not in one buffer.
+
+        They are looked up again when ``structure.changes`` has changed, and before every use if an activation computes its
+        settings, which nobody counts.
+        """
         self._buffer = self._caches = None
+        self._known_at = -1
         pairs = [_pair(step) for _, step in self.steps]
         if not all(affine.built for affine, _ in pairs):
             return False
@@ -156,12 +153,13 @@ class LinearStack:
         if len({parameter.buffer for parameter in parameters}) != 1:
             return False
         self._buffer = parameters[0].buffer
-        self._known_at = Trainability.changes
+        if all(follower is None or "settings" in vars(follower) for _, follower in pairs):
+            self._known_at = structure.changes
         self._kind, self._dtype = type(self._buffer.values), self._buffer.values.dtype
         self._whole = len(set(parameters)) == len(parameters) == len(self._buffer.parameters) and all(
             parameter.trainable for parameter in parameters
         )
-        self._untouched = {}
+        self._untouched, self._pairs = {}, {}
         self._layers = tuple(
             (w._value, None if b is None else b._value, None if f is None else f.op, settings)
             for _, w, b, f, settings in self._members
@@ -196,6 +194,7 @@ class LinearStack:
             "_attributes": [],
             "_layers": (),
             "_untouched": {},
+            "_pairs": {},
             "_caches": None,
         }
 

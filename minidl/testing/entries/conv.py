@@ -105,6 +105,7 @@ for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):
             OpSpec(
                 name=f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
                 differentiable=("x", "weight", "bias"),
+                operands=("x", "weight"),
                 draw=_drawing(_kernel, transposed=_transposed),
                 cases=_cases(_transposed),
                 oracle=oracles_conv.conv_transpose if _transposed else oracles_conv.conv,

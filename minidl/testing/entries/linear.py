@@ -54,6 +54,7 @@ SPECS.append(
     OpSpec(
         name="matmul",
         differentiable=("a", "b"),
+        operands=("a", "b"),
         draw=_draw_product,
         cases=(
             Case("ordinary", (3, 4, 2)),
@@ -93,6 +94,7 @@ SPECS.append(
     OpSpec(
         name="linear",
         differentiable=("x", "weight", "bias"),
+        operands=("x", "weight"),
         draw=_draw_linear,
         cases=(
             Case("ordinary", (3, 4, 2)),

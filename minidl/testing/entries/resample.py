@@ -52,8 +52,8 @@ SPECS.append(
 
 UPSAMPLED = {"empty": (0, 2, 3, 4), "one": (1, 1, 1, 1), "odd": (3, 2, 5, 7), "large": (3, 5, 21, 67)}
 
-for _name in ("upsample_nearest", "upsample_nearest_exact", "upsample_bilinear"):
-    _linear = _name == "upsample_bilinear"
+for _name in ("upsample_nearest", "upsample_nearest_exact", "upsample_bilinear", "upsample_bicubic"):
+    _smooth = _name in ("upsample_bilinear", "upsample_bicubic")
     SPECS.append(
         OpSpec(
             name=_name,
@@ -76,7 +76,17 @@ for _name in ("upsample_nearest", "upsample_nearest_exact", "upsample_bilinear")
                         ("corners aligned", (1, 2, 3, 2), (5, 7)),
                         ("corners aligned, smaller", (1, 1, 5, 4), (3, 1)),
                     )
-                    if _linear
+                    if _smooth
+                ),
+                *(
+                    Case(name, shape, {"antialias": True, **options}, draw=_with(size, factor))
+                    for name, shape, options, size, factor in (
+                        ("antialiased", (1, 1, 9, 7), {}, (4, 3), None),
+                        ("antialiased, larger", (1, 2, 3, 2), {}, (5, 7), None),
+                        ("antialiased, a broken factor", (1, 1, 7, 3), {}, None, (0.4, 1.2)),
+                        ("antialiased, corners aligned", (1, 1, 7, 4), {"align_corners": True}, (3, 1), None),
+                    )
+                    if _smooth
                 ),
             ),
             oracle=getattr(oracles_resample, _name),
@@ -84,7 +94,7 @@ for _name in ("upsample_nearest", "upsample_nearest_exact", "upsample_bilinear")
             rank=(3, 4),
             shortest=1,
             terms=lambda x, *settings, **options: 9,
-            rounding=24 if _linear else 1,  # positions among 67 pixels, of which only the part between two counts
+            rounding=24 if _smooth else 1,  # positions among 67 pixels, of which only the part between two counts
             magnitude=lambda x, *settings, **options: typical(x),
             slope=one,
         )

@@ -1,0 +1,77 @@
+# Linear layers whose weights are stored in 16 or 8 bits.
+
+from libc.stdint cimport int8_t, uint16_t
+
+cdef extern from "product/narrow.h" nogil:
+    enum:
+        MINIDL_MOST_ROWS
+        MINIDL_MOST_INT8_TERMS
+    void minidl_widen(int is_float16, const uint16_t *x, float *y, ptrdiff_t n)
+    void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                          const float *bias, float *y)
+    int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const float *scale, ptrdiff_t outputs, ptrdiff_t k,
+                           const float *bias, float *y)
+    const char *minidl_int8_name()
+
+
+cdef bint _vector(object values, ptrdiff_t length) noexcept:
+    """Whether this is an array of so many float32."""
+    return (taken(values) and cnp.PyArray_TYPE(<cnp.ndarray>values) == cnp.NPY_FLOAT
+            and cnp.PyArray_NDIM(<cnp.ndarray>values) == 1 and cnp.PyArray_DIMS(<cnp.ndarray>values)[0] == length)
+
+
+cdef bint _stored(object weight, int kind) noexcept:
+    """Whether this is a matrix of stored weights of one type, without gaps."""
+    return (cnp.PyArray_CheckExact(weight) and cnp.PyArray_TYPE(<cnp.ndarray>weight) == kind
+            and cnp.PyArray_NDIM(<cnp.ndarray>weight) == 2 and PyArray_ISBEHAVED_RO(<cnp.ndarray>weight)
+            and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>weight))
+
+
+def stored_linear(x, weight, scale=None, bias=None):
+    """See ``minidl.engines.compositions.stored_linear``. Weights are widened as they are read, many rows of x excepted."""
+    cdef bint bf16 = _stored(weight, cnp.NPY_UINT16), f16 = _stored(weight, cnp.NPY_FLOAT16), int8 = _stored(weight, cnp.NPY_INT8)
+    if not (taken(x) and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_FLOAT and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 1
+            and (bf16 or f16 or int8)):
+        return _compositions.stored_linear(_compiled, x, weight, scale, bias)
+    cdef cnp.ndarray w = weight
+    cdef ptrdiff_t outputs = cnp.PyArray_DIMS(w)[0], k = cnp.PyArray_DIMS(w)[1]
+    cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>x), axis, status = 0
+    if (cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != k or k == 0 or outputs == 0
+            or not (bias is None or _vector(bias, outputs)) or (int8 and not _vector(scale, outputs))
+            or (int8 and k > MINIDL_MOST_INT8_TERMS)):
+        return _compositions.stored_linear(_compiled, x, weight, scale, bias)
+    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef ptrdiff_t rows = 1
+    for axis in range(ndim - 1):
+        shape[axis] = cnp.PyArray_DIMS(<cnp.ndarray>x)[axis]
+        rows *= shape[axis]
+    if not int8 and (rows > MINIDL_MOST_ROWS or (f16 and rounds_operands())):  # which rounds the weights once more
+        return linear(x, _widened(w, f16), bias)[0]
+    shape[ndim - 1] = outputs
+    cdef cnp.ndarray read = dense(x) if int8 else operand(dense(x))
+    cdef cnp.ndarray y = fresh(ndim, shape, cnp.NPY_FLOAT)
+    cdef cnp.ndarray added = None if bias is None else dense(bias), scales = dense(scale) if int8 else None
+    cdef const float *from_ = <const float *>cnp.PyArray_DATA(read)
+    cdef float *more = NULL if added is None else <float *>cnp.PyArray_DATA(added)
+    cdef float *steps = NULL if scales is None else <float *>cnp.PyArray_DATA(scales)
+    cdef const void *words = cnp.PyArray_DATA(w)
+    cdef float *to = <float *>cnp.PyArray_DATA(y)
+    with nogil:
+        if int8:
+            status = minidl_linear_int8(from_, rows, <const int8_t *>words, steps, outputs, k, more, to)
+        else:
+            minidl_linear_16(f16, from_, rows, <const uint16_t *>words, outputs, k, more, to)
+    if status != 0:
+        raise MemoryError("the native engine could not allocate the rounded rows of a linear layer")
+    return y
+
+
+cdef cnp.ndarray _widened(cnp.ndarray weight, bint is_float16):
+    """Return stored weights as float32."""
+    cdef cnp.ndarray y = fresh(2, cnp.PyArray_DIMS(weight), cnp.NPY_FLOAT)
+    cdef const uint16_t *from_ = <const uint16_t *>cnp.PyArray_DATA(weight)
+    cdef float *to = <float *>cnp.PyArray_DATA(y)
+    cdef ptrdiff_t size = cnp.PyArray_SIZE(weight)
+    with nogil:
+        minidl_widen(is_float16, from_, to, size)
+    return y

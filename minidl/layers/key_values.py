@@ -1,0 +1,132 @@
+"""The key-value cache of attention: what generation hands from one token to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minidl.errors import ShapeError
+from minidl.ops import Array, namespace
+
+__all__ = ["KeyValues"]
+
+
+class _Store:
+    """Arrays with room for more positions than are in use."""
+
+    __slots__ = ("keys", "used", "values")
+
+    def __init__(self, keys: Array, values: Array) -> None:
+        self.keys, self.values = keys, values  # (N, H, room, D)
+        self.used = 0
+
+
+class KeyValues:
+    """The keys and values of the positions so far, as a state of attention.
+
+    A state never changes: :meth:`append` returns a new one, and the old one may be continued in another way. States that
+    follow one another share memory, so a new position costs no copy of the others, except when the room is doubled.
+
+    Attributes
+    ----------
+    length : int
+        S, the number of positions.
+    keys, values : array, shape (N, H, S, D)
+
+    Examples
+    --------
+    >>> import numpy
+    >>> one = KeyValues().append(numpy.zeros((1, 2, 3, 4)), numpy.zeros((1, 2, 3, 4)))
+    >>> two = one.append(numpy.ones((1, 2, 1, 4)), numpy.ones((1, 2, 1, 4)))
+    >>> one.length, two.length, two.keys.shape
+    (3, 4, (1, 2, 4, 4))
+    """
+
+    __slots__ = ("_store", "length")
+
+    def __init__(self) -> None:
+        self._store: _Store | None = None
+        self.length = 0
+
+    @property
+    def keys(self) -> Array:
+        """The keys, a view."""
+        return self._filled().keys[:, :, : self.length]
+
+    @property
+    def values(self) -> Array:
+        """The values, a view."""
+        return self._filled().values[:, :, : self.length]
+
+    def _filled(self) -> _Store:
+        if self._store is None:
+            raise ShapeError("KeyValues: there are no keys and values yet; append some first")
+        return self._store
+
+    @property
+    def batch(self) -> int | None:
+        """The number of sequences, N, or None if nothing was appended yet."""
+        return None if self._store is None else self._store.keys.shape[0]
+
+    def check(self, keys: tuple[int, ...], values: tuple[int, ...], where: str) -> None:
+        """Raise ShapeError unless keys and values of these shapes can be appended."""
+        if self._store is None:
+            return
+        own = self._store.keys.shape, self._store.values.shape
+        if any(mine[:2] != new[:2] or mine[3] != new[3] for mine, new in zip(own, (keys, values), strict=True)):
+            raise ShapeError(
+                f"{where}: the state has keys of shape {self.keys.shape} (N, H, S, D), the new ones have {keys}; a state can "
+                "only be continued by the model and the batch that made it"
+            )
+
+    def append(self, keys: Array, values: Array) -> KeyValues:
+        """Return the state with more positions.
+
+        Parameters
+        ----------
+        keys, values : array, shape (N, H, T, D)
+
+        Raises
+        ------
+        ShapeError
+            If batch, heads or sizes are not those of the state.
+        """
+        self.check(keys.shape, values.shape, "KeyValues")
+        end = self.length + keys.shape[2]
+        store = self._store
+        if store is None or store.used != self.length or end > store.keys.shape[2]:
+            store = self._grown(keys, values, end)
+        store.keys[:, :, self.length : end] = keys
+        store.values[:, :, self.length : end] = values
+        store.used = end
+        return self._of(store, end)
+
+    def _grown(self, keys: Array, values: Array, end: int) -> _Store:
+        """Return a copy with room for twice as many positions as are needed."""
+        xp, room = namespace(keys), max(2 * end, 16)
+        new = _Store(*(xp.empty((*a.shape[:2], room, a.shape[3]), dtype=a.dtype) for a in (keys, values)))
+        if self.length:
+            new.keys[:, :, : self.length] = self.keys
+            new.values[:, :, : self.length] = self.values
+        return new
+
+    def select(self, rows: Any) -> KeyValues:
+        """Return the state of some sequences of the batch, in the given order; one may occur several times.
+
+        Parameters
+        ----------
+        rows : array of int, list of int, or slice
+        """
+        if self._store is None:
+            return self
+        new = _Store(self.keys[rows], self.values[rows])
+        new.used = self.length
+        return self._of(new, self.length)
+
+    @staticmethod
+    def _of(store: _Store, length: int) -> KeyValues:
+        state = KeyValues()
+        state._store, state.length = store, length
+        return state
+
+    def __repr__(self) -> str:
+        return "KeyValues()" if self._store is None else f"KeyValues of shape {self.keys.shape}"

@@ -1,0 +1,211 @@
+"""Linear layers whose weights take 16 or 8 bits, for inference, and how a trained model gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+
+from minidl.engines import current
+from minidl.errors import DtypeError, OrderError, ParameterError, UnknownNameError
+from minidl.layers.base import Layer, Shape, cast_input
+from minidl.layers.chain import Chain
+from minidl.layers.linear import Affine, Dense
+from minidl.layers.tree import is_layer
+from minidl.ops import Array
+from minidl.ops.stored import STORAGE, restore_weight, store_weight
+from minidl.weights.tensors import Bfloat16Array
+
+__all__ = ["StoredLinear", "store_weights"]
+
+
+class StoredLinear(Layer):
+    """A linear layer whose weights are stored in 16 or 8 bits: y = activation(x W^T + b). For inference only.
+
+    x, bias and y are float32. ``minidl.ops.stored`` says how weights are rounded, and what that does to y.
+
+    Parameters
+    ----------
+    linear : Linear or Dense
+        A layer whose parameters are made and are float32.
+    dtype : {"bfloat16", "float16", "int8"}
+
+    Attributes
+    ----------
+    weight : array of uint16 (the bits of bfloat16), float16 or int8, shape (out, in)
+        A buffer, as the next two: saved, loaded and moved, and not trained.
+    scale : array of float32, shape (out,)
+        Of int8 only.
+    bias : array of float32, shape (out,), or None
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such dtype.
+    ParameterError
+        If the layer is none of these, or has no parameters yet.
+    DtypeError
+        If its weights are not float32.
+    NonFiniteError
+        If a weight is not finite, or too large for the dtype.
+
+    Examples
+    --------
+    >>> from minidl.layers import Linear
+    >>> layer = StoredLinear(Linear(3, 2), "bfloat16")
+    >>> layer
+    StoredLinear(3, 2, dtype='bfloat16')
+    >>> layer.forward(numpy.zeros((4, 3), "float32")).shape, layer.weight.nbytes
+    ((4, 2), 12)
+    """
+
+    weight: Array
+    bias: Array | None
+    scale: Array | None
+
+    def __init__(self, linear: Affine, dtype: str) -> None:
+        super().__init__()
+        if dtype not in STORAGE:
+            raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
+        if not isinstance(linear, Affine):
+            raise ParameterError(f"StoredLinear: expected a Linear or a Dense, got {type(linear).__name__}")
+        if not linear.built:
+            raise ParameterError(f"{linear!r}: it has no weights to store yet; build it, or give it an input first")
+        if linear.weight.dtype != numpy.float32:
+            raise DtypeError(
+                f"{linear!r}: expected float32 weights, got {linear.weight.dtype}; see model.to(dtype=...)"
+            )
+        self.follower = linear.activation if isinstance(linear, Dense) else None
+        weight, scale = store_weight(linear.weight.value, dtype)
+        self.register_buffer("weight", weight)
+        self.scale = None
+        if scale is not None:
+            self.register_buffer("scale", scale)
+        self.bias = None
+        if linear.bias is not None:
+            self.register_buffer("bias", linear.bias.value.copy())
+        self.stored_as = dtype
+
+    def forward(self, x: Array) -> Array:
+        """Return activation(x W^T + b). No cache is kept."""
+        like = self.bias if self.bias is not None else numpy.float32(0)
+        if getattr(x, "dtype", None) != numpy.float32 or not isinstance(x, numpy.ndarray):
+            x = cast_input(self, x, current().asarray(like))
+        y = current().stored_linear(x, self.weight, self.scale, self.bias)  # (..., out)
+        return y if self.follower is None else self.follower.forward(y)
+
+    def backward(self, dy: Array) -> Array:
+        """Raise OrderError: weights of so few digits cannot take the small steps of training."""
+        raise OrderError(
+            f"{self!r}: its weights are stored in {self.stored_as}, for inference only; train first, then store the weights"
+        )
+
+    def to(self, engine: Any = None, dtype: Any = None) -> Layer:
+        """Move to the device of an engine; a dtype is refused."""
+        if dtype is not None:
+            raise DtypeError(f"{self!r}: its weights stay in {self.stored_as}; store those of another model instead")
+        return super().to(engine)
+
+    @property
+    def input_shape(self) -> Shape | None:
+        """One example: (in_features,)."""
+        return (self.weight.shape[1],)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return (..., out_features)."""
+        return (*input_shape[:-1], self.weight.shape[0])
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count 2 for each weight and row, and 1 for each bias."""
+        rows = int(numpy.prod(input_shape[:-1], dtype=int))
+        return rows * (2 * self.weight.size + (self.weight.shape[0] if self.bias is not None else 0))
+
+    def restored(self) -> Array:
+        """Return the weights as float32, shape (out, in)."""
+        return restore_weight(self.weight, self.scale)
+
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
+        """Yield each buffer with its path; the bits of bfloat16 as an array of float32 numbers, which files hold as such."""
+        for name, array in super().named_buffers(prefix):
+            bits = name == f"{prefix}weight" and self.stored_as == "bfloat16" and isinstance(array, numpy.ndarray)
+            yield name, Bfloat16Array(array) if bits else array
+
+    def extra_repr(self) -> str:
+        """Return the sizes and the dtype."""
+        out, into = self.weight.shape
+        return f"{into}, {out}, dtype={self.stored_as!r}" + ("" if self.bias is not None else ", bias=False")
+
+
+def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
+    """Replace the linear layers of a trained model by layers that store their weights in 16 or 8 bits, for inference.
+
+    The model is changed in place. Weights of other layers stay float32, and so do all inputs and outputs. With 16 bits the linear
+    layers take half the memory, and so does what one row of x has to read of them.
+
+    Parameters
+    ----------
+    model : layer
+        Its Linear and Dense layers, at any depth, are replaced by :class:`StoredLinear`.
+    dtype : {"bfloat16", "float16", "int8"}, default "bfloat16"
+
+    Returns
+    -------
+    model : layer
+        The same model, or the new layer if it was a linear layer itself.
+
+    Raises
+    ------
+    UnknownNameError, DtypeError, NonFiniteError
+        As :class:`StoredLinear`.
+    ParameterError
+        If there is no linear layer in the model, or one without weights.
+
+    Examples
+    --------
+    >>> from minidl.layers import Linear, ReLU
+    >>> model = store_weights(Chain(Linear(784, 300), ReLU(), Linear(300, 10)), "int8")
+    >>> model
+    Chain(0=StoredLinear(784, 300, dtype='int8'), 1=ReLU(), 2=StoredLinear(300, 10, dtype='int8'))
+
+    A file of bfloat16 weights is read straight into a model that stores them so, a block at a time:
+    ``store_weights(model, "bfloat16").load("weights.safetensors")``.
+    """
+    if dtype not in STORAGE:
+        raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
+    linear = (
+        [layer for _, layer in model.named_layers() if isinstance(layer, Affine)] if isinstance(model, Layer) else []
+    )
+    if not linear:
+        raise ParameterError(f"store_weights: there is no Linear or Dense in {type(model).__name__}")
+    made = {id(layer): StoredLinear(layer, dtype) for layer in linear}  # all of them, or an error
+    return _swapped(model, made, set())
+
+
+def _swapped(thing: Any, made: dict[int, StoredLinear], seen: set[int]) -> Any:
+    """Return a layer or a container with new layers in the places of old ones; changed in place where it can be."""
+    if id(thing) in made:
+        return made[id(thing)]
+    if id(thing) in seen:
+        return thing
+    if isinstance(thing, Chain):
+        seen.add(id(thing))
+        for name, layer in zip(tuple(thing.children()), thing.layers, strict=True):
+            new = _swapped(layer, made, seen)
+            if new is not layer:
+                thing.replace(name, new)
+    elif is_layer(thing):
+        seen.add(id(thing))
+        for name, value in list(vars(thing).items()):
+            new = _swapped(value, made, seen)
+            if new is not value:
+                vars(thing)[name] = new  # past the check that settings are not assigned to
+    elif isinstance(thing, (list, dict)):
+        for key, value in list(enumerate(thing) if isinstance(thing, list) else thing.items()):
+            new = _swapped(value, made, seen)
+            if new is not value:
+                thing[key] = new
+    elif type(thing) is tuple:
+        new = tuple(_swapped(value, made, seen) for value in thing)
+        return new if any(a is not b for a, b in zip(new, thing, strict=True)) else thing
+    return thing

@@ -1,0 +1,163 @@
+"""Numbers, switches and names from the caller, checked by what the formula's signature says they are."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from minidl.errors import MinidlError, ParameterError
+
+__all__ = ["check_constructor", "counts", "is_count", "plain", "scalars_checked", "shown"]
+
+Check = Callable[[Any, str, str], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def plain(value: Any) -> Any:
+    """Return a NumPy scalar or an array without axes as Python's number: one of float64 would promote float32 arrays."""
+    kind = str(getattr(getattr(value, "dtype", None), "kind", ""))
+    return value.item() if kind in ("f", "i", "u", "b") and value.ndim == 0 else value
+
+
+def is_count(value: Any, least: int = 0) -> bool:
+    """Whether a value is a whole number from ``least`` on, of which a few may be added without leaving 64 bits.
+
+    >>> import numpy
+    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(-1), is_count(2**62)
+    (True, True, False, False, False)
+    """
+    value = plain(value)
+    return hasattr(value, "__index__") and not hasattr(value, "dtype") and least <= value.__index__() < 2**62
+
+
+def counts(values: Any, op: str, name: str, least: int = 0) -> tuple[int, ...]:
+    """Return a sequence of whole numbers as a tuple, or raise.
+
+    >>> import numpy
+    >>> counts([2, numpy.int64(3)], "mlp", "sizes")
+    (2, 3)
+    >>> counts(4, "mlp", "sizes")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ParameterError: mlp: sizes must be a sequence of whole numbers from 0 on, got 4
+    """
+    found = list(values) if isinstance(values, (list, tuple, range)) or getattr(values, "ndim", 0) == 1 else [None]
+    if not all(is_count(value, least) for value in found):
+        raise ParameterError(f"{op}: {name} must be a sequence of whole numbers from {least} on, got {shown(values)}")
+    return tuple(plain(value).__index__() for value in found)
+
+
+def shown(value: Any) -> str:
+    """Return what an error says of a value, also of integers that Python refuses to print.
+
+    >>> shown((2, 10**5000)), shown([1.5])
+    ('an integer of thousands of digits', '[1.5]')
+    """
+    try:
+        text = repr(value)
+    except ValueError:
+        return "an integer of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _real(value: Any, op: str, name: str) -> Any:
+    value = plain(value)
+    try:
+        if isinstance(value, (int, float)):
+            float(value)
+            return value
+    except OverflowError:
+        pass
+    raise ParameterError(f"{op}: {name} must be a number that float64 can hold, got {shown(value)}")
+
+
+def _whole(value: Any, op: str, name: str) -> Any:
+    value = plain(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "dtype"):
+        raise ParameterError(f"{op}: {name} must be a whole number, got {shown(value)}")
+    if not -(2**63) <= value.__index__() < 2**63:
+        raise ParameterError(f"{op}: {name} must be a whole number that 64 bits can hold, got {shown(value)}")
+    return value.__index__()
+
+
+def _switch(value: Any, op: str, name: str) -> Any:
+    value = plain(value)
+    if not isinstance(value, int) or value not in (0, 1):
+        raise ParameterError(f"{op}: {name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def _name(value: Any, op: str, name: str) -> Any:
+    if not isinstance(value, str):
+        raise ParameterError(f"{op}: {name} must be a string, got {shown(value)}")
+    return value
+
+
+CHECKS: dict[str, tuple[type, Check]] = {
+    "float": (float, _real),
+    "int": (int, _whole),
+    "bool": (bool, _switch),
+    "str": (str, _name),
+}
+"""The type that passes at a glance, and the check of anything else, for each annotation."""
+
+
+def check_constructor(cls: type) -> None:
+    """Check the arguments of a class's own constructor likewise, if the class is minidl's."""
+    if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
+        cls.__init__ = scalars_checked(cls.__init__)  # type: ignore[misc]
+
+
+def scalars_checked(function: F) -> F:
+    """Decorate a function to check its arguments that are annotated as float, int, bool or str, or as one of these or None.
+
+    What passes is handed on as Python's own type, so a number computed with NumPy is as good as any.
+
+    >>> @scalars_checked
+    ... def scale(x, by: "float"):
+    ...     return x * by
+    >>> scale(2.0, by=3)
+    6.0
+    >>> scale(2.0, "three")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ParameterError: scale: by must be a number that float64 can hold, got 'three'
+    """
+    found = []
+    signature = inspect.signature(function)
+    for place, (name, parameter) in enumerate(signature.parameters.items()):
+        annotation = str(parameter.annotation)
+        if annotation.removesuffix(" | None") in CHECKS:
+            found.append((place, name, annotation.endswith(" | None"), *CHECKS[annotation.removesuffix(" | None")]))
+    if not found:
+        return function
+    op = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for place, name, optional, glance, check in found:
+            if place < len(args):
+                value = args[place]
+            elif name in kwargs:
+                value = kwargs[name]
+            else:
+                continue
+            if (type(value) is glance and glance is not int) or (optional and value is None):
+                continue
+            value = check(value, op, name)
+            if place < len(args):
+                args = (*args[:place], value, *args[place + 1 :])
+            else:
+                kwargs[name] = value
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, OverflowError) as error:
+            values = signature.bind(*args, **kwargs).arguments
+            large = [name for _, name, *_ in found if isinstance(values.get(name), int) and abs(values[name]) >= 2**31]
+            if isinstance(error, MinidlError) or not large:
+                raise
+            raise ParameterError(f"{op}: {large[0]} is too large, {values[large[0]]}: {error}") from error
+
+    return checked  # type: ignore[return-value]
