@@ -38,6 +38,7 @@ typedef struct {
     int reverse;
     const void *weight; /* W_hh (G H, H), without gaps; NULL if there is one step, whose product has been added already */
     void *panels; /* room for minidl_recurrent_panels elements */
+    void *rounded; /* room for (N, H), backward for (N, da_row): the other operand, rounded to bfloat16; or NULL. W_hh comes rounded */
     void *a; /* (T, N, G H): what goes into the gates, then the gates */
     void *h, *c; /* (T + 1, N, H), the first of each given; c for lstm */
     void *q; /* (T, N, H), for gru */

@@ -13,6 +13,7 @@ cdef extern from "recurrent/recurrent.h" nogil:
         int reverse
         const void *weight
         void *panels
+        void *rounded
         void *a
         void *h
         void *c
@@ -110,7 +111,8 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
     hidden = cnp.PyArray_DIMS(<cnp.ndarray>weight_hh)[1]
     gates = (4 if cell == MINIDL_LSTM else 3 if cell == MINIDL_GRU else 1) * hidden
     if n * t * features * hidden == 0 or not (
-            _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
+            switch(reverse)
+            and _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
             and _nothing_or(h0, kind, 2, n, hidden, 0) and _nothing_or(c0, kind, 2, n, hidden, 0)
             and _nothing_or(bias_ih, kind, 1, gates, 0, 0) and _nothing_or(bias_hh, kind, 1, gates, 0, 0)):
         return None
@@ -121,7 +123,7 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
             return None
         lengths = own.copy()  # the cache's, which others may change
     memset(&r, 0, sizeof(r))
-    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, bool(reverse)
+    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, reverse is True
     if own is not None:
         r.lengths = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>own)
     size = cnp.PyArray_ITEMSIZE(<cnp.ndarray>x)
@@ -152,8 +154,12 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
             bias_n = dense(bias_hh[2 * hidden:])
             r.bias_n = cnp.PyArray_DATA(<cnp.ndarray>bias_n)
     w_hh = dense(weight_hh)
+    rounded = None
     if t > 1:
         panels = _fresh2(1, minidl_recurrent_panels(is_double(source), hidden, gates), kind)
+        if kind == cnp.NPY_FLOAT and rounds_operands():
+            w_hh, rounded = operand(w_hh), _fresh2(n, hidden, kind)
+            r.rounded = cnp.PyArray_DATA(<cnp.ndarray>rounded)
         r.weight, r.panels = cnp.PyArray_DATA(w_hh), cnp.PyArray_DATA(panels)
     else:  # a single product with the matrix as it lies, which packing would cost as much as it
         state.data, state.rows, state.columns, state.row, state.column = <char *>r.h, n, hidden, hidden, 1
@@ -245,7 +251,8 @@ cdef tuple _recurrent_backward(str op, object dy, tuple cache, tuple into, bint 
     gates = (4 if cell == MINIDL_LSTM else 3 if cell == MINIDL_GRU else 1) * hidden
     width = (hidden if op == "rnn" else 4 * hidden) + BESIDE_A_ROW
     if n * t * features * hidden == 0 or not (
-            _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
+            switch(reverse)
+            and _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
             and _of_shape(cache[5], kind, 3, t + 1, n, hidden) and _nothing_or(dy[0], kind, 3, n, t, hidden)):
         return None
     for place in range(states):
@@ -279,11 +286,15 @@ cdef tuple _recurrent_backward(str op, object dy, tuple cache, tuple into, bint 
     steps, h, w_ih, w_hh = dense(x_steps), dense(cache[5]), weight_ih, dense(weight_hh)
     size = cnp.PyArray_ITEMSIZE(steps)
     memset(&r, 0, sizeof(r))
-    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, bool(reverse)
+    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, reverse is True
     if own is not None:
         r.lengths = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>own)
     da, dh = _fresh2(t * n, width, kind), _fresh2(n, hidden, kind)
     panels = _fresh2(1, minidl_recurrent_panels(is_double(steps), hidden, gates), kind)
+    rounded = None
+    if kind == cnp.NPY_FLOAT and rounds_operands():
+        w_hh, rounded = operand(w_hh), _fresh2(n, width, kind)
+        r.rounded = cnp.PyArray_DATA(<cnp.ndarray>rounded)
     r.h, r.da, r.da_row, r.dh = cnp.PyArray_DATA(h), cnp.PyArray_DATA(da), width, cnp.PyArray_DATA(dh)
     r.weight, r.panels = cnp.PyArray_DATA(w_hh), cnp.PyArray_DATA(panels)
     if dy[0] is not None:
