@@ -38,6 +38,7 @@ typedef struct {
     int reverse;
     const void *weight; /* W_hh (G H, H), without gaps; NULL if there is one step, whose product has been added already */
     void *panels; /* room for minidl_recurrent_panels elements */
+    void *rounded; /* room for (N, H), backward for (N, da_row): the other operand, rounded to bfloat16; or NULL. W_hh comes rounded */
     void *a; /* (T, N, G H): what goes into the gates, then the gates */
     void *h, *c; /* (T + 1, N, H), the first of each given; c for lstm */
     void *q; /* (T, N, H), for gru */
@@ -47,7 +48,8 @@ typedef struct {
     const void *dh_n; /* (N, H), or NULL */
     void *dh; /* (N, H): becomes the gradient of the initial state */
     void *dc; /* (N, H), for lstm: the gradient of the final cell becomes that of the initial one */
-    void *da; /* (T, N, H or 4 H) */
+    void *da; /* (T, N, H or 4 H), rows da_row apart: at powers of two they would compete for the same sets of the cache */
+    ptrdiff_t da_row;
 } minidl_recurrence;
 
 /* Of sequences [from, to). */

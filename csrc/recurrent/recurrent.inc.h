@@ -50,13 +50,27 @@ static void times_panels(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const real *a, p
     }
 }
 
+/* The rows that a product reads: as they are, or rounded to bfloat16 (product/narrow.inc.h). */
+static const real *operand(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t count, ptrdiff_t width, const real *rows) {
+#if SINGLE
+    if (r->rounded == NULL) return rows;
+    real *const to = (real *)r->rounded + from * width;
+    round_to_bf16(rows, to, count * width);
+    return to;
+#else
+    (void)r, (void)from, (void)count, (void)width;
+    return rows;
+#endif
+}
+
 /* Forward ------------------------------------------------------------------------------------------------------------ */
 
 static void add_state(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t count, const real *before, real *a, real *q) {
     const ptrdiff_t h = r->hidden, rows = first_rows(r);
     if (r->weight == NULL) return;
-    times_panels(count, rows, h, before + from * h, h, r->panels, 1, a, gates_of(r) * h);
-    if (r->cell == MINIDL_GRU) times_panels(count, h, h, before + from * h, h, others(r, 0), 0, q + from * h, h);
+    const real *const state = operand(r, from, count, h, before + from * h);
+    times_panels(count, rows, h, state, h, r->panels, 1, a, gates_of(r) * h);
+    if (r->cell == MINIDL_GRU) times_panels(count, h, h, state, h, others(r, 0), 0, q + from * h, h);
 }
 
 static void recurrent_forward(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t to) {
@@ -102,7 +116,7 @@ static void gates_backward(const RECURRENCE *r, ptrdiff_t n, ptrdiff_t t, real *
 }
 
 static void recurrent_backward(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t to) {
-    const ptrdiff_t h = r->hidden, rows = first_rows(r), width = r->cell == MINIDL_RNN_TANH || r->cell == MINIDL_RNN_RELU ? h : 4 * h;
+    const ptrdiff_t h = r->hidden, rows = first_rows(r), width = r->da_row;
     real *const dh = (real *)r->dh + from * h;
     for (ptrdiff_t t = r->steps - 1; t >= 0; t--) {
         real *const da = (real *)r->da + t * r->batch * width;
@@ -111,8 +125,9 @@ static void recurrent_backward(const RECURRENCE *r, ptrdiff_t from, ptrdiff_t to
             else memset(da + n * width, 0, (size_t)width * sizeof(real));
         }
         const real beta = r->cell == MINIDL_GRU; /* what gru's update gate keeps is there already */
-        times_panels(to - from, h, rows, da + from * width, width, r->panels, beta, dh, h);
-        if (r->cell == MINIDL_GRU) times_panels(to - from, h, h, da + from * width + 3 * h, width, others(r, 1), 1, dh, h);
+        const real *const gradients = operand(r, from, to - from, width, da + from * width);
+        times_panels(to - from, h, rows, gradients, width, r->panels, beta, dh, h);
+        if (r->cell == MINIDL_GRU) times_panels(to - from, h, h, gradients + 3 * h, width, others(r, 1), 1, dh, h);
     }
 }
 

@@ -13,6 +13,7 @@ cdef extern from "recurrent/recurrent.h" nogil:
         int reverse
         const void *weight
         void *panels
+        void *rounded
         void *a
         void *h
         void *c
@@ -24,11 +25,16 @@ cdef extern from "recurrent/recurrent.h" nogil:
         void *dh
         void *dc
         void *da
+        ptrdiff_t da_row
     ptrdiff_t minidl_recurrent_panels(int is_double, ptrdiff_t hidden, ptrdiff_t rows)
     void minidl_recurrent_forward(int is_double, const minidl_recurrence *r)
     void minidl_recurrent_backward(int is_double, const minidl_recurrence *r)
     void minidl_arrange_steps(const minidl_recurrence *r, ptrdiff_t features, size_t size, const void *x, void *steps)
     void minidl_restore_batch(const minidl_recurrence *r, ptrdiff_t features, size_t size, const void *steps, void *x)
+
+
+cdef enum:
+    BESIDE_A_ROW = 16  # elements between the rows of da
 
 
 cdef bint _of_shape(object values, int kind, int ndim, ptrdiff_t first, ptrdiff_t second, ptrdiff_t third) noexcept:
@@ -105,7 +111,8 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
     hidden = cnp.PyArray_DIMS(<cnp.ndarray>weight_hh)[1]
     gates = (4 if cell == MINIDL_LSTM else 3 if cell == MINIDL_GRU else 1) * hidden
     if n * t * features * hidden == 0 or not (
-            _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
+            switch(reverse)
+            and _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
             and _nothing_or(h0, kind, 2, n, hidden, 0) and _nothing_or(c0, kind, 2, n, hidden, 0)
             and _nothing_or(bias_ih, kind, 1, gates, 0, 0) and _nothing_or(bias_hh, kind, 1, gates, 0, 0)):
         return None
@@ -116,7 +123,7 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
             return None
         lengths = own.copy()  # the cache's, which others may change
     memset(&r, 0, sizeof(r))
-    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, bool(reverse)
+    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, reverse is True
     if own is not None:
         r.lengths = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>own)
     size = cnp.PyArray_ITEMSIZE(<cnp.ndarray>x)
@@ -147,8 +154,12 @@ cdef tuple _recurrent(str op, object x, object h0, object c0, object weight_ih, 
             bias_n = dense(bias_hh[2 * hidden:])
             r.bias_n = cnp.PyArray_DATA(<cnp.ndarray>bias_n)
     w_hh = dense(weight_hh)
+    rounded = None
     if t > 1:
         panels = _fresh2(1, minidl_recurrent_panels(is_double(source), hidden, gates), kind)
+        if kind == cnp.NPY_FLOAT and rounds_operands():
+            w_hh, rounded = operand(w_hh), _fresh2(n, hidden, kind)
+            r.rounded = cnp.PyArray_DATA(<cnp.ndarray>rounded)
         r.weight, r.panels = cnp.PyArray_DATA(w_hh), cnp.PyArray_DATA(panels)
     else:  # a single product with the matrix as it lies, which packing would cost as much as it
         state.data, state.rows, state.columns, state.row, state.column = <char *>r.h, n, hidden, hidden, 1
@@ -187,28 +198,29 @@ cdef cnp.ndarray _biases(int cell, object bias_ih, object bias_hh, ptrdiff_t hid
     return both
 
 
-cdef int _weight_gradient(cnp.ndarray da, ptrdiff_t first, ptrdiff_t rows, ptrdiff_t width, char *inputs, ptrdiff_t columns,
+cdef int _weight_gradient(cnp.ndarray da, ptrdiff_t first, ptrdiff_t rows, char *inputs, ptrdiff_t columns,
                           cnp.ndarray dweight, ptrdiff_t from_row, bint add) except -1:
     """Some rows of dW = sum_t da_t^T x_t: columns [first, first + rows) of da, into the rows from ``from_row`` on."""
     cdef Matrix upstream, x
-    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(da), count = cnp.PyArray_DIMS(da)[0] * cnp.PyArray_DIMS(da)[1]
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(da), count = cnp.PyArray_DIMS(da)[0]
     upstream.data, upstream.rows, upstream.columns = <char *>cnp.PyArray_DATA(da) + first * size, rows, count
-    upstream.row, upstream.column = 1, width
+    upstream.row, upstream.column = 1, cnp.PyArray_DIMS(da)[1]
     x.data, x.rows, x.columns, x.row, x.column = inputs, count, columns, columns, 1
     product(is_double(da), &upstream, &x, 1.0 if add else 0.0,
             <char *>cnp.PyArray_DATA(dweight) + from_row * columns * size, columns, NULL)
     return 0
 
 
-cdef int _bias_gradient(cnp.ndarray da, ptrdiff_t first, ptrdiff_t columns, ptrdiff_t width, cnp.ndarray dbias,
-                        ptrdiff_t at, bint add) except -1:
+cdef int _bias_gradient(cnp.ndarray da, ptrdiff_t first, ptrdiff_t columns, cnp.ndarray dbias, ptrdiff_t at,
+                        bint add) except -1:
     """Some of db = sum_t da_t."""
-    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(da), count = cnp.PyArray_DIMS(da)[0] * cnp.PyArray_DIMS(da)[1]
+    cdef ptrdiff_t size = cnp.PyArray_ITEMSIZE(da), count = cnp.PyArray_DIMS(da)[0]
     cdef char *data = <char *>cnp.PyArray_DATA(da) + first * size
     cdef char *sums = <char *>cnp.PyArray_DATA(dbias) + at * size
+    cdef ptrdiff_t row = cnp.PyArray_DIMS(da)[1]
     cdef bint double_ = is_double(da)
     with nogil:
-        minidl_column_sums(double_, data, count, columns, width, add, sums)
+        minidl_column_sums(double_, data, count, columns, row, add, sums)
     return 0
 
 
@@ -237,9 +249,10 @@ cdef tuple _recurrent_backward(str op, object dy, tuple cache, tuple into, bint 
                       cnp.PyArray_DIMS(<cnp.ndarray>x_steps)[2])
     hidden = cnp.PyArray_DIMS(<cnp.ndarray>weight_hh)[1]
     gates = (4 if cell == MINIDL_LSTM else 3 if cell == MINIDL_GRU else 1) * hidden
-    width = hidden if op == "rnn" else 4 * hidden
+    width = (hidden if op == "rnn" else 4 * hidden) + BESIDE_A_ROW
     if n * t * features * hidden == 0 or not (
-            _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
+            switch(reverse)
+            and _of_shape(weight_ih, kind, 2, gates, features, 0) and _of_shape(weight_hh, kind, 2, gates, hidden, 0)
             and _of_shape(cache[5], kind, 3, t + 1, n, hidden) and _nothing_or(dy[0], kind, 3, n, t, hidden)):
         return None
     for place in range(states):
@@ -273,12 +286,16 @@ cdef tuple _recurrent_backward(str op, object dy, tuple cache, tuple into, bint 
     steps, h, w_ih, w_hh = dense(x_steps), dense(cache[5]), weight_ih, dense(weight_hh)
     size = cnp.PyArray_ITEMSIZE(steps)
     memset(&r, 0, sizeof(r))
-    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, bool(reverse)
+    r.cell, r.steps, r.batch, r.hidden, r.reverse = <minidl_cell>cell, t, n, hidden, reverse is True
     if own is not None:
         r.lengths = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>own)
-    da, dh = _fresh3(t, n, width, kind), _fresh2(n, hidden, kind)
+    da, dh = _fresh2(t * n, width, kind), _fresh2(n, hidden, kind)
     panels = _fresh2(1, minidl_recurrent_panels(is_double(steps), hidden, gates), kind)
-    r.h, r.da, r.dh = cnp.PyArray_DATA(h), cnp.PyArray_DATA(da), cnp.PyArray_DATA(dh)
+    rounded = None
+    if kind == cnp.NPY_FLOAT and rounds_operands():
+        w_hh, rounded = operand(w_hh), _fresh2(n, width, kind)
+        r.rounded = cnp.PyArray_DATA(<cnp.ndarray>rounded)
+    r.h, r.da, r.da_row, r.dh = cnp.PyArray_DATA(h), cnp.PyArray_DATA(da), width, cnp.PyArray_DATA(dh)
     r.weight, r.panels = cnp.PyArray_DATA(w_hh), cnp.PyArray_DATA(panels)
     if dy[0] is not None:
         upstream = dense(dy[0])
@@ -299,19 +316,19 @@ cdef tuple _recurrent_backward(str op, object dy, tuple cache, tuple into, bint 
         minidl_recurrent_backward(kind == cnp.NPY_DOUBLE, &r)
 
     if storage[0] is not None:
-        _weight_gradient(da, 0, gates, width, <char *>cnp.PyArray_DATA(steps), features, storage[0], 0, adds[0])
+        _weight_gradient(da, 0, gates, <char *>cnp.PyArray_DATA(steps), features, storage[0], 0, adds[0])
     if storage[1] is not None and cell != MINIDL_GRU:
-        _weight_gradient(da, 0, gates, width, <char *>r.h, hidden, storage[1], 0, adds[1])
+        _weight_gradient(da, 0, gates, <char *>r.h, hidden, storage[1], 0, adds[1])
     elif storage[1] is not None:
-        _weight_gradient(da, 0, 2 * hidden, width, <char *>r.h, hidden, storage[1], 0, adds[1])
-        _weight_gradient(da, 3 * hidden, hidden, width, <char *>r.h, hidden, storage[1], 2 * hidden, adds[1])
+        _weight_gradient(da, 0, 2 * hidden, <char *>r.h, hidden, storage[1], 0, adds[1])
+        _weight_gradient(da, 3 * hidden, hidden, <char *>r.h, hidden, storage[1], 2 * hidden, adds[1])
     if storage[2] is not None:
-        _bias_gradient(da, 0, gates, width, storage[2], 0, adds[2])
+        _bias_gradient(da, 0, gates, storage[2], 0, adds[2])
     if storage[3] is not None and cell != MINIDL_GRU:
-        _bias_gradient(da, 0, gates, width, storage[3], 0, adds[3])
+        _bias_gradient(da, 0, gates, storage[3], 0, adds[3])
     elif storage[3] is not None:
-        _bias_gradient(da, 0, 2 * hidden, width, storage[3], 0, adds[3])
-        _bias_gradient(da, 3 * hidden, hidden, width, storage[3], 2 * hidden, adds[3])
+        _bias_gradient(da, 0, 2 * hidden, storage[3], 0, adds[3])
+        _bias_gradient(da, 3 * hidden, hidden, storage[3], 2 * hidden, adds[3])
     if is_wanted(wanted, 0):
         dsteps, dx = _fresh2(t * n, features, kind), _fresh3(n, t, features, kind)
         left.data, left.rows, left.columns, left.row, left.column = <char *>r.da, t * n, gates, width, 1

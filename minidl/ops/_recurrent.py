@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import require_same_dtype, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace, require_float
+from minidl.ops.precision import product
 
 __all__ = [
     "arrange_backward",
@@ -127,7 +129,7 @@ def arrange_steps(x: Array, lengths: Array | None, reverse: bool) -> Array:
     return widen_float16(xp.ascontiguousarray(steps))
 
 
-def restore_batch(steps: Array, lengths: Array | None, reverse: bool, dtype: object) -> Array:
+def restore_batch(steps: Array, lengths: Array | None, reverse: bool, dtype: Any) -> Array:
     """Undo :func:`arrange_steps`: return (N, T, C), with zeros for padding."""
     xp = namespace(steps)
     running = find_running(lengths, steps.shape[0])
@@ -155,18 +157,18 @@ def start_state(state: Array | None, x: Array, hidden: int) -> Array:
 def project(steps: Array, weight: Array, bias: Array | None) -> Array:
     """Return W x + b of all steps by one product: (T, N, rows of W)."""
     rows = steps.reshape((math.prod(steps.shape[:-1]), steps.shape[-1]))  # (T N, C)
-    y = namespace(steps).matmul(rows, widen_float16(weight).T)
+    y = product(rows, widen_float16(weight).T, weight.dtype)
     if bias is not None:
         y = y + widen_float16(bias)
     return y.reshape((*steps.shape[:-1], weight.shape[0]))
 
 
 def parameter_sums(
-    da: Array, steps: Array, wanted_weight: bool, wanted_bias: bool, dtype: object
+    da: Array, steps: Array, wanted_weight: bool, wanted_bias: bool, dtype: Any
 ) -> tuple[Array | None, Array | None]:
     """Return sum_t da_t^T x_t by one product, and sum_t da_t, each only if it is wanted."""
     rows = da.reshape((math.prod(da.shape[:-1]), da.shape[-1]))  # (T N, rows of W)
     inputs = steps.reshape((math.prod(steps.shape[:-1]), steps.shape[-1]))  # (T N, C)
-    dweight = namespace(da).matmul(rows.T, inputs).astype(dtype, copy=False) if wanted_weight else None
+    dweight = product(rows.T, inputs, dtype).astype(dtype, copy=False) if wanted_weight else None
     dbias = sum_widened(rows, axis=0).astype(dtype, copy=False) if wanted_bias else None
     return dweight, dbias

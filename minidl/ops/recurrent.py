@@ -34,6 +34,7 @@ from minidl.ops._recurrent import (
     start_state,
 )
 from minidl.ops.activation import sigmoid
+from minidl.ops.precision import product
 
 __all__ = ["gru", "gru_backward", "lstm", "lstm_backward", "rnn", "rnn_backward"]
 
@@ -116,7 +117,7 @@ def rnn(
     a = project(steps, weight_ih, bias_ih)  # (T, N, H)
     h = [start_state(h0, x, weight_hh.shape[1])]
     for t in range(x.shape[1]):
-        a_t = a[t] + xp.matmul(h[t], recurrent) + bias
+        a_t = a[t] + product(h[t], recurrent, x.dtype) + bias
         h_t = xp.tanh(a_t) if nonlinearity == "tanh" else xp.maximum(a_t, 0)  # (N, H)
         h.append(h_t if running is None else xp.where(running[t], h_t, h[t]))
     y = restore_batch(xp.stack(h[1:]), lengths, reverse, x.dtype)  # (N, T, H)
@@ -161,7 +162,7 @@ def rnn_backward(
         dh = dh + dys[t]  # dh_t = dy_t + da_{t+1} W_hh
         slope = 1 - h[t + 1] * h[t + 1] if nonlinearity == "tanh" else h[t + 1] > 0
         da_t = dh * slope if nonlinearity == "tanh" else xp.where(slope, dh, 0)  # da_t = dh_t f'(a_t)
-        before = xp.matmul(da_t, recurrent)
+        before = product(da_t, recurrent, dtype)
         dh = before if running is None else xp.where(running[t], before, dh)
         da.append(da_t if running is None else xp.where(running[t], da_t, 0))
     da = xp.stack(da[::-1])  # (T, N, H)
@@ -251,7 +252,7 @@ def lstm(
     a = project(steps, weight_ih, bias_ih)  # (T, N, 4 H)
     h, c, gates = [start_state(h0, x, hidden)], [start_state(c0, x, hidden)], []
     for t in range(x.shape[1]):
-        a_i, a_f, a_g, a_o = _split(a[t] + xp.matmul(h[t], recurrent) + bias, 4)  # (N, H) each
+        a_i, a_f, a_g, a_o = _split(a[t] + product(h[t], recurrent, x.dtype) + bias, 4)  # (N, H) each
         i, f, g, o = sigmoid(a_i)[0], sigmoid(a_f)[0], xp.tanh(a_g), sigmoid(a_o)[0]
         c_t = f * c[t] + i * g
         h_t = o * xp.tanh(c_t)
@@ -316,7 +317,7 @@ def lstm_backward(
         da_f = dc_t * c[t] * (f * (1 - f))
         da_g = dc_t * i * (1 - g * g)
         da_t = xp.concatenate([da_i, da_f, da_g, da_o], axis=1)  # (N, 4 H)
-        dc_before, dh_before = dc_t * f, xp.matmul(da_t, recurrent)
+        dc_before, dh_before = dc_t * f, product(da_t, recurrent, dtype)
         dc = dc_before if running is None else xp.where(running[t], dc_before, dc)
         dh = dh_before if running is None else xp.where(running[t], dh_before, dh)
         da.append(da_t if running is None else xp.where(running[t], da_t, 0))
@@ -413,7 +414,7 @@ def gru(
     h, gates, q = [start_state(h0, x, weight_hh.shape[1])], [], []
     for t in range(x.shape[1]):
         p_r, p_z, p_n = _split(p[t], 3)  # (N, H) each
-        q_r, q_z, q_n = _split(xp.matmul(h[t], recurrent) + bias, 3)
+        q_r, q_z, q_n = _split(product(h[t], recurrent, x.dtype) + bias, 3)
         r, z = sigmoid(p_r + q_r)[0], sigmoid(p_z + q_z)[0]
         n = xp.tanh(p_n + r * q_n)
         h_t = (1 - z) * n + z * h[t]
@@ -471,7 +472,7 @@ def gru_backward(
         dp_r = dp_n * q[t] * (r * (1 - r))
         dp_t = xp.concatenate([dp_r, dp_z, dp_n], axis=1)  # (N, 3 H)
         dq_t = xp.concatenate([dp_r, dp_z, dp_n * r], axis=1)  # (N, 3 H)
-        before = dh * z + xp.matmul(dq_t, recurrent)
+        before = dh * z + product(dq_t, recurrent, dtype)
         dh = before if running is None else xp.where(running[t], before, dh)
         dp.append(dp_t if running is None else xp.where(running[t], dp_t, 0))
         dq.append(dq_t if running is None else xp.where(running[t], dq_t, 0))

@@ -177,7 +177,7 @@ class TestEach:
         with pytest.raises(ShapeError, match="the state must be"):
             layer.forward_with_state(x, wrong)
         for arguments in ((0, 4), (3, 4.0), (3, True)):
-            with pytest.raises(ParameterError, match="must be a positive integer"):
+            with pytest.raises(ParameterError, match="must be a (positive integer|whole number)"):
                 getattr(dl, kind)(*arguments)
         with pytest.raises(ParameterError, match="dropout must be from 0 to 1"):
             getattr(dl, kind)(3, 4, num_layers=2, dropout=1.5)

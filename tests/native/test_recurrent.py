@@ -5,6 +5,7 @@ import pytest
 
 import minidl as dl
 from minidl import engines
+from minidl.ops.precision import matmul_precision
 
 if not engines.engines()["native"].available:
     pytest.skip("the native engine is missing", allow_module_level=True)
@@ -72,6 +73,24 @@ def test_any_number_of_threads(rng, op, any_threads):
         first = first or y
         for one, other in zip(y, first, strict=True):
             numpy.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("op", OPS)
+def test_products_of_bfloat16(rng, op, steps):
+    """Operands rounded, sums in float32: what the formula has, and not what it has without rounding."""
+    arguments, dy = draw(rng, op, 9, steps, 20, 33, "float32")
+    results = {}
+    for precision in ("highest", "bfloat16"):
+        with matmul_precision(precision):
+            for engine in (native, formulas):
+                y, cache = getattr(engine, op)(*arguments)
+                results[precision, engine.name] = [*y, *getattr(engine, f"{op}_backward")(dy, cache)]
+    low = zip(results["bfloat16", "native"], results["bfloat16", "numpy"], results["highest", "numpy"], strict=True)
+    for one, other, plain in low:
+        scale = float(abs(other).max())
+        assert abs(one - other).max() <= 1e-3 * scale  # a sum that differs in its last bit may round to a neighbour
+        assert abs(plain - other).max() > 1e-4 * scale
 
 
 @pytest.mark.parametrize("op", OPS)
