@@ -101,7 +101,9 @@ class TestState:
         _, state = layer.forward_with_state(x)
         with pytest.raises(ShapeError, match="only be continued by the model and the batch that made it"):
             layer.forward_with_state(x[:2], state)
-        with pytest.raises(ShapeError, match=r"MultiheadAttention\(8, 4, .*: the state has keys of shape \(3, 2, 5, 4\)"):
+        with pytest.raises(
+            ShapeError, match=r"MultiheadAttention\(8, 4, .*: the state has keys of shape \(3, 2, 5, 4\)"
+        ):
             dl.MultiheadAttention(8, 4).forward_with_state(x, state)
         with pytest.raises(ShapeError, match="no keys and values yet"):
             _ = KeyValues().keys
