@@ -39,7 +39,7 @@ SIZES = {
 class GPT2Config:
     """The sizes of a GPT-2; the defaults are those of the published model of 124 million parameters.
 
-    Parameters
+    Attributes
     ----------
     vocab_size : int, default 50257
         V, the number of tokens.
@@ -123,7 +123,7 @@ class CausalSelfAttention(Layer):
 
 
 class Block(Layer):
-    """x + attn(ln_1(x)), and then x + mlp(ln_2(x))."""
+    """One block: x + attn(ln_1(x)), and then x + mlp(ln_2(x))."""
 
     _live = ()
 
