@@ -73,11 +73,13 @@ typedef double real;
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
 #include "embedding/embedding.inc.h"
+#include "attention/attention_rows.inc.h"
 #include "vector/loops_end.inc.h"
 
 /* Written in the vectors of product/gemm_vector.inc.h, which are the compiler's. */
 #include "product/gemm.inc.h"
 #include "conv/conv.inc.h"
+#include "attention/attention.inc.h"
 
 #if defined(__clang__) && defined(MINIDL_HAS_AVX) && !defined(ISA_BASELINE)
 #pragma clang attribute pop

@@ -28,7 +28,6 @@ WITHOUT_KERNEL = {
     "kl_div",
     "nll_loss",
     "rotary_embedding",
-    "scaled_dot_product_attention",
     "upsample_nearest_exact",
 }
 """Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""
