@@ -14,7 +14,7 @@ import numpy
 import minidl as dl
 from minidl.layers.attention import join_heads, split_heads
 
-BATCH, HEADS, SIZE, SECONDS = 4, 6, 64, 6.0
+BATCH, HEADS, SIZE, SECONDS = 4, 6, 64, 4.0
 
 
 def ours(qkv, dy, backward):
