@@ -89,12 +89,13 @@ class CausalSelfAttention(Layer):
         self.c_proj = Linear(width, width, dtype=dtype, generator=generator)
 
     def _attend(self, x: Array, before: KeyValues | None) -> tuple[Array, KeyValues | None]:
-        qkv = self.c_attn.forward(x)  # (N, T, 3 C)
         width = self.width
+        if before is not None:
+            before.check(x.shape[0], self.heads, width // self.heads, self)
+        qkv = self.c_attn.forward(x)  # (N, T, 3 C)
         q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], self.heads) for i in range(3))  # (N, H, T, D)
         after, offset = None, 0
         if before is not None:
-            before.check(k.shape, v.shape, repr(self))
             after, offset = before.append(k, v), before.length
             k, v = after.keys, after.values
         p = self.attn_dropout if self.training else 0.0
