@@ -48,7 +48,17 @@ def test_every_layer_class_is_exported():
     for module in vars(layers).values():
         if inspect.ismodule(module) and module.__name__.startswith("minidl.layers."):
             found |= {name for name in getattr(module, "__all__", ()) if name[0].isupper()}
-    internal = {"Affine", "AffineOfDense", "Branches", "OpLayer", "Shape", "Steps", "Storage"}
+    internal = {
+        "Affine",
+        "AffineOfDense",
+        "Branches",
+        "KeyValues",
+        "OpLayer",
+        "Shape",
+        "Steps",
+        "Storage",
+        "Trainability",
+    }
     fusion = set(layers.fusion.__all__)
     assert found - internal - fusion <= set(layers.__all__)
 

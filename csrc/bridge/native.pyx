@@ -22,9 +22,10 @@ cimport cython
 cimport numpy as cnp
 
 # The modules of formulas; `minidl.ops.linear` as an attribute is the op of that name.
-_activation, _conv, _dropout, _embedding, _linear, _loss, _norm, _recurrent_ops, _softmax, _update = (
+_activation, _attention, _conv, _dropout, _embedding, _linear, _loss, _norm, _recurrent_ops, _softmax, _update = (
     import_module("minidl.ops." + room)
-    for room in ("activation", "conv", "dropout", "embedding", "linear", "loss", "norm", "recurrent", "softmax", "update")
+    for room in ("activation", "attention", "conv", "dropout", "embedding", "linear", "loss", "norm", "recurrent", "softmax",
+                 "update")
 )
 cdef object _Generator = numpy.random.Generator
 cdef object _PCG64 = numpy.random.PCG64
@@ -80,6 +81,7 @@ include "loss/softmax.pxi"
 include "loss/losses.pxi"
 include "update/updates.pxi"
 include "embedding/embedding.pxi"
+include "attention/attention.pxi"
 
 
 def set_num_threads(int n):

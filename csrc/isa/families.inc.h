@@ -75,12 +75,14 @@ typedef double real;
 #include "embedding/embedding.inc.h"
 #include "product/narrow.inc.h"
 #include "recurrent/gates.inc.h"
+#include "attention/attention_rows.inc.h"
 #include "vector/loops_end.inc.h"
 
 /* Written in the vectors of product/gemm_vector.inc.h, which are the compiler's. */
 #include "product/gemm.inc.h"
 #include "conv/conv.inc.h"
 #include "recurrent/recurrent.inc.h"
+#include "attention/attention.inc.h"
 
 #if defined(__clang__) && defined(MINIDL_HAS_AVX) && !defined(ISA_BASELINE)
 #pragma clang attribute pop

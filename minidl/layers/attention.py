@@ -358,13 +358,13 @@ class MultiheadAttention(Layer):
         """
         (inputs,) = self._check_inputs([x])
         before = KeyValues() if state is None else state
+        before.check(inputs.shape[0], self.num_heads, self.embed_dim // self.num_heads, self)
         parts: list[Array] = []
         caches = []
         for _, first, last in self._projections(1):
             some, cache = self._project(inputs, first, last)
             parts += some
             caches.append(cache)
-        before.check(parts[1].shape, parts[2].shape, repr(self))
         after = before.append(parts[1], parts[2])
         y, attended = self._attend([parts[0], after.keys, after.values], None, True, before.length)
         self._remember((1, caches, attended) if before.length == 0 else None)
@@ -518,7 +518,10 @@ class GroupedQueryAttention(Layer):
         """Return the output, and the state if there was one before."""
         if len(getattr(x, "shape", ())) != 3 or x.shape[2] != self.embed_dim:
             raise ShapeError(f"{self!r}: x must have shape (N, T, {self.embed_dim}), got {getattr(x, 'shape', x)}")
-        offset = 0 if before is None else before.length
+        offset = 0
+        if before is not None:
+            before.check(x.shape[0], self.num_kv_heads, self.head_dim, self)
+            offset = before.length
         heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
         maps = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (split_heads(f.forward(x), h) for f, h in zip(maps, heads, strict=True))  # (N, H, T, D)
@@ -528,7 +531,6 @@ class GroupedQueryAttention(Layer):
             turned = turned_q, turned_k
         after = None
         if before is not None:
-            before.check(k.shape, v.shape, repr(self))
             after = before.append(k, v)
             k, v = after.keys, after.values
         mask = None

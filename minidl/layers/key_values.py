@@ -67,15 +67,16 @@ class KeyValues:
         """The number of sequences, N, or None if nothing was appended yet."""
         return None if self._store is None else self._store.keys.shape[0]
 
-    def check(self, keys: tuple[int, ...], values: tuple[int, ...], where: str) -> None:
-        """Raise ShapeError unless keys and values of these shapes can be appended."""
-        if self._store is None:
+    def check(self, batch: int, heads: int, size: int, where: Any) -> None:
+        """Raise ShapeError unless keys of this batch, these heads and this size can be appended; ``where`` is for the message."""
+        store = self._store
+        if store is None:
             return
-        own = self._store.keys.shape, self._store.values.shape
-        if any(mine[:2] != new[:2] or mine[3] != new[3] for mine, new in zip(own, (keys, values), strict=True)):
+        own = store.keys.shape
+        if own[0] != batch or own[1] != heads or own[3] != size:
             raise ShapeError(
-                f"{where}: the state has keys of shape {self.keys.shape} (N, H, S, D), the new ones have {keys}; a state can "
-                "only be continued by the model and the batch that made it"
+                f"{where}: the state has {own[1]} heads of size {own[3]} for a batch of {own[0]}, the new positions have {heads} of "
+                f"size {size} for {batch}; a state can only be continued by the model and the batch that made it"
             )
 
     def append(self, keys: Array, values: Array) -> KeyValues:
@@ -90,8 +91,9 @@ class KeyValues:
         ShapeError
             If batch, heads or sizes are not those of the state.
         """
-        self.check(keys.shape, values.shape, "KeyValues")
-        end = self.length + keys.shape[2]
+        batch, heads, length, size = keys.shape
+        self.check(batch, heads, size, "KeyValues")
+        end = self.length + length
         store = self._store
         if store is None or store.used != self.length or end > store.keys.shape[2]:
             store = self._grown(keys, values, end)

@@ -1,19 +1,24 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
+from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
 from minidl.models.mobilenet import depthwise_separable, inverted_residual, mobilenet_v2
 from minidl.models.resnet import BasicBlock, resnet, resnet18, small_resnet
 from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
+from minidl.models.transformer import Transformer
 from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
+    "GPT2",
     "BasicBlock",
     "CharRNN",
+    "GPT2Config",
     "Sequential",
     "Summary",
+    "Transformer",
     "depthwise_separable",
     "inverted_residual",
     "lenet",

@@ -25,6 +25,7 @@ from minidl.optim.schedules import (
     StepLR,
 )
 from minidl.optim.sgd import SGD
+from minidl.optim.warmup import TransformerLR
 
 __all__ = [
     "SGD",
@@ -45,6 +46,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "SequentialLR",
     "StepLR",
+    "TransformerLR",
     "clip_grad_norm",
     "clip_grad_value",
     "get",

@@ -57,7 +57,8 @@ SLOW_IF_LARGE = (
     "size",
     "output_size",
     "scale_factor",
-)  # what formulas loop over, or memory is touched for
+    "scale",
+)  # what formulas loop over, or memory is touched for, or what magnifies rounding
 
 
 # inputs -----------------------------------------------------------------------------------------------------------------------

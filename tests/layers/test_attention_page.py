@@ -1,0 +1,16 @@
+"""What docs/attention.md shows runs, and prints what its comments say."""
+
+from pathlib import Path
+
+import pytest
+from pages import blocks, output, promised
+
+PAGE = Path(__file__).parents[2] / "docs" / "attention.md"
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="the docs are not beside the tests")
+def test_every_block_prints_what_it_promises():
+    found, names = blocks(PAGE), {"__name__": "page"}
+    assert len(found) >= 6
+    for block in found:
+        assert output(block, names) == promised(block)
