@@ -13,7 +13,7 @@ from minidl.ops._namespace import Array, require_float
 __all__ = ["Windows", "lay_padding", "read_padding", "require_images", "windows", "windows_of_transposed"]
 
 Shape = tuple[int, ...]
-AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
+AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
 class Windows(NamedTuple):
@@ -66,7 +66,7 @@ def read_padding(padding: Any, axes: int, op: str, names: tuple[str, ...] = ()) 
     elif len(numbers) == axes and all(hasattr(n, "__index__") and n >= 0 for n in numbers):
         return tuple(n.__index__() for n in numbers)
     named = ", or " + ", ".join(f'"{name}"' for name in names) if names else ""
-    uneven = "((top, bottom), (left, right))" if axes == 2 else "((before, after),)"
+    uneven = {1: "((before, after),)", 2: "((top, bottom), (left, right))"}.get(axes, "a pair (before, after) for each")
     raise ParameterError(
         f"{op}: padding must be a whole number of at least 0, or {axes} of them, one an axis, or {uneven}{named}; got "
         f"{padding!r}"

@@ -21,7 +21,10 @@ if not engines.engines()["native"]:
 
 native, formulas = engines.get("native"), engines.get("numpy")
 WITHOUT_KERNEL = {
+    "avg_pool3d",
+    "conv3d",
     "glu",
+    "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
     "upsample_bicubic",
