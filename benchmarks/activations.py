@@ -135,6 +135,8 @@ def compare(args: argparse.Namespace) -> None:
     )
     print("|---|---:|---:|---:|---:|" + peer * "---:|---:|---:|---:|")
     for label, settings in activations().items():
+        if args.only and label not in args.only:
+            continue
         name = label.split()[0]
         contenders = {f"minidl {kind}": step for kind, step in steps(name, settings, x, dy).items()}
         if peer:
@@ -202,6 +204,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="measure these, such as tanh 'gelu (tanh)'")
     parser.add_argument("--pool", action="store_true", help="show what recycling large arrays saves")
     parser.add_argument(
         "--distances", action="store_true", help="show what the position of the result in its page costs"

@@ -10,11 +10,16 @@ typedef struct {
     double delta, sums[MINIDL_MOST_PARTS];
 } pointwise_work;
 
+enum { SUMMED = 1024 }; /* elements whose losses are added one after another; the sums of such blocks lose less to rounding */
+
 MINIDL_TASK(pointwise, pointwise_work, minidl_losses, {
     real *const each = work->each;
-    work->sums[part] = kernels->pointwise[work->op](
-        (const real *)work->prediction + from, (const real *)work->target + from, (real *)work->slope + from,
-        each == NULL ? NULL : each + from, to - from, work->delta);
+    double sum = 0;
+    for (ptrdiff_t i = from; i < to; i += SUMMED)
+        sum += kernels->pointwise[work->op](
+            (const real *)work->prediction + i, (const real *)work->target + i, (real *)work->slope + i,
+            each == NULL ? NULL : each + i, to - i < SUMMED ? to - i : SUMMED, work->delta);
+    work->sums[part] = sum;
 })
 
 double minidl_loss(int is_double, int op, const void *prediction, const void *target, void *slope, void *each, ptrdiff_t n,

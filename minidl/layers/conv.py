@@ -17,7 +17,7 @@ from minidl.layers.tree import shorten
 from minidl.ops import Array
 from minidl.ops._windows import Windows, each_axis, read_padding, require_addressable, windows, windows_of_transposed
 
-__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class _Convolution(Layer):
@@ -254,6 +254,17 @@ class Conv1d(_Sliding):
 
     op = "conv1d"
     axes = 1
+
+
+class Conv3d(_Sliding):
+    """Convolve volumes: (N, C, D, H, W) to (N, out_channels, D', H', W'). The arguments are those of :class:`Conv2d`.
+
+    >>> Conv3d(1, 8, kernel_size=(1, 3, 3), padding="same").forward(numpy.zeros((5, 1, 2, 4, 6), dtype=numpy.float32)).shape
+    (5, 8, 2, 4, 6)
+    """
+
+    op = "conv3d"
+    axes = 3
 
 
 class ConvTranspose2d(_Spreading):  # numpydoc ignore=PR02

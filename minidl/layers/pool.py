@@ -21,12 +21,14 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "GlobalAvgPool1d",
     "GlobalAvgPool2d",
     "GlobalMaxPool1d",
     "GlobalMaxPool2d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "MaxUnpool1d",
     "MaxUnpool2d",
 ]
@@ -40,7 +42,7 @@ class _Pool(OpLayer):
     def image(self, input_shape: Shape) -> Shape:
         """Return the spatial part of one example's shape."""
         if len(input_shape) != self.axes + 1:
-            names = "(C, H, W)" if self.axes == 2 else "(C, L)"
+            names = {1: "(C, L)", 2: "(C, H, W)", 3: "(C, D, H, W)"}[self.axes]
             raise ShapeError(f"{self!r}: expected examples of shape {names}, got {tuple(input_shape)}")
         return tuple(input_shape[1:])
 
@@ -182,6 +184,18 @@ class MaxPool1d(_Max):
     axes = 1
 
 
+class MaxPool3d(_Max):
+    """Take the maximum of each window of volumes: (N, C, D, H, W) to (N, C, D', H', W'). Arguments as in :class:`MaxPool2d`.
+
+    >>> import numpy
+    >>> MaxPool3d((2, 1, 2)).forward(numpy.arange(8.0).reshape(1, 1, 2, 2, 2)).ravel()
+    array([5., 7.])
+    """
+
+    op = "max_pool3d"
+    axes = 3
+
+
 class AvgPool2d(_Avg):  # numpydoc ignore=PR02
     """Take the mean of each window: (N, C, H, W) to (N, C, H', W'); see ``minidl.ops.avg_pool2d``.
 
@@ -226,6 +240,18 @@ class AvgPool1d(_Avg):
 
     op = "avg_pool1d"
     axes = 1
+
+
+class AvgPool3d(_Avg):
+    """Take the mean of each window of volumes: (N, C, D, H, W) to (N, C, D', H', W'). Arguments as in :class:`AvgPool2d`.
+
+    >>> import numpy
+    >>> AvgPool3d((2, 1, 2)).forward(numpy.arange(8.0).reshape(1, 1, 2, 2, 2)).ravel()
+    array([2.5, 4.5])
+    """
+
+    op = "avg_pool3d"
+    axes = 3
 
 
 class _Unpool(_Pool):

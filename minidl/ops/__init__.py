@@ -46,12 +46,14 @@ if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.softmax import *
     from minidl.ops.unpool import *
     from minidl.ops.update import *
+    from minidl.ops.volumes import *
 
 ROOMS = (
     "linear",
     "conv",
     "pool",
     "unpool",
+    "volumes",
     "resample",
     "norm",
     "activation",

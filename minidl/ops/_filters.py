@@ -50,7 +50,8 @@ Tap = tuple[Array, Array, Array]
 def _interpolating(xp: Any, scale: Scale, align_corners: bool) -> Iterator[Tap]:
     """Yield the four taps of cubic convolution; beyond the edges, the pixel at the edge is read."""
     i = xp.arange(scale.after, dtype="float64")
-    at = i * ((scale.before - 1) / max(scale.after - 1, 1)) if align_corners else (i + 0.5) * scale.step - 0.5
+    aligned = (scale.before - 1) / max(scale.after - 1, 1)
+    at = i * aligned if align_corners else (i + 0.5) * scale.step - 0.5
     first = xp.floor(at) - 1
     for k in range(4):
         source = xp.clip(first + k, 0, scale.before - 1).astype("int64")
@@ -59,8 +60,8 @@ def _interpolating(xp: Any, scale: Scale, align_corners: bool) -> Iterator[Tap]:
 
 def _averaging(xp: Any, scale: Scale, align_corners: bool, name: str) -> Iterator[Tap]:
     """Yield the taps of a filter that is widened by the step, if that is more than a pixel, and whose weights add up to 1."""
-    step = (scale.before - 1) / max(scale.after - 1, 1) if align_corners and scale.after > 1 else scale.step
-    step = 0.0 if align_corners and scale.after == 1 else step
+    aligned = (scale.before - 1) / (scale.after - 1) if scale.after > 1 else 0.0
+    step = aligned if align_corners else scale.step
     weigh, radius = FILTERS[name]
     width = max(step, 1.0)
     centre = (xp.arange(scale.after, dtype="float64") + 0.5) * step

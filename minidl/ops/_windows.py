@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...]
-AXES = {1: "(N, C, L)", 2: "(N, C, H, W)"}
+AXES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
 class Windows(NamedTuple):
@@ -76,7 +76,7 @@ def read_padding(padding: Any, axes: int, op: str, names: tuple[str, ...] = ()) 
     elif len(numbers) == axes and all(map(is_count, numbers)):
         return tuple(n.__index__() for n in numbers)
     named = ", or " + ", ".join(f'"{name}"' for name in names) if names else ""
-    uneven = "((top, bottom), (left, right))" if axes == 2 else "((before, after),)"
+    uneven = {1: "((before, after),)", 2: "((top, bottom), (left, right))"}.get(axes, "a pair (before, after) for each")
     raise ParameterError(
         f"{op}: padding must be a whole number of at least 0, or {axes} of them, one an axis, or {uneven}{named}; got "
         f"{shown(padding)}"

@@ -155,21 +155,24 @@ def _max_unpool_backward(op: str, dy: Array, cache: Cache) -> Array:
     check_upstream(op, dy, owners.shape, dtype)
     xp, shape = namespace(dy), indices.shape
     rows, count, pixels = math.prod(shape[:2]), math.prod(shape[2:]), math.prod(dy.shape[2:])
-    flat, owners = indices.reshape((rows, count)), owners.reshape((rows, pixels))
+    flat, owners = (
+        xp.clip(indices, 0, pixels - 1).reshape((rows, count)),
+        owners.reshape((rows, pixels)),
+    )  # a copy here too
     g = xp.take_along_axis(dy.reshape((rows, pixels)), flat, axis=1)
     mine = xp.take_along_axis(owners, flat, axis=1) == xp.arange(count)
     return xp.where(mine, g, 0).reshape(shape)
 
 
 def _check_indices(op: str, x: Array, indices: Any, pixels: int) -> Array:
-    """Return the indices as a matrix with a row for each image."""
+    """Return the indices as a matrix with a row for each image: a copy, which nobody can change between check and use."""
     kind = getattr(getattr(indices, "dtype", None), "kind", None)
     if kind is None or kind not in "iu":
         came = type(indices).__name__ if kind is None else f"dtype {indices.dtype}"
         raise DtypeError(f"{op}: indices must be an array of integers, as max pooling returns it, got {came}")
     if indices.shape != x.shape:
         raise ShapeError(f"{op}: indices must have the shape of x, {x.shape}, got {indices.shape}")
-    flat = indices.astype("int64", copy=False).reshape((math.prod(x.shape[:2]), math.prod(x.shape[2:])))
+    flat = indices.astype("int64").reshape((math.prod(x.shape[:2]), math.prod(x.shape[2:])))
     ends = namespace(flat).stack([flat.min(), flat.max()]).tolist() if flat.size else [0, 0]  # the only transfer
     if ends[0] < 0 or ends[1] >= pixels:
         raise ParameterError(

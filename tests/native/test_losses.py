@@ -3,6 +3,7 @@
 import numpy
 import pytest
 
+import minidl as dl
 from minidl import engines
 
 if not engines.engines()["native"]:
@@ -139,3 +140,45 @@ def test_dropout_is_refused_as_by_the_formula(random):
                 engine.dropout(*arguments)
             raised.append((type(caught.value), str(caught.value)))
         assert raised[0] == raised[1]
+
+
+# losses of probabilities and their logarithms -------------------------------------------------------------------------
+
+SPECIAL = [0.0, -0.0, 1.0, 0.5, 1e-30, 1e-8, 3e-7, 1 - 1e-6, 2.0, -1.0, 100.0, numpy.nan, numpy.inf, -numpy.inf]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("op", "reduction"),
+    [("binary_cross_entropy", "none"), ("kl_div", "none"), ("kl_div", "batchmean"), ("binary_cross_entropy", "mean")],
+)
+def test_special_values_as_prediction_and_as_target(op, reduction, dtype):
+    prediction, target = (grid.ravel().astype(dtype) for grid in numpy.meshgrid(SPECIAL, SPECIAL))
+    finite = numpy.isfinite(prediction) & numpy.isfinite(target)
+    keep = slice(None) if reduction == "none" else finite & (target >= 0)
+    loss, (slope, _) = getattr(native, op)(prediction[keep], target[keep], reduction=reduction)
+    expected, (expected_slope, _) = getattr(formulas, op)(prediction[keep], target[keep], reduction=reduction)
+    rtol = 20 * numpy.finfo(dtype).eps
+    numpy.testing.assert_allclose(loss, expected, rtol=rtol)
+    numpy.testing.assert_allclose(slope, expected_slope, rtol=rtol)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, [1.0, 0.0, 2.0, 0.5, -1.0, 3.0], [1.0, 0.0, 2.0, numpy.inf, -1.0, 3.0]])
+def test_nll_loss(weight, reduction, dtype, random):
+    x = random.choice(numpy.array(SPECIAL, dtype), size=(40, 6)) if reduction == "none" else random.normal(size=(40, 6))
+    x, target = x.astype(dtype), random.integers(0, 6, 40)
+    target[[3, 30]] = -100
+    keywords = {"weight": None if weight is None else numpy.array(weight, dtype), "reduction": reduction}
+    loss, (slope, factor, axis) = native.nll_loss(x, target, **keywords)
+    expected, (expected_slope, expected_factor, expected_axis) = formulas.nll_loss(x, target, **keywords)
+    rtol = 20 * numpy.finfo(dtype).eps
+    numpy.testing.assert_allclose(loss, expected, rtol=rtol)
+    numpy.testing.assert_array_equal(slope, expected_slope)
+    numpy.testing.assert_allclose(factor, expected_factor, rtol=rtol)
+    assert axis == expected_axis
+    for wrong in (6, -1):
+        target[5] = wrong
+        with pytest.raises(dl.errors.TargetError, match=f"nll_loss: target {wrong} at index"):
+            native.nll_loss(x, target, **keywords)

@@ -21,8 +21,11 @@ if not engines.engines()["native"]:
 
 native, formulas = engines.get("native"), engines.get("numpy")
 WITHOUT_KERNEL = {
+    "avg_pool3d",
+    "conv3d",
     "ctc_loss",
     "glu",
+    "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
     "rotary_embedding",

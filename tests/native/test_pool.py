@@ -10,7 +10,7 @@ from minidl.engines import native
 if not native.status():
     pytest.skip(str(native.status()), allow_module_level=True)
 
-NATIVE = dl.engines.get("native")
+NATIVE, FORMULAS = dl.engines.get("native"), dl.engines.get("numpy")
 WIDTHS = [*range(1, 20), 31, 32, 33, 34, 35, 63, 64, 65, 66, 67, 130]
 MAX = [
     (2,),
@@ -126,3 +126,37 @@ def test_an_upstream_gradient_that_does_not_fit_is_refused():
     for dy in (y[:1], y[..., :3], y.astype("float64"), y[0]):
         with pytest.raises(dl.MinidlError, match="max_pool2d_backward: dy must have"):
             NATIVE.max_pool2d_backward(dy, cache)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, (3, 4), (6, 11)])
+def test_adaptive_maxima_of_special_values(size, dtype):
+    values = numpy.array([0.0, -0.0, 1.0, 1.0, -1.0, numpy.nan, numpy.inf, -numpy.inf], dtype)
+    x = numpy.random.default_rng(0).choice(values, size=(40, 3, 7, 9), p=[0.2, 0.2, 0.2, 0.1, 0.2, 0.02, 0.04, 0.04])
+    y, (places, *_) = NATIVE.adaptive_max_pool2d(x, size)
+    expected, (expected_places, *_) = FORMULAS.adaptive_max_pool2d(x, size)
+    numpy.testing.assert_array_equal(y, expected)
+    numpy.testing.assert_array_equal(places, expected_places)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_adaptive_maxima_over_threads(threads):
+    x = numpy.random.default_rng(0).normal(size=(37, 11, 30, 31)).astype("float32")
+    before = dl.get_num_threads()
+    try:
+        dl.set_num_threads(threads)
+        y, cache = NATIVE.adaptive_max_pool2d(x, (4, 5))
+        expected, expected_cache = FORMULAS.adaptive_max_pool2d(x, (4, 5))
+        numpy.testing.assert_array_equal(y, expected)
+        dx = NATIVE.adaptive_max_pool2d_backward(y, cache)
+        numpy.testing.assert_allclose(dx, FORMULAS.adaptive_max_pool2d_backward(y, expected_cache), rtol=1e-6)
+    finally:
+        dl.set_num_threads(before)
+
+
+def test_places_that_were_written_to_reach_no_other_memory():
+    x = numpy.ones((2, 3, 6, 6), "float32")
+    y, (places, *rest) = NATIVE.adaptive_max_pool2d(x, 2)
+    for wrong in (-1, 36, 2**62, -(2**62)):
+        places[...] = wrong
+        assert not NATIVE.adaptive_max_pool2d_backward(y, (places, *rest)).any()

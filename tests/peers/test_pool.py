@@ -101,32 +101,34 @@ def test_half_precision():
         numpy.testing.assert_allclose(y, getattr(F, name)(x, *args).numpy(), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("axes", [1, 2])
-def test_indices_and_unpooling(host_engine, axes):
+@pytest.mark.parametrize(
+    ("axes", "pool", "unpool"), [(1, "max_pool1d", "max_unpool1d"), (2, "max_pool2d", "max_unpool2d")]
+)
+def test_indices_and_unpooling(host_engine, axes, pool, unpool):
     """The indices, of equal elements too; then back to images of the same size, by PyTorch's indices and ours."""
     generator = numpy.random.default_rng(0)
     for _ in range(30):
         x = generator.integers(0, 5, size=(2, 3, *generator.integers(5, 14, axes))).astype("float64")
         kernel = tuple(map(int, generator.integers(1, 5, axes)))
         padding = tuple(int(generator.integers(0, k // 2 + 1)) for k in kernel)
-        theirs, places = getattr(F, f"max_pool{axes}d")(torch.from_numpy(x), kernel, None, padding, return_indices=True)
-        (y, indices), _ = getattr(host_engine, f"max_pool{axes}d")(x, kernel, None, padding, return_indices=True)
+        theirs, places = getattr(F, pool)(torch.from_numpy(x), kernel, None, padding, return_indices=True)
+        (y, indices), _ = getattr(host_engine, pool)(x, kernel, None, padding, return_indices=True)
         numpy.testing.assert_array_equal(y, theirs.numpy())
         numpy.testing.assert_array_equal(indices, places.numpy())
         values = generator.normal(size=y.shape)
         given = torch.from_numpy(values).requires_grad_()
         size = x.shape if generator.random() < 0.7 else None
         try:
-            expected = getattr(F, f"max_unpool{axes}d")(given, places, kernel, None, padding, size)
+            expected = getattr(F, unpool)(given, places, kernel, None, padding, size)
         except (RuntimeError, ValueError):
             with pytest.raises(ValueError, match="output_size|indices must be from 0"):
-                getattr(host_engine, f"max_unpool{axes}d")(values, indices, kernel, None, padding, size)
+                getattr(host_engine, unpool)(values, indices, kernel, None, padding, size)
             continue
-        back, cache = getattr(host_engine, f"max_unpool{axes}d")(values, indices, kernel, None, padding, size)
+        back, cache = getattr(host_engine, unpool)(values, indices, kernel, None, padding, size)
         numpy.testing.assert_array_equal(back, expected.detach().numpy())
         dy = generator.normal(size=back.shape)
         expected.backward(torch.from_numpy(dy))
-        found = getattr(host_engine, f"max_unpool{axes}d_backward")(dy, cache)
+        found = getattr(host_engine, f"{unpool}_backward")(dy, cache)
         numpy.testing.assert_array_equal(found, given.grad.numpy())
 
 

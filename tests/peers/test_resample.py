@@ -62,8 +62,8 @@ def test_upsample(name, align_corners, dtype):
 
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
-def test_filtered(mode, align_corners, antialias):
+@pytest.mark.parametrize(("name", "mode"), [("upsample_bilinear", "bilinear"), ("upsample_bicubic", "bicubic")])
+def test_filtered(name, mode, align_corners, antialias):
     """Larger and smaller, by sizes and by broken factors.
 
     Where a factor leaves a size as it is, PyTorch's backward is not that of its forward, and its filter against aliasing is
@@ -78,7 +78,7 @@ def test_filtered(mode, align_corners, antialias):
             up, down = generator.uniform(1.3, 4.0, 2).round(2), generator.uniform(0.4, 0.8, 2).round(2)
             how = {"scale_factor": tuple(map(float, numpy.where(generator.random(2) < 0.5, up, down)))}
         compare(
-            f"upsample_{mode}",
+            name,
             lambda t, how=how: F.interpolate(t, mode=mode, **how, **options),
             *(x,),
             **how,

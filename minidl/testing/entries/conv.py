@@ -99,8 +99,20 @@ def _sequences(transposed: bool) -> tuple[Case, ...]:
     )
 
 
-for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):
-    for _transposed in (False, True):
+def _volumes(transposed: bool) -> tuple[Case, ...]:
+    return (
+        Case("ordinary", (2, 2, 3, 4, 3)),
+        Case(
+            "stride, padding, dilation",
+            (1, 2, 3, 4, 5),
+            {"stride": (1, 2, 1), "padding": (1, 0, 2), "dilation": (2, 1, 1)},
+        ),
+        Case("groups, same", (1, 4, 2, 3, 4), {"groups": 2, "padding": "same", "stride": (1, 2, 2)}),
+    )
+
+
+for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3)), (3, _volumes, (2, 3, 2))):
+    for _transposed in (False, True) if _axes < 3 else (False,):
         SPECS.append(
             OpSpec(
                 name=f"conv_transpose{_axes}d" if _transposed else f"conv{_axes}d",
@@ -110,10 +122,10 @@ for _axes, _cases, _kernel in ((1, _sequences, (3,)), (2, _images, (3, 3))):
                 cases=_cases(_transposed),
                 oracle=oracles_conv.conv_transpose if _transposed else oracles_conv.conv,
                 sizes={
-                    "empty": (0, 2, 5, 4)[: _axes + 2],
-                    "one": (1, 1, 3, 3)[: _axes + 2],
-                    "odd": (3, 5, 7, 9)[: _axes + 2],
-                    "large": (3, 37, 21, 67) if _axes == 2 else (3, 37, 1031),
+                    "empty": (0, 2, 5, 4, 3)[: _axes + 2],
+                    "one": (1, 1, 3, 3, 3)[: _axes + 2],
+                    "odd": (3, 5, 7, 9, 4)[: _axes + 2],
+                    "large": {1: (3, 37, 1031), 2: (3, 37, 21, 67), 3: (3, 5, 11, 13, 17)}[_axes],
                 },
                 rank=(_axes + 2, _axes + 2),
                 shortest=3,

@@ -98,21 +98,35 @@ def _adaptive_cases(axes: int, clear: bool) -> tuple[Case, ...]:
 
 
 SIZES = {"empty": (0, 2, 5, 4), "one": (1, 1, 2, 2), "odd": (3, 5, 7, 9), "large": (3, 37, 21, 67)}
+VOLUMES = {"empty": (0, 2, 5, 4, 3), "one": (1, 1, 2, 2, 2), "odd": (3, 2, 7, 5, 3), "large": (3, 5, 11, 13, 17)}
 
 
 def _dilated(axes: int) -> Case:
-    options = {"dilation": (2, 3)[:axes], "stride": 1, "padding": 1}
-    return Case("dilation", (1, 2, 7, 8)[: axes + 2], options, draw=_pooling((3, 2)[:axes], True))
+    options = {"dilation": (2, 3, 1)[:axes], "stride": 1, "padding": 1}
+    return Case("dilation", (1, 2, 7, 8, 3)[: axes + 2], options, draw=_pooling((3, 2, 2)[:axes], True))
 
 
 def _uncounted(axes: int) -> Case:
     options = {"count_include_pad": False, "stride": 2, "padding": 1, "ceil_mode": True}
-    return Case("padding not counted", (1, 2, 5, 7)[: axes + 2], options, draw=_pooling((3, 2)[:axes], False))
+    return Case("padding not counted", (1, 2, 5, 7, 3)[: axes + 2], options, draw=_pooling((3, 2, 2)[:axes], False))
 
 
 def _same_uncounted(axes: int) -> Case:
     options = {"count_include_pad": False, "padding": "same", "stride": 2}
-    return Case("same, padding not counted", (1, 2, 6, 7)[: axes + 2], options, draw=_pooling((3, 4)[:axes], False))
+    return Case(
+        "same, padding not counted", (1, 2, 6, 7, 4)[: axes + 2], options, draw=_pooling((3, 4, 1)[:axes], False)
+    )
+
+
+def _volumes(clear: bool) -> tuple[Case, ...]:
+    return (
+        Case("ordinary", (2, 2, 3, 4, 2)),
+        Case("every pixel by itself", (1, 2, 2, 3, 2), draw=_pooling(1, clear)),
+        Case("overlapping, padded", (1, 2, 3, 4, 5), {"stride": (2, 1, 2), "padding": (1, 0, 1)},
+             draw=_pooling((2, 3, 2), clear)),
+        Case("same, rounded up", (1, 1, 3, 2, 4), {"padding": "same", "stride": 2, "ceil_mode": True},
+             draw=_pooling((2, 1, 3), clear)),
+    )  # fmt: skip
 
 
 def _unpooling(kernel: Any, pixels: int, repeated: bool = False, larger: bool = False) -> Draw:
@@ -134,8 +148,8 @@ def _unpooling(kernel: Any, pixels: int, repeated: bool = False, larger: bool = 
     return draw
 
 
-for _axes, _cases in ((1, _sequences), (2, _images)):
-    _sizes = {size: shape[: _axes + 2] for size, shape in SIZES.items()}
+for _axes, _cases in ((1, _sequences), (2, _images), (3, _volumes)):
+    _sizes = {size: shape[: _axes + 2] for size, shape in (VOLUMES if _axes == 3 else SIZES).items()}
     _sizes |= {"large": (3, 37, 1031)} if _axes == 1 else {}
     _common: dict[str, Any] = {
         "sizes": _sizes, "rank": (_axes + 2, _axes + 2), "shortest": 2, "terms": _terms
@@ -160,6 +174,10 @@ for _axes, _cases in ((1, _sequences), (2, _images)):
             rounding=4,
             **_common,
         ),
+    ]
+    if _axes == 3:
+        continue
+    SPECS += [
         OpSpec(
             name=f"adaptive_avg_pool{_axes}d",
             differentiable=("x",),
