@@ -9,5 +9,14 @@ from minidl.arrays import to_host
 from minidl.weights.files import write_atomically
 from minidl.weights.matching import IncompatibleKeys
 from minidl.weights.sharded import load_file, open_weights, save_file
+from minidl.weights.tensors import arrays_by_name
 
-__all__ = ["IncompatibleKeys", "load_file", "open_weights", "save_file", "to_host", "write_atomically"]
+__all__ = [
+    "IncompatibleKeys",
+    "arrays_by_name",
+    "load_file",
+    "open_weights",
+    "save_file",
+    "to_host",
+    "write_atomically",
+]
