@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from minidl.errors import MinidlError, ParameterError
 
 __all__ = ["check_constructor", "counts", "is_count", "plain", "scalars_checked", "shown"]
 
+SAFE = 2**31
 Check = Callable[[Any, str, str], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +27,13 @@ def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number from ``least`` on, of which a few may be added without leaving 64 bits.
 
     >>> import numpy
-    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(-1), is_count(2**62)
-    (True, True, False, False, False)
+    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(True), is_count(-1), is_count(2**62)
+    (True, True, False, False, False, False)
     """
     value = plain(value)
-    return hasattr(value, "__index__") and not hasattr(value, "dtype") and least <= value.__index__() < 2**62
+    if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "dtype"):
+        return False
+    return bool(least <= value.__index__() < 2**62)
 
 
 def counts(values: Any, op: str, name: str, least: int = 0) -> tuple[int, ...]:
@@ -127,8 +131,11 @@ def scalars_checked(function: F) -> F:
     """
     found = []
     signature = inspect.signature(function)
-    for place, (name, parameter) in enumerate(signature.parameters.items()):
+    for index, (name, parameter) in enumerate(signature.parameters.items()):
         annotation = str(parameter.annotation)
+        place = sys.maxsize if parameter.kind is parameter.KEYWORD_ONLY else index
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         if annotation.removesuffix(" | None") in CHECKS:
             found.append((place, name, annotation.endswith(" | None"), *CHECKS[annotation.removesuffix(" | None")]))
     if not found:
@@ -144,9 +151,13 @@ def scalars_checked(function: F) -> F:
                 value = kwargs[name]
             else:
                 continue
-            if (type(value) is glance and glance is not int) or (optional and value is None):
+            if (type(value) is glance and (glance is not int or -SAFE < value < SAFE)) or (optional and value is None):
                 continue
-            value = check(value, op, name)
+            try:
+                value = check(value, op, name)
+            except ParameterError:
+                signature.bind(*args, **kwargs)  # raises first if there are too many arguments, or too few
+                raise
             if place < len(args):
                 args = (*args[:place], value, *args[place + 1 :])
             else:
@@ -155,7 +166,7 @@ def scalars_checked(function: F) -> F:
             return function(*args, **kwargs)
         except (ValueError, OverflowError) as error:
             values = signature.bind(*args, **kwargs).arguments
-            large = [name for _, name, *_ in found if isinstance(values.get(name), int) and abs(values[name]) >= 2**31]
+            large = [name for _, name, *_ in found if isinstance(values.get(name), int) and abs(values[name]) >= SAFE]
             if isinstance(error, MinidlError) or not large:
                 raise
             raise ParameterError(f"{op}: {large[0]} is too large, {values[large[0]]}: {error}") from error
