@@ -5,11 +5,10 @@ fuzzed by many. It is an extra, so that the core needs only NumPy and tqdm. The 
 blocks, because the package's NumPy functions have no bfloat16 and hold a copy of everything.
 """
 
-from minidl.arrays import to_host
+from minidl.arrays import arrays_by_name, to_host
 from minidl.weights.files import write_atomically
 from minidl.weights.matching import IncompatibleKeys
 from minidl.weights.sharded import load_file, open_weights, save_file
-from minidl.weights.tensors import arrays_by_name
 
 __all__ = [
     "IncompatibleKeys",

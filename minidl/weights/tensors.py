@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy
 
-from minidl.arrays import to_host
-from minidl.errors import DataError, DtypeError, NonFiniteError, ParameterError
+from minidl.errors import NonFiniteError
 
-__all__ = ["BLOCK", "MemoryTensor", "Tensor", "arrays_by_name", "from_bfloat16", "to_bfloat16"]
+__all__ = ["BLOCK", "MemoryTensor", "Tensor", "from_bfloat16", "to_bfloat16"]
 
 BLOCK = 1 << 18
 """The number of elements in a block: 1 MiB of float32, which fits the second-level cache."""
-
-
-def arrays_by_name(state_dict: Mapping[str, Any], where: str) -> dict[str, numpy.ndarray]:
-    """Return the entries of a state as arrays on the host.
-
-    >>> arrays_by_name({"weight": [1.0, 2.0]}, "load_state_dict")
-    {'weight': array([1., 2.])}
-
-    Raises
-    ------
-    ParameterError
-        If it is no mapping, or a name is no text.
-    DtypeError
-        If an entry cannot be an array.
-    """
-    if not isinstance(state_dict, Mapping):
-        raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
-    found = {}
-    for name, value in state_dict.items():
-        if not isinstance(name, str):
-            raise ParameterError(f"{where}: expected names as text, got {name!r}")
-        try:
-            found[name] = to_host(value)
-        except (DataError, DtypeError) as error:
-            raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
-    return found
 
 
 def from_bfloat16(bits: numpy.ndarray) -> numpy.ndarray:
