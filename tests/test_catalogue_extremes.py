@@ -23,10 +23,14 @@ TARGETS = {"binary_cross_entropy": 1, "binary_cross_entropy_with_logits": 1, "cr
 
 
 def longer(value):
+    if isinstance(value, tuple):
+        return tuple(map(longer, value))
     return value.astype(LONG) if isinstance(value, numpy.ndarray) and value.dtype.kind == "f" else value
 
 
 def largest(array):
+    if isinstance(array, tuple):
+        return max(map(largest, array))
     return float(numpy.abs(longer(numpy.asarray(array))).max(initial=0))
 
 
@@ -39,6 +43,8 @@ def magnitudes(dtype, limit, many):
 
 
 def with_magnitude(array, m, alone):
+    if isinstance(array, tuple):
+        return tuple(with_magnitude(part, m, alone) for part in array)
     array = array.copy()
     if alone and array.size:
         array.flat[array.size // 2] = numpy.copysign(m, array.flat[array.size // 2])
@@ -65,8 +71,9 @@ def results(engine, spec, arguments, options, dy):
     )
     move = (lambda a: a) if engine is None else (lambda a: engine.asarray(a) if isinstance(a, numpy.ndarray) else a)
     y, cache = functions[spec.name](*map(move, arguments), **options)
-    found = functions[f"{spec.name}_backward"](move(dy), cache)
-    found = [y, *(found if isinstance(found, tuple) else (found,))]
+    dy = tuple(map(move, dy)) if isinstance(dy, tuple) else move(dy)
+    found = functions[f"{spec.name}_backward"](dy, cache)
+    found = [*(y if isinstance(y, tuple) else (y,)), *(found if isinstance(found, tuple) else (found,))]
     return found if engine is None else [None if f is None else engine.to_host(f) for f in found]
 
 
@@ -84,7 +91,11 @@ def check(engine, spec, case, dtype, many):
             if spec.name == "batch_norm" and place == 0 and m > limit**0.5:
                 continue  # the variance is a result, and beyond the range
             arguments = [with_magnitude(a, m, alone) if i == place else a for i, a in enumerate(plain)]
-            upstream = (m if numpy.ndim(dy) == 0 else with_magnitude(dy, m, alone)) if place == -1 else dy
+            upstream = (
+                (m if not isinstance(dy, tuple) and numpy.ndim(dy) == 0 else with_magnitude(dy, m, alone))
+                if place == -1
+                else dy
+            )
             expected = results(None, spec, map(longer, arguments), wide, longer(upstream))
             found = results(engine, spec, arguments, case.options, upstream)
             noise = 64 * float(numpy.finfo(dtype).eps) * max(1.0, largest(upstream))

@@ -108,6 +108,14 @@ CHECKS: dict[str, tuple[type, Check]] = {
 """The type that passes at a glance, and the check of anything else, for each annotation."""
 
 
+def _is_large(value: Any) -> bool:
+    """Whether a value is a whole number, or holds one, of a size that arrays and C do not take everywhere."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_large, value))
+    value = plain(value)
+    return isinstance(value, int) and abs(value) >= SAFE
+
+
 def check_constructor(cls: type) -> None:
     """Check the arguments of a class's own constructor likewise, if the class is minidl's."""
     if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
@@ -129,7 +137,7 @@ def scalars_checked(function: F) -> F:
     ...
     minidl.errors.ParameterError: scale: by must be a number that float64 can hold, got 'three'
     """
-    found = []
+    found: list[tuple[int, str, bool, type, Check]] = []
     signature = inspect.signature(function)
     for index, (name, parameter) in enumerate(signature.parameters.items()):
         annotation = str(parameter.annotation)
@@ -138,7 +146,7 @@ def scalars_checked(function: F) -> F:
             continue
         if annotation.removesuffix(" | None") in CHECKS:
             found.append((place, name, annotation.endswith(" | None"), *CHECKS[annotation.removesuffix(" | None")]))
-    if not found:
+    if not found and not any(str(p.annotation).startswith("Any") for p in signature.parameters.values()):
         return function
     op = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
@@ -151,7 +159,9 @@ def scalars_checked(function: F) -> F:
                 value = kwargs[name]
             else:
                 continue
-            if (type(value) is glance and (glance is not int or -SAFE < value < SAFE)) or (optional and value is None):
+            if (type(value) is glance and (type(value) is not int or -SAFE < value < SAFE)) or (
+                optional and value is None
+            ):
                 continue
             try:
                 value = check(value, op, name)
@@ -165,10 +175,11 @@ def scalars_checked(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except (ValueError, OverflowError) as error:
-            values = signature.bind(*args, **kwargs).arguments
-            large = [name for _, name, *_ in found if isinstance(values.get(name), int) and abs(values[name]) >= SAFE]
-            if isinstance(error, MinidlError) or not large:
+            if isinstance(error, MinidlError):
                 raise
-            raise ParameterError(f"{op}: {large[0]} is too large, {values[large[0]]}: {error}") from error
+            for name, value in signature.bind(*args, **kwargs).arguments.items():
+                if _is_large(value):
+                    raise ParameterError(f"{op}: {name} is too large, {shown(value)}: {error}") from error
+            raise
 
     return checked  # type: ignore[return-value]
