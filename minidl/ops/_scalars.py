@@ -27,13 +27,13 @@ def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number from ``least`` on, of which a few may be added without leaving 64 bits.
 
     >>> import numpy
-    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(True), is_count(-1), is_count(2**62)
+    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(True), is_count(-1), is_count(2**63)
     (True, True, False, False, False, False)
     """
     value = plain(value)
     if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "dtype"):
         return False
-    return bool(least <= value.__index__() < 2**62)
+    return bool(least <= value.__index__() <= 2**62)
 
 
 def counts(values: Any, op: str, name: str, least: int = 0) -> tuple[int, ...]:
@@ -148,10 +148,11 @@ def scalars_checked(function: F) -> F:
             found.append((place, name, annotation.endswith(" | None"), *CHECKS[annotation.removesuffix(" | None")]))
     if not found and not any(str(p.annotation).startswith("Any") for p in signature.parameters.values()):
         return function
-    op = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    constructor = function.__name__ == "__init__"
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        op = type(args[0]).__name__ if constructor else function.__name__
         for place, name, optional, glance, check in found:
             if place < len(args):
                 value = args[place]
