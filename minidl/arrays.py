@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import decimal
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
 
-from minidl.errors import DataError, DtypeError
+from minidl.errors import DataError, DtypeError, ParameterError
 from minidl.ops import Array, namespace
 
-__all__ = ["check_real", "is_elsewhere", "is_sparse", "is_table", "library_of", "take_rows", "to_host"]
+__all__ = [
+    "arrays_by_name",
+    "check_real",
+    "is_elsewhere",
+    "is_sparse",
+    "is_table",
+    "library_of",
+    "take_rows",
+    "to_host",
+]
 
 LIBRARIES = ("pandas", "polars", "pyarrow", "torch")
 
@@ -114,6 +124,32 @@ def to_host(array: Any, where: str = "", name: str = "the array") -> numpy.ndarr
         return _of_objects(found, name, library_of(array) is not None)
     except OverflowError as error:
         raise DataError(f"{name} holds an integer that is beyond the range of float64") from error
+
+
+def arrays_by_name(state_dict: Mapping[str, Any], where: str) -> dict[str, numpy.ndarray]:
+    """Return the entries of a state as arrays on the host.
+
+    >>> arrays_by_name({"weight": [1.0, 2.0]}, "load_state_dict")
+    {'weight': array([1., 2.])}
+
+    Raises
+    ------
+    ParameterError
+        If it is no mapping, or a name is no text.
+    DtypeError
+        If an entry cannot be an array.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
+    found = {}
+    for name, value in state_dict.items():
+        if not isinstance(name, str):
+            raise ParameterError(f"{where}: expected names as text, got {name!r}")
+        try:
+            found[name] = to_host(value)
+        except (DataError, DtypeError) as error:
+            raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
+    return found
 
 
 def check_real(array: Array, where: str, name: str, advice: str = "") -> None:

@@ -66,33 +66,21 @@ def cases_of(spec):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("spec", OPS)
-def test_overwrite(engine, spec, dtype):
+def test_overwrite_and_add(engine, spec, dtype):
     count = len(ops.PARAMETERS[spec.name])
     for case in cases_of(spec):
         backward, dy, cache = recorded(engine, spec, case, dtype)
         plain = backward(dy, cache)
-        into, wholes = storage_like(engine, plain, count)
-        gradients = backward(dy, cache, into=into)
-        for gradient, storage, expected in zip(gradients[-count:], into, plain[-count:], strict=True):
-            assert gradient is storage
-            same(engine, storage, expected, dtype)
-        same(engine, gradients[0], plain[0], dtype)
-        assert_neighbours_kept(engine, wholes, numpy.nan)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("spec", OPS)
-def test_add(engine, spec, dtype):
-    count = len(ops.PARAMETERS[spec.name])
-    for case in cases_of(spec):
-        backward, dy, cache = recorded(engine, spec, case, dtype)
-        plain = backward(dy, cache)
-        into, wholes = storage_like(engine, plain, count, 0.5)
-        gradients = backward(dy, cache, into=into, add=True)
-        for gradient, storage, expected in zip(gradients[-count:], into, plain[-count:], strict=True):
-            assert gradient is storage
-            same(engine, storage, None if expected is None else expected + expected.dtype.type(0.5), dtype)
-        assert_neighbours_kept(engine, wholes, 0.5)
+        for add, before in ((False, numpy.nan), (True, 0.5)):
+            into, wholes = storage_like(engine, plain, count, before)
+            gradients = backward(dy, cache, into=into, add=add)
+            for gradient, storage, expected in zip(gradients[-count:], into, plain[-count:], strict=True):
+                assert gradient is storage
+                if add and expected is not None:
+                    expected = expected + expected.dtype.type(before)
+                same(engine, storage, expected, dtype)
+            same(engine, gradients[0], plain[0], dtype)
+            assert_neighbours_kept(engine, wholes, before)
 
 
 def choices(count):

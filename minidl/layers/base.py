@@ -116,8 +116,11 @@ class Layer:
         Raises
         ------
         ParameterError
-            If the value would replace a Parameter without being one, or if the constructor alone reads the attribute.
+            If the value would replace a Parameter without being one, if the constructor alone reads the attribute, or if it
+            is PyTorch's ``requires_grad``, which nobody reads.
         """
+        if name == "requires_grad":
+            raise ParameterError(f"{self!r}: there is no requires_grad; assign to trainable to freeze a layer, or not")
         if self._made and name in self._fixed:
             raise ParameterError(
                 f"{self!r}: {name} is only read when the layer is made; make a new layer, and replace this one by it"
@@ -338,14 +341,14 @@ class Layer:
 
     @training.setter
     def training(self, mode: bool) -> None:
-        self._training = mode
+        self._training = bool(mode)
+        for child in self.children().values():
+            if hasattr(child, "train"):
+                child.train(mode)
 
     def train(self, mode: bool = True) -> Layer:
         """Switch this layer and all layers inside to training mode, or to evaluation mode with ``mode=False``."""
         self.training = mode
-        for child in self.children().values():
-            if hasattr(child, "train"):
-                child.train(mode)
         return self
 
     def eval(self) -> Layer:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from minidl import weights
-from minidl.errors import DataError, DtypeError, ParameterError
 from minidl.ops import Array
 from minidl.weights.matching import IncompatibleKeys, Names, Target, Transpose, load_tensors
 from minidl.weights.tensors import MemoryTensor
@@ -66,17 +65,8 @@ def load_state_dict(
 ) -> IncompatibleKeys:
     """Copy values into the parameters and buffers; see :meth:`Layer.load_state_dict`."""
     where = "load_state_dict"
-    if not isinstance(state_dict, Mapping):
-        raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
+    tensors = {name: MemoryTensor(name, a) for name, a in weights.arrays_by_name(state_dict, where).items()}
     targets = _group_by_array(_list_entries(layer))
-    tensors = {}
-    for name, value in state_dict.items():
-        if not isinstance(name, str):
-            raise ParameterError(f"{where}: expected names as text, got {name!r}")
-        try:
-            tensors[name] = MemoryTensor(name, weights.to_host(value))
-        except (DataError, DtypeError) as error:
-            raise DtypeError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
     return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
 
 

@@ -87,6 +87,8 @@ def align(prediction: Array, target: Array, op: str, name: str = "prediction") -
     if kind is None or kind not in "fiub":
         came = type(target).__name__ if kind is None else f"dtype {target.dtype}"
         raise DtypeError(f"{op}: target must be an array of real numbers, got {came}")
+    if isinstance(target, numpy.matrix):
+        target = numpy.asarray(target)  # for which * is the product of elements
     if target.shape != prediction.shape:
         longer, shorter = sorted((tuple(prediction.shape), tuple(target.shape)), key=len, reverse=True)
         if len(longer) != 2 or longer != (*shorter, 1):

@@ -42,6 +42,10 @@ def require_float(array: Array, name: str, op: str) -> None:
         raise DtypeError(
             f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)"
         )
+    if isinstance(array, numpy.matrix):
+        raise DtypeError(
+            f"{op}: {name} is a numpy.matrix, for which * is the product of matrices; give numpy.asarray({name})"
+        )
     if dtype.kind != "f":
         raise DtypeError(
             f"{op}: {name} must be a floating-point array, got dtype {dtype}; convert it with {name}.astype(...)"

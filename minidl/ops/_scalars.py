@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from minidl.errors import MinidlError, ParameterError
 
 __all__ = ["check_constructor", "counts", "is_count", "plain", "scalars_checked", "shown"]
 
+SAFE = 2**31
 Check = Callable[[Any, str, str], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,11 +27,13 @@ def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number from ``least`` on, of which a few may be added without leaving 64 bits.
 
     >>> import numpy
-    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(-1), is_count(2**62)
-    (True, True, False, False, False)
+    >>> is_count(2), is_count(numpy.int64(2)), is_count(2.0), is_count(True), is_count(-1), is_count(2**63)
+    (True, True, False, False, False, False)
     """
     value = plain(value)
-    return hasattr(value, "__index__") and not hasattr(value, "dtype") and least <= value.__index__() < 2**62
+    if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "dtype"):
+        return False
+    return bool(least <= value.__index__() <= 2**62)
 
 
 def counts(values: Any, op: str, name: str, least: int = 0) -> tuple[int, ...]:
@@ -104,6 +108,14 @@ CHECKS: dict[str, tuple[type, Check]] = {
 """The type that passes at a glance, and the check of anything else, for each annotation."""
 
 
+def _is_large(value: Any) -> bool:
+    """Whether a value is a whole number, or holds one, of a size that arrays and C do not take everywhere."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_large, value))
+    value = plain(value)
+    return isinstance(value, int) and abs(value) >= SAFE
+
+
 def check_constructor(cls: type) -> None:
     """Check the arguments of a class's own constructor likewise, if the class is minidl's."""
     if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
@@ -125,18 +137,22 @@ def scalars_checked(function: F) -> F:
     ...
     minidl.errors.ParameterError: scale: by must be a number that float64 can hold, got 'three'
     """
-    found = []
+    found: list[tuple[int, str, bool, type, Check]] = []
     signature = inspect.signature(function)
-    for place, (name, parameter) in enumerate(signature.parameters.items()):
+    for index, (name, parameter) in enumerate(signature.parameters.items()):
         annotation = str(parameter.annotation)
+        place = sys.maxsize if parameter.kind is parameter.KEYWORD_ONLY else index
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         if annotation.removesuffix(" | None") in CHECKS:
             found.append((place, name, annotation.endswith(" | None"), *CHECKS[annotation.removesuffix(" | None")]))
-    if not found:
+    if not found and not any(str(p.annotation).startswith("Any") for p in signature.parameters.values()):
         return function
-    op = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    constructor = function.__name__ == "__init__"
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        op = type(args[0]).__name__ if constructor else function.__name__
         for place, name, optional, glance, check in found:
             if place < len(args):
                 value = args[place]
@@ -144,9 +160,15 @@ def scalars_checked(function: F) -> F:
                 value = kwargs[name]
             else:
                 continue
-            if (type(value) is glance and glance is not int) or (optional and value is None):
+            if (type(value) is glance and (type(value) is not int or -SAFE < value < SAFE)) or (
+                optional and value is None
+            ):
                 continue
-            value = check(value, op, name)
+            try:
+                value = check(value, op, name)
+            except ParameterError:
+                signature.bind(*args, **kwargs)  # raises first if there are too many arguments, or too few
+                raise
             if place < len(args):
                 args = (*args[:place], value, *args[place + 1 :])
             else:
@@ -154,10 +176,11 @@ def scalars_checked(function: F) -> F:
         try:
             return function(*args, **kwargs)
         except (ValueError, OverflowError) as error:
-            values = signature.bind(*args, **kwargs).arguments
-            large = [name for _, name, *_ in found if isinstance(values.get(name), int) and abs(values[name]) >= 2**31]
-            if isinstance(error, MinidlError) or not large:
+            if isinstance(error, MinidlError):
                 raise
-            raise ParameterError(f"{op}: {large[0]} is too large, {values[large[0]]}: {error}") from error
+            for name, value in signature.bind(*args, **kwargs).arguments.items():
+                if _is_large(value):
+                    raise ParameterError(f"{op}: {name} is too large, {shown(value)}: {error}") from error
+            raise
 
     return checked  # type: ignore[return-value]

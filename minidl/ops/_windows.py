@@ -204,8 +204,10 @@ def hashable(value: Any) -> Any:
     if isinstance(value, (list, tuple)) or (isinstance(value, numpy.ndarray) and value.ndim):
         return tuple(map(hashable, value))
     value = plain(value)
-    if value is None or isinstance(value, (int, str)):
+    if value is None or type(value) in (int, str):
         return value
+    if isinstance(value, bool):  # which would be looked up as 0 or 1
+        return _Odd(value)
     return value.__index__() if hasattr(value, "__index__") else _Odd(value)
 
 

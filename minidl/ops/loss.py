@@ -32,7 +32,7 @@ from minidl.ops._losses import (
     scale_slope_of_classes,
 )
 from minidl.ops._namespace import Array, namespace
-from minidl.ops.softmax import is_first_largest, sum_but_one
+from minidl.ops.softmax import is_first_largest, sum_but_one, sum_exponentials_but_one
 
 __all__ = [
     "binary_cross_entropy_with_logits",
@@ -288,7 +288,8 @@ def cross_entropy(
     Parameters
     ----------
     logits : array, shape (N, K, ...) or (K,)
-        Floating-point; classes on axis 1, or 0 for a single example. Minus infinity rules a class out.
+        Floating-point; classes on axis 1, or 0 for a single example. Minus infinity rules a class out; plus
+        infinity makes a loss nan.
     target : integer array, shape (N, ...) or (), or floating-point array of the shape of the logits
         Class indices, or probabilities.
     weight : array, shape (K,), optional
@@ -351,7 +352,7 @@ def cross_entropy(
     q, divisor = _coefficients(x, target, w, ignore_index, label_smoothing, axis)
     shifted = x - x.max(axis=axis, keepdims=True)
     e = xp.exp(shifted)  # (N, K, ...); at most 1, and one of them 1
-    rest = sum_but_one(e, axis)  # (N, 1, ...)
+    rest = sum_exponentials_but_one(e, axis)  # (N, 1, ...)
     log_p = shifted - xp.log1p(rest)  # (N, K, ...)
     each = -sum_widened(
         xp.where(q == 0, 0, q * log_p), axis

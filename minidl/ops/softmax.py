@@ -117,7 +117,7 @@ def log_softmax(x: Array, axis: int = -1) -> tuple[Array, tuple[Any, ...]]:
     xp = namespace(x)
     shifted = _subtract_maximum(widen_float16(x), axis)
     e = xp.exp(shifted)
-    rest = sum_but_one(e, axis) + 0 * e.max(axis=axis, keepdims=True)  # nan if the largest x is infinite
+    rest = sum_exponentials_but_one(e, axis)
     y = (shifted - xp.log1p(rest)).astype(x.dtype, copy=False)
     return y, (y, axis)
 
@@ -161,6 +161,17 @@ def sum_but_one(x: Array, axis: int) -> Array:
     array([[2.e-09]])
     """
     return sum_widened(namespace(x).where(is_first_largest(x, axis), 0, x), axis, keepdims=True)
+
+
+def sum_exponentials_but_one(e: Array, axis: int) -> Array:
+    """Return :func:`sum_but_one` of exponentials, but nan where the largest is: with a score of plus infinity nothing is known.
+
+    >>> import numpy
+    >>> sum_exponentials_but_one(numpy.array([[0.25, 1.0], [numpy.nan, 0.0]]), 1)
+    array([[0.25],
+           [ nan]])
+    """
+    return sum_but_one(e, axis) + 0 * e.max(axis=axis, keepdims=True)
 
 
 def _subtract_maximum(x: Array, axis: int) -> Array:

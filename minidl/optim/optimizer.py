@@ -430,14 +430,14 @@ class Optimizer:
         Raises
         ------
         ParameterError
-            If an entry is missing or unexpected, or a setting is outside its range.
+            If it is no mapping of names, an entry is missing or unexpected, or a setting is outside its range.
         ShapeError
             If an array does not have the shape of its parameter.
         DtypeError
-            If an array does not hold floating-point numbers.
+            If an entry cannot be an array, or an array does not hold floating-point numbers.
         """
         self._follow()
-        found = self._as_arrays(state_dict)
+        found = weights.arrays_by_name(state_dict, f"{self._name}.load_state_dict")
         settings = [self._restore_settings(found, g) for g in range(len(self.param_groups))]
         expected: dict[str, tuple[int, ...] | None] = {"step": ()}
         expected |= {f"groups.{g}.{name}": None for g, own in enumerate(settings) for name in own}
@@ -471,27 +471,6 @@ class Optimizer:
         for parameter, (_, state) in self._kept(group).items():
             for name, array in state.items():
                 yield f"state.{g}.{index[parameter]}.{name}", array
-
-    def _as_arrays(self, state_dict: Mapping[str, Any]) -> dict[str, numpy.ndarray]:
-        """Return the entries of a state as arrays on the host.
-
-        Raises
-        ------
-        ParameterError
-            If it is no mapping of names to what can be an array.
-        """
-        where = f"{self._name}.load_state_dict"
-        if not isinstance(state_dict, Mapping):
-            raise ParameterError(f"{where}: expected a mapping of names to arrays, got {type(state_dict).__name__}")
-        found = {}
-        for name, value in state_dict.items():
-            if not isinstance(name, str):
-                raise ParameterError(f"{where}: expected names as text, got {name!r}")
-            try:
-                found[name] = weights.to_host(value)
-            except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-                raise ParameterError(f"{where}: {name} cannot be read as a NumPy array: {error}") from error
-        return found
 
     def _restore_settings(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
         missing = [key for name in self.defaults if (key := f"groups.{g}.{name}") not in found]

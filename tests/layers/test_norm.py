@@ -283,7 +283,7 @@ class TestErrors:
         ("make", "message"),
         [
             (lambda: dl.BatchNorm1d(0), "num_features must be a positive integer, got 0"),
-            (lambda: dl.BatchNorm1d(2.5), "num_features must be a positive integer"),
+            (lambda: dl.BatchNorm1d(2.5), "num_features must be a whole number, got 2.5"),
             (lambda: dl.BatchNorm2d(2, momentum=1.5), "momentum must be from 0 to 1, or None, got 1.5"),
             (lambda: dl.BatchNorm2d(2, eps=-1.0), "eps must not be negative"),
             (lambda: dl.LayerNorm(()), "normalized_shape must have at least one axis"),

@@ -167,3 +167,18 @@ def test_the_learning_rate_by_keras_name():
     optimizer.step()
     numpy.testing.assert_allclose(layer.weight.value, before - 0.5, rtol=1e-6)
     assert (optimizer.lr, optimizer.learning_rate) == (0.5, 0.5)
+
+
+def test_a_mode_that_is_assigned_goes_to_all_layers_inside():
+    """As `model.eval()`: only the outermost layer in evaluation mode would leave dropout on without a word."""
+    model = dl.Sequential(dl.Linear(4, 4), dl.Residual(dl.Linear(4, 4), dl.Dropout(0.5)), dl.BatchNorm1d(4))
+    model.training = False
+    assert not any(layer.training for layer in (model, *model.layers, *model[1].children().values()))
+    model.training = True
+    assert all(layer.training for layer in (model, *model.layers, *model[1].children().values()))
+
+
+def test_the_other_librarys_way_to_freeze_is_refused():
+    for layer in (dl.Linear(2, 2), dl.Sequential(dl.Linear(2, 2))):
+        with pytest.raises(dl.errors.ParameterError, match="assign to trainable"):
+            layer.requires_grad = False

@@ -404,6 +404,21 @@ class Formulas:
         return lambda *args, **kwargs: composition(self, *args, **kwargs)
 
 
+class Recorded:
+    """An engine that notes which of its functions were called."""
+
+    def __init__(self, engine):
+        self.engine, self.called = engine, set()
+
+    def __getattr__(self, name):
+        self.called.add(name)
+        return getattr(self.engine, name)
+
+    def never_called(self):
+        """Return the ops and compositions with a kernel of their own that no call has reached."""
+        return sorted(n for n, how in self.engine.coverage().items() if how == "kernel" and n not in self.called)
+
+
 # the comparison -----------------------------------------------------------------------------------------------------------------
 
 
@@ -507,7 +522,7 @@ def choose(seed, index):
 
 def fuzz(seed, start=0, calls=None, seconds=None, races=True, verbose=False, log=None):
     """Make calls until their number or the time is over; return the failures, and how often each outcome came."""
-    native, formulas = engines.get("native"), Formulas()
+    native, formulas = Recorded(engines.get("native")), Formulas()
     before = engines.get_num_threads()
     disturber = Disturber(seed)
     disturber.start()
@@ -538,7 +553,7 @@ def fuzz(seed, start=0, calls=None, seconds=None, races=True, verbose=False, log
     disturber.join()
     engines.set_num_threads(before)
     engines.native.set_memory_limit(1 << 30)
-    return failures, outcomes
+    return failures, outcomes, native.never_called()
 
 
 def main():
@@ -556,8 +571,11 @@ def main():
     faulthandler.enable()
     seconds = 20.0 if given.seconds is None and given.calls is None else given.seconds
     log = None if given.log is None else os.open(given.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    failures, outcomes = fuzz(given.seed, given.start, given.calls, seconds, not given.no_races, given.verbose, log)
+    failures, outcomes, never = fuzz(
+        given.seed, given.start, given.calls, seconds, not given.no_races, given.verbose, log
+    )
     print(*failures, sep="\n")
+    print(f"kernels never called: {', '.join(never) or 'none'}")
     print(f"seed {given.seed}: {sum(outcomes.values())} calls, {dict(outcomes)}, {len(failures)} failures")
     return 1 if failures else 0
 

@@ -27,8 +27,10 @@ def calls(tmp_path, seed, number):
     return done.stdout
 
 
-def test_random_calls(tmp_path):
-    assert "1500 calls" in calls(tmp_path, 0, 1500)
+def test_random_calls_reach_every_kernel(tmp_path):
+    said = calls(tmp_path, 0, 1500)
+    assert "1500 calls" in said
+    assert "kernels never called: none" in said
 
 
 @pytest.mark.nightly

@@ -358,3 +358,13 @@ def test_log_softmax_of_a_confident_answer(host_engine, axis):
         x = numpy.array([[30.0, 0.0, -3.0]], dtype)
         y = host_engine.log_softmax(x if axis else x.T, axis)[0].ravel()
         assert y[0] == pytest.approx(-numpy.log1p(numpy.exp(-30.0) + numpy.exp(-33.0)), rel=1e-6, abs=0)
+
+
+def test_an_infinite_score_leaves_nothing_known(host_engine):
+    """As in softmax and PyTorch: also where the infinity is not at the label, which would make the loss infinite."""
+    x = numpy.array([[numpy.inf, 0.0, 1.0], [1.0, 2.0, 3.0]])
+    for label in range(3):
+        loss, cache = host_engine.cross_entropy(x, numpy.array([label, 0]), reduction="none")
+        numpy.testing.assert_array_equal(numpy.isnan(loss), [True, False])
+        dx = host_engine.cross_entropy_backward(numpy.ones(2), cache)
+        numpy.testing.assert_array_equal(numpy.isnan(dx), [[True] * 3, [False] * 3])

@@ -269,3 +269,19 @@ def test_weights_broadcast_to_the_logits_and_no_further(host_engine, argument):
             loss(x, x, **{argument: numpy.ones(shape)})
     with pytest.raises(errors.DtypeError, match=f"{argument} must be an array, got float"):
         loss(x, x, **{argument: 2.0})
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits"])
+def test_a_target_that_is_a_matrix_is_an_array(host_engine, name):
+    """Square ones would be multiplied as matrices, without a word."""
+    p, t = numpy.array([[0.2, 0.9], [0.4, 0.1]]), numpy.array([[1.0, 0.0], [1.0, 1.0]])
+    loss, cache = getattr(host_engine, name)(p, numpy.asmatrix(t))
+    expected, expected_cache = getattr(host_engine, name)(p, t)
+    assert loss == pytest.approx(expected)
+    for backward_cache in (cache, expected_cache):
+        assert type(getattr(host_engine, f"{name}_backward")(1.0, backward_cache)) is numpy.ndarray
+    with pytest.raises(errors.DtypeError, match="give numpy.asarray"):
+        getattr(host_engine, name)(numpy.asmatrix(p), t)
+    with pytest.raises(errors.DtypeError, match="give numpy.asarray"):
+        host_engine.gelu(numpy.asmatrix(p))

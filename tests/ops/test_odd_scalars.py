@@ -73,7 +73,8 @@ def attempt(engine, op, arguments, name, value):
             result = getattr(engine, op)(**arguments)
             if result is not None:
                 y, cache = result
-                getattr(engine, f"{op}_backward")(numpy.ones_like(y) if numpy.ndim(y) else 1.0, cache)
+                dy = tuple(map(numpy.ones_like, y)) if isinstance(y, tuple) else numpy.ones_like(y) if y.ndim else 1.0
+                getattr(engine, f"{op}_backward")(dy, cache)
     except (MinidlError, MemoryError):
         return None
     except Exception as error:
