@@ -44,7 +44,7 @@ THIN = (
     "64x16x16",
 )
 LAYOUTS = ("NN", "NT", "TN")
-RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
+RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "decided")
 PAUSE = 0.25  # seconds, in which the threads of the previous contender go to sleep
 Call = Callable[[], object]
 
@@ -165,7 +165,7 @@ def table(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
             yield line + "".join(f" {found[o][0] / 1e9:.1f} | {best / found[o][0]:.2f} |" for o in others)
 
 
-def ladder(sizes: tuple[int, ...] = (128, 512, 1024, 2048)) -> Iterator[str]:
+def ladder(sizes: tuple[int, ...] = (128, 512, 1000, 1024, 2048)) -> Iterator[str]:
     """Yield the lines of the table of rungs: GFLOP/s for squares of several sizes."""
     import numpy
 

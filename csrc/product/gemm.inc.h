@@ -3,13 +3,13 @@
  *     for jc in steps of nc             columns of C and B
  *       for pc in steps of kc             a slice of the inner dimension; the block B[pc, jc], kc x nc, fits the L2 cache
  *         for ic in steps of mc             rows of C and A
- *           for ir in steps of MR             a panel of A, MR x kc, which fits the L1 cache
+ *           for ir in steps of MR             a panel of A, MR x kc, which fits half of the L1 cache
  *             for jr in steps of NR             the kernel: MR x NR of C in registers, while it runs through kc
  *
  * (K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34, 2008.) Where theirs packs both
- * operands, this one reads them in place if it can: A always lies well enough for a kernel that takes one element at a time,
- * unless its columns are a page apart; B must have contiguous rows, and is packed if it has not. C^T = B^T A^T is the same
- * product, so either operand can play B's part: `choose` takes what costs least.
+ * operands, this one reads them in place if it can: A lies well enough for a kernel that takes one element at a time, unless its
+ * columns lie on many pages; B must have contiguous rows that leave each other room in the cache, and is packed if it has not.
+ * C^T = B^T A^T is the same product, so either operand can play B's part: `choose` takes what costs least.
  *
  * The files that make it up share these types and `step`; they are included in an order in which each builds on those before, and
  * the convolutions (conv/conv.inc.h) build on all of them.
@@ -89,7 +89,7 @@ static void row_of_tiles(const PRODUCT *x, const plan *p, ptrdiff_t rows, ptrdif
         const int packed = p->pack_b || columns < width;
         const real *const panel = p->pack_b ? packed_b + jr * kc : packed ? packed_b : b + jr;
         const ptrdiff_t b_row = packed ? width : x->b.row;
-        tile_function *const compute = tiles[rows - 1][width / LANES - 1][upright];
+        tile_function *const compute = tile_for(rows, columns, width, upright);
         if (columns == width && x->c.col == 1)
             compute(kc, x->alpha, a, a_step, panel, b_row, beta, c + jr, x->c.row);
         else

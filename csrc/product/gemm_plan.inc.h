@@ -24,20 +24,6 @@ static ptrdiff_t most_nc(void) {
     return (minidl_caches()->level[1].size / (ptrdiff_t)sizeof(real) / most_kc() + NR - 1) / NR * NR;
 }
 
-/* How many lines of a cache's fullest set a block takes, relative to its ways: `rows` of `bytes` bytes, `stride` bytes apart. Over 1,
- * some are driven out by others of the same block. */
-static double crowding(const minidl_cache *cache, ptrdiff_t rows, ptrdiff_t bytes, ptrdiff_t stride) {
-    const ptrdiff_t period = minidl_cache_period(cache), lines = (bytes + cache->line - 1) / cache->line;
-    ptrdiff_t a = period, b = stride % period;
-    while (b != 0) { /* their greatest common divisor: rows start at its multiples */
-        const ptrdiff_t rest = a % b;
-        a = b, b = rest;
-    }
-    const ptrdiff_t starts = minidl_min(period / a, rows);
-    const double sets = minidl_min((double)(period / cache->line), (double)starts * (double)lines);
-    return (double)rows * (double)lines / sets / cache->ways;
-}
-
 /* Whether rows so far apart lie on more pages than the nearest table of pages holds at once, with room for other operands'. */
 static int many_pages(ptrdiff_t rows, ptrdiff_t stride) {
     enum { PAGE = 4096, ENTRIES = 48 }; /* tables of 64 entries and more are usual */
@@ -47,7 +33,17 @@ static int many_pages(ptrdiff_t rows, ptrdiff_t stride) {
 /* What it costs to store an element of C^T: a tile's column at a time, MR elements. If columns crowd the nearest cache, its lines
  * are gone before the next tile fills them up. */
 static double turning_c(const PRODUCT *x) {
-    return crowding(&minidl_caches()->level[0], NR, MR * sizeof(real), x->c.col * (ptrdiff_t)sizeof(real)) > 1 ? 4 : 0.25;
+    return minidl_crowding(&minidl_caches()->level[0], NR, MR * sizeof(real), x->c.col * (ptrdiff_t)sizeof(real)) > 1 ? 4 : 0.25;
+}
+
+/* Vectors in n columns; half a one where there are such, which alone keeps the units less busy. */
+static double vectors_of(ptrdiff_t n) {
+    const ptrdiff_t whole = n / LANES, rest = n % LANES;
+#ifdef HALF_FMADD
+    return (double)whole + (rest == 0 ? 0 : rest > LANES / 2 ? 1 : whole > 0 ? 0.5 : 0.75);
+#else
+    return (double)(whole + (rest != 0));
+#endif
 }
 
 /* What each method costs, in multiply-adds of one vector; measured, and rough. HUGE_COST if it does not apply. */
@@ -55,7 +51,7 @@ static double turning_c(const PRODUCT *x) {
 
 static double cost(method by, const PRODUCT *x) {
     const double m = (double)x->m, n = (double)x->n, k = (double)x->k;
-    const double vectors = (double)((x->n + LANES - 1) / LANES);
+    const double vectors = vectors_of(x->n);
     if (by == ROWS) return x->m <= MR && x->b.col == 1 && x->n >= LANES ? (x->m == 1 ? 1.1 : 1.3 * m) * vectors * k : HUGE_COST;
     if (by == DOTS) {
         if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
@@ -64,8 +60,10 @@ static double cost(method by, const PRODUCT *x) {
     const double at_once = (double)(minidl_min(x->m, MR) * minidl_min((x->n + LANES - 1) / LANES, NV));
     const double waiting = at_once < 4 ? 4 / at_once : 1; /* a sum takes four cycles, in which others can be under way */
     const double slices = ceil(k / (double)most_kc());
+    /* Tiles of few rows wait for each line of B that comes from beyond the second cache, three from a row. */
     const int far = x->m <= MR && x->b.col == 1 && n * k * sizeof(real) > (double)minidl_caches()->level[1].size;
-    return waiting * m * vectors * k + (far ? 3 * vectors * k : 0) + (x->b.col == 1 ? 0 : 0.5 * n * k) + (x->c.col == 1 ? 0 : turning_c(x) * m * n * slices);
+    return waiting * m * vectors * k + (far ? 3 * vectors * k : 0) + (x->b.col == 1 ? 0 : 0.5 * n * k) +
+           (x->c.col == 1 ? 0 : turning_c(x) * m * n * slices);
 }
 
 /* `length` in equal parts of at most `limit`, but for rounding up to multiples of `unit`. */
@@ -95,20 +93,20 @@ static ptrdiff_t b_elements(const PRODUCT *x, const plan *p) {
 static int b_collides(const PRODUCT *x, const plan *p) {
     const minidl_cache *const next = &minidl_caches()->level[1];
     const ptrdiff_t size = sizeof(real);
-    const double in_place = crowding(next, p->kc, p->nc * size, x->b.row * size);
+    const double in_place = minidl_crowding(next, p->kc, p->nc * size, x->b.row * size);
     return in_place > 0.5 && in_place > 1.5 * (double)(p->kc * p->nc * size) / (double)next->size;
 }
 
 /* The rest of the plan of a product by tiles. */
 static void plan_tiles(const PRODUCT *x, plan *p) {
-    enum { FEW_LINES = 4 * LINE };
+    enum { FEW_LINES = 4 * LINE }; /* of a column: whole lines are packed, and memory is asked for several that follow each other */
     const minidl_cache *const next = &minidl_caches()->level[1];
     const ptrdiff_t size = sizeof(real);
     p->kc = part(x->k, most_kc(), 8);
     p->nc = part(x->n, most_nc(), NR);
     p->pack_b = x->b.col != 1 || (x->m >= 16 * MR && (x->n * x->k * size > next->size || b_collides(x, p)));
     /* Rows of A follow each other in memory, but columns are read MR elements at a time, for each panel of B again. */
-    p->pack_a = x->a.col != 1 && (x->a.row != 1 || (x->n >= 4 * NR && many_pages(p->kc, x->a.col * size)));
+    p->pack_a = x->a.col != 1 && (x->a.row != 1 || (x->n >= 8 * NR && many_pages(p->kc, x->a.col * size)));
     p->mc = p->pack_a ? minidl_min(FEW_LINES, x->m) : x->m;
     p->workspace = (size_t)(b_elements(x, p) + (p->pack_a ? p->kc * p->mc : 0)) * sizeof(real);
 }

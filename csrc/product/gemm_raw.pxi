@@ -32,6 +32,8 @@ cdef extern from "product/ladder.h" nogil:
     int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
     int minidl_ladder_packed(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
     int minidl_ladder_vectorised(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
+    int minidl_ladder_in_place(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
+    int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
 
 
 cdef int _operand(object x, int ndim, int kind, bint transposed, Matrix *m, ptrdiff_t *batch) except -1:
@@ -201,3 +203,13 @@ def ladder_packed(a, b, c):
 def ladder_vectorised(a, b, c):
     """c = a b. Packed panels and the tile of the widest instruction set."""
     _rung(minidl_ladder_vectorised, a, b, c)
+
+
+def ladder_in_place(a, b, c):
+    """c = a b. The same tile, which reads b as it lies."""
+    _rung(minidl_ladder_in_place, a, b, c)
+
+
+def ladder_decided(a, b, c):
+    """c = a b. b is packed where the caches of the machine ask for it, else read as it lies."""
+    _rung(minidl_ladder_decided, a, b, c)

@@ -2,7 +2,8 @@
  *
  * dots: A's rows and B's columns are contiguous, so that every element of C is a dot product of two vectors as they lie.
  * Nothing is packed; the price is to add up the lanes of each sum at the end.
- * row: one row times a matrix. The rows of B, each times its element of the row, are added up in cache. */
+ * few_rows: at most MR rows times a matrix. Its rows, each times its elements of A, are added up in cache: they are read from end to
+ * end, four at a time. */
 
 enum { FEW = MR / 2, DOT_ROWS = FEW, DOT_COLUMNS = 4 };
 
@@ -76,6 +77,7 @@ static void dots(const PRODUCT *x, const real *b, ptrdiff_t b_step) {
     }
 }
 
+/* Rows of B that go through together, and that stay near for the next rows of A; the memory for sums, which use half of the L1 cache at most. */
 enum { STEPS = 4, SLICE = 2 * STEPS, SUMS_BYTES = 32768 };
 
 /* sums[r][j] += a[r][0] b[0][j] + ... + a[r][steps - 1] b[steps - 1][j] for j < n: each vector of sums is loaded and stored once for
@@ -104,7 +106,8 @@ INLINE void add_rows_of_b(int rows, int steps, ptrdiff_t n, const real *restrict
 INLINE void add_all_rows_of_b(int rows, ptrdiff_t k, ptrdiff_t n, const real *a, ptrdiff_t a_row, ptrdiff_t a_col, const real *b,
                               ptrdiff_t b_row, real *sums, ptrdiff_t apart) {
     ptrdiff_t p = 0;
-    for (; p + STEPS <= k; p += STEPS) add_rows_of_b(rows, STEPS, n, a + p * a_col, a_row, a_col, b + p * b_row, b_row, sums, apart);
+    for (; p + STEPS <= k; p += STEPS)
+        add_rows_of_b(rows, STEPS, n, a + p * a_col, a_row, a_col, b + p * b_row, b_row, sums, apart);
     for (; p < k; p++) add_rows_of_b(rows, 1, n, a + p * a_col, a_row, a_col, b + p * b_row, b_row, sums, apart);
 }
 

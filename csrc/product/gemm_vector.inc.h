@@ -4,6 +4,7 @@
  *     vector, LANES             a vector and how many elements it has; one element for compilers without vectors
  *     MR, NV, NR                the largest tile: rows (4 or 8), and vectors and elements in a row; its sums fill the registers
  *     SPLAT(x), FMADD(a, b, c)  x in every lane; a b + c
+ *     half_vector, HALF_SPLAT, HALF_FMADD   the same for half as many elements, where the last columns are few: only with AVX-512
  *     LOAD(from), STORE(to, v)  memory aligned as its elements are
  *     INLINE, UNROLL, PREFETCH  what compilers call these
  */
@@ -15,9 +16,13 @@
 #if SINGLE
 #define SPLAT(x) ((vector)_mm512_set1_ps(x))
 #define FMADD(a, b, c) ((vector)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define HALF_SPLAT(x) ((half_vector)_mm256_set1_ps(x))
+#define HALF_FMADD(a, b, c) ((half_vector)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #else
 #define SPLAT(x) ((vector)_mm512_set1_pd(x))
 #define FMADD(a, b, c) ((vector)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define HALF_SPLAT(x) ((half_vector)_mm256_set1_pd(x))
+#define HALF_FMADD(a, b, c) ((half_vector)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
 #endif
 #elif defined(ISA_AVX2) /* 16 registers of 32 bytes, 12 of them sums */
 #define VECTOR_BYTES 32
@@ -85,6 +90,9 @@ INLINE vector last_lanes(const real *from, ptrdiff_t count) { return count > 0 ?
 enum { LANES = VECTOR_BYTES / sizeof(real), SHORT = 16 / sizeof(real), NR = NV * LANES };
 typedef real vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 typedef real short_vector __attribute__((vector_size(16), aligned(sizeof(real)), may_alias)); /* for squares to transpose */
+#ifdef HALF_FMADD
+typedef real half_vector __attribute__((vector_size(VECTOR_BYTES / 2), aligned(sizeof(real)), may_alias));
+#endif
 
 #if SINGLE
 typedef int word;

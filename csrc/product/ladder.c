@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "product/gemm_variant.h"
+#include "runtime/caches.h"
 #include "runtime/integers.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -104,10 +105,10 @@ int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const fl
 
 /* What the packed rungs have in common ----------------------------------------------------------------------------------- */
 
-/* C = A B + C for a tile from packed panels: column p of A at a + p * rows, row p of B at b + p * columns. */
+/* C = A B + C for a tile: column p of A, from a packed panel, at a + p * rows, row p of B at b + p * b_row. */
 typedef struct {
     ptrdiff_t rows, columns;
-    void (*add)(ptrdiff_t k, const float *a, const float *b, float *c, ptrdiff_t c_row);
+    void (*add)(ptrdiff_t k, const float *a, const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row);
 } kernel;
 
 /* Elements from[i * across + p * along], i < count, as panels of `width` elements for each p; zeros fill the last. */
@@ -120,26 +121,31 @@ static void pack(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t acro
 
 static ptrdiff_t rounded_up(ptrdiff_t x, ptrdiff_t unit) { return (x + unit - 1) / unit * unit; }
 
-/* A packed block of A times a packed block of B, added to mc x nc of C. */
-static void multiply_packed(const kernel *by, ptrdiff_t mc, ptrdiff_t nc, ptrdiff_t kc, const float *a, const float *b,
-                            float *c, ptrdiff_t c_row) {
+/* A packed block of A times a block of B, added to mc x nc of C. Rows of B are b_row apart, or b_row is 0 and they are packed; a last
+ * panel that is not full is packed in any case, at `last`. */
+static void multiply_blocks(const kernel *by, ptrdiff_t mc, ptrdiff_t nc, ptrdiff_t kc, const float *a, const float *b,
+                            ptrdiff_t b_row, const float *last, float *c, ptrdiff_t c_row) {
     enum { LARGEST_TILE = 1024 };
     float copy[LARGEST_TILE];
     for (ptrdiff_t j = 0; j < nc; j += by->columns)
         for (ptrdiff_t i = 0; i < mc; i += by->rows) {
             float *const at = c + i * c_row + j;
+            const int in_place = b_row != 0 && j + by->columns <= nc;
+            const float *const panel = in_place ? b + j : b_row != 0 ? last : b + j * kc;
+            const ptrdiff_t step = in_place ? b_row : by->columns;
             if (i + by->rows <= mc && j + by->columns <= nc) {
-                by->add(kc, a + i * kc, b + j * kc, at, c_row);
+                by->add(kc, a + i * kc, panel, step, at, c_row);
                 continue;
             }
             memset(copy, 0, sizeof(copy)); /* a tile that reaches beyond C */
-            by->add(kc, a + i * kc, b + j * kc, copy, by->columns);
+            by->add(kc, a + i * kc, panel, step, copy, by->columns);
             for (ptrdiff_t r = 0; r < minidl_min(by->rows, mc - i); r++)
                 for (ptrdiff_t s = 0; s < minidl_min(by->columns, nc - j); s++) at[r * c_row + s] += copy[r * by->columns + s];
         }
 }
 
-static int multiply_with(const kernel *by, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+static int multiply_with(const kernel *by, int pack_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b,
+                         float *c) {
     const ptrdiff_t a_most = rounded_up(minidl_min(m, MC), by->rows) * minidl_min(k, KC);
     const ptrdiff_t b_most = rounded_up(minidl_min(n, NC), by->columns) * minidl_min(k, KC);
     float *const packed = malloc((size_t)(a_most + b_most + 1) * sizeof(float));
@@ -147,35 +153,60 @@ static int multiply_with(const kernel *by, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t j = 0; j < n; j += NC)
         for (ptrdiff_t p = 0; p < k; p += KC) {
-            const ptrdiff_t nc = minidl_min(NC, n - j), kc = minidl_min(KC, k - p);
-            pack(nc, kc, b + p * n + j, 1, n, by->columns, packed);
+            const ptrdiff_t nc = minidl_min(NC, n - j), kc = minidl_min(KC, k - p), full = nc / by->columns * by->columns;
+            const float *const block = b + p * n + j;
+            pack(pack_b ? nc : nc - full, kc, pack_b ? block : block + full, 1, n, by->columns, packed);
             for (ptrdiff_t i = 0; i < m; i += MC) {
                 const ptrdiff_t mc = minidl_min(MC, m - i);
                 pack(mc, kc, a + i * k + p, k, 1, by->rows, packed + b_most);
-                multiply_packed(by, mc, nc, kc, packed + b_most, packed, c + i * n + j, n);
+                multiply_blocks(by, mc, nc, kc, packed + b_most, pack_b ? packed : block, pack_b ? 0 : n, packed, c + i * n + j, n);
             }
         }
     free(packed);
     return 0;
 }
 
-static void add_tile(ptrdiff_t k, const float *a, const float *b, float *c, ptrdiff_t c_row) {
-    tile(k, a, 1, TILE_ROWS, b, TILE_COLUMNS, c, c_row);
+static void add_tile(ptrdiff_t k, const float *a, const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row) {
+    tile(k, a, 1, TILE_ROWS, b, b_row, c, c_row);
 }
 
 /* Rung 5: the operands rewritten in the order in which the tile reads them. No stride of any matrix is left in the inner
  * loop: memory is read from front to back. */
 int minidl_ladder_packed(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
-    return multiply_with(&(kernel){TILE_ROWS, TILE_COLUMNS, add_tile}, m, n, k, a, b, c);
+    return multiply_with(&(kernel){TILE_ROWS, TILE_COLUMNS, add_tile}, 1, m, n, k, a, b, c);
 }
 
-static void add_tile_of_vectors(ptrdiff_t k, const float *a, const float *b, float *c, ptrdiff_t c_row) {
+static void add_tile_of_vectors(ptrdiff_t k, const float *a, const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row) {
     const minidl_gemm_f32 *const variant = minidl_gemm_f32_in_use();
-    variant->tile(k, 1, a, variant->tile_rows, b, variant->tile_columns, 1, c, c_row);
+    variant->tile(k, 1, a, variant->tile_rows, b, b_row, 1, c, c_row);
+}
+
+static kernel vectors_in_use(void) {
+    const minidl_gemm_f32 *const variant = minidl_gemm_f32_in_use();
+    return (kernel){variant->tile_rows, variant->tile_columns, add_tile_of_vectors};
 }
 
 /* Rung 6: the tile of gemm_tile.inc.h, in vectors of the widest instruction set that the machine has. */
 int minidl_ladder_vectorised(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
-    const minidl_gemm_f32 *const variant = minidl_gemm_f32_in_use();
-    return multiply_with(&(kernel){variant->tile_rows, variant->tile_columns, add_tile_of_vectors}, m, n, k, a, b, c);
+    const kernel by = vectors_in_use();
+    return multiply_with(&by, 1, m, n, k, a, b, c);
+}
+
+/* Rung 7: B is not packed. Small matrices gain what packing cost them. In large ones, rows of B lie on many pages, and where their
+ * distance is a multiple of a large power of two, in few sets of each cache: they drive each other out. */
+int minidl_ladder_in_place(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+    const kernel by = vectors_in_use();
+    return multiply_with(&by, 0, m, n, k, a, b, c);
+}
+
+/* Rung 8: the better of the last two, by the caches of the machine: B is packed if it does not fit the second cache, or would fit
+ * only packed, and has enough rows of A to pay for it. */
+int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+    const kernel by = vectors_in_use();
+    const minidl_cache *const next = &minidl_caches()->level[1];
+    const ptrdiff_t rows = minidl_min(k, KC), bytes = minidl_min(n, NC) * (ptrdiff_t)sizeof(float);
+    const double in_place = n > 0 ? minidl_crowding(next, rows, bytes, n * (ptrdiff_t)sizeof(float)) : 0;
+    const int collides = in_place > 0.5 && in_place > 1.5 * (double)(rows * bytes) / (double)next->size;
+    const int large = (double)n * (double)k * sizeof(float) > (double)next->size;
+    return multiply_with(&by, m >= 16 * by.rows && (large || collides), m, n, k, a, b, c);
 }

@@ -28,4 +28,18 @@ const minidl_cache_sizes *minidl_caches(void);
 /* After how many bytes addresses meet the same lines of a cache again. */
 static inline ptrdiff_t minidl_cache_period(const minidl_cache *cache) { return cache->size / cache->ways; }
 
+/* How many lines of a cache's fullest set a block takes, relative to its ways: `rows` of `bytes` bytes, `stride` bytes apart. Over 1,
+ * some are driven out by others of the same block. */
+static inline double minidl_crowding(const minidl_cache *cache, ptrdiff_t rows, ptrdiff_t bytes, ptrdiff_t stride) {
+    const ptrdiff_t period = minidl_cache_period(cache), lines = (bytes + cache->line - 1) / cache->line;
+    ptrdiff_t a = period, b = stride % period;
+    while (b != 0) { /* their greatest common divisor: rows start at its multiples */
+        const ptrdiff_t rest = a % b;
+        a = b, b = rest;
+    }
+    const ptrdiff_t starts = period / a < rows ? period / a : rows;
+    const double all = (double)(period / cache->line), begun = (double)starts * (double)lines;
+    return (double)rows * (double)lines / (begun < all ? begun : all) / cache->ways;
+}
+
 #endif

@@ -20,7 +20,7 @@ from gemm_checks import RELU, check, matrix, used_share, wide
 import minidl
 from minidl import _native
 
-RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised")
+RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "decided")
 DTYPES = st.sampled_from(["float32", "float64"])
 
 
