@@ -218,13 +218,13 @@ static void end_round(uint32_t number, int parts) {
 static void do_nothing(void *context, int part) { (void)context, (void)part; }
 
 /* Measure how long it takes until another thread has done nothing and the caller knows: the lower quartile of some rounds, without
- * the first, in which the worker wakes up. The caller takes no part, until the time is up. Where the workers do not run, because
- * other processes use every core, the longest time that counts is the result. Machines have such moments, so it is measured again
- * now and then, which takes a thousandth of the time of the work between. */
+ * the first, in which the worker wakes up. The caller takes no part until the time is up. A round in which the worker did not run
+ * at all says nothing: other processes use the core, and then handing over costs nothing, because the caller does the part itself.
+ * It is measured again now and then, which takes a thousandth of the time of the work between. */
 enum { CALLS_PER_MEASUREMENT = 1024 };
 
 static void measure_hand_over(void) {
-    enum { FIRST = 4, ROUNDS = 16, MOST_NANOSECONDS = 15000, ALL_NANOSECONDS = 150000 };
+    enum { FIRST = 4, ROUNDS = 16, LEAST_ROUNDS = 4, USUAL_NANOSECONDS = 1000, ALL_NANOSECONDS = 150000 };
     int64_t sorted[ROUNDS];
     int count = 0;
     const int64_t end = nanoseconds() + ALL_NANOSECONDS;
@@ -232,15 +232,15 @@ static void measure_hand_over(void) {
         const int64_t start = nanoseconds();
         const uint32_t number = begin_round(1, do_nothing, NULL);
         while (atomic_load(&round_now.parts_done) < 1 && nanoseconds() < end) pause_briefly();
-        const int64_t took = nanoseconds() - start;
+        const int64_t now = nanoseconds();
         end_round(number, 1);
-        if (round < 0) continue;
+        if (round < 0 || now >= end) continue;
         int at = count++;
-        for (; at > 0 && sorted[at - 1] > took; at--) sorted[at] = sorted[at - 1];
-        sorted[at] = took;
+        for (; at > 0 && sorted[at - 1] > now - start; at--) sorted[at] = sorted[at - 1];
+        sorted[at] = now - start;
     }
-    const int64_t quartile = count > 0 ? sorted[count / 4] : MOST_NANOSECONDS;
-    hand_over = (double)(quartile < MOST_NANOSECONDS ? quartile : MOST_NANOSECONDS);
+    if (count >= LEAST_ROUNDS) hand_over = (double)sorted[count / 4];
+    else if (hand_over < 0) hand_over = USUAL_NANOSECONDS;
 }
 
 /* Run a task on the team if it is free and if sharing so many nanoseconds of work saves more than it costs. */
