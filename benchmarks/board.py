@@ -107,7 +107,9 @@ def serve(workload: str, contender: str, threads: int) -> None:
         for _ in range(5):
             step()
     except Exception as error:  # a compiler that is missing, or anything else: the others go on without it
-        print(json.dumps({"failed": f"{type(error).__name__}: {error}".strip().splitlines()[0]}), file=answers, flush=True)
+        print(
+            json.dumps({"failed": f"{type(error).__name__}: {error}".strip().splitlines()[0]}), file=answers, flush=True
+        )
         return
     for line in sys.stdin:
         start, count, until = time.perf_counter(), 0, time.perf_counter() + float(line)
@@ -199,7 +201,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
-        "--markdown", type=Path, nargs="?", const=PAGE, help="write the tables into this processor's section; docs/board.md"
+        "--markdown",
+        type=Path,
+        nargs="?",
+        const=PAGE,
+        help="write the tables into this processor's section; docs/board.md",
     )
     args = parser.parse_args()
     if args.markdown and args.only:

@@ -98,7 +98,11 @@ def against_the_fastest(figures: list[Figure]) -> list[str]:
             peer = min(peers, key=lambda figure: figure.median_ms)
             ratio = f"{peer.median_ms / own.median_ms:.2f}"
             lines.append(f"| {name} | {own.median_ms:.4g} | {peer.contender} | {peer.median_ms:.4g} | {ratio} |")
-    head = ["## Against the fastest peer in float32", "", "| workload | minidl ms | fastest peer | its ms | times minidl's |"]
+    head = [
+        "## Against the fastest peer in float32",
+        "",
+        "| workload | minidl ms | fastest peer | its ms | times minidl's |",
+    ]
     return [*head, "|---|---:|---|---:|---:|", *lines] if lines else []
 
 

@@ -376,9 +376,7 @@ ALL = [
     perceptron(
         "784-512-256-10 relu, batch 128, SGD momentum", MLP, 128, "relu", "cross_entropy", "sgd", lr=1e-3, momentum=0.9
     ),
-    perceptron(
-        "1000-4000-1000-10 relu, batch 512, Adam", LARGE_MLP, 512, "relu", "cross_entropy", "adam", lr=1e-4
-    ),
+    perceptron("1000-4000-1000-10 relu, batch 512, Adam", LARGE_MLP, 512, "relu", "cross_entropy", "adam", lr=1e-4),
     *(activation(name, kind) for name in ("relu", "sigmoid", "tanh", "gelu") for kind in ("forward", "both")),
     *(product(shape, layout) for shape in gemm.SHAPES for layout in gemm.LAYOUTS),
     *IMAGES,

@@ -205,9 +205,7 @@ def test_onnx_graphs_compute_the_same(board, name):
     pytest.importorskip("onnxruntime")
     workloads, _ = board
     workload = next(w for w in workloads.ALL if w.name == name)
-    numpy.testing.assert_allclose(
-        workload.make("onnxruntime")(), workload.make("minidl numpy")(), rtol=1e-3, atol=1e-3
-    )
+    numpy.testing.assert_allclose(workload.make("onnxruntime")(), workload.make("minidl numpy")(), rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_bound_by_memory_can_be_measured(board):

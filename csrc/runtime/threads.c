@@ -217,29 +217,25 @@ static void end_round(uint32_t number, int parts) {
 
 static void do_nothing(void *context, int part) { (void)context, (void)part; }
 
-/* Measure how long it takes until another thread has done nothing and the caller knows: the lower quartile of some rounds, without
- * the first, in which the worker wakes up. The caller takes no part until the time is up. A round in which the worker did not run
- * at all says nothing: other processes use the core, and then handing over costs nothing, because the caller does the part itself.
- * It is measured again now and then, which takes a thousandth of the time of the work between. */
+/* Measure how long it takes until another thread has done nothing and the caller knows: the least of some rounds, because what other
+ * processes do in between is no cost of ours. The caller takes no part until the time is up. Rounds in which the worker did not run
+ * at all say nothing: then handing over costs nothing, because the caller does the part itself. It is measured again now and then,
+ * which takes a thousandth of the time of the work between. */
 enum { CALLS_PER_MEASUREMENT = 1024 };
 
 static void measure_hand_over(void) {
-    enum { FIRST = 4, ROUNDS = 16, LEAST_ROUNDS = 4, USUAL_NANOSECONDS = 1000, ALL_NANOSECONDS = 150000 };
-    int64_t sorted[ROUNDS];
-    int count = 0;
+    enum { ROUNDS = 20, USUAL_NANOSECONDS = 1000, ALL_NANOSECONDS = 150000 };
+    int64_t least = INT64_MAX;
     const int64_t end = nanoseconds() + ALL_NANOSECONDS;
-    for (int round = -FIRST; round < ROUNDS && nanoseconds() < end; round++) {
+    for (int round = 0; round < ROUNDS && nanoseconds() < end; round++) {
         const int64_t start = nanoseconds();
         const uint32_t number = begin_round(1, do_nothing, NULL);
         while (atomic_load(&round_now.parts_done) < 1 && nanoseconds() < end) pause_briefly();
         const int64_t now = nanoseconds();
         end_round(number, 1);
-        if (round < 0 || now >= end) continue;
-        int at = count++;
-        for (; at > 0 && sorted[at - 1] > now - start; at--) sorted[at] = sorted[at - 1];
-        sorted[at] = now - start;
+        if (now < end && now - start < least) least = now - start;
     }
-    if (count >= LEAST_ROUNDS) hand_over = (double)sorted[count / 4];
+    if (least < INT64_MAX) hand_over = (double)least;
     else if (hand_over < 0) hand_over = USUAL_NANOSECONDS;
 }
 
@@ -247,7 +243,7 @@ static void measure_hand_over(void) {
 static void run(int parts, double work, minidl_task task, void *context) {
     const int count = wanted;
     const int remeasure = measured && atomic_fetch_add(&calls, 1) % CALLS_PER_MEASUREMENT == 0;
-    int alone = parts == 1 || parts > 0xffff || count == 1 || (!remeasure && work - work / parts <= hand_over);
+    int alone = parts == 1 || parts > 0xffff || count == 1 || (!remeasure && work * (parts - 1) / parts <= hand_over);
     alone = alone || pthread_mutex_trylock(&in_use) != 0;
     if (alone) {
         for (int part = 0; part < parts; part++) task(context, part);
