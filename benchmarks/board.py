@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import importlib.metadata
 import importlib.util
 import itertools
@@ -271,7 +272,9 @@ def main() -> None:
         command = " ".join(["python -m benchmarks.board", *against, f"--rounds {args.rounds}", "--markdown"])
         said = [f"Printed by `{command}`:", "", *[f"- {line}" for line in lines], ""]
         found = [*said, *ratios, "", *tables(figures, limit), *costs]
-        write_section(args.markdown, processor(), [line.replace("## ", "### ", 1) for line in found])
+        head = f"## {processor()}, {datetime.date.today()}"
+        body = [line.replace("## ", "### ", 1) for line in found]
+        write_section(args.markdown, "board", processor(), [head, "", *body])
 
 
 if __name__ == "__main__":

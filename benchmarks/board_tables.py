@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-BEGIN, END = "<!-- board {}: begin -->", "<!-- board {}: end -->"
-NEXT = "<!-- boards: end -->"
-"""Before this mark the section of a processor is put that has none yet."""
+BEGIN, END, NEXT = "<!-- {} {}: begin -->", "<!-- {} {}: end -->", "<!-- {}: end -->"
+"""The marks around the section of a processor, and the one before which the first section of a processor is put."""
 WORDS = ("workload", "contender", "fastest peer")
 NOT_FLOAT32 = ("torch bfloat16",)
 SIDE_BY_SIDE = ("Products",)
@@ -117,14 +115,14 @@ def write(path: Path, lines: list[str], begin: str, end: str) -> None:
     write_atomically(path, "\n".join([before + begin, "", *lines, "", end + after]).encode())
 
 
-def write_section(path: Path, processor: str, lines: list[str]) -> None:
-    """Put the lines into the section of a processor, under today's date; add the section if the page has none."""
+def write_section(path: Path, what: str, processor: str, lines: list[str]) -> None:
+    """Put the lines into a processor's section of what a page shows, such as its "board"; add it if there is none."""
     from minidl.weights import write_atomically
 
-    begin, end = BEGIN.format(processor), END.format(processor)
+    begin, end, following = BEGIN.format(what, processor), END.format(what, processor), NEXT.format(what)
     text = path.read_text(encoding="utf-8")
     if begin not in text:
-        if NEXT not in text:
-            raise SystemExit(f"{path} has no {NEXT} to write before")
-        write_atomically(path, text.replace(NEXT, f"{begin}\n{end}\n\n{NEXT}", 1).encode())
-    write(path, [f"## {processor}, {datetime.date.today()}", "", *lines], begin, end)
+        if following not in text:
+            raise SystemExit(f"{path} has no {following} to write before")
+        write_atomically(path, text.replace(following, f"{begin}\n{end}\n\n{following}", 1).encode())
+    write(path, lines, begin, end)

@@ -13,6 +13,7 @@ microsecond, is most of the time.
 from __future__ import annotations
 
 import argparse
+import datetime
 import sys
 import threading
 import time
@@ -31,7 +32,6 @@ LEVELS = {"L1": 1 << 11, "L2": 1 << 15, "L3": 1 << 19, "memory": 1 << 24}
 """The elements of an array, by where four such arrays of float32 lie."""
 COLUMNS = 256  # of what is normalised by rows
 LEAST_TURNS = 6  # however small the budget: the first ones meet new pages
-MARKS = "<!-- memory: begin -->", "<!-- memory: end -->"
 PAGE = Path(__file__).parents[1] / "docs" / "board.md"
 
 
@@ -251,7 +251,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--budget", type=float, default=0.1, help="seconds for each time in the table, and its copy")
     parser.add_argument("--only", default="", help="only ops whose names contain one of these")
-    parser.add_argument("--markdown", type=Path, nargs="?", const=PAGE, help="write between two marks; docs/board.md")
+    parser.add_argument(
+        "--markdown", type=Path, nargs="?", const=PAGE, help="write into this processor's section; docs/board.md"
+    )
     args = parser.parse_args()
     dl.set_num_threads(args.threads)
     found = []
@@ -259,10 +261,12 @@ def main() -> None:
         print(line, flush=True)
         found.append(line)
     if args.markdown:
-        from board_tables import write
+        from board import processor
+        from board_tables import write_section
 
+        head = f"### {processor()}, {datetime.date.today()}"
         command = f"python benchmarks/memory_bound.py --threads {args.threads} --budget {args.budget} --markdown"
-        write(args.markdown, [f"Printed by `{command}`:", "", *found], *MARKS)
+        write_section(args.markdown, "memory", processor(), [head, "", f"Printed by `{command}`:", "", *found])
 
 
 if __name__ == "__main__":

@@ -172,17 +172,17 @@ def test_the_fastest_peer_is_one_that_computes_in_float32(board):
 def test_each_processor_has_its_section(board, tmp_path):
     _, tables = board
     page = tmp_path / "board.md"
-    page.write_text(f"by hand\n{tables.NEXT}\nalso by hand\n")
+    page.write_text("by hand\n<!-- board: end -->\nalso by hand\n")
     for processor, line in (("one", "old"), ("other", "kept"), ("one", "new")):
-        tables.write_section(page, processor, [line])
+        tables.write_section(page, "board", processor, [f"## {processor}", line])
     text = page.read_text()
     assert text.startswith("by hand\n")
     assert text.endswith("also by hand\n")
     assert "old" not in text
-    assert text.index("## one, ") < text.index("new") < text.index("## other, ") < text.index("kept")
+    assert text.index("## one") < text.index("new") < text.index("## other") < text.index("kept")
     page.write_text("no mark")
-    with pytest.raises(SystemExit, match="boards: end"):
-        tables.write_section(page, "one", ["new"])
+    with pytest.raises(SystemExit, match="board: end"):
+        tables.write_section(page, "board", "one", ["new"])
 
 
 def test_writing_keeps_what_is_kept_by_hand(board, tmp_path):
