@@ -1,9 +1,15 @@
-"""The board: what a training step, an activation and a matrix product cost, beside PyTorch, JAX and NumPy, in one run.
+"""The board: what a training step, an activation and a matrix product cost, beside other libraries, in one run.
 
     python -m benchmarks.board                                        # minidl and NumPy only
     python -m benchmarks.board --against torch,jax --json board.json  # the extra 'peers'
+    python -m benchmarks.board --against all                          # every peer there is
     python -m benchmarks.board --only Products,gelu                   # parts and workloads by name
-    python -m benchmarks.board --against torch,jax --markdown         # all of it, into docs/board.md
+    python -m benchmarks.board --against all --markdown               # all of it, into docs/board.md
+
+The peers are torch (PyTorch, eager), "torch compile" (``torch.compile``, which needs a C++ compiler), "torch bfloat16"
+(autocast), jax (compiled) and onnxruntime (inference). One that fails is left out, and why is said. At the end each
+workload is set against the fastest peer that computes in float32. ``--markdown`` replaces the section of this machine's
+processor in the page, or adds one.
 
 Run it in the repository, with the extension built in place; ``python benchmarks/board.py`` measures the installed
 package.
@@ -18,6 +24,8 @@ loop of multiply-adds in registers, times the number of threads. To add a worklo
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
 import importlib.metadata
 import importlib.util
 import itertools
@@ -38,8 +46,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gemm
 import workloads
 from board_memory import peak_mib
-from board_tables import Figure, table, tables, write
+from board_tables import Figure, against_the_fastest, table, tables, write_section
 
+PEERS = ("torch", "torch compile", "torch bfloat16", "jax", "onnxruntime")
 SETTLE = 0.15
 """Seconds between two turns: idle threads of some libraries keep a processor busy for a while."""
 PAGE = Path(__file__).parents[1] / "docs" / "board.md"
@@ -53,6 +62,10 @@ def surroundings() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
     paths = [str(Path(found.origin).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+class FailedError(Exception):
+    """A contender cannot run a workload here."""
 
 
 class Runner:
@@ -73,23 +86,32 @@ class Runner:
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"board: {self.contender} failed")
-        return json.loads(line)
+        answer = json.loads(line) if line else {"failed": "its process ended"}
+        if "failed" in answer:
+            raise FailedError(answer["failed"])
+        return answer
 
     def close(self) -> None:
         """End the process."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.close()
         self.process.wait()
 
 
 def serve(workload: str, contender: str, threads: int) -> None:
     """Serve one contender: for each number of seconds read, run steps for that long and print what a step took."""
-    workloads.set_threads(contender, threads)
-    step = next(w for w in workloads.ALL if w.name == workload).make(contender)
-    for _ in range(5):
-        step()
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    try:
+        workloads.set_threads(contender, threads)
+        step = next(w for w in workloads.ALL if w.name == workload).make(contender)
+        for _ in range(5):
+            step()
+    except Exception as error:  # a compiler that is missing, or anything else: the others go on without it
+        print(
+            json.dumps({"failed": f"{type(error).__name__}: {error}".strip().splitlines()[0]}), file=answers, flush=True
+        )
+        return
     for line in sys.stdin:
         start, count, until = time.perf_counter(), 0, time.perf_counter() + float(line)
         batch = 1
@@ -99,7 +121,7 @@ def serve(workload: str, contender: str, threads: int) -> None:
             count += batch
             batch = min(2 * batch, 64) if (time.perf_counter() - start) / count < 1e-4 else 1
         took = (time.perf_counter() - start) / count * 1e3
-        print(json.dumps({"ms": took, "peak_mib": peak_mib()}), flush=True)
+        print(json.dumps({"ms": took, "peak_mib": peak_mib()}), file=answers, flush=True)
 
 
 def measure(
@@ -107,9 +129,16 @@ def measure(
 ) -> Iterator[Figure]:
     """Time all contenders in turn."""
     runners = [Runner(workload.name, name, threads) for name in contenders if workload.has(name)]
+    for runner in list(runners):
+        try:
+            runner.ask(seconds)
+        except FailedError as error:
+            if runner.contender.startswith("minidl"):
+                sys.exit(f"board: {runner.contender} failed in {workload.name}: {error}")
+            print(f"board: without {runner.contender} in {workload.name}: {error}", file=sys.stderr, flush=True)
+            runner.close()
+            runners.remove(runner)
     answers: dict[str, list[Any]] = {runner.contender: [] for runner in runners}
-    for runner in runners:
-        runner.ask(seconds)
     for _ in range(rounds):
         for runner in runners:
             time.sleep(SETTLE)
@@ -145,7 +174,8 @@ def header(contenders: list[str], threads: int, limit: float) -> list[str]:
         f"{processor()}, {os.cpu_count()} processors, {threads} threads, {platform.system()}, "
         f"Python {platform.python_version()}, NumPy {importlib.metadata.version('numpy')}, minidl {minidl.__version__}"
     ]
-    lines += [f"{name} {importlib.metadata.version(name)}" for name in contenders if name in ("torch", "jax")]
+    packages = dict.fromkeys(name.split()[0] for name in contenders if name in PEERS)
+    lines += [f"{name} {importlib.metadata.version(name)}" for name in packages]
     lines += [str(status) for status in minidl.engines().values()]
     if limit:
         lines.append(f"limit: {limit / 1e9:.0f} GFLOP/s, float32 multiply-adds in registers, {threads} threads")
@@ -153,16 +183,18 @@ def header(contenders: list[str], threads: int, limit: float) -> list[str]:
 
 
 def processor() -> str:
-    """Return the processor's name, if the system gives it."""
+    """Return the processor's name with its family and model, because a virtual machine often gives no more than "AMD EPYC"."""
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    return f"{name}, family {found['cpu family']} model {found['model']}" if "cpu family" in found else name
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", default="", help="peers to run beside minidl: torch,jax")
+    parser.add_argument("--against", default="", help=f"peers to run beside minidl, or all: {','.join(PEERS)}")
     parser.add_argument("--only", default="", help="run only parts and workloads whose names contain one of these")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.1, help="seconds for each contender and round")
@@ -170,7 +202,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument(
-        "--markdown", type=Path, nargs="?", const=PAGE, help="write the tables here, between two marks; docs/board.md"
+        "--markdown",
+        type=Path,
+        nargs="?",
+        const=PAGE,
+        help="write the tables into this processor's section; docs/board.md",
     )
     args = parser.parse_args()
     if args.markdown and args.only:
@@ -210,9 +246,11 @@ def main() -> None:
     if args.serve:
         serve(*args.serve, args.threads)
         return
-    peers = [name for name in args.against.split(",") if name]
+    peers = list(PEERS) if args.against == "all" else [name for name in args.against.split(",") if name]
     for name in peers:
-        if importlib.util.find_spec(name) is None:
+        if name not in PEERS:
+            sys.exit(f"board: there is no peer {name!r}; there are {', '.join(PEERS)}")
+        if importlib.util.find_spec(name.split()[0]) is None:
             sys.exit(f"board: {name} is not installed; pip install 'minidl[peers]'")
     import minidl
 
@@ -223,16 +261,20 @@ def main() -> None:
     lines = header(contenders, args.threads, limit)
     print("\n".join(lines), flush=True)
     figures = run(args, contenders, limit)
-    costs = import_costs(["numpy", "minidl", *peers])
-    print("\n".join(["", *costs]))
+    costs = import_costs(["numpy", "minidl", *dict.fromkeys(name.split()[0] for name in peers)])
+    ratios = against_the_fastest(figures)
+    print("\n".join(["", *ratios, "", *costs]))
     if args.json:
         found = {"header": lines, "limit_flops": limit, "figures": [asdict(figure) for figure in figures]}
         minidl.weights.write_atomically(args.json, json.dumps(found, indent=1).encode())
     if args.markdown:
-        against = [f"--against {args.against}"] if peers else []
+        against = [f'--against "{args.against}"'] if peers else []
         command = " ".join(["python -m benchmarks.board", *against, f"--rounds {args.rounds}", "--markdown"])
         said = [f"Printed by `{command}`:", "", *[f"- {line}" for line in lines], ""]
-        write(args.markdown, [*said, *tables(figures, limit), *costs])
+        found = [*said, *ratios, "", *tables(figures, limit), *costs]
+        head = f"## {processor()}, {datetime.date.today()}"
+        body = [line.replace("## ", "### ", 1) for line in found]
+        write_section(args.markdown, "board", processor(), [head, "", *body])
 
 
 if __name__ == "__main__":

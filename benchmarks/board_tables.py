@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-BEGIN, END = "<!-- board: begin -->", "<!-- board: end -->"
-WORDS = ("workload", "contender")
+BEGIN, END, NEXT = "<!-- {} {}: begin -->", "<!-- {} {}: end -->", "<!-- {}: end -->"
+"""The marks around the section of a processor, and the one before which the first section of a processor is put."""
+WORDS = ("workload", "contender", "fastest peer")
+NOT_FLOAT32 = ("torch bfloat16",)
 SIDE_BY_SIDE = ("Products",)
 """Parts with many workloads, which get one row each; in the other parts each contender has a row, which shows more."""
 
@@ -83,7 +85,26 @@ def _side_by_side(own: Figure, found: list[Figure], limit: float) -> tuple[list[
     return names, [row]
 
 
-def write(path: Path, lines: list[str], begin: str = BEGIN, end: str = END) -> None:
+def against_the_fastest(figures: list[Figure]) -> list[str]:
+    """Return a table of minidl's best beside the fastest peer that computes in float32, or nothing without peers."""
+    lines: list[str] = []
+    for name, group in itertools.groupby(figures, lambda figure: f"{figure.part}: {figure.workload}"):
+        found = list(group)
+        own = min((f for f in found if f.contender.startswith("minidl")), key=lambda figure: figure.median_ms)
+        peers = [f for f in found if not f.contender.startswith("minidl") and f.contender not in NOT_FLOAT32]
+        if peers:
+            peer = min(peers, key=lambda figure: figure.median_ms)
+            ratio = f"{peer.median_ms / own.median_ms:.2f}"
+            lines.append(f"| {name} | {own.median_ms:.4g} | {peer.contender} | {peer.median_ms:.4g} | {ratio} |")
+    head = [
+        "## Against the fastest peer in float32",
+        "",
+        "| workload | minidl ms | fastest peer | its ms | times minidl's |",
+    ]
+    return [*head, "|---|---:|---|---:|---:|", *lines] if lines else []
+
+
+def write(path: Path, lines: list[str], begin: str, end: str) -> None:
     """Put the lines between two marks of a Markdown file, and leave the rest of it as it is."""
     from minidl.weights import write_atomically  # here, because the board times the import of minidl
 
@@ -92,3 +113,16 @@ def write(path: Path, lines: list[str], begin: str = BEGIN, end: str = END) -> N
     if not found or not found_too:
         raise SystemExit(f"{path} has no {begin} ... {end} to write between")
     write_atomically(path, "\n".join([before + begin, "", *lines, "", end + after]).encode())
+
+
+def write_section(path: Path, what: str, processor: str, lines: list[str]) -> None:
+    """Put the lines into a processor's section of what a page shows, such as its "board"; add it if there is none."""
+    from minidl.weights import write_atomically
+
+    begin, end, following = BEGIN.format(what, processor), END.format(what, processor), NEXT.format(what)
+    text = path.read_text(encoding="utf-8")
+    if begin not in text:
+        if following not in text:
+            raise SystemExit(f"{path} has no {following} to write before")
+        write_atomically(path, text.replace(following, f"{begin}\n{end}\n\n{following}", 1).encode())
+    write(path, lines, begin, end)

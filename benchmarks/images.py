@@ -139,14 +139,27 @@ def batch_of(shape: Shape) -> tuple[numpy.ndarray, numpy.ndarray]:
 
 def training(layers: Layers, shape: Shape, optimizer: str, **settings: float) -> dict[str, Callable[[], Step]]:
     """Make a training step: forward, cross-entropy, backward, optimiser; it returns the loss."""
-    makers = {"minidl": _minidl_training, "torch": _torch_training, "jax": _jax_training}
+    makers = {
+        "minidl": _minidl_training, "torch": _torch_training, "jax": _jax_training,
+        "torch compile": partial(_torch_training, compiled=True),
+    }  # fmt: skip
     return {name: partial(make, layers, shape, optimizer, settings) for name, make in makers.items()}
 
 
 def inference(layers: Layers, shape: Shape) -> dict[str, Callable[[], Step]]:
     """Make a forward pass in evaluation mode."""
-    makers = {"minidl": _minidl_inference, "torch": _torch_inference, "jax": _jax_inference}
+    makers = {
+        "minidl": _minidl_inference, "torch": _torch_inference, "jax": _jax_inference, "onnxruntime": _onnx_inference,
+        "torch compile": partial(_torch_inference, compiled=True),
+    }  # fmt: skip
     return {name: partial(make, layers, shape) for name, make in makers.items()}
+
+
+def _onnx_inference(layers: Layers, shape: Shape) -> Step:
+    import onnx_models
+
+    session, inputs = onnx_models.session(layers, first_weights(layers), shape), {"x": batch_of(shape)[0]}
+    return lambda: session.run(None, inputs)[0]
 
 
 def _minidl_model(layers: Layers) -> Any:
@@ -232,11 +245,14 @@ def _torch_model(layers: Layers) -> Any:
     return nn.Sequential(*(made(*layer) for layer in layers))
 
 
-def _torch_training(layers: Layers, shape: Shape, optimizer: str, settings: dict[str, float]) -> Step:
+def _torch_training(
+    layers: Layers, shape: Shape, optimizer: str, settings: dict[str, float], compiled: bool = False
+) -> Step:
     import torch
 
     x, target = (torch.from_numpy(a) for a in batch_of(shape))
     model, loss = _torch_model(layers), torch.nn.CrossEntropyLoss()
+    model = torch.compile(model) if compiled else model
     kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[optimizer]
     update = kind(model.parameters(), **settings, **extra)
 
@@ -250,10 +266,11 @@ def _torch_training(layers: Layers, shape: Shape, optimizer: str, settings: dict
     return step
 
 
-def _torch_inference(layers: Layers, shape: Shape) -> Step:
+def _torch_inference(layers: Layers, shape: Shape, compiled: bool = False) -> Step:
     import torch
 
     x, model = torch.from_numpy(batch_of(shape)[0]), _torch_model(layers).eval()
+    model = torch.compile(model) if compiled else model
 
     def step() -> Any:
         with torch.inference_mode():

@@ -36,7 +36,8 @@ class Workload:
         Unique; what ``--only`` looks for.
     makers : dict
         A function without arguments for each contender: ``"minidl"`` (every engine that exists), ``"minidl native"``
-        (this one only), ``"numpy"``, ``"torch"``, ``"jax"``. It imports the library, makes data and model, and
+        (this one only), ``"numpy"``, ``"torch"``, ``"torch compile"``, ``"jax"``, ``"onnxruntime"``; ``"torch bfloat16"``,
+        which is torch under autocast, is made from the others. It imports the library, makes data and model, and
         returns the step: a function without arguments that does the whole work once and returns when it is done. A
         training step returns its loss, by which ``tests/test_board.py`` compares the contenders, so seed the data.
         The function runs in a process of its own, whose peak memory is shown. Outside of it, make no data and import
@@ -55,11 +56,15 @@ class Workload:
 
     def has(self, contender: str) -> bool:
         """Whether this contender takes part."""
-        return contender in self.makers or contender.split()[0] in self.makers
+        if contender == "torch bfloat16":
+            return self.part not in NO_AUTOCAST
+        return contender in self.makers or (contender.startswith("minidl ") and "minidl" in self.makers)
 
     def make(self, contender: str) -> Step:
         """Return the step; a minidl contender is named with its engine."""
-        kind, _, engine = contender.partition(" ")
+        if contender == "torch bfloat16":
+            return _under_autocast(self.makers["torch"]())
+        kind, _, engine = contender.partition(" ") if contender.startswith("minidl") else (contender, "", "")
         maker = self.makers.get(contender) or self.makers[kind]
         if not engine:
             return maker()
@@ -76,13 +81,27 @@ class Workload:
         return within if chosen is not dl.engines.current() else step
 
 
+NO_AUTOCAST = ("Activations", "Normalisation and pooling")
+"""Parts in which PyTorch's autocast would change nothing or only the rounding."""
+
+
+def _under_autocast(step: Step) -> Step:
+    import torch
+
+    def within() -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return step()
+
+    return within
+
+
 def set_threads(contender: str, threads: int) -> None:
     """Set a contender's number of threads; NumPy and JAX read theirs from the environment when they are loaded."""
     if contender.startswith("minidl"):
         import minidl
 
         minidl.set_num_threads(threads)
-    if contender == "torch":
+    if contender.startswith("torch"):
         import torch
 
         torch.set_num_threads(threads)
@@ -126,7 +145,10 @@ def perceptron(
 ) -> Workload:
     """Describe one training step of a perceptron: forward, loss, backward, optimiser."""
     spec = Perceptron(sizes, batch, activation, loss, optimizer, settings)
-    makers = {"minidl": _minidl_perceptron, "torch": _torch_perceptron, "jax": _jax_perceptron}
+    makers = {
+        "minidl": _minidl_perceptron, "torch": _torch_perceptron, "jax": _jax_perceptron,
+        "torch compile": partial(_torch_perceptron, compiled=True),
+    }  # fmt: skip
     # forward and both gradients are 2 i o each for a row; the first layer needs no gradient of its input
     flops = batch * sum((6 if position else 4) * i * o for position, (i, o) in enumerate(spec.pairs))
     return Workload("Training steps", name, {kind: partial(make, spec) for kind, make in makers.items()}, flops)
@@ -155,7 +177,7 @@ def _minidl_perceptron(spec: Perceptron) -> Step:
     return step
 
 
-def _torch_perceptron(spec: Perceptron) -> Step:
+def _torch_perceptron(spec: Perceptron, compiled: bool = False) -> Step:
     import torch
 
     data, labels, weights = spec.data()
@@ -166,7 +188,8 @@ def _torch_perceptron(spec: Perceptron) -> Step:
         layers += [torch.nn.Linear(i, o), follower()]
         layers[-2].weight.data.copy_(torch.tensor(weight))
         layers[-2].bias.data.zero_()
-    model = torch.nn.Sequential(*layers[:-1])
+    model: Any = torch.nn.Sequential(*layers[:-1])
+    model = torch.compile(model) if compiled else model
     loss = torch.nn.CrossEntropyLoss() if spec.loss == "cross_entropy" else torch.nn.MSELoss()
     kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[spec.optimizer]
     optimizer = kind(model.parameters(), **spec.settings, **extra)
@@ -298,9 +321,17 @@ def network(
 
 
 def prediction(name: str, layers: images.Layers, x: tuple[int, ...]) -> Workload:
-    """Describe the forward pass of one image."""
-    makers = images.inference(layers, (1, *x))
-    return Workload("One image", name, makers, images.flops(layers, *x[1:]))
+    """Describe the forward pass of one image, or of one row of a table."""
+    makers, size = images.inference(layers, (1, *x)), x[1:] or (1, 1)
+    return Workload("One image" if len(x) > 1 else "One row", name, makers, images.flops(layers, *size))
+
+
+def rows(*sizes: int) -> images.Layers:
+    """Describe a perceptron with relu as a network."""
+    layers: images.Layers = []
+    for i, o in itertools.pairwise(sizes):
+        layers += [("linear", i, o), ("relu",)]
+    return layers[:-1]
 
 
 IMAGES = [
@@ -334,7 +365,7 @@ MEMORY_BOUND = [
     ]
     for kind in ("forward", "both")
 ]
-MLP = [784, 512, 256, 10]
+MLP, LARGE_MLP = [784, 512, 256, 10], [1000, 4000, 1000, 10]
 ALL = [
     perceptron("linear regression, batch 32, SGD", [1, 1], 32, "relu", "mse", "sgd", lr=0.01),
     perceptron("2-16-16-1 tanh, batch 64, SGD", [2, 16, 16, 1], 64, "tanh", "mse", "sgd", lr=0.01),
@@ -345,8 +376,11 @@ ALL = [
     perceptron(
         "784-512-256-10 relu, batch 128, SGD momentum", MLP, 128, "relu", "cross_entropy", "sgd", lr=1e-3, momentum=0.9
     ),
+    perceptron("1000-4000-1000-10 relu, batch 512, Adam", LARGE_MLP, 512, "relu", "cross_entropy", "adam", lr=1e-4),
     *(activation(name, kind) for name in ("relu", "sigmoid", "tanh", "gelu") for kind in ("forward", "both")),
     *(product(shape, layout) for shape in gemm.SHAPES for layout in gemm.LAYOUTS),
     *IMAGES,
+    prediction("784-512-256-10 relu", rows(*MLP), (784,)),
+    prediction("1000-4000-1000-10 relu", rows(*LARGE_MLP), (1000,)),
     *MEMORY_BOUND,
 ]

@@ -155,13 +155,66 @@ def test_tables_and_ratios(board):
     assert [line for line in lines if line.startswith("#")] == ["## Training steps", "## Activations", "## Products"]
 
 
+def test_the_fastest_peer_is_one_that_computes_in_float32(board):
+    _, tables = board
+    figures = [
+        tables.Figure("Training steps", "a", "minidl native", 1.0, 2.0, 1e9, 0, 60),
+        tables.Figure("Training steps", "a", "torch", 2.0, 5.0, 1e9, 0, 300),
+        tables.Figure("Training steps", "a", "torch compile", 2.0, 3.0, 1e9, 0, 300),
+        tables.Figure("Training steps", "a", "torch bfloat16", 1.0, 1.0, 1e9, 0, 300),
+        tables.Figure("Training steps", "b", "minidl native", 1.0, 2.0, 1e9, 0, 60),
+    ]
+    rows = [line for line in tables.against_the_fastest(figures) if line.startswith("| Training")]
+    assert rows == ["| Training steps: a | 2 | torch compile | 3 | 1.50 |"]
+    assert tables.against_the_fastest(figures[-1:]) == []
+
+
+def test_each_processor_has_its_section(board, tmp_path):
+    _, tables = board
+    page = tmp_path / "board.md"
+    page.write_text("by hand\n<!-- board: end -->\nalso by hand\n")
+    for processor, line in (("one", "old"), ("other", "kept"), ("one", "new")):
+        tables.write_section(page, "board", processor, [f"## {processor}", line])
+    text = page.read_text()
+    assert text.startswith("by hand\n")
+    assert text.endswith("also by hand\n")
+    assert "old" not in text
+    assert text.index("## one") < text.index("new") < text.index("## other") < text.index("kept")
+    page.write_text("no mark")
+    with pytest.raises(SystemExit, match="board: end"):
+        tables.write_section(page, "board", "one", ["new"])
+
+
 def test_writing_keeps_what_is_kept_by_hand(board, tmp_path):
     _, tables = board
     page = tmp_path / "board.md"
-    page.write_text(f"by hand\n{tables.BEGIN}\nold\n{tables.END}\nalso by hand\n")
+    marks = "<!-- a -->", "<!-- b -->"
+    page.write_text(f"by hand\n{marks[0]}\nold\n{marks[1]}\nalso by hand\n")
     for _ in range(2):
-        tables.write(page, ["new"])
-    assert page.read_text() == f"by hand\n{tables.BEGIN}\n\nnew\n\n{tables.END}\nalso by hand\n"
+        tables.write(page, ["new"], *marks)
+    assert page.read_text() == f"by hand\n{marks[0]}\n\nnew\n\n{marks[1]}\nalso by hand\n"
     page.write_text("nothing to write between")
     with pytest.raises(SystemExit, match="between"):
-        tables.write(page, ["new"])
+        tables.write(page, ["new"], *marks)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["784-512-256-10 relu", "LeNet-5", "two residual blocks of 64 channels on 32x32"])
+def test_onnx_graphs_compute_the_same(board, name):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    workloads, _ = board
+    workload = next(w for w in workloads.ALL if w.name == name)
+    numpy.testing.assert_allclose(workload.make("onnxruntime")(), workload.make("minidl numpy")(), rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_bound_by_memory_can_be_measured(board):
+    if not engines.engines()["native"]:
+        pytest.skip(str(engines.engines()["native"]))
+    import memory_bound
+
+    engine = engines.get("native")
+    passes = list(memory_bound.passes())
+    assert {"relu", "relu backward", "softmax", "layer_norm backward", "dropout", "Adam"} <= {p.name for p in passes}
+    for one in passes:
+        one.make(engine, 1 << 11)()

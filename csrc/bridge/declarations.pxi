@@ -20,6 +20,8 @@ cdef extern from "runtime/threads.h" nogil:
     void minidl_set_threads(int threads)
     int minidl_get_threads()
     int minidl_has_threads()
+    double minidl_hand_over_cost()
+    void minidl_set_hand_over_cost(double nanoseconds)
 
 cdef extern from "runtime/memory.h" nogil:
     enum:

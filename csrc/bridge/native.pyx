@@ -94,6 +94,17 @@ def get_num_threads():
     return minidl_get_threads()
 
 
+def hand_over_cost():
+    """Return the nanoseconds that it costs to hand work to another thread: None until it was measured, which the first use does."""
+    cost = minidl_hand_over_cost()
+    return None if cost < 0 else cost
+
+
+def set_hand_over_cost(double nanoseconds):
+    """Set that cost instead of measuring it; a negative one is measured again. Results keep their bits, whatever it is."""
+    minidl_set_hand_over_cost(nanoseconds)
+
+
 def build_info():
     """Return what the extension was built with and which instruction sets it chose."""
     return {

@@ -27,7 +27,7 @@ MINIDL_TASK(forward, activation, minidl_activations, {
 
 void minidl_activation(int is_double, int op, const void *x, void *y, ptrdiff_t n, const double settings[2]) {
     activation work = {.op = op, .from = x, .to = y, .settings = settings};
-    minidl_in_ranges(n, minidl_activation_entries[op].forward_grain, MINIDL_CHUNK, MINIDL_TASK_OF(forward, is_double), &work);
+    minidl_in_free_ranges(n, minidl_activation_entries[op].forward_grain, MINIDL_CHUNK, MINIDL_TASK_OF(forward, is_double), &work);
 }
 
 MINIDL_TASK(backward, activation, minidl_activations, {
@@ -39,5 +39,5 @@ MINIDL_TASK(backward, activation, minidl_activations, {
 void minidl_activation_backward(int is_double, int op, const void *dy, const void *kept, void *dx, ptrdiff_t n,
                                 const double settings[2]) {
     activation work = {.op = op, .dy = dy, .from = kept, .to = dx, .settings = settings};
-    minidl_in_ranges(n, minidl_activation_entries[op].backward_grain, MINIDL_CHUNK, MINIDL_TASK_OF(backward, is_double), &work);
+    minidl_in_free_ranges(n, minidl_activation_entries[op].backward_grain, MINIDL_CHUNK, MINIDL_TASK_OF(backward, is_double), &work);
 }

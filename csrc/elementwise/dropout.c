@@ -38,5 +38,5 @@ void minidl_dropout(int is_double, const void *x, const minidl_pcg64 *random, co
     dropout work = {.x = x, .random = random, .uniform = uniform, .mask = mask, .p = (float)p,
                     .factor = p < 1 ? 1 / (1 - p) : 0, .scale = scale, .y = y};
     if (random != NULL) minidl_in_ranges(n, MINIDL_DEAR, MINIDL_CHUNK, MINIDL_TASK_OF(draw_and_drop, is_double), &work);
-    else minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(drop, is_double), &work);
+    else minidl_in_free_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(drop, is_double), &work);
 }

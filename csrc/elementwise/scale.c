@@ -15,7 +15,7 @@ MINIDL_TASK(scale, product, minidl_scaling, {
 
 void minidl_scale(int is_double, const void *x, double factor, void *y, ptrdiff_t n) {
     product work = {.a = x, .factor = factor, .y = y};
-    minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(scale, is_double), &work);
+    minidl_in_free_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(scale, is_double), &work);
 }
 
 typedef struct {
@@ -41,5 +41,5 @@ MINIDL_TASK(multiply, product, minidl_scaling, {
 
 void minidl_multiply(int is_double, const void *a, const void *b, void *y, ptrdiff_t n) {
     product work = {.a = a, .b = b, .y = y};
-    minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(multiply, is_double), &work);
+    minidl_in_free_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(multiply, is_double), &work);
 }

@@ -50,12 +50,13 @@ int minidl_row_norm_backward(int is_double, const minidl_row_normalization *s) {
     const ptrdiff_t n = s->length;
     const size_t row = (size_t)n * (is_double ? sizeof(double) : sizeof(float));
     row_work work = {.s = s};
-    const int parts = minidl_ranges_worth(s->rows, minidl_rows_worth(n + OF_A_ROW));
+    const ptrdiff_t grain = minidl_rows_worth(n + OF_A_ROW);
+    const int parts = minidl_ranges_worth(s->rows, grain);
     if (s->dweight != NULL || s->dbias != NULL) {
         work.sums = malloc((size_t)parts * MINIDL_ROWS_OF_SUMS * row);
         if (work.sums == NULL) return -1;
     }
-    minidl_in_so_many_ranges(parts, s->rows, 1, MINIDL_TASK_OF(row_norm_backward, is_double), &work);
+    minidl_in_so_many_ranges(parts, s->rows, grain, 1, MINIDL_TASK_OF(row_norm_backward, is_double), &work);
     const char *const sums = work.sums;
     if (s->dweight != NULL) minidl_column_sums(is_double, sums, parts, n, MINIDL_ROWS_OF_SUMS * n, s->add_weight, s->dweight);
     if (s->dbias != NULL) minidl_column_sums(is_double, sums + row, parts, n, MINIDL_ROWS_OF_SUMS * n, s->add_bias, s->dbias);

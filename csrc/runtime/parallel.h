@@ -1,5 +1,6 @@
-/* Work over many items, split into ranges for the threads. It is split statically, so that the same number of threads gives the
- * same bits, and only where it is worth the microseconds that waking a thread costs.
+/* Work over many items, split into ranges for the threads. It is split statically, by counts, so that the same number of threads
+ * gives the same bits. Whether the ranges are shared is another question: where handing one over costs more than it saves, as
+ * measured on this machine, the caller does them all.
  *
  * A family's driver describes its work in a struct of its own and writes what one range does, in both precisions:
  *
@@ -22,6 +23,8 @@
 enum { MINIDL_CHEAP = 65536, MINIDL_DEAR = 16384 }; /* elements that are worth a thread: of plain arithmetic, of exponentials */
 enum { MINIDL_CHUNK = 64 }; /* elements: ranges of contiguous arrays begin at multiples, so that threads share no cache line */
 
+enum { MINIDL_GRAIN_NANOSECONDS = 5000 }; /* roughly what either takes on one thread */
+
 /* Items [from, to) of the work, which is range number `part`. */
 typedef void minidl_range_task(void *work, int part, ptrdiff_t from, ptrdiff_t to);
 
@@ -32,7 +35,11 @@ int minidl_in_ranges(ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit, minidl_ra
 /* The same in two steps, where there is memory to be had for each range in between: how many ranges there are, which is asked
  * once, because the number of threads may change at any time; and the work in so many. */
 int minidl_ranges_worth(ptrdiff_t items, ptrdiff_t grain);
-void minidl_in_so_many_ranges(int parts, ptrdiff_t items, ptrdiff_t unit, minidl_range_task *task, void *work);
+void minidl_in_so_many_ranges(int parts, ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit, minidl_range_task *task, void *work);
+
+/* The same for work on each item by itself, from which nothing is added up across items, so that it has the same bits however it
+ * is split. Here the measured cost also decides into how many ranges: each takes at least four times as long. */
+void minidl_in_free_ranges(ptrdiff_t items, ptrdiff_t grain, ptrdiff_t unit, minidl_range_task *task, void *work);
 
 /* How many rows of so many elements are worth a thread, exponentials among what is done with them. */
 static inline ptrdiff_t minidl_rows_worth(ptrdiff_t length) {

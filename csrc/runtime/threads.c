@@ -8,15 +8,23 @@
 void minidl_set_threads(int count) { (void)count; }
 int minidl_has_threads(void) { return 0; }
 int minidl_get_threads(void) { return 1; }
+double minidl_hand_over_cost(void) { return 0; }
+void minidl_set_hand_over_cost(double cost) { (void)cost; }
 
 void minidl_in_parts(int parts, minidl_task task, void *context) {
     for (int part = 0; part < parts; part++) task(context, part);
+}
+
+void minidl_in_parts_worth(int parts, double work, minidl_task task, void *context) {
+    (void)work;
+    minidl_in_parts(parts, task, context);
 }
 
 #else
 
 #include "runtime/memory.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -32,6 +40,18 @@ int minidl_has_threads(void) { return 1; }
 int minidl_get_threads(void) { return wanted; }
 
 enum { MOST_WORKERS = 255, SPIN_NANOSECONDS = 50000 };
+
+/* In nanoseconds; negative until it is measured. */
+static _Atomic double hand_over = -1;
+static _Atomic int measured = 1; /* 0 if it was set instead */
+static _Atomic unsigned calls;
+
+double minidl_hand_over_cost(void) { return hand_over; }
+void minidl_set_hand_over_cost(double cost) {
+    measured = cost < 0;
+    calls = 0;
+    hand_over = cost;
+}
 
 /* What is shared now. The ticket has the round's number in its high half, then how many parts there are, then which part is to be
  * taken next. A worker takes a part only by exchanging the ticket that it read. So one that comes late takes nothing, and the task
@@ -170,14 +190,8 @@ static void have_workers(int count) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void minidl_in_parts(int parts, minidl_task task, void *context) {
-    const int count = wanted;
-    if (parts == 1 || parts > 0xffff || count == 1 || pthread_mutex_trylock(&in_use) != 0) {
-        for (int part = 0; part < parts; part++) task(context, part);
-        return;
-    }
-    const int helpers = (parts < count ? parts : count) - 1;
-    have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
+/* Begin a round; the caller holds `in_use`. Returns its number. */
+static uint32_t begin_round(int parts, minidl_task task, void *context) {
     atomic_store_explicit(&round_now.task, task, memory_order_relaxed);
     atomic_store_explicit(&round_now.context, context, memory_order_relaxed);
     atomic_store_explicit(&round_now.parts_done, 0, memory_order_relaxed);
@@ -189,12 +203,61 @@ void minidl_in_parts(int parts, minidl_task task, void *context) {
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&sleep_lock);
     }
+    return number;
+}
+
+/* Do what no worker has begun, and wait for what they have. */
+static void end_round(uint32_t number, int parts) {
     work_on(number);
     for (int spins = 0; atomic_load(&round_now.parts_done) < parts; spins++) {
         if (spins < 4096) pause_briefly();
         else sched_yield(); /* whoever has the last part may be waiting for this core */
     }
+}
+
+static void do_nothing(void *context, int part) { (void)context, (void)part; }
+
+/* Measure how long it takes until another thread has done nothing and the caller knows: the least of some rounds, because what other
+ * processes do in between is no cost of ours. The caller takes no part until the time is up. Rounds in which the worker did not run
+ * at all say nothing: then handing over costs nothing, because the caller does the part itself. It is measured again now and then,
+ * which takes a thousandth of the time of the work between. */
+enum { CALLS_PER_MEASUREMENT = 1024 };
+
+static void measure_hand_over(void) {
+    enum { ROUNDS = 20, USUAL_NANOSECONDS = 1000, ALL_NANOSECONDS = 150000 };
+    int64_t least = INT64_MAX;
+    const int64_t end = nanoseconds() + ALL_NANOSECONDS;
+    for (int round = 0; round < ROUNDS && nanoseconds() < end; round++) {
+        const int64_t start = nanoseconds();
+        const uint32_t number = begin_round(1, do_nothing, NULL);
+        while (atomic_load(&round_now.parts_done) < 1 && nanoseconds() < end) pause_briefly();
+        const int64_t now = nanoseconds();
+        end_round(number, 1);
+        if (now < end && now - start < least) least = now - start;
+    }
+    if (least < INT64_MAX) hand_over = (double)least;
+    else if (hand_over < 0) hand_over = USUAL_NANOSECONDS;
+}
+
+/* Run a task on the team if it is free and if sharing so many nanoseconds of work saves more than it costs. */
+static void run(int parts, double work, minidl_task task, void *context) {
+    const int count = wanted;
+    const int remeasure = measured && atomic_fetch_add(&calls, 1) % CALLS_PER_MEASUREMENT == 0;
+    int alone = parts == 1 || parts > 0xffff || count == 1 || (!remeasure && work * (parts - 1) / parts <= hand_over);
+    alone = alone || pthread_mutex_trylock(&in_use) != 0;
+    if (alone) {
+        for (int part = 0; part < parts; part++) task(context, part);
+        return;
+    }
+    const int helpers = (parts < count ? parts : count) - 1;
+    have_workers(helpers < MOST_WORKERS ? helpers : MOST_WORKERS);
+    if (remeasure && workers > 0) measure_hand_over();
+    end_round(begin_round(parts, task, context), parts);
     pthread_mutex_unlock(&in_use);
 }
+
+void minidl_in_parts(int parts, minidl_task task, void *context) { run(parts, HUGE_VAL, task, context); }
+
+void minidl_in_parts_worth(int parts, double work, minidl_task task, void *context) { run(parts, work, task, context); }
 
 #endif

@@ -13,6 +13,16 @@ typedef void (*minidl_task)(void *context, int part);
  * done. If another Python thread is using the team, the caller does all parts itself. */
 void minidl_in_parts(int parts, minidl_task task, void *context);
 
+/* The same for so many nanoseconds of work, roughly: the caller does it all where handing parts over costs more time than it
+ * saves. The parts are the same ones, so the result has the same bits. */
+void minidl_in_parts_worth(int parts, double work, minidl_task task, void *context);
+
+/* How many nanoseconds it costs to hand a part to another thread and to learn that it is done. It is measured when the team first
+ * has another thread, which takes a few microseconds; negative before. Processors differ by a factor of twenty. Nothing that
+ * decides which numbers are added together may depend on it, because it differs from run to run. */
+double minidl_hand_over_cost(void);
+void minidl_set_hand_over_cost(double nanoseconds);
+
 void minidl_set_threads(int threads);
 int minidl_get_threads(void);
 int minidl_has_threads(void); /* 0 where the team was not compiled: everything runs on the caller's thread */

@@ -24,5 +24,5 @@ MINIDL_TASK(update, update_work, minidl_updates, {
 void minidl_update(int is_double, int optimizer, void *const arrays[MINIDL_UPDATE_ARRAYS], ptrdiff_t n,
                    const minidl_settings *settings) {
     update_work work = {.optimizer = optimizer, .arrays = arrays, .settings = settings};
-    minidl_in_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(update, is_double), &work);
+    minidl_in_free_ranges(n, MINIDL_CHEAP, MINIDL_CHUNK, MINIDL_TASK_OF(update, is_double), &work);
 }

@@ -49,7 +49,7 @@ class _Plan:
     """The steps for one engine, and the step at which backward may end."""
 
     def __init__(self, engine: Any, steps: Steps) -> None:
-        self.engine, self.steps = engine, steps
+        self.engine, self.steps, self.backward_steps = engine, steps, steps[::-1]
         self.stop: tuple[int, bool] = (-1, False)
         self.stop_known_at = -1
 
@@ -277,7 +277,7 @@ class Chain(Layer):
         if not input_gradient:
             stop, may_skip_dx = plan.stop if plan.stop_known_at == structure.changes else plan.first_trained()
         try:
-            for index, step in reversed(plan.steps):
+            for index, step in plan.backward_steps:
                 if index <= stop:
                     if index == stop and may_skip_dx:
                         step.backward(dy, input_gradient=False)

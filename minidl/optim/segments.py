@@ -51,7 +51,8 @@ class Segment:
         """Return values and gradients."""
         if self.plain:
             buffer = self.buffer
-            return buffer.values, buffer.gradients()
+            complete = buffer.complete_at == buffer.zeroed and buffer._gradients is not None
+            return buffer.values, buffer._gradients if complete else buffer.gradients()
         return self.values, self.gradients()
 
     def gradients(self) -> Array:
