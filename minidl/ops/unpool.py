@@ -155,10 +155,7 @@ def _max_unpool_backward(op: str, dy: Array, cache: Cache) -> Array:
     check_upstream(op, dy, owners.shape, dtype)
     xp, shape = namespace(dy), indices.shape
     rows, count, pixels = math.prod(shape[:2]), math.prod(shape[2:]), math.prod(dy.shape[2:])
-    flat, owners = (
-        xp.clip(indices, 0, pixels - 1).reshape((rows, count)),
-        owners.reshape((rows, pixels)),
-    )  # a copy here too
+    flat, owners = indices.copy().reshape((rows, count)), owners.reshape((rows, pixels))  # a copy here too
     g = xp.take_along_axis(dy.reshape((rows, pixels)), flat, axis=1)
     mine = xp.take_along_axis(owners, flat, axis=1) == xp.arange(count)
     return xp.where(mine, g, 0).reshape(shape)
