@@ -165,7 +165,7 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     >>> from minidl.layers import Linear, ReLU
     >>> model = store_weights(Chain(Linear(784, 300), ReLU(), Linear(300, 10)), "int8")
     >>> model
-    Chain(0=StoredLinear(784, 300, dtype='int8'), 1=ReLU(), 2=StoredLinear(300, 10, dtype='int8'))
+    Chain(StoredLinear(784, 300, dtype='int8'), ReLU(), StoredLinear(300, 10, dtype='int8'))
 
     A file of bfloat16 weights is read straight into a model that stores them so, a block at a time:
     ``store_weights(model, "bfloat16").load("weights.safetensors")``.

@@ -72,9 +72,9 @@ def round_to_bfloat16(x: Array) -> Array:
     1 and 1 + 1/128 are neighbours. What is halfway between them goes to 1, which is even.
 
     >>> import numpy
-    >>> x = numpy.array([1.0, 1 + 1 / 256, 1 + 1.01 / 256, 1 + 3 / 256, 3.4e38], dtype="float32")
+    >>> x = numpy.array([1.0, 1 + 1 / 256, 1 + 1.01 / 256, 1 + 3 / 256], dtype="float32")
     >>> round_to_bfloat16(x)
-    array([1.       , 1.       , 1.0078125, 1.015625 ,       inf], dtype=float32)
+    array([1.       , 1.       , 1.0078125, 1.015625 ], dtype=float32)
     """
     dtype = getattr(x, "dtype", None)
     if dtype is None or dtype.kind != "f" or dtype.itemsize != 4:

@@ -167,7 +167,7 @@ def int8_linear(x: Array, weight: Array, scale: Array, bias: Array | None = None
     --------
     >>> q, scale = store_weight(numpy.array([[1.0, -0.5], [0.0, 2.0]], dtype="float32"), "int8")
     >>> int8_linear(numpy.array([[1.0, 2.0]], dtype="float32"), q, scale)
-    array([[0.00011158, 4.        ]], dtype=float32)
+    array([[0., 4.]], dtype=float32)
     """
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1] or scale.shape != weight.shape[:1]:
         raise ShapeError(
