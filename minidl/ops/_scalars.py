@@ -128,7 +128,7 @@ def scalars_checked(function: F) -> F:
     What passes is handed on as Python's own type, so a number computed with NumPy is as good as any.
 
     >>> @scalars_checked
-    ... def scale(x, by: "float"):
+    ... def scale(x, by: float):
     ...     return x * by
     >>> scale(2.0, by=3)
     6.0
