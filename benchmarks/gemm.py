@@ -263,8 +263,8 @@ def sweep(arguments: argparse.Namespace, threads: int) -> Iterator[str]:
         found = measure_case(case, threads, left / (len(waiting) - done))
         before = rates.pop(case, {})  # so that the order is that of measurement
         rates[case] = {name: max(rate, before.get(name, 0.0)) for name, rate in found.items()}
-    if record:
-        record.write_text(json.dumps(kept, indent=1))
+        if record:
+            record.write_text(json.dumps(kept, indent=1))
     yield from distribution(rates, ceiling, threads)
 
 
