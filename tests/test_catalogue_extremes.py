@@ -62,12 +62,9 @@ def assert_close(found, expected, limit, noise, what):
 
 def results(engine, spec, arguments, options, dy):
     """Return y and the gradients on the host; of the formulas if the engine is None."""
-    functions = (
-        ops.FORMULAS if engine is None else {n: getattr(engine, n) for n in (spec.name, f"{spec.name}_backward")}
-    )
     move = (lambda a: a) if engine is None else (lambda a: engine.asarray(a) if isinstance(a, numpy.ndarray) else a)
-    y, cache = functions[spec.name](*map(move, arguments), **options)
-    found = functions[f"{spec.name}_backward"](move(dy), cache)
+    y, cache = spec.forward(engine)(*map(move, arguments), **options)
+    found = spec.backward(engine)(move(dy), cache)
     found = [y, *(found if isinstance(found, tuple) else (found,))]
     return found if engine is None else [None if f is None else engine.to_host(f) for f in found]
 
@@ -78,7 +75,7 @@ def check(engine, spec, case, dtype, many):
     places = [i for i in places if i != TARGETS.get(spec.name) and not (i == 0 and math.isfinite(spec.domain[1]))]
     terms = 2 if spec.elementwise and len(places) == 1 else 8 * max([1, *(plain[i].size for i in places)])
     limit = float(numpy.finfo(dtype).max) / terms
-    y = ops.FORMULAS[spec.name](*plain, **case.options)[0]
+    y = spec.forward()(*plain, **case.options)[0]
     dy = upstream_like(y, dtype, reduced=plain[0].ndim > 0)
     wide = {name: longer(value) for name, value in case.options.items()}
     for place in (*places, -1):
