@@ -28,7 +28,12 @@ def is_layer(thing: Any) -> bool:
     >>> is_layer(ReLU()), is_layer(ReLU), is_layer(MSELoss())
     (True, False, False)
     """
-    return not isinstance(thing, type) and all(hasattr(thing, name) for name in ("forward", "backward", "parameters"))
+    return (
+        hasattr(thing, "forward")
+        and hasattr(thing, "backward")
+        and hasattr(thing, "parameters")
+        and not isinstance(thing, type)
+    )
 
 
 def find_parts(owner: Any) -> Iterator[tuple[str, Any]]:
@@ -45,7 +50,7 @@ def find_parts(owner: Any) -> Iterator[tuple[str, Any]]:
     """
     left_out = _attributes_to_leave_out(type(owner))  # type: ignore[arg-type]
     for name, value in vars(owner).items():
-        if name not in left_out:
+        if type(value) not in _PLAIN and name not in left_out:
             yield from _find(name, value, type(owner).__name__)
 
 
@@ -55,7 +60,8 @@ def _attributes_to_leave_out(kind: type) -> frozenset[str]:
 
 
 def _find(path: str, value: Any, owner: str) -> Iterator[tuple[str, Any]]:
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN or (kind is numpy.ndarray and value.dtype.kind != "O") or isinstance(value, numpy.dtype):
         return
     if isinstance(value, Parameter) or is_layer(value):
         yield path, value
