@@ -77,10 +77,11 @@ def _first_only(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return changed
 
 
-def _may_change(array: Any) -> bool:
-    """Whether this is an array whose values may be any numbers, as those of ids may not."""
-    has_elements = getattr(array, "ndim", 0) or hasattr(array, "__setitem__")
-    return bool(has_elements) and getattr(getattr(array, "dtype", None), "kind", "f") not in "iu"
+def _find_array(things: Any) -> Any:
+    """Return the first array of real numbers, or else of any: ids may not become any numbers, but the winners of a pool may."""
+    arrays = [t for t in things if getattr(t, "ndim", 0) or hasattr(t, "__setitem__")]
+    real = [t for t in arrays if getattr(getattr(t, "dtype", None), "kind", "f") not in "iu"]
+    return (real or arrays)[0]
 
 
 def _spoil_upstream(pair: Pair) -> Pair:
@@ -99,7 +100,7 @@ def _spoil_cache(pair: Pair) -> Pair:
 
     def spoiling(dy: Any, cache: Any) -> Any:
         gradients = backward(dy, cache)
-        array = next(part for part in cache if _may_change(part))
+        array = _find_array(cache)
         array[...] = array * 2 + 1
         return gradients
 
@@ -111,7 +112,7 @@ def _spoil_input(pair: Pair) -> Pair:
 
     def spoiling(*arguments: Any, **options: Any) -> Any:
         result = forward(*arguments, **options)
-        x = next(a for a in arguments if _may_change(a))
+        x = _find_array(arguments)
         x[...] = x * 2 + 1
         return result
 
