@@ -12,7 +12,7 @@ __all__ = ["KINDS", "create_model"]
 
 
 def _gpt(**sizes: Any) -> Any:
-    return models.GPT2("nano", **sizes)  # type: ignore[attr-defined]
+    return models.GPT2("nano", **sizes)
 
 
 def _recurrent(cell: str) -> Callable[..., Any]:
