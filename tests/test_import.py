@@ -57,7 +57,6 @@ def test_every_layer_class_is_exported():
         "Shape",
         "Steps",
         "Storage",
-        "Trainability",
     }
     fusion = set(layers.fusion.__all__)
     assert found - internal - fusion <= set(layers.__all__)

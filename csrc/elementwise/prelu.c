@@ -95,7 +95,7 @@ static int backward_of_rows(int is_double, prelu_work *work) {
         work->sums = malloc((size_t)parts * MINIDL_PRELU_ROWS_OF_SUMS * (size_t)n * size);
         if (work->sums == NULL) return -1;
     }
-    minidl_in_so_many_ranges(parts, s->images, rows_apart(n), MINIDL_TASK_OF(rows_backward, is_double), work);
+    minidl_in_so_many_ranges(parts, s->images, worth(n), rows_apart(n), MINIDL_TASK_OF(rows_backward, is_double), work);
     if (s->dweight != NULL)
         minidl_column_sums(is_double, work->sums, parts, n, MINIDL_PRELU_ROWS_OF_SUMS * n, s->accumulate, s->dweight);
     free(work->sums);
