@@ -108,7 +108,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     cdef bint double_
     cdef int status, kind
     factor = None
-    if type(dropout_p) is float and dropout_p == 0.0 and _attention_fits(query, key, value, bool(enable_gqa), &s):
+    if (type(dropout_p) is float and dropout_p == 0.0 and switch(is_causal) and switch(enable_gqa)
+            and _attention_fits(query, key, value, enable_gqa, &s)):
         factor = 1 / float(s.size) ** 0.5 if scale is None else scale
         kind = cnp.PyArray_TYPE(<cnp.ndarray>query)
         if not _positions_fit(factor, window, offset, &s) or _mask_fits(attn_mask, kind, &s) is None:

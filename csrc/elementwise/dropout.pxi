@@ -85,7 +85,7 @@ def dropout_backward(dy, cache):
 
 def dropout2d(x, p=0.5, random=None):
     """See ``minidl.ops.dropout.dropout2d``. The formula draws the mask, which is small; the kernel multiplies."""
-    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 3):
+    if not (taken(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) >= 3 and type(p) is float and 0 <= p <= 1):
         return _dropout.dropout2d(x, p, random)
     scale = _dropout.scale_of_channels(x, p, random)
     return scaled_rows(x, scale), (scale, x.shape)

@@ -232,7 +232,7 @@ cdef object _adaptive_back(object dy, tuple cache, int axes):
 cdef object _adaptive_max(object x, int axes, str op, object output_size, object return_indices):
     """Return y and the cache, or None where the formula must do it."""
     cdef minidl_pool_windows p
-    if not _poolable(x, axes):
+    if not (_poolable(x, axes) and switch(return_indices)):
         return None
     if _windows_of(x.shape[2:], _pooling.output_sizes(op, x.shape[2:], output_size), &p) < 0:
         return None
@@ -279,7 +279,9 @@ cdef object _adaptive_max_back(object dy, tuple cache, int axes):
 
 def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """See ``minidl.ops.pool.max_pool1d``."""
-    found = _max_pool(x, 1, "max_pool1d", kernel_size, stride, padding, dilation, ceil_mode)
+    found = None
+    if switch(return_indices):
+        found = _max_pool(x, 1, "max_pool1d", kernel_size, stride, padding, dilation, ceil_mode)
     if found is None:
         return _pools.max_pool1d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _with_indices(found) if return_indices else found
@@ -319,7 +321,9 @@ def adaptive_avg_pool1d_backward(dy, cache):
 
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
     """See ``minidl.ops.pool.max_pool2d``."""
-    found = _max_pool(x, 2, "max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
+    found = None
+    if switch(return_indices):
+        found = _max_pool(x, 2, "max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
     if found is None:
         return _pools.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
     return _with_indices(found) if return_indices else found

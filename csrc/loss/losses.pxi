@@ -93,7 +93,9 @@ def binary_cross_entropy(probabilities, target, weight=None, reduction="mean"):
 
 def kl_div(prediction, target, reduction="mean", log_target=False):
     """See ``minidl.ops.likelihood.kl_div``. Loss and slope in one pass; logarithms as targets go to the formula."""
-    found = None if log_target else _pointwise(MINIDL_KULLBACK_LEIBLER, prediction, target, reduction)
+    found = None
+    if log_target is False:
+        found = _pointwise(MINIDL_KULLBACK_LEIBLER, prediction, target, reduction)
     return found if found is not None else _likelihood.kl_div(prediction, target, reduction, log_target)
 
 

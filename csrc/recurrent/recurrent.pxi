@@ -83,6 +83,8 @@ cdef int _cell_of(str op, object nonlinearity):
         return MINIDL_LSTM
     if op == "gru":
         return MINIDL_GRU
+    if type(nonlinearity) is not str:
+        return -1
     return MINIDL_RNN_TANH if nonlinearity == "tanh" else MINIDL_RNN_RELU if nonlinearity == "relu" else -1
 
 

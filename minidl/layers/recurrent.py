@@ -15,6 +15,7 @@ from minidl.errors import ParameterError, ShapeError, UnknownNameError
 from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter, claim_gradients, release_gradients
 from minidl.ops import Array, namespace
+from minidl.ops._scalars import depth
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -44,14 +45,15 @@ class _Recurrent(Layer):
     ) -> None:
         super().__init__()
         title = type(self).__name__
-        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        num_layers = depth(num_layers, title, "num_layers")
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
             if isinstance(size, bool) or not isinstance(size, (int, numpy.integer)) or size < 1:
                 raise ParameterError(f"{title}: {name} must be a positive integer, got {size!r}")
         if not 0.0 <= dropout <= 1.0:
             raise ParameterError(f"{title}: dropout must be from 0 to 1, got {dropout!r}")
         if dropout and num_layers == 1:
             warnings.warn(f"{title}: dropout acts between layers, and there is only one", UserWarning, stacklevel=3)
-        self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), int(num_layers)
+        self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), num_layers
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         self.dropout, self.generator = dropout, generator
         self.dtype = numpy.dtype(dtype)

@@ -16,6 +16,7 @@ from minidl.layers.dropout import Dropout
 from minidl.layers.linear import Linear
 from minidl.layers.norm import LayerNorm
 from minidl.ops import Array
+from minidl.ops._scalars import depth
 
 __all__ = ["TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer"]
 
@@ -414,6 +415,4 @@ class TransformerDecoder(Layer):
 
 
 def _copies(layer: Any, count: int) -> list[Any]:
-    if count < 1:
-        raise ParameterError(f"num_layers must be positive, got {count}")
-    return [copy.deepcopy(layer) for _ in range(count)]
+    return [copy.deepcopy(layer) for _ in range(depth(count, type(layer).__name__.removesuffix("Layer"), "num_layers"))]

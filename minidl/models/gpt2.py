@@ -20,6 +20,7 @@ from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
 from minidl.layers.key_values import KeyValues
 from minidl.ops import Array
+from minidl.ops._scalars import depth
 from minidl.training import Trainable
 
 __all__ = ["GPT2", "GPT2Config"]
@@ -171,7 +172,7 @@ class Trunk(Layer):
         self.wte = Embedding(config.vocab_size, config.width, dtype=dtype, generator=generator)
         self.wpe = LearnedPositions(config.context, config.width, dtype=dtype, generator=generator)
         self.drop = Dropout(config.dropout, generator=generator)
-        self.h = [Block(config, dtype, generator) for _ in range(config.layers)]
+        self.h = [Block(config, dtype, generator) for _ in range(depth(config.layers, "GPT2", "layers"))]
         self.ln_f = LayerNorm(config.width, dtype=dtype)
 
     def forward(self, x: Array) -> Array:

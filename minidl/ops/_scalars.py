@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from minidl.errors import MinidlError, ParameterError
 
-__all__ = ["check_constructor", "counts", "is_count", "plain", "scalars_checked", "shown"]
+__all__ = ["check_constructor", "counts", "depth", "is_count", "plain", "scalars_checked", "shown"]
 
 SAFE = 2**31
+MOST_LAYERS = 100_000
 Check = Callable[[Any, str, str], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +52,21 @@ def counts(values: Any, op: str, name: str, least: int = 0) -> tuple[int, ...]:
     if not all(is_count(value, least) for value in found):
         raise ParameterError(f"{op}: {name} must be a sequence of whole numbers from {least} on, got {shown(values)}")
     return tuple(plain(value).__index__() for value in found)
+
+
+def depth(value: Any, owner: str, name: str) -> int:
+    """Return how many layers lie one above the other, or raise: more than 100,000 would fill any memory with empty layers.
+
+    >>> depth(2, "LSTM", "num_layers")
+    2
+    >>> depth(0, "LSTM", "num_layers")
+    Traceback (most recent call last):
+    ...
+    minidl.errors.ParameterError: LSTM: num_layers must be a whole number from 1 to 100000, got 0
+    """
+    if not is_count(value, 1) or value > MOST_LAYERS:
+        raise ParameterError(f"{owner}: {name} must be a whole number from 1 to {MOST_LAYERS}, got {shown(value)}")
+    return int(value)
 
 
 def shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from minidl.ops._rows import add_rows, check_ids, row_number
 __all__ = ["embedding", "embedding_backward"]
 
 
+@ieee
 def embedding(ids: Array, weight: Array, padding_idx: int | None = None) -> tuple[Array, tuple[Any, ...]]:
     """Look up rows of a table.
 

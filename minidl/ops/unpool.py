@@ -6,15 +6,17 @@ import math
 from typing import Any
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.ops._checks import ieee
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import check_upstream, read_pool_padding, require_batch
-from minidl.ops._windows import Shape, each_axis, lay_padding
+from minidl.ops._windows import Shape, each_axis, lay_padding, require_addressable
 
 __all__ = ["max_unpool1d", "max_unpool1d_backward", "max_unpool2d", "max_unpool2d_backward"]
 
 Cache = tuple[Any, ...]
 
 
+@ieee
 def max_unpool2d(
     x: Array, indices: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> tuple[Array, Cache]:
@@ -82,6 +84,7 @@ def max_unpool2d_backward(dy: Array, cache: Cache) -> Array:
     return _max_unpool_backward("max_unpool2d_backward", dy, cache)
 
 
+@ieee
 def max_unpool1d(
     x: Array, indices: Array, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
 ) -> tuple[Array, Cache]:
@@ -141,6 +144,7 @@ def _max_unpool(
 ) -> tuple[Array, Cache]:
     require_batch(x, axes, op)
     image = unpooled_size(op, x.shape[2:], kernel_size, stride, padding, output_size)
+    require_addressable((*x.shape[:2], *image), op)
     flat = _check_indices(op, x, indices, math.prod(image))  # (N C, H' W')
     xp, (rows, count) = namespace(x), flat.shape
     owners = xp.full((rows, math.prod(image)), -1, dtype="int64")  # (N C, H W)

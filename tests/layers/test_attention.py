@@ -193,7 +193,7 @@ def test_what_is_refused(random):
         layer.forward(x, key_padding_mask=numpy.zeros((2, 3), int))
     with pytest.raises(ShapeError, match=r"key_padding_mask must have shape \(2, 3\), got \(3, 2\)"):
         layer.forward(x, key_padding_mask=numpy.zeros((3, 2), bool))
-    with pytest.raises(ParameterError, match="num_layers must be positive"):
+    with pytest.raises(ParameterError, match="TransformerEncoder: num_layers must be a whole number from 1"):
         dl.TransformerEncoder(dl.TransformerEncoderLayer(8, 2, 8), 0)
     for positions in (dl.layers.LearnedPositions(4, 8), dl.layers.SinusoidalPositions(8, max_len=4)):
         assert positions.forward(x, offset=1).shape == x.shape
