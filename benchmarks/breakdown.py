@@ -13,6 +13,7 @@ all threads. "Copying" is the bytes of all arrays that the op must read or write
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
@@ -97,6 +98,7 @@ class Watched(dl.engines.Engine):
         self.calls: list[tuple[str, float, tuple[Any, ...], Any]] = []
 
     def _clocked(self, name: str, op: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(op)  # the engine reads its arguments
         def clocked(*args: Any, **settings: Any) -> Any:
             start = time.perf_counter()
             result = op(*args, **settings)
