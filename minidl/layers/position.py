@@ -31,6 +31,8 @@ class SinusoidalPositions(Layer):
 
     Raises
     ------
+    ParameterError
+        If a size is not positive.
     ShapeError
         From ``forward``, if the sequence is longer, or has other features.
 
@@ -43,6 +45,10 @@ class SinusoidalPositions(Layer):
 
     def __init__(self, embedding_dim: int, max_len: int = 5000) -> None:
         super().__init__()
+        if embedding_dim < 1 or max_len < 1:
+            raise ParameterError(
+                f"SinusoidalPositions: embedding_dim and max_len must be positive, got {embedding_dim} and {max_len}"
+            )
         self.embedding_dim, self.max_len = embedding_dim, max_len
         self._table = sinusoidal_table(max_len, embedding_dim, dtype="float64")  # (T, C)
 

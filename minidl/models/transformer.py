@@ -74,7 +74,7 @@ class Transformer(Trainable, Layer):
     Raises
     ------
     ParameterError
-        If sizes do not fit together.
+        If sizes do not fit together, or one is not positive.
     DataError
         From ``forward``, if an id is not in its vocabulary.
     ShapeError
@@ -127,6 +127,8 @@ class Transformer(Trainable, Layer):
             raise ParameterError(
                 f"Transformer: tied tables need one vocabulary, got {source_vocabulary} and {target_vocabulary} tokens"
             )
+        if context < 1:
+            raise ParameterError(f"Transformer: context must be positive, got {context}")
         options: dict[str, Any] = {"dtype": dtype, "generator": generator}
         block: dict[str, Any] = {"dropout": dropout, "norm_first": norm_first, **options}
 

@@ -19,9 +19,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def plain(value: Any) -> Any:
-    """Return a NumPy scalar or an array without axes as Python's number: one of float64 would promote float32 arrays."""
+    """Return a NumPy scalar or an array without axes as Python's number: one of float64 would promote float32 arrays.
+
+    Anything else is handed back, also a layer, which has a dtype but no axes.
+    """
     kind = str(getattr(getattr(value, "dtype", None), "kind", ""))
-    return value.item() if kind in ("f", "i", "u", "b") and value.ndim == 0 else value
+    return value.item() if kind in ("f", "i", "u", "b") and getattr(value, "ndim", None) == 0 else value
 
 
 def is_count(value: Any, least: int = 0) -> bool:

@@ -201,6 +201,10 @@ def test_what_is_refused(random):
             positions.forward(x, offset=2)
         with pytest.raises(ShapeError, match=r"expected shape \(N, T, 8\)"):
             positions.forward(x[..., :5])
+    with pytest.raises(ParameterError, match="embedding_dim and max_len must be positive, got 8 and -1"):
+        dl.layers.SinusoidalPositions(8, max_len=-1)
+    with pytest.raises(ParameterError, match="embedding_dim and max_len must be positive, got 0 and 5000"):
+        dl.layers.SinusoidalPositions(0)
     with pytest.raises(ParameterError, match="must be a positive even number, got 3"):
         dl.layers.RotaryPositions(3)
 

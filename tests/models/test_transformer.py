@@ -78,6 +78,8 @@ def test_what_is_refused_before_anything_is_computed():
         model.forward(SOURCE, TARGET, MASK.astype(int))
     with pytest.raises(ShapeError, match="one batch size"):
         model.forward(SOURCE, TARGET[:2])
+    with pytest.raises(ParameterError, match="Transformer: context must be positive, got 0"):
+        Transformer(9, 9, context=0)
     with pytest.raises(ParameterError, match="tied tables need one vocabulary"):
         Transformer(5, 6, tied=True)
     memory = model.encode(SOURCE)
