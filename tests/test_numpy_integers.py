@@ -73,6 +73,7 @@ VALUES = {  # what an argument is given that has no default, or whose default is
     "unflattened_size": [1, 3],
     "units": 3,
     "vdim": 5,
+    "vocabulary_size": 9,
     "widths": [8, 16],
     "y_pred": LABELS,
     "y_score": X,

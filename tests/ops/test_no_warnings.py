@@ -32,7 +32,7 @@ def filled(array, pattern):
 
 @pytest.mark.parametrize("spec", [pytest.param(spec, id=spec.name) for spec in SPECS.values()])
 def test_no_formula_warns(spec):
-    forward, backward = ops.FORMULAS[spec.name], ops.FORMULAS[f"{spec.name}_backward"]
+    forward, backward = spec.forward(), spec.backward()
     for case in spec.cases:
         plain = spec.arguments(case)
         for pattern in PATTERNS:

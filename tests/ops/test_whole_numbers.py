@@ -47,10 +47,13 @@ def test_integers_are_refused_in_each_argument(host_engine, spec, case, place):
 def test_integers_are_refused_as_upstream_gradient(host_engine, spec):
     case = spec.cases[0]
     y, cache = getattr(host_engine, spec.name)(*spec.arguments(case), **case.options)
-    dy = numpy.asarray(upstream_like(y, "float64"))
-    if dy.ndim:
-        with pytest.raises(DtypeError, match=spec.name):
-            getattr(host_engine, f"{spec.name}_backward")(dy.astype("int64"), cache)
+    backward = getattr(host_engine, f"{spec.name}_backward")
+    dys = [numpy.asarray(upstream_like(output, "float64")) for output in (y if spec.several else (y,))]
+    for place, dy in enumerate(dys):
+        if dy.ndim:
+            given = (*dys[:place], dy.astype("int64"), *dys[place + 1 :])
+            with pytest.raises(DtypeError, match=spec.name):
+                backward(given if spec.several else given[0], cache)
 
 
 @pytest.mark.parametrize("name", ["bias", "running_mean", "running_var", "gamma", "beta"])
