@@ -1,5 +1,6 @@
 """The contract for gradients of parameters, for every op that has some, on every engine: overwrite, add, and leave out."""
 
+import inspect
 import itertools
 
 import numpy
@@ -81,6 +82,27 @@ def test_overwrite_and_add(engine, spec, dtype):
                 same(engine, storage, expected, dtype)
             same(engine, gradients[0], plain[0], dtype)
             assert_neighbours_kept(engine, wholes, before)
+
+
+@pytest.mark.parametrize("spec", OPS)
+def test_storage_may_share_memory_with_the_parameter(host_engine, spec):
+    """As if it were written when everything has been read: here each gradient begins one element after its parameter."""
+    names = list(inspect.signature(ops.FORMULAS[spec.name]).parameters)
+    parameters = ops.PARAMETERS[spec.name]
+    for case, (place, name) in itertools.product(spec.cases, enumerate(parameters)):
+        arguments = as_dtype(spec.arguments(case), "float32")
+        at = names.index(name)
+        if at >= len(arguments) or not getattr(arguments[at], "size", 0):
+            continue
+        size, shape = arguments[at].size, arguments[at].shape
+        whole = numpy.append(arguments[at].ravel(), numpy.float32(0.0))
+        arguments[at] = whole[:size].reshape(shape)
+        y, cache = spec.forward(host_engine)(*arguments, **case.options)
+        dy = upstream_like(y, "float32")
+        plain = spec.backward(host_engine)(dy, cache)
+        into = tuple(whole[1:].reshape(shape) if i == place else None for i in range(len(parameters)))
+        for gradient, expected in zip(spec.backward(host_engine)(dy, cache, into=into), plain, strict=True):
+            same(host_engine, gradient, expected)
 
 
 def choices(count):

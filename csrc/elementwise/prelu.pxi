@@ -56,7 +56,7 @@ def prelu_backward(dy, cache, into=None, add=False, wanted=None):
     cdef cnp.ndarray source, upstream, dx = None, dweight = None
     cdef bint double_, added = add, failed
     x, weight = cache
-    if not (_slopes_fit(x, weight) and alike(x, dy) and well_formed(into, wanted, 1, 1)):
+    if not (_slopes_fit(x, weight) and alike(x, dy) and well_formed(into, wanted, 1, 1) and separate(into, dy, x, weight)):
         return _activation.prelu_backward(dy, cache, into, add, wanted)
     source, upstream = dense(x), dense(dy)
     double_ = is_double(source)
