@@ -439,11 +439,11 @@ def _inverse_root_of_mean_square(rows: Array, eps: float) -> Array:
     Where the squares leave the range of the dtype, eps counts for nothing, and a small c brings them back, which cancels::
 
         c / sqrt(mean((c x)^2))
+
+    All other rows are multiplied by 1. To leave that out would need a value on the host, which would wait for a GPU.
     """
-    xp, square = namespace(rows), _mean(rows * rows, (1,))
-    beyond = xp.isinf(square)
-    if not bool(beyond.any()):
-        return _inverse_root(square, eps)
+    xp = namespace(rows)
+    beyond = xp.isinf(_mean(rows * rows, (1,)))  # (N, 1)
     c = xp.where(beyond, float(numpy.finfo(rows.dtype).max) ** -0.6, 1).astype(rows.dtype)  # (N, 1)
     scaled = rows * c
     return c * _inverse_root(_mean(scaled * scaled, (1,)), xp.where(beyond, 0, eps).astype(rows.dtype))
