@@ -140,7 +140,8 @@ def test_the_bound_is_the_callers(tmp_path):
     for limit in (404, None):
         assert read_csv(tmp_path / "t.csv.gz", max_bytes=limit).X.shape == (100, 2)
     for limit in (0, -1, 1.5, True, "1"):
-        with pytest.raises(ParameterError, match="max_bytes must be an integer of at least 1, or None"):
+        wanted = "an integer of at least 1" if type(limit) is int else "a whole number"
+        with pytest.raises(ParameterError, match=f"max_bytes must be {wanted}, or None.*, got {limit!r}"):
             read_csv(tmp_path / "t.csv.gz", max_bytes=limit)
         with pytest.raises(ParameterError, match="max_bytes must be an integer of at least 1, or None"):
             read_idx(tmp_path / "a.gz", max_bytes=limit)
@@ -203,7 +204,8 @@ def test_encodings_that_are_none(tmp_path, encoding):
 @pytest.mark.parametrize("delimiter", ["\n", "\r", '"', "", ",,", None, 3])
 def test_delimiters_that_are_none(tmp_path, delimiter):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ParameterError, match="delimiter must be a single character"):
+    wanted = "single character" if isinstance(delimiter, str) else "string"
+    with pytest.raises(ParameterError, match=f"read_csv: delimiter must be a {wanted}, got"):
         read_csv(tmp_path / "t.csv", delimiter=delimiter)
 
 
@@ -247,7 +249,9 @@ def test_a_pipe_can_be_read(tmp_path):
 @pytest.mark.parametrize("state", [None, [], 3, {1: 2}, {"step": object()}, {"step": [[1], [2, 3]]}])
 def test_states_of_optimizers_that_are_none(state):
     optimizer = dl.Adam(dl.Linear(2, 2).parameters())
-    with pytest.raises(ParameterError, match=r"Adam\.load_state_dict"):
+    named = isinstance(state, dict) and "step" in state
+    error, message = (DtypeError, "step cannot be read as a NumPy array") if named else (ParameterError, "expected")
+    with pytest.raises(error, match=rf"Adam\.load_state_dict: {message}"):
         optimizer.load_state_dict(state)
 
 

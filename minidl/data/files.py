@@ -40,7 +40,7 @@ def read_text(path: str | os.PathLike[str], encoding: str = "utf-8-sig", max_byt
 
 
 def read_lines(
-    path: str | os.PathLike[str], encoding: str = "utf-8-sig", max_bytes: int | None = LARGEST_TEXT
+    path: str | os.PathLike[str], encoding: str | None = "utf-8-sig", max_bytes: int | None = LARGEST_TEXT
 ) -> Iterator[str]:
     r"""Yield the lines of a text file, each with its end, ``\n``, ``\r\n`` or ``\r``. A byte order mark is left out.
 
@@ -51,8 +51,8 @@ def read_lines(
     ----------
     path : path
         The file.
-    encoding : str, default "utf-8-sig"
-        The encoding of the text.
+    encoding : str or None, default "utf-8-sig"
+        The encoding of the text; None is the one that the system prefers.
     max_bytes : int or None, default 268435456
         The most bytes that a compressed file may become; None is no limit.
 

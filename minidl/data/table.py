@@ -101,7 +101,7 @@ def read_csv(
     ignore: Collection[str | int] = (),
     max_categories: int = 100,
     dtype: Any = None,
-    encoding: str = "utf-8-sig",
+    encoding: str | None = "utf-8-sig",
     decimal: str = ".",
     thousands: str | None = None,
     na_values: Any = (),
@@ -146,7 +146,8 @@ def read_csv(
     dtype : dtype, optional
         Of X and of a numeric y. By default float32, or float64 if a column would lose digits that matter: whole numbers above
         2^24, or timestamps close to each other. ``Standardizer`` makes float64 small enough for float32.
-    encoding : str, default "utf-8-sig"
+    encoding : str or None, default "utf-8-sig"
+        None is the encoding that the system prefers.
     decimal : str, default "."
         The sign before the fraction.
     thousands : str, optional
@@ -238,7 +239,7 @@ def _check(target_type: str, missing: str, delimiter: str, dtype: Any) -> None:
         raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
     if missing not in ("error", "drop", "fill"):
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+    if len(delimiter) != 1 or delimiter in '"\r\n':
         raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     try:
         kind = "f" if dtype is None else numpy.dtype(dtype).kind

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy
-
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import broadcast_shapes, require_same_dtype
 from minidl.ops._namespace import Array, require_float
@@ -57,16 +55,13 @@ def check_mask(mask: Any, query: Array, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"{OP}: attn_mask of shape {mask.shape} does not broadcast to (N, H, T, S) = {shape}")
 
 
-def check_positions(scale: Any, window: Any, offset: Any) -> None:
-    """Raise unless the scale is a number, and window and offset are whole numbers in their ranges."""
-    if scale is not None and not (isinstance(scale, (float, int, numpy.number)) and math.isfinite(scale)):
+def check_positions(scale: float | None, window: int | None, offset: int) -> None:
+    """Raise unless scale, window and offset lie in their ranges."""
+    if scale is not None and not math.isfinite(scale):
         raise ParameterError(f"{OP}: scale must be a finite number, or None for 1 / sqrt(D), got {scale!r}")
     for name, number, least in (("window", window, 1), ("offset", offset, 0)):
-        whole = isinstance(number, (int, numpy.integer)) and not isinstance(number, bool)
-        if number is not None and not (whole and number >= least):
+        if number is not None and number < least:
             raise ParameterError(f"{OP}: {name} must be an integer of at least {least}, got {number!r}")
-    if offset is None:
-        raise ParameterError(f"{OP}: offset must be an integer of at least 0, got None")
 
 
 def check_tables(shape: tuple[int, ...], cos: tuple[int, ...], sin: tuple[int, ...]) -> None:

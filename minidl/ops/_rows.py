@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy
 
 from minidl.errors import DataError, DtypeError, ParameterError
@@ -54,7 +52,7 @@ def add_rows(storage: Array, rows: Array, values: Array) -> None:
     storage[rows] = storage[rows] + sums[last].astype(storage.dtype, copy=False)
 
 
-def row_number(row: Any, count: int, name: str, op: str) -> int:
+def row_number(row: int, count: int, name: str, op: str) -> int:
     """Return the number of a row counted from the front, where -1 is the last.
 
     >>> row_number(-1, 5, "padding_idx", "embedding")
@@ -65,10 +63,9 @@ def row_number(row: Any, count: int, name: str, op: str) -> int:
     ParameterError
         If there is no such row.
     """
-    whole = isinstance(row, (int, numpy.integer)) and not isinstance(row, bool)
-    if not whole or not -count <= row < count:
+    if not -count <= row < count:
         raise ParameterError(f"{op}: {name} must be a row of the table, from {-count} to {count - 1}, got {row!r}")
-    return int(row) % count
+    return row % count
 
 
 def check_ids(ids: Array, count: int, op: str) -> Array:

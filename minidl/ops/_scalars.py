@@ -14,7 +14,7 @@ __all__ = ["check_constructor", "counts", "depth", "is_count", "plain", "scalars
 
 SAFE = 2**31
 MOST_LAYERS = 100_000
-Check = Callable[[Any, str, str], Any]
+Check = Callable[[Any, str, str, str], Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -85,7 +85,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _real(value: Any, op: str, name: str) -> Any:
+def _real(value: Any, op: str, name: str, or_none: str) -> Any:
     value = plain(value)
     try:
         if isinstance(value, (int, float)):
@@ -93,28 +93,28 @@ def _real(value: Any, op: str, name: str) -> Any:
             return value
     except OverflowError:
         pass
-    raise ParameterError(f"{op}: {name} must be a number that float64 can hold, got {shown(value)}")
+    raise ParameterError(f"{op}: {name} must be a number that float64 can hold{or_none}, got {shown(value)}")
 
 
-def _whole(value: Any, op: str, name: str) -> Any:
+def _whole(value: Any, op: str, name: str, or_none: str) -> Any:
     value = plain(value)
     if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "dtype"):
-        raise ParameterError(f"{op}: {name} must be a whole number, got {shown(value)}")
+        raise ParameterError(f"{op}: {name} must be a whole number{or_none}, got {shown(value)}")
     if not -(2**63) <= value.__index__() < 2**63:
-        raise ParameterError(f"{op}: {name} must be a whole number that 64 bits can hold, got {shown(value)}")
+        raise ParameterError(f"{op}: {name} must be a whole number that 64 bits can hold{or_none}, got {shown(value)}")
     return value.__index__()
 
 
-def _switch(value: Any, op: str, name: str) -> Any:
+def _switch(value: Any, op: str, name: str, or_none: str) -> Any:
     value = plain(value)
     if not isinstance(value, int) or value not in (0, 1):
-        raise ParameterError(f"{op}: {name} must be True or False, got {shown(value)}")
+        raise ParameterError(f"{op}: {name} must be True or False{or_none}, got {shown(value)}")
     return bool(value)
 
 
-def _name(value: Any, op: str, name: str) -> Any:
+def _name(value: Any, op: str, name: str, or_none: str) -> Any:
     if not isinstance(value, str):
-        raise ParameterError(f"{op}: {name} must be a string, got {shown(value)}")
+        raise ParameterError(f"{op}: {name} must be a string{or_none}, got {shown(value)}")
     return value
 
 
@@ -184,7 +184,7 @@ def scalars_checked(function: F) -> F:
             ):
                 continue
             try:
-                value = check(value, op, name)
+                value = check(value, op, name, ", or None" if optional else "")
             except ParameterError:
                 signature.bind(*args, **kwargs)  # raises first if there are too many arguments, or too few
                 raise

@@ -95,8 +95,11 @@ def test_what_does_not_fit():
         loss.backward(numpy.ones(6))
     with pytest.raises(ShapeError, match=r"must have shape \(2, 4\), got \(2, 3\); if.*class_axis=-1"):
         dl.CrossEntropyLoss().forward(logits, target)
-    for wrong in (0, 2, None, "last"):
-        with pytest.raises(ParameterError, match="class_axis must be 1 or -1"):
+    for wrong in (0, 2):
+        with pytest.raises(ParameterError, match=f"CrossEntropyLoss: class_axis must be 1 or -1, got {wrong}"):
+            dl.CrossEntropyLoss(class_axis=wrong)
+    for wrong in (None, "last"):
+        with pytest.raises(ParameterError, match=f"CrossEntropyLoss: class_axis must be a whole number, got {wrong!r}"):
             dl.CrossEntropyLoss(class_axis=wrong)
 
 

@@ -69,8 +69,11 @@ class TestGLU:
         assert "(N, 4)" in str(model.summary((3,)))
 
     def test_axes_that_cannot_be_halved(self):
-        for wrong in (0, 1.5, None):
-            with pytest.raises(ParameterError, match="GLU: dim must be an axis behind that of the batch"):
+        for wrong in ({"dim": 0}, {"axis": 0}, {"axis": 1.5}):
+            with pytest.raises(ParameterError, match="GLU: dim must be an axis behind that of the batch, got"):
+                dl.GLU(**wrong)
+        for wrong in (1.5, None):
+            with pytest.raises(ParameterError, match=f"GLU: dim must be a whole number, got {wrong}"):
                 dl.GLU(wrong)
         with pytest.raises(ShapeError, match="axis -1 of x must have an even length, to be halved, got shape"):
             dl.GLU().forward(numpy.ones((4, 3)))
