@@ -30,6 +30,7 @@ class _Normalization(Layer):
 
     def __init__(self, shape: Shape, weight: bool, bias: bool, eps: float | None, dtype: Any) -> None:
         super().__init__()
+        require_addressable(shape, type(self).__name__)
         if eps is not None and not eps >= 0.0:
             raise ParameterError(f"{type(self).__name__}: eps must not be negative, got {eps!r}")
         self.eps, self.dtype = eps, numpy.dtype(dtype)
@@ -449,7 +450,6 @@ def _check_normalized_shape(owner: str, normalized_shape: Any) -> Shape:
     """Return normalized_shape as a tuple of positive integers."""
     given = (normalized_shape,) if isinstance(plain(normalized_shape), int) else normalized_shape
     shape = counts(given, owner, "normalized_shape")
-    require_addressable(shape, owner)
     if not shape:
         raise ParameterError(f"{owner}: normalized_shape must have at least one axis")
     for size in shape:
