@@ -48,7 +48,7 @@ def test_example(name, tmp_path):
         except DataError as error:
             pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     for promise in PROMISES[name]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minidl.engines.base import COMPOSITIONS, Engine, EngineStatus
-from minidl.errors import ParameterError
+from minidl.errors import EngineError, ParameterError
 from minidl.ops import FORMULAS
 from minidl.ops._scalars import is_count, shown
 
@@ -86,8 +86,21 @@ def make() -> Engine:
     return Engine("native", kernels=kernels, activations=_native.fused_activations())
 
 
+def _extension() -> Any:
+    if _native is None:
+        raise EngineError(str(status()))
+    return _native
+
+
 def info() -> dict[str, Any]:
-    """Return the instruction sets, threads and memory of the extension."""
+    """Return the instruction sets, threads and memory of the extension.
+
+    Raises
+    ------
+    EngineError
+        If it is not available here, as from the other functions of this module.
+    """
+    _extension()
     return {**_native.build_info(), "threads": _native.get_num_threads(), "memory": _native.memory_info()}
 
 
@@ -95,12 +108,12 @@ def set_num_threads(n: int) -> None:
     """Set how many threads the kernels use at most."""
     if not is_count(n, 1) or n >= 2**31:
         raise ParameterError(f"set_num_threads: expected a positive integer below 2^31, got {shown(n)}")
-    _native.set_num_threads(n)
+    _extension().set_num_threads(n)
 
 
 def get_num_threads() -> int:
     """Return how many threads the kernels use at most."""
-    return _native.get_num_threads()
+    return _extension().get_num_threads()
 
 
 def set_memory_limit(size: int) -> None:
@@ -111,7 +124,7 @@ def set_memory_limit(size: int) -> None:
     """
     if not is_count(size):
         raise ParameterError(f"set_memory_limit: expected a number of bytes, from 0 on, got {shown(size)}")
-    _native.set_memory_limit(size)
+    _extension().set_memory_limit(size)
 
 
 def vector_function(name: str, x: Any) -> Any:
@@ -119,4 +132,4 @@ def vector_function(name: str, x: Any) -> Any:
 
     The ops use them internally. This function is there to measure their accuracy and speed.
     """
-    return _native.vector_function(name, x)
+    return _extension().vector_function(name, x)
