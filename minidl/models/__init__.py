@@ -5,6 +5,7 @@ from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
 from minidl.models.mobilenet import depthwise_separable, inverted_residual, mobilenet_v2
+from minidl.models.pretrained import from_pretrained
 from minidl.models.resnet import BasicBlock, resnet, resnet18, small_resnet
 from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
@@ -20,6 +21,7 @@ __all__ = [
     "Summary",
     "Transformer",
     "depthwise_separable",
+    "from_pretrained",
     "inverted_residual",
     "lenet",
     "mlp",

@@ -19,6 +19,7 @@ from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Lea
 from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
 from minidl.layers.key_values import KeyValues
+from minidl.models.pretrained import Settings, require
 from minidl.ops import Array
 from minidl.ops._scalars import depth
 from minidl.training import Trainable
@@ -289,6 +290,38 @@ class GPT2(Trainable, Layer):
                 std = residual if name.endswith("c_proj.weight") else 0.02
                 drawn = init.normal(parameter.shape, std=std, dtype=parameter.dtype, generator=generator)
                 parameter.value[...] = current().asarray(drawn)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, dtype: Any = "float32") -> GPT2:
+        """Build the model that a config.json of Hugging Face describes.
+
+        Raises
+        ------
+        ParameterError
+            If it asks for another activation, epsilon or scaling than GPT-2's, or for different dropouts.
+        """
+        width, rate = settings.get("n_embd", 768), settings.get("resid_pdrop", 0.1)
+        allowed: dict[str, list[Any]] = {
+            "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
+            "layer_norm_epsilon": [1e-5],
+            "n_inner": [None, 4 * width],
+            "attn_pdrop": [rate],
+            "embd_pdrop": [rate],
+            "scale_attn_weights": [True],
+            "scale_attn_by_inverse_layer_idx": [False],
+            "add_cross_attention": [False],
+        }
+        require(settings, allowed, "GPT2")
+        config = GPT2Config(
+            vocab_size=settings.get("vocab_size", 50257),
+            context=settings.get("n_positions", 1024),
+            layers=settings.get("n_layer", 12),
+            heads=settings.get("n_head", 12),
+            width=width,
+            dropout=rate,
+            tied=settings.get("tie_word_embeddings", True),
+        )
+        return cls(config, dtype=dtype)
 
     def forward(self, x: Array) -> Array:
         """Return logits, (N, T, V), for ids, (N, T)."""

@@ -21,7 +21,7 @@ from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, P
 from minidl.ops import Array
 from minidl.weights.tensors import BLOCK, Bfloat16Array, Tensor, from_bfloat16, narrow
 
-__all__ = ["SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
+__all__ = ["PICKLED", "SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
 
 _STORED = {
     **{f"F{8 * size}": numpy.dtype(f"<f{size}") for size in (2, 4, 8)},
@@ -35,13 +35,14 @@ _CODES = {dtype: code for code, dtype in reversed(_STORED.items())}
 SAVED_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 """The dtypes in which floating-point numbers can be saved, with their codes in the format."""
 
-_PICKLED = (
+PICKLED = (
     "It may hold a pickle, which can run any code, so minidl never reads it. Convert it with PyTorch: "
     'safetensors.torch.save_file(torch.load(path, weights_only=True), "model.safetensors")'
 )
+"""What to do with a file of PyTorch that is not safetensors."""
 _ZIPPED = "Read it with numpy.load and hand the arrays to load_state_dict, by name"
 _ADVICE = {
-    **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"), _PICKLED),
+    **dict.fromkeys((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"), PICKLED),
     **dict.fromkeys((".npz", ".npy"), _ZIPPED),
 }
 
@@ -161,7 +162,7 @@ def _advice(file: BufferedReader, error: Exception) -> str:
     file.seek(0)
     start = file.read(4)
     advice = _ADVICE.get(Path(file.name).suffix.lower()) or (
-        _PICKLED if start[:1] == b"\x80" or start == b"PK\3\4" else ""
+        PICKLED if start[:1] == b"\x80" or start == b"PK\3\4" else ""
     )
     return f". {advice}" if advice else ""
 

@@ -15,6 +15,7 @@ from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.ops import Array
 from minidl.weights.files import atomic_file, open_binary, resolve_target
 from minidl.weights.safetensors_file import (
+    PICKLED,
     SAVED_DTYPES,
     StoredTensor,
     list_tensors,
@@ -156,7 +157,9 @@ def _find_file(path: Path) -> Path:
             return found[0]
         if found:
             raise FileFormatError(f"the folder {path} holds both {plain.name} and {index.name}; name the one to load")
-        raise FileFormatError(f"the folder {path} holds neither {plain.name} nor {index.name}; name the file to load")
+        pickles = sorted(file.name for file in path.glob("*.bin"))
+        advice = f". It holds {', '.join(pickles)}. {PICKLED}" if pickles else "; name the file to load"
+        raise FileFormatError(f"the folder {path} holds neither {plain.name} nor {index.name}{advice}")
     index = path.with_name(path.name + _INDEX)
     return index if not path.exists() and index.is_file() else path
 

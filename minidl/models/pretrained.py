@@ -1,0 +1,121 @@
+"""Published weights: a model from a folder that was downloaded from Hugging Face.
+
+config.json says which model it is and how large; the class of that model builds it, and reads model.safetensors by a table of
+names that stands in the model's own file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from minidl.errors import FileFormatError, ParameterError, UnknownNameError
+from minidl.weights.safetensors_file import parse_json
+
+__all__ = ["Pretrained", "Settings", "from_pretrained", "read_settings", "require"]
+
+Settings = dict[str, Any]
+"""The content of a config.json."""
+
+_CLASSES = {
+    "gpt2": "minidl.models.gpt2.GPT2",
+}
+"""The class of each ``model_type``; it is imported when such a model is asked for."""
+
+
+class Pretrained(Protocol):
+    """What a class has whose models :func:`from_pretrained` can make."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, dtype: Any = "float32") -> Any:
+        """Build the model that a config.json describes, or raise ParameterError for what it cannot be."""
+
+    def load_hugging_face(self, path: str | os.PathLike[str]) -> None:
+        """Read the weights of a folder or safetensors file."""
+
+
+def from_pretrained(folder: str | os.PathLike[str], *, dtype: Any = "float32") -> Any:
+    """Build the model of a folder and read its weights.
+
+    Parameters
+    ----------
+    folder : path
+        With config.json, and with model.safetensors or model.safetensors.index.json and its shards. Nothing is downloaded.
+    dtype : dtype, default float32
+        Of the parameters; the numbers of the file are converted.
+
+    Returns
+    -------
+    model : Layer
+        In evaluation mode, so that dropout is off; ``model.train()`` switches it on.
+
+    Raises
+    ------
+    FileFormatError
+        If a file is missing or damaged, or the weights are those of another model. Pickles are not read: the message says how to
+        convert one.
+    UnknownNameError
+        If minidl has no such model.
+    ParameterError
+        If config.json asks for something that the model here does not do.
+    MissingDependencyError
+        If the package safetensors is not installed.
+
+    Examples
+    --------
+    >>> model = from_pretrained("gpt2")  # doctest: +SKIP
+    >>> type(model).__name__, model.config.width  # doctest: +SKIP
+    ('GPT2', 768)
+    """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    kind = settings.get("model_type")
+    if kind not in _CLASSES:
+        raise UnknownNameError.among(f"model_type in {folder / 'config.json'}:", kind, _CLASSES)
+    module, name = _CLASSES[kind].rsplit(".", 1)
+    model = getattr(importlib.import_module(module), name).from_settings(settings, dtype=dtype)
+    model.load_hugging_face(folder)
+    return model.eval()
+
+
+def read_settings(folder: str | os.PathLike[str]) -> Settings:
+    """Return the content of a folder's config.json.
+
+    Raises
+    ------
+    FileFormatError
+        If there is no such file, or it is not a JSON object.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        settings = parse_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FileFormatError(
+            f"there is no {path}; give the folder that holds config.json and model.safetensors"
+        ) from error
+    except ValueError as error:
+        raise FileFormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise FileFormatError(f"{path}: expected an object of settings, got {type(settings).__name__}")
+    return settings
+
+
+def require(settings: Mapping[str, Any], allowed: Mapping[str, Collection[Any]], model: str) -> None:
+    """Raise ParameterError if config.json has a setting that changes the computation to what the model does not do.
+
+    Parameters
+    ----------
+    settings : mapping
+        The content of config.json.
+    allowed : mapping
+        For each name, the values that the model can be built with. A setting that is absent passes.
+    model : str
+        For the message.
+    """
+    for name, values in allowed.items():
+        if name in settings and settings[name] not in values:
+            known = ", ".join(map(repr, values))
+            raise ParameterError(f"{model}: config.json has {name} = {settings[name]!r}; minidl has {known}")
