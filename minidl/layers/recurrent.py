@@ -35,13 +35,14 @@ class _Recurrent(Layer):
         self,
         input_size: int,
         hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        dtype: Any,
-        generator: numpy.random.Generator | None,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: Any = "float32",
+        generator: numpy.random.Generator | None = None,
     ) -> None:
         super().__init__()
         title = type(self).__name__
@@ -347,9 +348,8 @@ class RNN(_Recurrent):
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise UnknownNameError.among("nonlinearity", nonlinearity, ["tanh", "relu"])
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, generator
-        )
+        options: dict[str, Any] = {"dtype": dtype, "generator": generator}
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **options)
         self.nonlinearity = nonlinearity
 
     @property
@@ -362,7 +362,7 @@ class RNN(_Recurrent):
         return super().extra_repr() + ("" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity!r}")
 
 
-class LSTM(_Recurrent):
+class LSTM(_Recurrent):  # numpydoc ignore=PR02
     """A long short-term memory, in one or several layers; ``minidl.ops.lstm`` derives its gradients.
 
     ``forward`` takes sequences and returns the outputs of the last layer. ``forward_with_state`` also takes and returns a
@@ -416,25 +416,8 @@ class LSTM(_Recurrent):
     gates = 4
     states = ("h", "c")
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: Any = "float32",
-        generator: numpy.random.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, generator
-        )
 
-
-class GRU(_Recurrent):
+class GRU(_Recurrent):  # numpydoc ignore=PR02
     """A gated recurrent unit, in one or several layers; ``minidl.ops.gru`` derives its gradients.
 
     ``forward`` takes sequences and returns the outputs of the last layer. ``forward_with_state`` also takes and returns a
@@ -485,20 +468,3 @@ class GRU(_Recurrent):
 
     op = "gru"
     gates = 3
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = True,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: Any = "float32",
-        generator: numpy.random.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, generator
-        )

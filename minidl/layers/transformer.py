@@ -26,34 +26,37 @@ class _Block(Layer):
 
     _live = ()
     _not_parts = ("_feed_forward",)
-    norm_first: bool
+    attentions: tuple[str, ...]
 
-    def _make_parts(
+    def __init__(
         self,
         d_model: int,
         nhead: int,
-        dim_feedforward: int,
-        dropout: float,
-        activation: Any,
-        layer_norm_eps: float,
-        bias: bool,
-        dtype: Any,
-        generator: Any,
-        attentions: tuple[str, ...],
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: Any = "relu",
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = True,
+        norm_first: bool = False,
+        bias: bool = True,
+        *,
+        dtype: Any = "float32",
+        generator: numpy.random.Generator | None = None,
     ) -> None:
-        """Make the parts, in PyTorch's order and with its names."""
+        super().__init__()
+        self.batch_first, self.norm_first = batch_first, norm_first
+        # The parts are made in PyTorch's order and have its names.
         if not 0.0 <= dropout <= 1.0:
             raise ParameterError(f"{type(self).__name__}: dropout must be from 0 to 1, got {dropout!r}")
         affine: dict[str, Any] = {"bias": bias, "dtype": dtype, "generator": generator}
-        for name in attentions:
-            batch_first = self.batch_first  # type: ignore[attr-defined]
+        for name in self.attentions:
             setattr(self, name, MultiheadAttention(d_model, nhead, dropout, batch_first=batch_first, **affine))
         self.linear1 = Linear(d_model, dim_feedforward, **affine)
         self.dropout = Dropout(dropout, generator=generator)
         self.linear2 = Linear(dim_feedforward, d_model, **affine)
-        for number in range(1, len(attentions) + 2):
+        for number in range(1, len(self.attentions) + 2):
             setattr(self, f"norm{number}", LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
-        for number in range(1, len(attentions) + 2):
+        for number in range(1, len(self.attentions) + 2):
             setattr(self, f"dropout{number}", Dropout(dropout, generator=generator))
         self.activation: Any = find_activation(activation) if isinstance(activation, str) else activation
         self._feed_forward = Chain(self.linear1, self.activation, self.dropout, self.linear2)
@@ -74,7 +77,7 @@ class _Block(Layer):
         return dsum + part(dropout.backward(dsum))
 
 
-class TransformerEncoderLayer(_Block):
+class TransformerEncoderLayer(_Block):  # numpydoc ignore=PR02
     """Self-attention and a feed-forward block, each with a residual path and a norm.
 
     With the norms after the parts, as in the paper::
@@ -121,27 +124,8 @@ class TransformerEncoderLayer(_Block):
     ((3, 5, 8), (3, 5, 8))
     """
 
+    attentions = ("self_attn",)
     self_attn: MultiheadAttention
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Any = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = True,
-        norm_first: bool = False,
-        bias: bool = True,
-        *,
-        dtype: Any = "float32",
-        generator: numpy.random.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.batch_first, self.norm_first = batch_first, norm_first
-        sizes = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, bias, dtype, generator)
-        self._make_parts(*sizes, ("self_attn",))
 
     def forward(
         self,
@@ -170,7 +154,7 @@ class TransformerEncoderLayer(_Block):
         return self._back(1, self._back(2, dy, self._feed_forward.backward), self.self_attn.backward)
 
 
-class TransformerDecoderLayer(_Block):
+class TransformerDecoderLayer(_Block):  # numpydoc ignore=PR02
     """Self-attention, cross-attention to a memory, and a feed-forward block, each with a residual path and a norm.
 
     With the norms after the parts::
@@ -208,28 +192,9 @@ class TransformerDecoderLayer(_Block):
     [(3, 5, 8), (3, 4, 8)]
     """
 
+    attentions = ("self_attn", "multihead_attn")
     self_attn: MultiheadAttention
     multihead_attn: MultiheadAttention
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Any = "relu",
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = True,
-        norm_first: bool = False,
-        bias: bool = True,
-        *,
-        dtype: Any = "float32",
-        generator: numpy.random.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.batch_first, self.norm_first = batch_first, norm_first
-        sizes = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, bias, dtype, generator)
-        self._make_parts(*sizes, ("self_attn", "multihead_attn"))
 
     def forward(  # type: ignore[override]
         self,
