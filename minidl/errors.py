@@ -1,4 +1,4 @@
-"""Every error that minidl raises deliberately.
+"""Every error that minidl raises deliberately, and the call with which it warns.
 
 Each one derives from :class:`MinidlError` and also from the built-in error that a caller would expect, so both
 ``except minidl.MinidlError`` and ``except ValueError`` work. A message says where (which layer or argument), what was
@@ -7,6 +7,8 @@ expected, what was given, and what to do. This module imports no other module of
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import Any
 
 __all__ = [
@@ -118,3 +120,11 @@ class GradcheckError(MinidlError, AssertionError):
     def __init__(self, message: str, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of the line outside minidl that led here, however many calls lie between."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "minidl":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy
 
 from minidl import init, random
 from minidl.engines import current
-from minidl.errors import ParameterError, ShapeError, UnknownNameError
+from minidl.errors import ParameterError, ShapeError, UnknownNameError, warn
 from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.parameter import Parameter, claim_gradients, release_gradients
 from minidl.ops import Array, namespace
@@ -53,7 +52,7 @@ class _Recurrent(Layer):
         if not 0.0 <= dropout <= 1.0:
             raise ParameterError(f"{title}: dropout must be from 0 to 1, got {dropout!r}")
         if dropout and num_layers == 1:
-            warnings.warn(f"{title}: dropout acts between layers, and there is only one", UserWarning, stacklevel=3)
+            warn(f"{title}: dropout acts between layers, and there is only one")
         self.input_size, self.hidden_size, self.num_layers = int(input_size), int(hidden_size), num_layers
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         self.dropout, self.generator = dropout, generator

@@ -6,12 +6,11 @@ import inspect
 import io
 import os
 import stat
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from minidl.errors import FileFormatError, ParameterError, UnknownNameError
+from minidl.errors import FileFormatError, ParameterError, UnknownNameError, warn
 from minidl.ops._scalars import check_constructor
 from minidl.optim import LRScheduler, clip_grad_value
 from minidl.weights.files import open_in_place
@@ -248,11 +247,10 @@ class LearningRateScheduler(Callback):
         if total is None or self.interval is not None or self._counts_batches:
             return
         if total > epochs and total >= epochs * (self.params.get("steps") or 1):
-            warnings.warn(
+            warn(
                 f"LearningRateScheduler: {type(self.schedule).__name__} has {total} steps, but is stepped once an epoch, "
                 f"{epochs} times; if it counts batches, pass interval='batch' (or make it with epochs and "
-                "steps_per_epoch), else interval='epoch'",
-                stacklevel=2,
+                "steps_per_epoch), else interval='epoch'"
             )
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:

@@ -181,8 +181,9 @@ class TestEach:
                 getattr(dl, kind)(*arguments)
         with pytest.raises(ParameterError, match="dropout must be from 0 to 1"):
             getattr(dl, kind)(3, 4, num_layers=2, dropout=1.5)
-        with pytest.warns(UserWarning, match="dropout acts between layers"):
+        with pytest.warns(UserWarning, match="dropout acts between layers") as seen:
             getattr(dl, kind)(3, 4, dropout=0.5)
+        assert seen[0].filename == __file__
 
 
 def test_no_other_nonlinearity():

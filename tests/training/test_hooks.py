@@ -300,6 +300,7 @@ class TestSchedules:
         texts = [str(warning.message) for warning in caught]
         assert len(texts) == (interval is None and not by_batch), texts
         assert all("20 steps, but is stepped once an epoch, 5 times; if it counts batches" in text for text in texts)
+        assert all(warning.filename == __file__ for warning in caught)
 
     def test_one_cycle_of_epochs_needs_no_warning(self, line, neuron):
         model = neuron(lambda parameters: dl.SGD(parameters, momentum=0.9))
