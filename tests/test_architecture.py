@@ -15,7 +15,7 @@ LEVELS = [
     {"init", "engines", "arrays"},
     {"weights"},
     {"layers"},
-    {"optim", "metrics", "data"},
+    {"optim", "metrics", "data", "attribution"},
     {"training"},
     {"models", "text"},
     {"testing", "inspection"},

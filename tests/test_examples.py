@@ -13,6 +13,11 @@ from minidl.errors import DataError
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
     "check_your_layer.py": ["gradcheck ok: 2 checked", r"loss after 200 epochs: 0\.000"],
+    "decide_credit.py": [
+        r"area under the curve 0\.8",
+        r"0\.\d+ at 0\.5, 0\.[45]\d+ at 0\.[12]",
+        r"all columns ([+-]\d\.\d).*itself \1",
+    ],
     "fashion_mnist.py": [r"mlp: 535,818 parameters\nepoch  1: loss 0\.[4-8]\d+, test 8\d\.\d\d%"],
     "linear_regression.py": [
         r"1/1 - .* - loss: 0\.01\d\d\n",
@@ -26,6 +31,7 @@ PROMISES = {
         r"the article's gradient: half_square, argument 'w' ",
     ],
     "read_an_op.py": [r"y +\[\[0\.125 0\.25  0\.625\]\]", "def softmax_backward", "argument 'x' .* a term is missing"],
+    "recommend.py": [r"popular: recall@20 0\.[12]\d+,.*\n *two towers: recall@20 0\.[45]"],
     "see_inside.py": [
         r"test accuracy on 360 digits: (9[4-9]|100)\.\d%",
         r"a \d, read as a \d +supports it +matters most\n(\|.{16}\|  \|.{16}\|  \|.{16}\|\n){8}",

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, compress, islice
 from typing import Any, NamedTuple
 
@@ -60,6 +60,8 @@ class Table:
     target_name : str or None
     classes : tuple of str, or None
         The names of the classes.
+    categories : dict of int to tuple of str
+        With ``text="codes"``: the columns of X that hold codes, and the text that each code stands for.
     columns : tuple of ColumnReport
         What each column of the file was taken for, and why.
     notes : tuple of str
@@ -73,6 +75,7 @@ class Table:
     classes: tuple[str, ...] | None = None
     columns: tuple[ColumnReport, ...] = ()
     notes: tuple[str, ...] = ()
+    categories: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def report(self) -> str:
@@ -98,6 +101,7 @@ def read_csv(
     delimiter: str = ",",
     missing: str = "error",
     categorical: Collection[str | int] = (),
+    text: str = "one-hot",
     ignore: Collection[str | int] = (),
     max_categories: int = 100,
     dtype: Any = None,
@@ -139,6 +143,9 @@ def read_csv(
         ``"fill"`` inserts the mean of the column, or its most frequent text, but never in the target.
     categorical : collection of str or int, default ()
         Numeric columns to treat as text: codes, such as postal codes, whose magnitude means nothing.
+    text : {"one-hot", "codes"}, default "one-hot"
+        Whether a column of text becomes one column for each of its values, or a single column of their numbers from 0, which an
+        embedding looks up.
     ignore : collection of str or int, default ()
         Columns to skip.
     max_categories : int, default 100
@@ -193,7 +200,7 @@ def read_csv(
     note: the first row is the header: no cell in it is a number
     """
     notation = Notation(decimal, thousands)
-    _check(target_type, missing, delimiter, dtype)
+    _check(target_type, missing, delimiter, dtype, text)
     where = os.fspath(path)
     start = _start(
         where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter
@@ -231,14 +238,16 @@ def read_csv(
             left_out[index] = "an index, as pandas names it when it reads a file of its own again"
             del readings[index]
     notes = [start.note, *([f"{dropped} rows with missing values were left out"] if dropped else [])]
-    return _assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes)
+    return _assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes, text == "codes")
 
 
-def _check(target_type: str, missing: str, delimiter: str, dtype: Any) -> None:
+def _check(target_type: str, missing: str, delimiter: str, dtype: Any, text: str) -> None:
     if target_type not in ("auto", "class", "number"):
         raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
     if missing not in ("error", "drop", "fill"):
         raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
+    if text not in ("one-hot", "codes"):
+        raise ParameterError(f"read_csv: text must be 'one-hot' or 'codes', got {text!r}")
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     try:
@@ -432,6 +441,7 @@ def _assemble(
     dtype: Any,
     lines: Lines,
     notes: list[str],
+    coded: bool,
 ) -> Table:
     """Put the columns into X and y."""
     features = {index: reading for index, reading in readings.items() if index != at}
@@ -448,16 +458,27 @@ def _assemble(
         index: ColumnReport(names[index], "left out", reason) for index, reason in left_out.items() if index != at
     }
     for index, reading in features.items():
-        several = reading.kind == TEXT
+        several = reading.kind == TEXT and not coded
         labels += [f"{names[index]}={label}" for label in reading.labels] if several else [names[index]]
-        kind = f"text, {len(reading.labels)} columns" if several else reading.kind
+        kind = reading.kind
+        if kind == TEXT:
+            kind = f"text, {len(reading.labels)} {'codes' if coded else 'columns'}"
         report[index] = ColumnReport(names[index], kind, reading.reason)
     X = numpy.zeros((lines.count, len(labels)), dtype=kept)  # (N, F)
-    column = 0
+    column, categories = 0, {}
     for index in list(features):
         reading = features.pop(index)
         del readings[index]
-        if reading.kind == TEXT:
+        if reading.kind == TEXT and coded:
+            assert reading.codes is not None
+            X[:, column] = reading.codes
+            if len(reading.labels) > 2 ** (numpy.finfo(kept).nmant + 1):
+                raise DataError(
+                    f"{path}: column {names[index]!r} has more codes, {len(reading.labels)}, than {kept} can hold"
+                )
+            categories[column] = tuple(reading.labels)
+            column += 1
+        elif reading.kind == TEXT:
             assert reading.codes is not None
             X[numpy.arange(len(X)), column + reading.codes] = 1
             column += len(reading.labels)
@@ -472,7 +493,7 @@ def _assemble(
         if y.dtype.kind == "f" and y.dtype != kept:
             notes.append(f"y is {y.dtype}, because it holds {readings[at].wide()}")
     ordered = tuple(report[index] for index in sorted(report))
-    return Table(X, tuple(labels), y, None if at is None else names[at], classes, ordered, tuple(notes))
+    return Table(X, tuple(labels), y, None if at is None else names[at], classes, ordered, tuple(notes), categories)
 
 
 def _target(

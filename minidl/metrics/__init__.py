@@ -9,11 +9,13 @@
 """
 
 from minidl.metrics.accumulating import F1, Precision, R2Score, Recall, RocAuc
+from minidl.metrics.calibration import best_threshold, brier_score, calibration_error, decision_cost, fit_temperature
 from minidl.metrics.classification import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
 from minidl.metrics.names import get
 from minidl.metrics.pictures import draw_confusion_matrix, draw_worst_mistakes, worst_mistakes
 from minidl.metrics.ranking import roc_auc
 from minidl.metrics.regression import mean_absolute_error, mean_squared_error, r2_score, root_mean_squared_error
+from minidl.metrics.retrieval import ndcg, recall_at_k
 from minidl.metrics.streaming import (
     Accuracy,
     BinaryAccuracy,
@@ -40,16 +42,23 @@ __all__ = [
     "RootMeanSquaredError",
     "TopKAccuracy",
     "accuracy",
+    "best_threshold",
+    "brier_score",
+    "calibration_error",
     "confusion_matrix",
+    "decision_cost",
     "draw_confusion_matrix",
     "draw_worst_mistakes",
     "f1",
+    "fit_temperature",
     "get",
     "mean_absolute_error",
     "mean_squared_error",
+    "ndcg",
     "precision",
     "r2_score",
     "recall",
+    "recall_at_k",
     "roc_auc",
     "root_mean_squared_error",
     "top_k_accuracy",

@@ -9,7 +9,9 @@ from minidl.models.pretrained import from_pretrained
 from minidl.models.resnet import BasicBlock, resnet, resnet18, small_resnet
 from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
+from minidl.models.tabular import TabularNetwork
 from minidl.models.transformer import Transformer
+from minidl.models.two_tower import NegativeSampling, TwoTower
 from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
@@ -17,9 +19,12 @@ __all__ = [
     "BasicBlock",
     "CharRNN",
     "GPT2Config",
+    "NegativeSampling",
     "Sequential",
     "Summary",
+    "TabularNetwork",
     "Transformer",
+    "TwoTower",
     "depthwise_separable",
     "from_pretrained",
     "inverted_residual",

@@ -11,9 +11,9 @@ from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError
 
 @pytest.fixture
 def table(tmp_path):
-    def read(text, *args, name="table.csv", **settings):
+    def read(content, *args, name="table.csv", **settings):
         path = tmp_path / name
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return read_csv(path, *args, **settings)
 
     return read
@@ -84,6 +84,21 @@ def test_compressed(table):
 def test_columns_left_out_and_codes(table):
     found = table("id,code,x\n17,1,5\n18,2,6\n", ignore=["id"], categorical=[1])
     assert found.feature_names == ("code=1", "code=2", "x")
+
+
+def test_text_can_become_codes(table):
+    found = table("city,x,zip\nRome,1,7\nOslo,2,8\nRome,3,8\n", text="codes", categorical=["zip"])
+    assert found.feature_names == ("city", "x", "zip")
+    numpy.testing.assert_array_equal(found.X, [[1, 1, 0], [0, 2, 1], [1, 3, 1]])
+    assert found.categories == {0: ("Oslo", "Rome"), 2: ("7", "8")}
+    assert [column.taken_for for column in found.columns] == ["text, 2 codes", "number", "text, 2 codes"]
+    assert table("city\nRome\n").categories == {}
+
+
+def test_codes_that_a_dtype_cannot_hold(table):
+    text = "code\n" + "".join(f"c{number}\n" for number in range(3000))
+    with pytest.raises(DataError, match="column 'code' has more codes, 3000, than float16 can hold"):
+        table(text, text="codes", max_categories=5000, dtype="float16")
 
 
 def test_missing_values(table):
