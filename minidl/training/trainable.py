@@ -242,7 +242,8 @@ class Trainable(SingleBatches, _Base):
             disk are checked as they are read: the message then names the epoch and step. So it does if the iterable
             itself raises an error or ends too early.
         ParameterError
-            If a setting is out of range, cannot be combined with batches, or leaves the class axis undecided.
+            If a setting is out of range, cannot be combined with batches, or leaves the class axis undecided; or if nothing
+            that the optimiser holds is trainable.
         NonFiniteError
             If the loss becomes nan or inf. The message names the epoch, the step and the first layer whose output is not
             finite. That step is not taken, so the weights are those before it. Also if a parameter is nan or inf after an
@@ -321,8 +322,16 @@ class Trainable(SingleBatches, _Base):
         return [*names, *(f"val_{name}" for name in names)] if validated else names
 
     def _ready_optimizer(self) -> None:
-        """Make the optimiser, once the parameters exist."""
-        parameters = self.parameters()
+        """Make the optimiser, once the parameters exist; raise unless it has something to train in this model."""
+        self._check_optimizer(self.parameters())
+        if not any(parameter.trainable for parameter in self.optimizer.parameters):
+            raise ParameterError(
+                "fit: every parameter that the optimizer holds is frozen; unfreeze something, or make an optimizer of what "
+                "is trained"
+            )
+
+    def _check_optimizer(self, parameters: list[Parameter]) -> None:
+        """Raise if the model has other parameters than when it was compiled."""
         if self._make_optimizer is not None:
             if self.optimizer.parameters != parameters and parameters != self._optimized:
                 raise ParameterError(
