@@ -223,3 +223,111 @@ def test_an_error_takes_back_what_backward_promised():
         model[0].backward(X[:3])
     assert not model[0].weight.has_grad
     assert not model[0].weight.grad.any()
+
+
+# by name -------------------------------------------------------------------------------------------------------------
+
+
+def trained(model):
+    return [name for name, parameter in model.named_parameters() if parameter.trainable]
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (("0",), ["2.weight", "2.bias", "3.weight", "3.bias"]),
+        (("*.bias",), ["0.weight", "2.weight", "3.weight"]),
+        (("0", "2.*", "3.weight"), ["3.bias"]),
+        ((), []),
+    ],
+)
+def test_names_freeze_and_unfreeze(names, left):
+    model = model_of()
+    assert model.freeze(*names) is model
+    assert trained(model) == left
+    assert model.unfreeze(*names) is model
+    assert len(trained(model)) == 6
+
+
+def test_all_but_the_head(monkeypatch):
+    engine = dl.engines.get("numpy")
+    seen = calls_of(engine, monkeypatch)
+    with dl.use(engine):
+        model = model_of()
+        model.freeze().unfreeze("3")
+        before = copy.deepcopy(model)
+        optimizer = dl.Adam(model.parameters())
+        train(model, optimizer, 2)
+        assert seen == [("linear_backward", (False, True, True))] * 2
+        assert sum(array.size for name, array in optimizer.state_dict().items() if name.endswith(".m")) == 21
+        for own, old in zip(model.parameters()[:4], before.parameters(), strict=False):
+            numpy.testing.assert_array_equal(own.value, old.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (lambda: dl.models.GPT2("nano", vocab_size=9, context=8, layers=2, width=16), numpy.ones((2, 5), "int64")),
+        (lambda: dl.TransformerEncoderLayer(8, 2, 16), RANDOM.normal(size=(2, 3, 8)).astype("float32")),
+        (lambda: dl.LSTM(4, 3), RANDOM.normal(size=(2, 5, 4)).astype("float32")),
+        (lambda: dl.Conv2d(2, 3, 3), RANDOM.normal(size=(2, 2, 5, 5)).astype("float32")),
+        (lambda: dl.GroupNorm(2, 4), RANDOM.normal(size=(2, 4, 5)).astype("float32")),
+        (lambda: dl.PReLU(4), RANDOM.normal(size=(2, 4)).astype("float32")),
+    ],
+)
+def test_nobody_computes_a_gradient_of_what_is_frozen(make, x):
+    model = make()
+    model.freeze(*[name for name, _ in model.named_parameters()][::2])
+    y = model.forward(x)
+    y = y[0] if isinstance(y, tuple) else y
+    model.backward(numpy.ones_like(y))
+    assert [parameter.has_grad for parameter in model.parameters()] == [p.trainable for p in model.parameters()]
+
+
+def test_frozen_statistics_stay_when_all_of_the_norm_is_frozen():
+    model = dl.Sequential({"norm": dl.BatchNorm1d(4), "head": dl.Linear(4, 2)})
+    model.freeze("norm.weight")
+    model.forward(X)
+    moved = model["norm"].running_mean.copy()
+    assert moved.any()
+    model.freeze("norm.bias")
+    model.forward(X + 1)
+    numpy.testing.assert_array_equal(model["norm"].running_mean, moved)
+    model.unfreeze("norm.bias")
+    model.forward(X + 1)
+    assert (model["norm"].running_mean != moved).all()
+
+
+def test_a_lazy_layer_is_frozen_by_its_name():
+    model = dl.Sequential({"body": dl.Dense(4), "head": dl.Dense(3)})
+    model.freeze("body")
+    model.build((4,))
+    assert trained(model) == ["head.weight", "head.bias"]
+
+
+def test_a_name_that_fits_nothing_is_refused():
+    model = model_of()
+    with pytest.raises(ParameterError, match=r"Sequential\.freeze: 'head' matches no name of this model"):
+        model.freeze("0", "head")
+    assert len(trained(model)) == 6
+    with pytest.raises(ParameterError, match=r"Sequential\.unfreeze: expected names"):
+        model.unfreeze(0)
+
+
+def test_somebodys_own_layer_is_frozen_by_its_name():
+    class Own:
+        def __init__(self):
+            self.gain = dl.layers.Parameter(numpy.ones(3), name="gain")
+
+        def parameters(self):
+            return [self.gain]
+
+        def forward(self, x):
+            return self.gain.value * x
+
+        def backward(self, dy):
+            return self.gain.value * dy
+
+    model = dl.Sequential({"own": Own(), "head": dl.Linear(3, 2)})
+    model.freeze("own")
+    assert trained(model) == ["head.weight", "head.bias"]
