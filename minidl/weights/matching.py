@@ -172,8 +172,15 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
-def match_names(patterns: str | Iterable[str], known: Iterable[str], where: str) -> list[str]:
+def match_names(patterns: str | Iterable[str], known: Iterable[str], where: str, kind: str = "name") -> list[str]:
     """Return the names that a pattern fits, in their order; ``*`` is any text.
+
+    Parameters
+    ----------
+    patterns : str or list of str
+    known : list of str
+    where, kind : str
+        For messages: who asks, and what the names are of.
 
     Raises
     ------
@@ -193,7 +200,7 @@ def match_names(patterns: str | Iterable[str], known: Iterable[str], where: str)
     for pattern in wanted:
         fits = set(filter(_compile_pattern(pattern).fullmatch, known))
         if not fits:
-            raise ParameterError(f"{where}: {pattern!r} matches no name of this model")
+            raise ParameterError(f"{where}: {pattern!r} matches no {kind} of this model")
         found |= fits
     return [name for name in known if name in found]
 
