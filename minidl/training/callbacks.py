@@ -69,7 +69,8 @@ class Callback:
     numbers : tuple of str
         The keys of an epoch's logs: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
     params : dict
-        ``"epochs"``, ``"steps"`` of an epoch (None if not known) and ``"verbose"``, of the call.
+        ``"epochs"``, ``"steps"`` of an epoch (its batches; None if not known) and ``"verbose"``, of the call; and
+        ``"gradient_accumulation_steps"`` unless it is 1.
     """
 
     model: Any = None
@@ -101,7 +102,10 @@ class Callback:
         """Run before a step: the short name of ``on_train_batch_begin``."""
 
     def on_gradients(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after the backward pass of a step, with its ``"loss"``, before the optimiser uses the gradients."""
+        """Run after the backward pass of a step, with its ``"loss"``, before the optimiser uses the gradients.
+
+        With ``gradient_accumulation_steps`` it is the pass of the last batch of the step, and the gradients are those of all.
+        """
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after a step, with its ``"loss"``."""
@@ -260,7 +264,8 @@ class LearningRateScheduler(Callback):
         total, epochs = getattr(self.schedule, "total_steps", None), self.params.get("epochs", 0)
         if total is None or self.interval is not None or self._counts_batches:
             return
-        if total > epochs and total >= epochs * (self.params.get("steps") or 1):
+        batches, together = self.params.get("steps") or 1, self.params.get("gradient_accumulation_steps", 1)
+        if total > epochs and total >= epochs * -(-batches // together):
             warnings.warn(
                 f"LearningRateScheduler: {type(self.schedule).__name__} has {total} steps, but is stepped once an epoch, "
                 f"{epochs} times; if it counts batches, pass interval='batch' (or make it with epochs and "
