@@ -59,7 +59,10 @@ class Segment:
         """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
         if self.plain:
             return self.buffer.gradients()
-        return self.buffer.gradients_of(self.parameters, self.start, self.stop)
+        buffer = self.buffer
+        if self.table is None and buffer.complete_at == buffer.zeroed and buffer._gradients is not None:
+            return buffer._gradients[self.start : self.stop]
+        return buffer.gradients_of(self.parameters, self.start, self.stop)
 
     def writable_gradients(self) -> Array:
         """Return the gradients, shape (P,), to be changed in place."""

@@ -331,3 +331,61 @@ def test_somebodys_own_layer_is_frozen_by_its_name():
     model = dl.Sequential({"own": Own(), "head": dl.Linear(3, 2)})
     model.freeze("own")
     assert trained(model) == ["head.weight", "head.bias"]
+
+
+# how far backward goes -----------------------------------------------------------------------------------------------
+
+
+def count_backwards(layers, monkeypatch):
+    """Record the positions of the layers whose backward runs."""
+    seen = []
+    for index, layer in enumerate(layers):
+        whole = layer.backward
+        monkeypatch.setattr(
+            layer, "backward", lambda dy, *a, i=index, run=whole, **k: (seen.append(i), run(dy, *a, **k))[1]
+        )
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("trained", "reached"),
+    [
+        (["transformer.ln_f"], [3]),
+        (["transformer.h.2"], [3, 2]),
+        (["transformer.h.1", "transformer.ln_f"], [3, 2, 1]),
+        (["transformer.wpe"], [3, 2, 1, 0]),
+        (["transformer.wte"], [3, 2, 1, 0]),
+        (["lm_head"], []),
+    ],
+)
+def test_gpt_goes_back_no_further_than_to_what_is_trained(trained, reached, monkeypatch):
+    ids = RANDOM.integers(0, 9, (2, 5))
+    sizes = {"vocab_size": 9, "context": 8, "layers": 3, "width": 16, "dropout": 0.0, "tied": False}
+    dl.seed(0)
+    model = dl.models.GPT2("nano", **sizes)
+    model.backward(numpy.ones_like(model.forward(ids)))
+    expected = {name: p.grad.copy() for name, p in model.named_parameters()}
+    seen = count_backwards([*model.transformer.h, model.transformer.ln_f], monkeypatch)
+    model.zero_grad()
+    model.freeze().unfreeze(*trained)
+    model.backward(numpy.ones_like(model.forward(ids)))
+    assert seen == reached
+    for name, p in model.named_parameters():
+        assert p.has_grad == p.trainable
+        if p.trainable:
+            numpy.testing.assert_allclose(p.grad, expected[name], rtol=1e-6, atol=1e-7)
+
+
+def test_an_encoder_goes_back_no_further_either(monkeypatch):
+    encoder = dl.layers.TransformerEncoder(dl.TransformerEncoderLayer(8, 2, 16, dropout=0.0), 3, dl.LayerNorm(8))
+    model = dl.Sequential({"encoder": encoder, "head": dl.Linear(8, 2)})
+    x, dy = RANDOM.normal(size=(2, 3, 8)).astype("float32"), numpy.ones((2, 3, 2), "float32")
+    model.forward(x)
+    seen = count_backwards([*encoder.layers, encoder.norm], monkeypatch)
+    assert model.backward(dy).shape == x.shape
+    assert seen == [3, 2, 1, 0]
+    for trained, reached in ((["encoder.layers.2"], [3, 2]), (["encoder.norm"], [3]), (["head"], [])):
+        del seen[:]
+        model.freeze().unfreeze(*trained)
+        assert model.backward(dy, input_gradient=False) is None
+        assert seen == reached
