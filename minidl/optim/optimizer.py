@@ -53,6 +53,15 @@ class Group:
     def __contains__(self, name: str) -> bool:
         return name in self.settings
 
+    def keys(self) -> list[str]:
+        """Return ``"params"`` and the names of the settings, so that ``dict(group)`` is a group as one gives it.
+
+        Returns
+        -------
+        list of str
+        """
+        return ["params", *self.settings]
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"<{len(self.parameters)} parameters, {shown}>"

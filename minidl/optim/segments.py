@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -154,7 +155,7 @@ def put_together(groups: Iterable[Iterable[Parameter]]) -> None:
     >>> w1.buffer.values, [(s.start, s.stop) for s in segments([w1, w2])]
     (array([0., 2., 1., 3.]), [(0, 2)])
     """
-    place: dict[Parameter, tuple[int, bool]] = {}
+    place: dict[Parameter, tuple[float, bool]] = {}
     runs: dict[ParameterBuffer, int] = {}
     for index, group in enumerate(groups):
         trained = [parameter for parameter in group if parameter.trainable]
@@ -166,7 +167,7 @@ def put_together(groups: Iterable[Iterable[Parameter]]) -> None:
         own = [place[parameter] for parameter in members if parameter in place]
         fewest = sum(is_table for _, is_table in own) + len({index for index, is_table in own if not is_table})
         if now > fewest:
-            last = len(place), False
+            last = math.inf, False  # of others, and of what is frozen
             ParameterBuffer(sorted(members, key=lambda parameter: place.get(parameter, last)))
 
 

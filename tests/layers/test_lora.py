@@ -90,6 +90,35 @@ def test_gradients(part, host_engine):
                     numpy.testing.assert_array_equal(p.grad, expected[name])
 
 
+def test_wherever_the_arrays_are(engine):
+    """Forward, backward, merging and files on each engine, the double of CuPy's arrays too."""
+    expected = layer_of()
+    dy = RANDOM.normal(size=(6, 4))
+    expected.forward(X)
+    dx = expected.backward(dy)
+    with dl.use(engine):
+        model = dl.layers.Chain({"map": dl.LoRALinear(dl.Linear(5, 4, dtype="float64"), 2)})
+        layer = model["map"]
+        layer.linear.load_state_dict({name: getattr(expected, name).value for name in ("weight", "bias")})
+        state = {f"map.{name}": value for name, value in expected.state_dict().items() if name.startswith("lora")}
+        dl.load_lora(model, {**state, "map.lora_alpha": numpy.float32(3.0)})
+        y = layer.forward(engine.asarray(X))
+        numpy.testing.assert_allclose(engine.to_host(y), expected.forward(X), rtol=1e-12, atol=1e-14)
+        numpy.testing.assert_allclose(engine.to_host(layer.backward(engine.asarray(dy))), dx, rtol=1e-12, atol=1e-14)
+        for name in ("lora_A", "lora_B"):
+            own, other = getattr(layer, name).grad, getattr(expected, name).grad
+            numpy.testing.assert_allclose(engine.to_host(own), other, rtol=1e-12, atol=1e-13)
+        layer.merge()
+        merged = engine.to_host(layer.forward(engine.asarray(X)))
+        numpy.testing.assert_allclose(merged, engine.to_host(y), rtol=1e-12, atol=1e-14)
+        layer.unmerge()
+        layer.dropout = 0.5
+        assert (engine.to_host(layer.forward(engine.asarray(X))) != merged).any()
+        assert layer.backward(engine.asarray(dy)).shape == (6, 5)
+        made = dl.LoRALinear(layer.linear, 2)  # its A and B are made where the weight is
+        assert type(made.lora_A.value) is type(layer.weight.value)
+
+
 def test_gradients_through_an_activation():
     layer = dl.LoRALinear(dl.Dense(4, activation="tanh", input_shape=5, dtype="float64"), 2)
     layer.lora_B.value[...] = 0.3

@@ -101,6 +101,16 @@ def test_what_is_frozen_and_what_is_a_table_lie_behind():
     assert sizes[1] == [4]
 
 
+def test_groups_that_wait_frozen_do_not_lie_between():
+    made = [Parameter(numpy.full(2, float(i))) for i in range(6)]
+    flatten(made)
+    for parameter in made[1::2]:
+        parameter.trainable = False
+    optimizer = optim.SGD([{"params": [parameter]} for parameter in made[1::2]] + [{"params": made[::2]}])
+    assert [len(group.segments) for group in optimizer.param_groups] == [0, 0, 0, 1]
+    numpy.testing.assert_array_equal([parameter.value[0] for parameter in made], range(6))
+
+
 @each_kind
 def test_groups_train_as_optimisers_of_their_own_would(kind, host_engine):
     make, settings = KINDS[kind]
@@ -246,6 +256,13 @@ def test_training_resumes_to_the_bit(kind, host_engine):
         take_steps(other, again, 3, plan)
         assert_same(values(model), values(other))
         assert [g.settings for g in optimizer.param_groups] == [g.settings for g in again.param_groups]
+
+
+def test_a_group_is_what_one_gives():
+    model, optimizer = two_groups(momentum=0.9)
+    again = optim.SGD([dict(group) for group in optimizer.param_groups])
+    assert [dict(group) for group in again.param_groups] == [dict(group) for group in optimizer.param_groups]
+    assert list(optimizer.param_groups[0].keys())[:3] == ["params", "lr", "momentum"]
 
 
 def test_a_copy_of_model_and_optimiser_goes_on_alike():
