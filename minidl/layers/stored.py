@@ -10,6 +10,7 @@ from minidl.engines import current
 from minidl.errors import DtypeError, OrderError, ParameterError, UnknownNameError
 from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.linear import Affine, Dense
+from minidl.layers.lora import LoRALinear
 from minidl.layers.swap import swap_layers
 from minidl.ops import Array
 from minidl.ops.stored import STORAGE, restore_weight, store_weight
@@ -157,7 +158,7 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     UnknownNameError, DtypeError, NonFiniteError
         As :class:`StoredLinear`.
     ParameterError
-        If there is no linear layer in the model, or one without weights.
+        If there is no linear layer in the model, one without weights, or a :class:`LoRALinear`, which must be merged first.
 
     Examples
     --------
@@ -171,9 +172,11 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     """
     if dtype not in STORAGE:
         raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
-    linear = (
-        [layer for _, layer in model.named_layers() if isinstance(layer, Affine)] if isinstance(model, Layer) else []
-    )
+    layers = list(model.named_layers()) if isinstance(model, Layer) else []
+    adapted = next((path for path, layer in layers if isinstance(layer, LoRALinear)), None)
+    if adapted is not None:
+        raise ParameterError(f"store_weights: {adapted or 'the model'} is a LoRALinear; call merge_lora(model) first")
+    linear = [layer for _, layer in layers if isinstance(layer, Affine)]
     if not linear:
         raise ParameterError(f"store_weights: there is no Linear or Dense in {type(model).__name__}")
     made = {id(layer): StoredLinear(layer, dtype) for layer in linear}  # all of them, or an error

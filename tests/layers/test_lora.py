@@ -259,6 +259,8 @@ def test_a_merged_model_is_the_plain_one():
     dl.add_lora(model, ["first", "last"], rank=2, alpha=4)
     disturb(model)
     y = model.forward(x)
+    with pytest.raises(ParameterError, match=r"store_weights: first is a LoRALinear; call merge_lora\(model\) first"):
+        dl.store_weights(model)
     model["first"].merge()  # one was merged by hand
     dl.merge_lora(model)
     numpy.testing.assert_allclose(model.forward(x), y, rtol=1e-5, atol=1e-6)

@@ -259,7 +259,7 @@ def test_training_resumes_to_the_bit(kind, host_engine):
 
 
 def test_a_group_is_what_one_gives():
-    model, optimizer = two_groups(momentum=0.9)
+    _, optimizer = two_groups(momentum=0.9)
     again = optim.SGD([dict(group) for group in optimizer.param_groups])
     assert [dict(group) for group in again.param_groups] == [dict(group) for group in optimizer.param_groups]
     assert list(optimizer.param_groups[0].keys())[:3] == ["params", "lr", "momentum"]
