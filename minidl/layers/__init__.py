@@ -79,7 +79,7 @@ if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow
             "StoredLinear",
         ),
         *("flatten", "inference", "store_weights"),
-        *("add_lora", "load_lora", "lora_state_dict", "merge_lora", "save_lora"),
+        *("LoRALinear", "add_lora", "load_lora", "lora_state_dict", "merge_lora", "save_lora"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
     ]
 
