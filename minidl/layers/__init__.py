@@ -67,17 +67,7 @@ ROOMS = (
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list
     __all__ = [
-        *(
-            "Chain",
-            "Dense",
-            "Layer",
-            "Linear",
-            "LoRALinear",
-            "Parallel",
-            "Parameter",
-            "ParameterBuffer",
-            "StoredLinear",
-        ),
+        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "StoredLinear"),
         *("flatten", "inference", "store_weights"),
         *("LoRALinear", "add_lora", "load_lora", "lora_state_dict", "merge_lora", "save_lora"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
