@@ -85,6 +85,8 @@ VALUES = {  # what an argument is given that has no default, or whose default is
 }
 SIZES = {"kernel_size", "stride", "padding", "dilation", "groups", "input_shape", "axis", "patience"}
 ELSEWHERE = {  # tested with the room's own tests, or no int of the caller's
+    "LoRALinear",
+    "add_lora",
     "LambdaLR",
     "LearningRateScheduler",
     "NegativeSampling",

@@ -22,6 +22,12 @@ from minidl.layers.fusion import plan_steps as _plan_steps
 from minidl.layers.inference import inference as inference
 from minidl.layers.linear import Dense as Dense
 from minidl.layers.linear import Linear as Linear
+from minidl.layers.lora import LoRALinear as LoRALinear
+from minidl.layers.lora import add_lora as add_lora
+from minidl.layers.lora import load_lora as load_lora
+from minidl.layers.lora import lora_state_dict as lora_state_dict
+from minidl.layers.lora import merge_lora as merge_lora
+from minidl.layers.lora import save_lora as save_lora
 from minidl.layers.loss import *
 from minidl.layers.norm import *
 from minidl.layers.parameter import Parameter as Parameter
@@ -63,6 +69,7 @@ if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow
     __all__ = [
         *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "StoredLinear"),
         *("flatten", "inference", "store_weights"),
+        *("LoRALinear", "add_lora", "load_lora", "lora_state_dict", "merge_lora", "save_lora"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),
     ]
 

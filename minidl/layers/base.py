@@ -13,7 +13,7 @@ import numpy
 from minidl import engines
 from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
-from minidl.layers import state
+from minidl.layers import freezing, state
 from minidl.layers.inference import is_evaluating, keeps_caches
 from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, structure, to_namespace
 from minidl.layers.tree import find_parts, format_layer
@@ -54,8 +54,8 @@ class Layer:
         What one call hands to the next, such as the hidden state of a recurrent layer or the keys and values of attention,
         is an argument and a result of ``forward_with_state`` and ``backward_with_state``. It is no part of the cache.
     frozen parameters
-        ``layer.trainable = False`` freezes all parameters inside. No gradient is computed for them, and no optimiser
-        changes them.
+        ``layer.trainable = False`` freezes all parameters inside, and :meth:`freeze` those with certain names. No gradient is
+        computed for them, and no optimiser changes them.
     buffers
         ``register_buffer`` keeps an array that is not trained, such as a running mean. It is saved, loaded and moved with
         the parameters.
@@ -325,6 +325,61 @@ class Layer:
         if self.built:
             for parameter in self._trained():
                 parameter.trainable = wanted
+
+    def freeze(self, *names: str) -> Layer:
+        """Freeze everything, or what has one of these names: no gradient is computed for it, and no optimiser changes it.
+
+        ``model.freeze()`` and then ``model.unfreeze("head")`` trains the head alone. Batch normalisation of which everything
+        is frozen keeps its running statistics. A parameter with several names is frozen under any of them.
+
+        Parameters
+        ----------
+        *names : str
+            Paths of layers or parameters, such as ``"body"`` or ``"body.0.weight"``; ``*`` is any text, so that ``"*.bias"``
+            is every bias.
+
+        Returns
+        -------
+        Layer
+            This one.
+
+        Raises
+        ------
+        ParameterError
+            If a name fits nothing in this layer.
+
+        Examples
+        --------
+        >>> from minidl.layers import Chain, Linear
+        >>> model = Chain({"body": Linear(3, 4), "head": Linear(4, 2)})
+        >>> [parameter.trainable for parameter in model.freeze("body", "*.bias").parameters()]
+        [False, False, True, False]
+        >>> [parameter.trainable for parameter in model.freeze().unfreeze("head").parameters()]
+        [False, False, True, True]
+        """
+        freezing.set_trainable(self, names, False, f"{type(self).__name__}.freeze")
+        return self
+
+    def unfreeze(self, *names: str) -> Layer:
+        """Train everything, or what has one of these names, from now on; the reverse of :meth:`freeze`.
+
+        Parameters
+        ----------
+        *names : str
+            As in :meth:`freeze`.
+
+        Returns
+        -------
+        Layer
+            This one.
+
+        Raises
+        ------
+        ParameterError
+            If a name fits nothing in this layer.
+        """
+        freezing.set_trainable(self, names, True, f"{type(self).__name__}.unfreeze")
+        return self
 
     def _trained(self) -> list[Parameter]:
         return [parameter for parameter in self.parameters() if isinstance(parameter, Parameter)]

@@ -9,9 +9,9 @@ import numpy
 from minidl.engines import current
 from minidl.errors import DtypeError, OrderError, ParameterError, UnknownNameError
 from minidl.layers.base import Layer, Shape, cast_input
-from minidl.layers.chain import Chain
 from minidl.layers.linear import Affine, Dense
-from minidl.layers.tree import is_layer
+from minidl.layers.lora import LoRALinear
+from minidl.layers.swap import swap_layers
 from minidl.ops import Array
 from minidl.ops.stored import STORAGE, restore_weight, store_weight
 from minidl.weights.tensors import Bfloat16Array
@@ -158,11 +158,11 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     UnknownNameError, DtypeError, NonFiniteError
         As :class:`StoredLinear`.
     ParameterError
-        If there is no linear layer in the model, or one without weights.
+        If there is no linear layer in the model, one without weights, or a :class:`LoRALinear`, which must be merged first.
 
     Examples
     --------
-    >>> from minidl.layers import Linear, ReLU
+    >>> from minidl.layers import Chain, Linear, ReLU
     >>> model = store_weights(Chain(Linear(784, 300), ReLU(), Linear(300, 10)), "int8")
     >>> model
     Chain(StoredLinear(784, 300, dtype='int8'), ReLU(), StoredLinear(300, 10, dtype='int8'))
@@ -172,39 +172,12 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     """
     if dtype not in STORAGE:
         raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
-    linear = (
-        [layer for _, layer in model.named_layers() if isinstance(layer, Affine)] if isinstance(model, Layer) else []
-    )
+    layers = list(model.named_layers()) if isinstance(model, Layer) else []
+    adapted = next((path for path, layer in layers if isinstance(layer, LoRALinear)), None)
+    if adapted is not None:
+        raise ParameterError(f"store_weights: {adapted or 'the model'} is a LoRALinear; call merge_lora(model) first")
+    linear = [layer for _, layer in layers if isinstance(layer, Affine)]
     if not linear:
         raise ParameterError(f"store_weights: there is no Linear or Dense in {type(model).__name__}")
     made = {id(layer): StoredLinear(layer, dtype) for layer in linear}  # all of them, or an error
-    return _swapped(model, made, set())
-
-
-def _swapped(thing: Any, made: dict[int, StoredLinear], seen: set[int]) -> Any:
-    """Return a layer or a container with new layers in the places of old ones; changed in place where it can be."""
-    if id(thing) in made:
-        return made[id(thing)]
-    if id(thing) in seen:
-        return thing
-    if isinstance(thing, Chain):
-        seen.add(id(thing))
-        for name, layer in zip(tuple(thing.children()), thing.layers, strict=True):
-            new = _swapped(layer, made, seen)
-            if new is not layer:
-                thing.replace(name, new)
-    elif is_layer(thing):
-        seen.add(id(thing))
-        for name, value in list(vars(thing).items()):
-            new = _swapped(value, made, seen)
-            if new is not value:
-                vars(thing)[name] = new  # past the check that settings are not assigned to
-    elif isinstance(thing, (list, dict)):
-        for key, value in list(enumerate(thing) if isinstance(thing, list) else thing.items()):
-            new = _swapped(value, made, seen)
-            if new is not value:
-                thing[key] = new
-    elif type(thing) is tuple:
-        new = tuple(_swapped(value, made, seen) for value in thing)
-        return new if any(a is not b for a, b in zip(new, thing, strict=True)) else thing
-    return thing
+    return swap_layers(model, made)

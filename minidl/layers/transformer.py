@@ -13,6 +13,7 @@ from minidl.layers.attention import MultiheadAttention
 from minidl.layers.base import Layer
 from minidl.layers.chain import Chain
 from minidl.layers.dropout import Dropout
+from minidl.layers.freezing import FirstTrained
 from minidl.layers.linear import Linear
 from minidl.layers.norm import LayerNorm
 from minidl.ops import Array
@@ -285,10 +286,13 @@ class TransformerEncoder(Layer):
     ['layers.0.self_attn.in_proj_weight', 'layers.0.self_attn.in_proj_bias']
     """
 
+    input_gradient_optional = True
+
     def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Any = None) -> None:
         super().__init__()
         self.layers = _copies(encoder_layer, num_layers)
         self.norm = norm
+        self._first = FirstTrained()
 
     def forward(
         self,
@@ -302,12 +306,12 @@ class TransformerEncoder(Layer):
             src = layer.forward(src, mask, src_key_padding_mask, is_causal)
         return src if self.norm is None else self.norm.forward(src)
 
-    def backward(self, dy: Array) -> Array:
-        """Return the gradient of src."""
-        dy = dy if self.norm is None else self.norm.backward(dy)
-        for layer in reversed(self.layers):
-            dy = layer.backward(dy)
-        return dy
+    def backward(self, dy: Array, input_gradient: bool = True) -> Array | None:
+        """Return the gradient of src; with ``input_gradient=False`` end at the first layer that is trained, and return None."""
+        parts = [*self.layers, *([] if self.norm is None else [self.norm])]
+        for part in reversed(parts if input_gradient else parts[self._first.among(parts) :]):
+            dy = part.backward(dy)
+        return dy if input_gradient else None
 
 
 class TransformerDecoder(Layer):

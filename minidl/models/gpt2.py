@@ -18,6 +18,7 @@ from minidl.errors import ParameterError, ShapeError, UnknownNameError
 from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, LearnedPositions, Linear
 from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
+from minidl.layers.freezing import FirstTrained
 from minidl.layers.key_values import KeyValues
 from minidl.models.pretrained import Settings, require
 from minidl.ops import Array
@@ -175,6 +176,7 @@ class Trunk(Layer):
         self.drop = Dropout(config.dropout, generator=generator)
         self.h = [Block(config, dtype, generator) for _ in range(depth(config.layers, "GPT2", "layers"))]
         self.ln_f = LayerNorm(config.width, dtype=dtype)
+        self._first = FirstTrained()
 
     def forward(self, x: Array) -> Array:
         """Return the features of each position, (N, T, C), for ids, (N, T)."""
@@ -184,11 +186,12 @@ class Trunk(Layer):
         return self.ln_f.forward(x)
 
     def backward(self, dy: Array) -> None:
-        """Add to all gradients; ids have none."""
-        dy = self.ln_f.backward(dy)
-        for block in reversed(self.h):
-            dy = block.backward(dy)
-        self.wte.backward(self.wpe.backward(self.drop.backward(dy)))
+        """Add to all gradients, down to the first part that is trained; ids have none."""
+        parts = [self.wte, self.wpe, *self.h, self.ln_f]
+        for part in reversed(parts[max(self._first.among(parts), 2) :]):
+            dy = part.backward(dy)
+        if self._first.among(parts) < 2:
+            self.wte.backward(self.wpe.backward(self.drop.backward(dy)))
 
     def forward_with_state(self, x: Array, state: Any = None) -> tuple[Array, tuple[KeyValues, ...]]:
         """Return the features of further positions, and the states of all blocks."""

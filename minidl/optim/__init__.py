@@ -9,6 +9,7 @@ from minidl.errors import UnknownNameError
 from minidl.optim.adagrad import Adagrad
 from minidl.optim.adam import Adam, AdamW
 from minidl.optim.clip import clip_grad_norm, clip_grad_value
+from minidl.optim.groups import param_groups_weight_decay
 from minidl.optim.one_cycle import OneCycleLR
 from minidl.optim.optimizer import Group, Optimizer
 from minidl.optim.plateau import ReduceLROnPlateau
@@ -50,6 +51,7 @@ __all__ = [
     "clip_grad_norm",
     "clip_grad_value",
     "get",
+    "param_groups_weight_decay",
 ]
 
 _NAMED: Mapping[str, tuple[type[Optimizer], dict[str, Any]]] = {

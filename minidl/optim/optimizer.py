@@ -15,7 +15,7 @@ from minidl.ops import Array, namespace
 from minidl.ops._checks import widen_float16
 from minidl.ops._scalars import check_constructor
 from minidl.optim.clip import norm_and_factor, rescale
-from minidl.optim.segments import Segment, segments, unique_parameters
+from minidl.optim.segments import Segment, put_together, segments, unique_parameters
 
 __all__ = ["Group", "Optimizer"]
 
@@ -53,6 +53,15 @@ class Group:
     def __contains__(self, name: str) -> bool:
         return name in self.settings
 
+    def keys(self) -> list[str]:
+        """Return ``"params"`` and the names of the settings, so that ``dict(group)`` is a group as one gives it.
+
+        Returns
+        -------
+        list of str
+        """
+        return ["params", *self.settings]
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"<{len(self.parameters)} parameters, {shown}>"
@@ -75,7 +84,8 @@ class Optimizer:
     """Base of the optimisers: one pass over each flat buffer, by the engine's update op.
 
     A model's parameters are views of one flat buffer, so a step is one call of one op for the whole model, however many layers
-    it has. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
+    it has. With several groups it is one call for each; for this the parameters of a group are moved next to one another in
+    their buffer. A gradient that no backward has computed since ``zero_grad`` counts as zero. Momentum therefore still moves its
     parameter, unlike in PyTorch, which skips it. A frozen parameter (``trainable = False``) is skipped, and has no state unless
     it was trained before. The state of float16 parameters is float32, because in float16 it would vanish or overflow; their
     values are still rounded at every step, so a step below 0.0005 of a value is lost.
@@ -107,8 +117,8 @@ class Optimizer:
     Raises
     ------
     ParameterError
-        If there are no parameters, an item is not a parameter, a parameter is in two groups, or a setting is unknown or outside
-        its range.
+        If there are no parameters, all are frozen, an item is not a parameter, a parameter is in two groups, or a setting is
+        unknown or outside its range.
     NotBuiltError
         From ``model.parameters()``, if the model has layers that have not seen their input shape.
     """
@@ -136,7 +146,11 @@ class Optimizer:
         ]
         for index, group in enumerate(self.param_groups):
             self._check_new(index, group, self.param_groups[:index])
-        self._regroup()
+        if not any(parameter.trainable for parameter in self.parameters):
+            raise ParameterError(
+                f"{self._name}: every parameter is frozen; set trainable = True where something is to be trained"
+            )
+        self._arrange()
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Make an attribute of each setting."""
@@ -282,6 +296,11 @@ class Optimizer:
         group = self._create_group(self._where(index, param_group), param_group)
         self._check_new(index, group, self.param_groups)
         self.param_groups.append(group)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Give each group as few segments as possible."""
+        put_together(group.parameters for group in self.param_groups)
         self._regroup()
 
     def _check_new(self, index: int, group: Group, earlier: list[Group]) -> None:
@@ -438,6 +457,7 @@ class Optimizer:
         """
         self._follow()
         found = weights.arrays_by_name(state_dict, f"{self._name}.load_state_dict")
+        self._check_count(found)
         settings = [self._restore_settings(found, g) for g in range(len(self.param_groups))]
         expected: dict[str, tuple[int, ...] | None] = {"step": ()}
         expected |= {f"groups.{g}.{name}": None for g, own in enumerate(settings) for name in own}
@@ -471,6 +491,15 @@ class Optimizer:
         for parameter, (_, state) in self._kept(group).items():
             for name, array in state.items():
                 yield f"state.{g}.{index[parameter]}.{name}", array
+
+    def _check_count(self, found: Mapping[str, numpy.ndarray]) -> None:
+        """Raise unless a state is one of as many groups."""
+        given = {key.split(".")[1] for key in found if key.startswith("groups.")}
+        if given and len(given) != len(self.param_groups):
+            raise ParameterError(
+                f"{self._name}.load_state_dict: the number of groups differs: {len(given)} in the state, "
+                f"{len(self.param_groups)} here; make the optimizer with the groups that it had, in the same order"
+            )
 
     def _restore_settings(self, found: Mapping[str, numpy.ndarray], g: int) -> Settings:
         missing = [key for name in self.defaults if (key := f"groups.{g}.{name}") not in found]

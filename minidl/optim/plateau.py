@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minidl.errors import ParameterError
@@ -33,8 +33,8 @@ class ReduceLROnPlateau:
         repeated negative number counts as an improvement.)
     cooldown : int, default 0
         Steps after a reduction in which nothing is counted.
-    min_lr : float, default 0.0
-        The smallest rate.
+    min_lr : float or sequence of float, default 0.0
+        The smallest rate, of all groups or of each.
     eps : float, default 1e-8
         Smaller reductions are skipped.
 
@@ -61,7 +61,7 @@ class ReduceLROnPlateau:
         threshold: float = 1e-4,
         threshold_mode: str = "rel",
         cooldown: int = 0,
-        min_lr: float = 0.0,
+        min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
         name = type(self).__name__
@@ -76,7 +76,13 @@ class ReduceLROnPlateau:
         self.optimizer, self.mode, self.factor = optimizer, mode, factor
         self.threshold, self.threshold_mode = setting(name, "threshold", threshold), threshold_mode
         self.patience, self.cooldown = count(name, "patience", patience, 0), count(name, "cooldown", cooldown, 0)
-        self.min_lr, self.eps = setting(name, "min_lr", min_lr), setting(name, "eps", eps)
+        self.eps = setting(name, "eps", eps)
+        self.min_lr: float | list[float] = (
+            [setting(name, "min_lr", least) for least in min_lr]
+            if isinstance(min_lr, (list, tuple))
+            else setting(name, "min_lr", min_lr)
+        )
+        self._least()
         self.best = math.inf if mode == "min" else -math.inf
         self.bad_steps = self.cooldown_left = self.last_epoch = 0
 
@@ -101,9 +107,19 @@ class ReduceLROnPlateau:
             self._reduce()
             self.cooldown_left, self.bad_steps = self.cooldown, 0
 
+    def _least(self) -> list[float]:
+        """Return the smallest rate of each group; raise unless there is one for each."""
+        groups = self.optimizer.param_groups
+        least = self.min_lr if isinstance(self.min_lr, list) else [self.min_lr] * len(groups)
+        if len(least) != len(groups):
+            raise ParameterError(
+                f"{type(self).__name__}: expected one min_lr for each of the {len(groups)} groups, got {len(least)}"
+            )
+        return least
+
     def _reduce(self) -> None:
-        for group in self.optimizer.param_groups:
-            new = max(group["lr"] * self.factor, self.min_lr)
+        for group, least in zip(self.optimizer.param_groups, self._least(), strict=True):
+            new = max(group["lr"] * self.factor, least)
             if group["lr"] - new > self.eps:
                 group["lr"] = new
 

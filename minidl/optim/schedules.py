@@ -71,14 +71,18 @@ class LRScheduler:
         self._apply(self.last_epoch + 1)
         self.last_epoch += 1
 
+    def _rates(self, t: int) -> list[float]:
+        """Return the rate of each group at step t."""
+        return [self.rate(base, t) for base in self.base_lrs]
+
     def _apply(self, t: int) -> None:
         if len(self.optimizer.param_groups) != len(self.base_lrs):
             raise ParameterError(
                 f"{type(self).__name__}: the optimizer has {len(self.optimizer.param_groups)} groups now, but had "
                 f"{len(self.base_lrs)} when the schedule was made; make the schedule after add_param_group"
             )
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = self.rate(base, t)
+        for group, rate in zip(self.optimizer.param_groups, self._rates(t), strict=True):
+            group["lr"] = rate
 
     def get_last_lr(self) -> list[float]:
         """Return the current rate of each group."""
@@ -108,17 +112,55 @@ class LRScheduler:
 
 
 class LambdaLR(LRScheduler):
-    """Multiply the initial rate by a function of t: lr = lr_0 lr_lambda(t)."""
+    """Multiply the initial rate by a function of t: lr = lr_0 lr_lambda(t).
 
-    def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
-        if not callable(lr_lambda):
-            raise ParameterError(f"LambdaLR: lr_lambda must be a function of the step, got {lr_lambda!r}")
+    Parameters
+    ----------
+    optimizer : Optimizer
+    lr_lambda : callable, or sequence of callable
+        The function of t, or one for each group.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither, or there are not as many functions as groups.
+
+    Examples
+    --------
+    The body waits for two steps while the head is trained:
+
+    >>> from minidl.layers import Linear
+    >>> from minidl.optim import SGD
+    >>> groups = [{"params": Linear(4, 4).parameters(), "lr": 0.01}, {"params": Linear(4, 2).parameters()}]
+    >>> optimizer = SGD(groups, lr=0.1)
+    >>> schedule = LambdaLR(optimizer, [lambda t: float(t >= 2), lambda t: 1.0])
+    >>> schedule.get_last_lr()
+    [0.0, 0.1]
+    >>> schedule.step(); schedule.step(); schedule.get_last_lr()
+    [0.01, 0.1]
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
+    ) -> None:
         self.lr_lambda = lr_lambda
+        given: list[Any] = list(lr_lambda) if isinstance(lr_lambda, (list, tuple)) else [lr_lambda]
+        if not given or not all(map(callable, given)):
+            raise ParameterError(f"LambdaLR: lr_lambda must be a function of the step, got {lr_lambda!r}")
+        groups = len(getattr(optimizer, "param_groups", given))
+        self.lr_lambdas = given if isinstance(lr_lambda, (list, tuple)) else given * groups
+        if len(self.lr_lambdas) != groups:
+            raise ParameterError(
+                f"LambdaLR: expected one function for each of the {groups} groups, got {len(self.lr_lambdas)}"
+            )
         super().__init__(optimizer)
 
     def rate(self, base: float, t: int) -> float:
-        """Return base lr_lambda(t)."""
-        return base * self.lr_lambda(t)
+        """Return base lr_lambda(t), with the function of the first group."""
+        return base * self.lr_lambdas[0](t)
+
+    def _rates(self, t: int) -> list[float]:
+        return [base * factor(t) for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
 class StepLR(LRScheduler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from minidl.layers.parameter import Parameter, ParameterBuffer
 from minidl.layers.table import TableParameter
 from minidl.ops import Array
 
-__all__ = ["Segment", "segments", "unique_parameters"]
+__all__ = ["Segment", "put_together", "segments", "unique_parameters"]
 
 
 @dataclass(eq=False)
@@ -59,7 +60,10 @@ class Segment:
         """Return the gradients, shape (P,), read-only; those not computed since ``zero_grad`` are zero."""
         if self.plain:
             return self.buffer.gradients()
-        return self.buffer.gradients_of(self.parameters, self.start, self.stop)
+        buffer = self.buffer
+        if self.table is None and buffer.complete_at == buffer.zeroed and buffer._gradients is not None:
+            return buffer._gradients[self.start : self.stop]
+        return buffer.gradients_of(self.parameters, self.start, self.stop)
 
     def writable_gradients(self) -> Array:
         """Return the gradients, shape (P,), to be changed in place."""
@@ -134,6 +138,37 @@ def segments(parameters: Iterable[Parameter], updates: Mapping[Parameter, int] |
                 run = [parameter]
         found.append(_segment(buffer, run, updates))
     return found
+
+
+def put_together(groups: Iterable[Iterable[Parameter]]) -> None:
+    """Move the trained parameters of each group next to one another in their buffer, so that a group is one segment.
+
+    A buffer that cannot be in fewer segments stays as it is.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from minidl.layers import flatten
+    >>> w1, b1, w2, b2 = (Parameter(numpy.full(1, float(i))) for i in range(4))
+    >>> buffers = flatten([w1, b1, w2, b2])
+    >>> put_together([[w1, w2], [b1, b2]])
+    >>> w1.buffer.values, [(s.start, s.stop) for s in segments([w1, w2])]
+    (array([0., 2., 1., 3.]), [(0, 2)])
+    """
+    place: dict[Parameter, tuple[float, bool]] = {}
+    runs: dict[ParameterBuffer, int] = {}
+    for index, group in enumerate(groups):
+        trained = [parameter for parameter in group if parameter.trainable]
+        place |= {parameter: (index, isinstance(parameter, TableParameter)) for parameter in trained}
+        for segment in segments(trained):
+            runs[segment.buffer] = runs.get(segment.buffer, 0) + 1
+    for buffer, now in runs.items():
+        members = [parameter for parameter in buffer.parameters if parameter.buffer is buffer]
+        own = [place[parameter] for parameter in members if parameter in place]
+        fewest = sum(is_table for _, is_table in own) + len({index for index, is_table in own if not is_table})
+        if now > fewest:
+            last = math.inf, False  # of others, and of what is frozen
+            ParameterBuffer(sorted(members, key=lambda parameter: place.get(parameter, last)))
 
 
 def _continues(last: Parameter, parameter: Parameter, updates: Mapping[Parameter, int]) -> bool:

@@ -44,7 +44,7 @@ class Trainer:
     lr : float
         The rate after the warm-up, which takes a twentieth of the steps, at most 200.
     weight_decay : float, default 0.1
-        Of matrices; vectors have none.
+        Of weights; biases and norms have none, as in :func:`minidl.optim.param_groups_weight_decay`.
     max_norm : float, default 1.0
         What the norm of the gradients is clipped to.
     seed : int, default 0
@@ -84,10 +84,8 @@ class Trainer:
         if len(validation) > length:
             self.validation = Windows(validation, length, batch_size, None, VALIDATION_STEPS)
         self.loss = CrossEntropyLoss(class_axis=-1)
-        matrices = [p for p in model.parameters() if len(p.shape) > 1]
-        vectors = [p for p in model.parameters() if len(p.shape) <= 1]
-        groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self.optimizer = optim.AdamW([group for group in groups if group["params"]], lr=lr, betas=(0.9, 0.99))
+        groups = optim.param_groups_weight_decay(model, weight_decay)
+        self.optimizer = optim.AdamW(groups, lr=lr, betas=(0.9, 0.99))
         warmup = max(min(int(steps) // 20, 200), 1)
         rise = optim.LinearLR(self.optimizer, 1 / (warmup + 1), total_iters=warmup)
         fall = optim.CosineAnnealingLR(self.optimizer, max(steps - warmup, 1), eta_min=lr / 10)

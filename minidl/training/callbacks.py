@@ -68,7 +68,8 @@ class Callback:
     numbers : tuple of str
         The keys of an epoch's logs: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
     params : dict
-        ``"epochs"``, ``"steps"`` of an epoch (None if not known) and ``"verbose"``, of the call.
+        ``"epochs"``, ``"steps"`` of an epoch (its batches; None if not known) and ``"verbose"``, of the call; and
+        ``"gradient_accumulation_steps"`` unless it is 1.
     """
 
     model: Any = None
@@ -100,7 +101,10 @@ class Callback:
         """Run before a step: the short name of ``on_train_batch_begin``."""
 
     def on_gradients(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after the backward pass of a step, with its ``"loss"``, before the optimiser uses the gradients."""
+        """Run after the backward pass of a step, with its ``"loss"``, before the optimiser uses the gradients.
+
+        With ``gradient_accumulation_steps`` it is the pass of the last batch of the step, and the gradients are those of all.
+        """
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after a step, with its ``"loss"``."""
@@ -197,9 +201,18 @@ class LearningRateScheduler(Callback):
     ----------
     schedule : callable or minidl.optim.LRScheduler
         A function of (epoch, rate), or of the epoch alone, called before each epoch for its rate, as in Keras; or a schedule
-        made for the model's optimiser, which counts one step after each epoch or batch.
+        made for the model's optimiser, which counts one step after each epoch or batch. With several groups of parameters a
+        function of (epoch, rate) is called for each, and one of the epoch alone gives the rate of the first; the others keep
+        their proportion to it.
     interval : {"epoch", "batch"}, optional
-        What a schedule counts. By default batches for a ``OneCycleLR`` made with ``steps_per_epoch``, else epochs.
+        What a schedule counts. By default batches for a ``OneCycleLR`` made with ``steps_per_epoch``, else epochs. With
+        ``gradient_accumulation_steps``, ``"batch"`` counts the steps of the optimiser.
+
+    Raises
+    ------
+    ParameterError
+        If the schedule or the interval is none of these, or the schedule was made for another optimiser. Also, when training
+        begins, if the rate of the first group is 0 and the others have no proportion to it.
 
     Warns
     -----
@@ -226,6 +239,8 @@ class LearningRateScheduler(Callback):
             )
         self.schedule: Any = schedule
         self.interval = interval
+        self._proportions: list[float] = []
+        self._steps_seen = 0
         self._takes_rate = not own and _takes(schedule, 2)
         if callable(schedule) and not own and not self._takes_rate and not _takes(schedule, 1):
             raise ParameterError(
@@ -237,7 +252,9 @@ class LearningRateScheduler(Callback):
         return self.interval == "batch" or (self.interval is None and getattr(self.schedule, "counts_batches", False))
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._steps_seen = self.model.optimizer.step_count
         if not isinstance(self.schedule, LRScheduler):
+            self._note_proportions()
             return
         if self.schedule.optimizer is not self.model.optimizer:
             raise ParameterError(
@@ -246,7 +263,8 @@ class LearningRateScheduler(Callback):
         total, epochs = getattr(self.schedule, "total_steps", None), self.params.get("epochs", 0)
         if total is None or self.interval is not None or self._counts_batches:
             return
-        if total > epochs and total >= epochs * (self.params.get("steps") or 1):
+        batches, together = self.params.get("steps") or 1, self.params.get("gradient_accumulation_steps", 1)
+        if total > epochs and total >= epochs * -(-batches // together):
             warn(
                 f"LearningRateScheduler: {type(self.schedule).__name__} has {total} steps, but is stepped once an epoch, "
                 f"{epochs} times; if it counts batches, pass interval='batch' (or make it with epochs and "
@@ -254,13 +272,35 @@ class LearningRateScheduler(Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        if not isinstance(self.schedule, LRScheduler):
-            optimizer = self.model.optimizer
-            optimizer.lr = float(self.schedule(epoch, optimizer.lr) if self._takes_rate else self.schedule(epoch))
+        if isinstance(self.schedule, LRScheduler):
+            return
+        groups = self.model.optimizer.param_groups
+        if self._takes_rate:
+            rates = [float(self.schedule(epoch, group["lr"])) for group in groups]
+        else:
+            first = float(self.schedule(epoch))
+            rates = [first * proportion for proportion in self._proportions]
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _note_proportions(self) -> None:
+        """Note how the rates of the groups compare with the first; keep what is known where the first is 0 now."""
+        rates = [group["lr"] for group in self.model.optimizer.param_groups]
+        if len(set(rates)) == 1:
+            self._proportions = [1.0] * len(rates)
+        elif rates[0] > 0:
+            self._proportions = [rate / rates[0] for rate in rates]
+        elif len(self._proportions) != len(rates) and not self._takes_rate:
+            raise ParameterError(
+                "LearningRateScheduler: the rate of the first group is 0, so the others have no proportion to it; give a "
+                "function of (epoch, rate), which is called for each group"
+            )
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        if self._counts_batches:
+        steps = self.model.optimizer.step_count
+        if self._counts_batches and steps > self._steps_seen:  # not after a batch whose gradients wait for others
             self.schedule.step()
+        self._steps_seen = steps
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if isinstance(self.schedule, LRScheduler) and not self._counts_batches:

@@ -13,6 +13,7 @@ from minidl import engines
 from minidl.errors import NonFiniteError
 from minidl.layers import Activation, Layer, Loss, inference
 from minidl.ops import namespace
+from minidl.training.accumulation import Accumulation, LookAhead
 from minidl.training.array_group import call_with, ungroup
 from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
 from minidl.training.feed import Feed
@@ -82,18 +83,30 @@ class Loop:
             self.measure = lambda output, y, *weights: loss.forward(output, ungroup(y), *weights)
 
     def train_epoch(
-        self, feed: Feed | Stream, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int
+        self,
+        feed: Feed | Stream,
+        optimizer: Any,
+        hooks: Hooks,
+        progress: Progress,
+        epoch: int,
+        accumulation_steps: int = 1,
     ) -> dict[str, float]:
-        """Run one epoch of steps; return the loss and the metrics over it.
+        """Run one epoch of steps, each over one batch or several; return the loss and the metrics over it.
 
         The host checks the loss of each step, so that a loss that is not finite cannot spoil the weights. On a GPU this is
         the only time in a step that the host waits.
         """
         with self.meter.claimed():
-            return self._train_epoch(feed, optimizer, hooks, progress, epoch)
+            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps)
 
     def _train_epoch(
-        self, feed: Feed | Stream, optimizer: Any, hooks: Hooks, progress: Progress, epoch: int
+        self,
+        feed: Feed | Stream,
+        optimizer: Any,
+        hooks: Hooks,
+        progress: Progress,
+        epoch: int,
+        accumulation_steps: int,
     ) -> dict[str, float]:
         forward, backward, measure, loss, meter = self.forward, self.trunk.backward, self.measure, self.loss, self.meter
         skip = {"input_gradient": False} if getattr(self.trunk, "input_gradient_optional", False) else {}
@@ -101,13 +114,17 @@ class Loop:
         between = hooks.of("on_gradients")
         moving, measured = progress.bar is not None, bool(meter.metrics)
         feed.epoch = epoch
+        batches: Any = feed
+        together = Accumulation(accumulation_steps, self.is_sum) if accumulation_steps > 1 else None
+        if together is not None:
+            batches = LookAhead(feed)
         total, seen = 0.0, 0.0
         statistics = Statistics(self.model)
-        with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
-            for step, (x, y, weights) in enumerate(feed):
-                for hook in before:
-                    hook(step, {})
-                try:
+        try:
+            with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
+                for step, (x, y, weights) in enumerate(batches):
+                    for hook in before:
+                        hook(step, {})
                     output = forward(x)
                     value = float(measure(output, y) if weights is None else measure(output, y, weights))
                     n = self._weight(y)
@@ -118,26 +135,31 @@ class Loop:
                             f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
                             f"{first_not_finite(self.trunk, x, loss)}. {ADVICE}"
                         )
-                    backward(loss.backward(), **skip)
+                    dy = loss.backward()
+                    backward(dy if together is None else together.add(dy, n), **skip)
                     if measured:  # before any hook: a layer may reuse the memory of its output
                         meter.add(output, y)
-                    for hook in between:
-                        hook(step, {"loss": value})
-                except BaseException:  # the step is not taken, so the statistics of its forward do not count
-                    statistics.put_back()
-                    raise
-                optimizer.step()
-                optimizer.zero_grad()
-                statistics.note()
-                total += value if self.is_sum else value * n
-                seen += n
-                if moving and progress.due():
-                    progress.show(step + 1, {"loss": self._over(total, seen), **meter.results()})
-                if after:
-                    for hook in after:
-                        hook(step, {"loss": value})
-                    if self.model.stop_training:
-                        break
+                    taken = together is None or together.is_due(batches)
+                    if taken:
+                        if together is not None:
+                            together.finish(optimizer)
+                        for hook in between:
+                            hook(step, {"loss": value})
+                        optimizer.step()
+                        optimizer.zero_grad()
+                        statistics.note()
+                    total += value if self.is_sum else value * n
+                    seen += n
+                    if moving and progress.due():
+                        progress.show(step + 1, {"loss": self._over(total, seen), **meter.results()})
+                    if after:
+                        for hook in after:
+                            hook(step, {"loss": value})
+                        if taken and self.model.stop_training:
+                            break
+        except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
+            statistics.put_back()
+            raise
         progress.all_steps_done(step + 1)
         if not seen:
             raise NonFiniteError(f"fit: the loss ignores every target of epoch {epoch + 1}, so its mean is undefined")

@@ -171,6 +171,7 @@ class Trainable(SingleBatches, _Base):
         augment: Callable[[Any, numpy.random.Generator], Any] | None = None,
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
+        gradient_accumulation_steps: int = 1,
     ) -> History:
         """Train for a number of passes over the data.
 
@@ -225,6 +226,10 @@ class Trainable(SingleBatches, _Base):
             that can be iterated again start over when they end.
         validation_steps : int, optional
             How many batches to validate on, the same ones after each epoch; all of them by default.
+        gradient_accumulation_steps : int, default 1
+            Batches for each step of the optimiser, which then sees the gradient of all of them as one batch, in the memory of
+            one. The last step of an epoch may have fewer. Gradient clipping and ``on_gradients`` are called once a step, the
+            other hooks for every batch. Batch normalisation still sees one batch at a time.
 
         Returns
         -------
@@ -242,7 +247,8 @@ class Trainable(SingleBatches, _Base):
             disk are checked as they are read: the message then names the epoch and step. So it does if the iterable
             itself raises an error or ends too early.
         ParameterError
-            If a setting is out of range, cannot be combined with batches, or leaves the class axis undecided.
+            If a setting is out of range, cannot be combined with batches, or leaves the class axis undecided; or if nothing
+            that the optimiser holds is trainable.
         NonFiniteError
             If the loss becomes nan or inf. The message names the epoch, the step and the first layer whose output is not
             finite. That step is not taken, so the weights are those before it. Also if a parameter is nan or inf after an
@@ -274,6 +280,7 @@ class Trainable(SingleBatches, _Base):
             checks.whole_number(epochs, "epochs", "fit", 0),
         )
         steps = _check_steps(steps_per_epoch, "steps_per_epoch", "fit")
+        together = checks.whole_number(gradient_accumulation_steps, "gradient_accumulation_steps", "fit", 1)
         level = resolve_verbose(verbose, "fit")
         generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
         change = _bind_generator(augment, generator)
@@ -299,8 +306,9 @@ class Trainable(SingleBatches, _Base):
         feed = data.source(rows, schedule)
         self._ready_optimizer()
         params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
+        params |= {"gradient_accumulation_steps": together} if together > 1 else {}
         hooks = Hooks(_as_list(callbacks), self, self._numbers(validation is not None), params)
-        return self._epochs(data.loop, feed, validation, hooks, level, span)
+        return self._epochs(data.loop, feed, validation, hooks, level, span, together)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
         """Return the loop and the batches for validation."""
@@ -321,8 +329,16 @@ class Trainable(SingleBatches, _Base):
         return [*names, *(f"val_{name}" for name in names)] if validated else names
 
     def _ready_optimizer(self) -> None:
-        """Make the optimiser, once the parameters exist."""
-        parameters = self.parameters()
+        """Make the optimiser, once the parameters exist; raise unless it has something to train in this model."""
+        self._check_optimizer(self.parameters())
+        if not any(parameter.trainable for parameter in self.optimizer.parameters):
+            raise ParameterError(
+                "fit: every parameter that the optimizer holds is frozen; unfreeze something, or make an optimizer of what "
+                "is trained"
+            )
+
+    def _check_optimizer(self, parameters: list[Parameter]) -> None:
+        """Raise if the model has other parameters than when it was compiled."""
         if self._make_optimizer is not None:
             if self.optimizer.parameters != parameters and parameters != self._optimized:
                 raise ParameterError(
@@ -349,6 +365,7 @@ class Trainable(SingleBatches, _Base):
         hooks: Hooks,
         verbose: int,
         epochs: range,
+        accumulation_steps: int,
     ) -> History:
         history = self.history = History()
         self.stop_training = False
@@ -360,7 +377,7 @@ class Trainable(SingleBatches, _Base):
             for epoch in epochs:
                 hooks.call("on_epoch_begin", epoch, {})
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
-                    logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch)
+                    logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch, accumulation_steps)
                     if validation is not None:
                         judge, held_out = validation
                         found = judge.evaluate(held_out, epoch=epoch, hooks=hooks)

@@ -15,7 +15,7 @@ from minidl.ops import Array, namespace
 from minidl.weights.safetensors_file import StoredTensor
 from minidl.weights.tensors import BLOCK, Bfloat16Array, Tensor
 
-__all__ = ["IncompatibleKeys", "Names", "Target", "Transpose", "load_tensors"]
+__all__ = ["IncompatibleKeys", "Names", "Target", "Transpose", "load_tensors", "match_names"]
 
 Names = Mapping[str, "str | None"] | Callable[[str], "str | None"]
 """Translates names in the file to names in the model: a dict of patterns, or a function."""
@@ -172,20 +172,45 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))), re.DOTALL)
 
 
+def match_names(patterns: str | Iterable[str], known: Iterable[str], where: str, kind: str = "name") -> list[str]:
+    """Return the names that a pattern fits, in their order; ``*`` is any text.
+
+    Parameters
+    ----------
+    patterns : str or list of str
+    known : list of str
+    where, kind : str
+        For messages: who asks, and what the names are of.
+
+    Raises
+    ------
+    ParameterError
+        If a pattern is no text, or fits no name, because nothing else might show that it is misspelt.
+
+    Examples
+    --------
+    >>> match_names(["head.*", "*.bias"], ["body.weight", "body.bias", "head.weight"], "freeze")
+    ['body.bias', 'head.weight']
+    """
+    wanted = [patterns] if isinstance(patterns, str) else list(patterns)
+    if not all(isinstance(pattern, str) for pattern in wanted):
+        raise ParameterError(f"{where}: expected names or patterns of names, got {wanted}")
+    known = list(known)
+    found: set[str] = set()
+    for pattern in wanted:
+        fits = set(filter(_compile_pattern(pattern).fullmatch, known))
+        if not fits:
+            raise ParameterError(f"{where}: {pattern!r} matches no {kind} of this model")
+        found |= fits
+    return [name for name in known if name in found]
+
+
 def _compile_transpose(transpose: Transpose | None, known: set[str], where: str) -> Callable[[str], bool]:
     if transpose is None:
         return lambda name: False
     if callable(transpose):
         return lambda name: bool(transpose(name))
-    patterns = [transpose] if isinstance(transpose, str) else list(transpose)
-    if not all(isinstance(pattern, str) for pattern in patterns):
-        raise ParameterError(f"transpose: expected names or patterns of names, got {patterns}")
-    flipped: set[str] = set()
-    for pattern in patterns:
-        fits = set(filter(_compile_pattern(pattern).fullmatch, known))
-        if not fits:  # for a square matrix, nothing else would show that a name is misspelt
-            raise ParameterError(f"{where}: transpose: {pattern!r} matches no name of this model")
-        flipped |= fits
+    flipped = set(match_names(transpose, known, f"{where}: transpose"))
     return flipped.__contains__
 
 

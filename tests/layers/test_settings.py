@@ -37,6 +37,7 @@ SAMPLES = {
     "LayerNorm": (4,),
     "LearnedPositions": (6, 4),
     "Linear": (4, 3),
+    "LoRALinear": (dl.Linear(4, 3), 2),
     "MaxPool1d": (2,),
     "MaxPool2d": (2,),
     "MaxPool3d": (2,),

@@ -85,6 +85,60 @@ def test_groups():
         numpy.testing.assert_allclose(p.value, q.detach().numpy(), rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.filterwarnings("ignore:To get the last learning rate:UserWarning")
+@pytest.mark.parametrize("name", ["SGD", "Adagrad", "RMSprop", "Adam", "AdamW"])
+def test_groups_with_schedules_clipping_and_a_late_group(name):
+    ours, theirs = pairs()
+    rng = numpy.random.default_rng(1)
+
+    def make(module, p):
+        return getattr(module, name)([{"params": [p[0]], "lr": 0.05, "weight_decay": 0.2}, {"params": [p[1]]}], lr=0.01)
+
+    def schedules(module, optimizer, groups):
+        each = [module.LambdaLR(optimizer, [lambda t: 0.9**t, lambda t: 1 / (1 + t), lambda t: 1.0][:groups])]
+        return [*each, module.ReduceLROnPlateau(optimizer, patience=2, factor=0.5, min_lr=[0.01, 0.001, 0.0][:groups])]
+
+    mine, peer = make(optim, ours), make(torch.optim, theirs)
+    for groups in (2, 3):
+        if groups == 3:
+            mine.add_param_group({"params": [ours[2]], "lr": 0.1})
+            peer.add_param_group({"params": [theirs[2]], "lr": 0.1})
+        my_schedules = schedules(optim, mine, groups)
+        peer_schedules = schedules(torch.optim.lr_scheduler, peer, groups)
+        for step in range(15):
+            set_gradients(ours, theirs, rng)
+            if groups == 2:
+                ours[2].grad, theirs[2].grad = None, None
+            held = [q for group in peer.param_groups for q in group["params"]]
+            norm = mine.clip_grad_norm(0.5)
+            assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(held, 0.5)), rel=1e-12)
+            mine.step()
+            peer.step()
+            for mine_or_peer in (my_schedules, peer_schedules):
+                mine_or_peer[0].step()
+                mine_or_peer[1].step(1.0)
+            for own, other in zip(mine.param_groups, peer.param_groups, strict=True):
+                assert own["lr"] == pytest.approx(other["lr"], rel=1e-11), step
+    for p, q in zip(ours, theirs, strict=True):
+        numpy.testing.assert_allclose(p.value, q.detach().numpy(), rtol=1e-11, atol=1e-12)
+
+
+def test_the_groups_of_weight_decay_are_those_of_the_usual_recipe():
+    """The recipe is written out here over PyTorch's own module, with its names and shapes."""
+    from minidl.layers import TransformerEncoderLayer
+
+    mine = TransformerEncoderLayer(8, 2, dim_feedforward=16)
+    peer = torch.nn.TransformerEncoderLayer(8, 2, dim_feedforward=16)
+    norms = [module for module in peer.modules() if isinstance(module, torch.nn.LayerNorm)]
+    spared = {id(q) for norm in norms for q in norm.parameters()}
+    wanted = [n for n, q in peer.named_parameters() if q.ndim >= 2 and not n.endswith("bias") and id(q) not in spared]
+    decayed, rest = optim.param_groups_weight_decay(mine, 0.1)
+    names = {parameter: name for name, parameter in mine.named_parameters()}
+    assert sorted(names[p] for p in decayed["params"]) == sorted(wanted)
+    assert len(decayed["params"]) + len(rest["params"]) == len(list(peer.parameters()))
+
+
 SCHEDULES = [
     ("StepLR", {"step_size": 7, "gamma": 0.3}),
     ("MultiStepLR", {"milestones": [20, 5, 5, 12], "gamma": 0.5}),
