@@ -125,7 +125,7 @@ def _draw_picture(
     boxes, classes = [], []
     taken = numpy.zeros(mask.shape, bool)
     for _ in range(generator.integers(1, most + 1)):
-        kind, color = generator.integers(len(shapes)), palette[generator.integers(len(palette))]
+        kind, color = int(generator.integers(len(shapes))), palette[generator.integers(len(palette))]
         covered = _find_place(taken, shapes[kind], generator)
         if covered is None:
             continue
