@@ -1,6 +1,7 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
+from minidl.models.detr import DETR, DETRConfig, Detections
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
@@ -13,9 +14,12 @@ from minidl.models.transformer import Transformer
 from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
+    "DETR",
     "GPT2",
     "BasicBlock",
     "CharRNN",
+    "DETRConfig",
+    "Detections",
     "GPT2Config",
     "Sequential",
     "Summary",

@@ -97,8 +97,14 @@ def generalized_box_iou_loss(prediction: Array, target: Array, reduction: str = 
         for slope, size in ((by_union, own), (-1 / u - by_union, inner), (u / c / c, outer))
     )
     by_inner = by_inner * meet
-    by_last = by_own + by_inner * _share(last < last_t, last == last_t) + by_outer * _share(last > last_t, last == last_t)
-    by_first = by_own + by_inner * _share(first > first_t, first == first_t) + by_outer * _share(first < first_t, first == first_t)
+    by_last = (
+        by_own + by_inner * _share(last < last_t, last == last_t) + by_outer * _share(last > last_t, last == last_t)
+    )
+    by_first = (
+        by_own
+        + by_inner * _share(first > first_t, first == first_t)
+        + by_outer * _share(first < first_t, first == first_t)
+    )
     slope = xp.concatenate([-by_first, by_last], axis=-1) / scale  # (..., 4)
     return reduce(2 - i / u - u / c, slope, reduction, op, prediction.dtype)
 
