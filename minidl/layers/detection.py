@@ -169,7 +169,7 @@ class SetLoss:
                 f"SetLoss: expected logits (N, Q, K + 1) and boxes (N, Q, 4), perhaps with layers in front, and N targets; got "
                 f"{shape}, {boxes.shape} and {len(targets)}"
             )
-        _, queries, outputs = shape[-3:]
+        outputs = shape[-1]
         known = [_check_target(target, outputs - 1, index) for index, target in enumerate(targets)]
         flat_logits, flat_boxes = logits.reshape((-1, outputs)), boxes.reshape((-1, 4))  # (L N Q, ...)
         rows, classes, matched = self._match(logits, boxes, known)

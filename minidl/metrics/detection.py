@@ -97,7 +97,7 @@ def mean_average_precision(
     recall: dict[str, list[numpy.ndarray]] = {ending: [] for ending in AREAS}
     by_limit: dict[int, list[numpy.ndarray]] = {limit: [] for limit in limits}
     for kind in classes:
-        images = [_of_class(kind, *one, *other, most=limits[-1]) for one, other in zip(true, found, strict=True)]
+        images = [_of_class(kind, limits[-1], *one, *other) for one, other in zip(true, found, strict=True)]
         for ending, area in AREAS.items():
             matched = [_match(*image, levels, area) for image in images]
             objects = sum(count for *_, count in matched)
@@ -122,12 +122,12 @@ def mean_average_precision(
 
 def _of_class(
     kind: int,
+    most: int,
     true_boxes: numpy.ndarray,
     true_kinds: numpy.ndarray,
     boxes: numpy.ndarray,
     scores: numpy.ndarray,
     kinds: numpy.ndarray,
-    most: int,
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """Return the objects of a class in an image, (M, 4), its detections from the most certain to the least, (D, 4), and their scores."""
     own = numpy.flatnonzero(kinds == kind)
@@ -212,7 +212,8 @@ def _check_images(y_true: Any, y_pred: Any) -> tuple[list[Any], list[Any]]:
         raise ShapeError(f"{where}: there must be one tuple for each image, got {len(y_true)} and {len(y_pred)}")
     if not len(y_true):
         raise DataError(f"{where}: there are no images")
-    true, found = [], []
+    true: list[Any] = []
+    found: list[Any] = []
     for index, (objects, detections) in enumerate(zip(y_true, y_pred, strict=True)):
         for name, given, wanted, kept in (("y_true", objects, 2, true), ("y_pred", detections, 3, found)):
             if len(given) != wanted:

@@ -1,7 +1,7 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
-from minidl.models.detr import DETR, DETRConfig, Detections
+from minidl.models.detr import DETR, Detections, DETRConfig
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp

@@ -28,8 +28,8 @@ def cxcywh_to_xyxy(boxes: Array) -> Array:
 
     Returns
     -------
-    array, shape (..., 4)
-        x1, y1, x2, y2.
+    corners : array, shape (..., 4)
+        The numbers x1, y1, x2, y2.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def cxcywh_to_xyxy_backward(dy: Array) -> Array:
 
     Returns
     -------
-    array, shape (..., 4)
+    dboxes : array, shape (..., 4)
         The gradients of cx, cy, w, h.
     """
     first, last = dy[..., :2], dy[..., 2:]
@@ -108,7 +108,7 @@ def box_iou(boxes1: Array, boxes2: Array) -> Array:
 
     Returns
     -------
-    array, shape (N, M)
+    iou : array, shape (N, M)
         From 0 to 1; nan for two boxes without area.
 
     Raises
@@ -145,7 +145,7 @@ def generalized_box_iou(boxes1: Array, boxes2: Array) -> Array:
 
     Returns
     -------
-    array, shape (N, M)
+    giou : array, shape (N, M)
         From -1 to 1.
 
     References

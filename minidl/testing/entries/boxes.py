@@ -15,7 +15,7 @@ __all__ = ["SPECS"]
 def _draw(generator: Generator, shape: Shape, options: Mapping[str, Any]) -> Arguments:
     """Draw boxes of so many places, (*shape, 4), some of which meet; again where a pair is near a kink."""
     boxes = numpy.zeros((2, *shape, 4))
-    left = numpy.ones(shape, bool)
+    left: Any = numpy.ones(shape, bool)
     while left.any():
         first = generator.uniform(-2.0, 2.0, (2, int(left.sum()), 2))
         boxes[:, left] = numpy.concatenate([first, first + generator.uniform(0.5, 3.0, first.shape)], axis=-1)
