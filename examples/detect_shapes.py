@@ -57,7 +57,7 @@ def main():
     parser.add_argument("--save", help="a safetensors file for the weights")
     options = parser.parse_args()
     train = make_shapes(options.pictures, SIZE, random_state=options.seed)
-    test = make_shapes(500, SIZE, random_state=options.seed + 10_000)
+    test = make_shapes(min(500, options.pictures), SIZE, random_state=options.seed + 10_000)
     generator = numpy.random.default_rng(options.seed)
     model, loss = make_model(generator), SetLoss()
     optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)

@@ -11,6 +11,7 @@ from minidl.arrays import to_host
 from minidl.engines import current
 from minidl.errors import DataError, MissingDependencyError, OrderError, ParameterError, ShapeError, TargetError
 from minidl.ops import Array, namespace
+from minidl.ops._scalars import scalars_checked
 from minidl.ops.box_geometry import cxcywh_to_xyxy, cxcywh_to_xyxy_backward, generalized_box_iou
 
 __all__ = ["SetLoss", "match_boxes"]
@@ -133,6 +134,7 @@ class SetLoss:
     >>> dlogits, dboxes = loss.backward()  # doctest: +SKIP
     """
 
+    @scalars_checked
     def __init__(
         self,
         no_object_weight: float = 0.1,

@@ -10,6 +10,7 @@ import numpy
 
 from minidl.errors import DataError, ParameterError, ShapeError
 from minidl.metrics.inputs import on_host
+from minidl.ops._scalars import counts, shown
 from minidl.ops.box_geometry import box_area, box_iou
 
 __all__ = ["mean_average_precision"]
@@ -89,9 +90,8 @@ def mean_average_precision(
     >>> {name: round(scores[name], 3) for name in ("map", "map_50", "map_75")}
     {'map': 0.5, 'map_50': 1.0, 'map_75': 0.0}
     """
-    limits = _check_settings(thresholds, max_detections)
+    levels, limits = _check_settings(thresholds, max_detections)
     true, found = _check_images(y_true, y_pred)
-    levels = numpy.array(thresholds, dtype=numpy.float64)
     classes = sorted({int(k) for _, kinds in true for k in kinds})
     precision: dict[str, list[numpy.ndarray]] = {ending: [] for ending in AREAS}
     recall: dict[str, list[numpy.ndarray]] = {ending: [] for ending in AREAS}
@@ -194,15 +194,19 @@ def _mean(values: list[numpy.ndarray]) -> float:
     return float(numpy.mean(values)) if values else math.nan
 
 
-def _check_settings(thresholds: Sequence[float], max_detections: Sequence[int]) -> list[int]:
-    limits = list(max_detections)
-    if not limits or min(limits) < 1 or sorted(set(limits)) != limits:
-        raise ParameterError(
-            f"mean_average_precision: max_detections must be positive and rising, got {max_detections!r}"
-        )
-    if not len(thresholds) or not all(0.0 <= level <= 1.0 for level in thresholds):
-        raise ParameterError(f"mean_average_precision: thresholds must be from 0 to 1, got {thresholds!r}")
-    return limits
+def _check_settings(thresholds: Any, max_detections: Any) -> tuple[numpy.ndarray, tuple[int, ...]]:
+    """Return the thresholds as an array, and the numbers of detections; raise unless they can be."""
+    where = "mean_average_precision"
+    limits = counts(max_detections, where, "max_detections", 1)
+    if not limits or sorted(set(limits)) != list(limits):
+        raise ParameterError(f"{where}: max_detections must be rising, got {shown(max_detections)}")
+    plain = isinstance(thresholds, (list, tuple, numpy.ndarray))
+    levels = numpy.array(
+        [level if isinstance(level, (int, float)) else math.nan for level in thresholds] if plain else []
+    )
+    if not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
+        raise ParameterError(f"{where}: thresholds must be a sequence of numbers from 0 to 1, got {shown(thresholds)}")
+    return levels.astype(numpy.float64), limits
 
 
 def _check_images(y_true: Any, y_pred: Any) -> tuple[list[Any], list[Any]]:
@@ -216,8 +220,8 @@ def _check_images(y_true: Any, y_pred: Any) -> tuple[list[Any], list[Any]]:
     found: list[Any] = []
     for index, (objects, detections) in enumerate(zip(y_true, y_pred, strict=True)):
         for name, given, wanted, kept in (("y_true", objects, 2, true), ("y_pred", detections, 3, found)):
-            if len(given) != wanted:
-                raise ShapeError(f"{where}: {name}[{index}] must be a tuple of {wanted} arrays, got {len(given)}")
+            if not hasattr(given, "__len__") or len(given) != wanted:
+                raise ShapeError(f"{where}: {name}[{index}] must be a tuple of {wanted} arrays, got {shown(given)}")
             boxes, *others = (numpy.asarray(on_host(part)) for part in given)
             boxes = boxes.reshape((-1, 4)) if boxes.size == 0 else boxes
             if boxes.shape != (len(boxes), 4) or any(part.shape != (len(boxes),) for part in others):

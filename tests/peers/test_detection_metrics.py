@@ -68,7 +68,13 @@ def draw(seed, images, most, sizes, ties=False):
         boxes_found = numpy.concatenate([near[kept], extra])
         scores = random.random(len(boxes_found))
         true.append((boxes, kinds))
-        found.append((boxes_found, scores.round(1) if ties else scores, numpy.concatenate([guessed[kept], random.integers(0, 3, 3)])))
+        found.append(
+            (
+                boxes_found,
+                scores.round(1) if ties else scores,
+                numpy.concatenate([guessed[kept], random.integers(0, 3, 3)]),
+            )
+        )
     return true, found
 
 
