@@ -18,6 +18,7 @@ PROMISES = {
         r"0\.\d+ at 0\.5, 0\.[45]\d+ at 0\.[12]",
         r"all columns ([+-]\d\.\d).*itself \1",
     ],
+    "detect_shapes.py": [r"step +10 +\d+ s  loss \d+\.\d+  mAP 0\.5: 0\.\d+  mAP 0\.5-0\.95: 0\.\d+\n$"],
     "fashion_mnist.py": [r"mlp: 535,818 parameters\nepoch  1: loss 0\.[4-8]\d+, test 8\d\.\d\d%"],
     "linear_regression.py": [
         r"1/1 - .* - loss: 0\.01\d\d\n",
@@ -39,7 +40,7 @@ PROMISES = {
     ],
     "train_digits.py": [r"test accuracy on 360 digits: (9[7-9]|100)\.\d%"],
 }
-ARGUMENTS = {"fashion_mnist.py": ["mlp", "--epochs", "1"]}
+ARGUMENTS = {"detect_shapes.py": ["--steps", "10", "--pictures", "50"], "fashion_mnist.py": ["mlp", "--epochs", "1"]}
 
 
 def test_all_are_listed():
@@ -48,6 +49,8 @@ def test_all_are_listed():
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name, tmp_path):
+    if name == "detect_shapes.py":
+        pytest.importorskip("scipy")
     if name == "fashion_mnist.py":
         try:
             fashion_mnist(download=False)

@@ -15,9 +15,11 @@ from minidl.layers.causal_conv import *
 from minidl.layers.chain import Chain as Chain
 from minidl.layers.chain import plan_with as _plan_with
 from minidl.layers.conv import *
+from minidl.layers.detection import SetLoss as SetLoss
 from minidl.layers.dropout import *
 from minidl.layers.embedding import *
 from minidl.layers.feed_forward import *
+from minidl.layers.frozen_norm import *
 from minidl.layers.fusion import plan_steps as _plan_steps
 from minidl.layers.inference import inference as inference
 from minidl.layers.linear import Dense as Dense
@@ -52,6 +54,7 @@ ROOMS = (
     "dropout",
     "embedding",
     "feed_forward",
+    "frozen_norm",
     "loss",
     "norm",
     "pool",
@@ -67,7 +70,7 @@ ROOMS = (
 
 if not TYPE_CHECKING:  # type checkers take the imports above, and cannot follow this list
     __all__ = [
-        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "StoredLinear"),
+        *("Chain", "Dense", "Layer", "Linear", "Parallel", "Parameter", "ParameterBuffer", "SetLoss", "StoredLinear"),
         *("flatten", "inference", "store_weights"),
         *("LoRALinear", "add_lora", "load_lora", "lora_state_dict", "merge_lora", "save_lora"),
         *(name for room in ROOMS for name in sys.modules[f"{__name__}.{room}"].__all__),

@@ -11,6 +11,7 @@
 from minidl.metrics.accumulating import F1, Precision, R2Score, Recall, RocAuc
 from minidl.metrics.calibration import best_threshold, brier_score, calibration_error, decision_cost, fit_temperature
 from minidl.metrics.classification import accuracy, confusion_matrix, f1, precision, recall, top_k_accuracy
+from minidl.metrics.detection import mean_average_precision
 from minidl.metrics.names import get
 from minidl.metrics.pictures import draw_confusion_matrix, draw_worst_mistakes, worst_mistakes
 from minidl.metrics.ranking import roc_auc
@@ -53,6 +54,7 @@ __all__ = [
     "fit_temperature",
     "get",
     "mean_absolute_error",
+    "mean_average_precision",
     "mean_squared_error",
     "ndcg",
     "precision",

@@ -1,6 +1,7 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
+from minidl.models.detr import DETR, Detections, DETRConfig
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
@@ -15,9 +16,12 @@ from minidl.models.two_tower import NegativeSampling, TwoTower
 from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
+    "DETR",
     "GPT2",
     "BasicBlock",
     "CharRNN",
+    "DETRConfig",
+    "Detections",
     "GPT2Config",
     "NegativeSampling",
     "Sequential",

@@ -21,6 +21,7 @@ Settings = dict[str, Any]
 """The content of a config.json."""
 
 _CLASSES = {
+    "detr": "minidl.models.detr.DETR",
     "gpt2": "minidl.models.gpt2.GPT2",
 }
 """The class of each ``model_type``; it is imported when such a model is asked for."""

@@ -30,6 +30,7 @@ from minidl.ops.folding import fold_batch_norm
 if TYPE_CHECKING:  # the static types are those of the formulas
     from minidl.ops.activation import *
     from minidl.ops.attention import *
+    from minidl.ops.boxes import *
     from minidl.ops.conv import *
     from minidl.ops.ctc import *
     from minidl.ops.dropout import *
@@ -66,6 +67,7 @@ ROOMS = (
     "loss",
     "likelihood",
     "ctc",
+    "boxes",
     "recurrent",
     "update",
 )

@@ -9,7 +9,7 @@ import numpy
 
 from minidl.errors import ParameterError
 
-__all__ = ["alibi_bias", "alibi_slopes", "rotary_tables", "sinusoidal_table"]
+__all__ = ["alibi_bias", "alibi_slopes", "image_positions", "rotary_tables", "sinusoidal_table"]
 
 
 def sinusoidal_table(length: int, dim: int, base: float = 10000.0, dtype: Any = "float32") -> numpy.ndarray:
@@ -46,6 +46,58 @@ def sinusoidal_table(length: int, dim: int, base: float = 10000.0, dtype: Any = 
     angles = _angles(length, dim + dim % 2, base)  # (T, C / 2)
     table = numpy.stack([numpy.sin(angles), numpy.cos(angles)], axis=-1).reshape(length, -1)  # (T, C)
     return table[:, :dim].astype(dtype)
+
+
+def image_positions(mask: numpy.ndarray, dim: int, base: float = 10000.0, dtype: Any = "float32") -> numpy.ndarray:
+    """Return a vector for each place of images: half of it tells the row, and half the column.
+
+    Rows and columns are counted among the real places alone, from 1, and scaled so that the last is 2 pi. With p such a row, and
+    half = C / 2, in elements::
+
+        table_{2i} = sin(p / base^(2i / half)),   table_{2i+1} = cos(p / base^(2i / half))
+
+    and the same for the column in the second half.
+
+    Parameters
+    ----------
+    mask : numpy.ndarray, shape (N, H, W)
+        True for real places, False for padding.
+    dim : int
+        C, the length of a vector; divisible by 4.
+    base : float, default 10000.0
+    dtype : dtype, default float32
+
+    Returns
+    -------
+    numpy.ndarray
+        Of shape (N, H, W, C).
+
+    Raises
+    ------
+    ParameterError
+        If 4 does not divide C.
+
+    References
+    ----------
+    N. Carion et al., "End-to-end object detection with transformers", ECCV 2020, section A.4.
+
+    Examples
+    --------
+    >>> image_positions(numpy.ones((1, 1, 2), bool), 4).round(3)  # column 1 is pi, and sin(pi) = 0
+    array([[[[-0.,  1.,  0., -1.],
+             [-0.,  1., -0.,  1.]]]], dtype=float32)
+    """
+    if dim < 4 or dim % 4:
+        raise ParameterError(f"image_positions: the vectors' length must be divisible by 4, got {dim}")
+    half = dim // 2
+    frequency = base ** (-2 * (numpy.arange(half) // 2) / half)  # (C / 2,)
+    parts = []
+    for axis in (1, 2):
+        count = mask.cumsum(axis, dtype="float64")  # (N, H, W)
+        last = count.take([-1], axis=axis)
+        angles = (2 * math.pi * count / (last + 1e-6))[..., None] * frequency  # (N, H, W, C / 2)
+        parts.append(numpy.where(numpy.arange(half) % 2, numpy.cos(angles), numpy.sin(angles)))
+    return numpy.concatenate(parts, axis=-1).astype(dtype)
 
 
 def rotary_tables(

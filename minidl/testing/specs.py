@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from minidl.testing.entries import (
     attention,
+    boxes,
     conv,
     ctc,
     elementwise,
@@ -41,6 +42,7 @@ ROOMS = (
     norm,
     loss,
     ctc,
+    boxes,
     recurrent,
 )
 

@@ -24,6 +24,7 @@ WITHOUT_KERNEL = {
     "avg_pool3d",
     "conv3d",
     "ctc_loss",
+    "generalized_box_iou_loss",
     "glu",
     "max_pool3d",
     "max_unpool1d",

@@ -11,7 +11,7 @@ from minidl.testing import SPECS
 from minidl.testing.agreement import upstream_like
 
 MAY_BE_WHOLE = {
-    *((loss, "target") for loss in ("mse_loss", "l1_loss", "huber_loss", "kl_div")),
+    *((loss, "target") for loss in ("mse_loss", "l1_loss", "huber_loss", "kl_div", "generalized_box_iou_loss")),
     *(
         (loss, name)
         for loss in ("binary_cross_entropy", "binary_cross_entropy_with_logits")

@@ -1,0 +1,97 @@
+"""Mean average precision against COCO's own tools."""
+
+import contextlib
+import io
+
+import numpy
+import pytest
+
+from minidl.metrics import mean_average_precision
+
+coco = pytest.importorskip("pycocotools.coco")
+evaluation = pytest.importorskip("pycocotools.cocoeval")
+pytestmark = pytest.mark.peers
+
+NAMES = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large",
+         "mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")  # fmt: skip
+
+
+def theirs(true, found):
+    """Return the twelve numbers of COCOeval; boxes there are x, y, w, h."""
+
+    def flat(boxes):
+        return numpy.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+
+    objects = [
+        {"image_id": image, "category_id": int(kind), "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for image, (boxes, kinds) in enumerate(true, start=1)
+        for box, kind in zip(flat(boxes), kinds, strict=True)
+    ]
+    objects = [{"id": number, **one} for number, one in enumerate(objects, start=1)]
+    detections = [
+        {"image_id": image, "category_id": int(kind), "bbox": box, "score": float(score)}
+        for image, (boxes, scores, kinds) in enumerate(found, start=1)
+        for box, score, kind in zip(flat(boxes), scores, kinds, strict=True)
+    ]
+    kinds = sorted({one["category_id"] for one in objects})
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = {
+            "info": {},
+            "images": [{"id": image} for image in range(1, len(true) + 1)],
+            "annotations": objects,
+            "categories": [{"id": kind} for kind in kinds],
+        }
+        truth.createIndex()
+        result = evaluation.COCOeval(truth, truth.loadRes(detections), "bbox")
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+    return [numpy.nan if value == -1 else value for value in result.stats]
+
+
+def draw(seed, images, most, sizes, ties=False):
+    """Draw objects and detections: some near an object with its class, some with another, some anywhere, some twice."""
+    random = numpy.random.default_rng(seed)
+    true, found = [], []
+    for _ in range(images):
+        count = int(random.integers(0, most + 1))
+        first = random.uniform(0, 300, (count, 2))
+        boxes = numpy.concatenate([first, first + random.uniform(*sizes, (count, 2))], axis=1)
+        kinds = random.integers(0, 3, count)
+        near = boxes.repeat(2, axis=0)
+        near = near + random.normal(scale=0.08, size=near.shape) * (near[:, 2:] - near[:, :2]).repeat(2, axis=1)
+        guessed = numpy.where(random.random(2 * count) < 0.8, kinds.repeat(2), random.integers(0, 4, 2 * count))
+        first = random.uniform(0, 300, (3, 2))
+        extra = numpy.concatenate([first, first + random.uniform(*sizes, (3, 2))], axis=1)
+        kept = random.random(2 * count) < 0.7
+        boxes_found = numpy.concatenate([near[kept], extra])
+        scores = random.random(len(boxes_found))
+        true.append((boxes, kinds))
+        found.append(
+            (
+                boxes_found,
+                scores.round(1) if ties else scores,
+                numpy.concatenate([guessed[kept], random.integers(0, 3, 3)]),
+            )
+        )
+    return true, found
+
+
+@pytest.mark.parametrize(
+    ("seed", "images", "most", "sizes", "ties"),
+    [(0, 12, 6, (5, 150), False), (1, 12, 6, (5, 150), True), (2, 3, 60, (5, 60), False), (3, 8, 5, (110, 150), False), (4, 5, 3, (4, 20), True)],
+)  # fmt: skip
+def test_all_twelve_numbers(seed, images, most, sizes, ties):
+    true, found = draw(seed, images, most, sizes, ties)
+    own = mean_average_precision(true, found)
+    numpy.testing.assert_allclose([own[name] for name in NAMES], theirs(true, found), rtol=1e-12, atol=1e-14)
+
+
+def test_objects_that_are_all_found():
+    true, _ = draw(5, 6, 4, (20, 200))
+    own = mean_average_precision(true, [(boxes, numpy.ones(len(boxes)), kinds) for boxes, kinds in true])
+    assert own["map"] == pytest.approx(1.0)
+    numpy.testing.assert_allclose(
+        [own[name] for name in NAMES], theirs(true, [(b, numpy.ones(len(b)), k) for b, k in true]), rtol=1e-12
+    )
