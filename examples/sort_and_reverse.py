@@ -22,7 +22,9 @@ SHORTEST, LONGEST = 4, 12
 WIDTH = 64
 
 
-def draw(task: str, count: int, generator: numpy.random.Generator) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+def draw(
+    task: str, count: int, generator: numpy.random.Generator
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """Return padded sources (N, S), which of their tokens count (N, S), and targets (N, S + 1), which have an end."""
     source = generator.integers(DIGITS, DIGITS + 10, (count, LONGEST))
     lengths = generator.integers(SHORTEST, LONGEST + 1, count)
@@ -48,7 +50,9 @@ args = parser.parse_args()
 dl.seed(args.seed)
 train, test = numpy.random.default_rng([args.seed, 0]), numpy.random.default_rng([args.seed, 1])
 vocabulary = DIGITS + 10
-model = Transformer(vocabulary, vocabulary, WIDTH, 4, 2, 2, 4 * WIDTH, dropout=0.0, context=LONGEST + 1, norm_first=True)
+model = Transformer(
+    vocabulary, vocabulary, WIDTH, 4, 2, 2, 4 * WIDTH, dropout=0.0, context=LONGEST + 1, norm_first=True
+)
 loss = dl.CrossEntropyLoss(label_smoothing=0.1, ignore_index=PAD, class_axis=-1)
 optimizer = dl.Adam(model.parameters(), lr=0.5, betas=(0.9, 0.98), eps=1e-9)
 schedule = dl.optim.TransformerLR(optimizer, WIDTH, warmup_steps=300)

@@ -28,8 +28,8 @@ WIDTH = 64
 ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 FIRST = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth"
-MONTHS = "january february march april may june july august september october november december".split()
-DAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+MONTHS = "january february march april may june july august september october november december"
+DAYS = "monday tuesday wednesday thursday friday saturday sunday"
 
 
 def in_words(number: int) -> str:
@@ -63,9 +63,15 @@ def year_in_words(year: int, style: int) -> str:
 
 def write_date(date: datetime.date, generator: numpy.random.Generator) -> str:
     """Return a date in words, in one of many ways."""
-    day, month, year = ordinal(date.day), MONTHS[date.month - 1], year_in_words(date.year, generator.integers(2))
-    forms = [f"the {day} of {month}, {year}", f"{month} the {day}, {year}", f"{month} {day} {year}", f"{day} of {month} {year}"]
-    weekday = f"{DAYS[date.weekday()]}, " if generator.integers(2) else ""
+    day, month = ordinal(date.day), MONTHS.split()[date.month - 1]
+    year = year_in_words(date.year, generator.integers(2))
+    forms = [
+        f"the {day} of {month}, {year}",
+        f"{month} the {day}, {year}",
+        f"{month} {day} {year}",
+        f"{day} of {month} {year}",
+    ]
+    weekday = f"{DAYS.split()[date.weekday()]}, " if generator.integers(2) else ""
     return weekday + forms[generator.integers(len(forms))]
 
 
@@ -86,7 +92,10 @@ args = parser.parse_args()
 
 dl.seed(args.seed)
 pairs = make_pairs(args.pairs, numpy.random.default_rng(args.seed))
-words, iso = CharTokenizer.train("".join(a for a, _ in pairs) + PAD), CharTokenizer.train("0123456789-" + PAD + BEGIN + END)
+words, iso = (
+    CharTokenizer.train("".join(a for a, _ in pairs) + PAD),
+    CharTokenizer.train("0123456789-" + PAD + BEGIN + END),
+)
 longest = max(len(a) for a, _ in pairs)
 source = numpy.array([words.encode(a.ljust(longest, PAD)) for a, _ in pairs])  # (N, S)
 mask = source != words.encode(PAD)[0]
@@ -95,7 +104,9 @@ begun = numpy.array([iso.encode(BEGIN + b) for _, b in pairs])  # (N, T): what t
 inputs, held_out = (source, begun, mask), slice(len(pairs) - len(pairs) // 10, None)
 train = slice(0, held_out.start)
 
-model = Transformer(words.vocab_size, iso.vocab_size, WIDTH, 4, 2, 2, 4 * WIDTH, dropout=0.0, context=longest, norm_first=True)
+model = Transformer(
+    words.vocab_size, iso.vocab_size, WIDTH, 4, 2, 2, 4 * WIDTH, dropout=0.0, context=longest, norm_first=True
+)
 optimizer = dl.Adam(model.parameters(), lr=0.5, betas=(0.9, 0.98), eps=1e-9)
 model.compile(optimizer, dl.CrossEntropyLoss(label_smoothing=0.1, class_axis=-1), metrics=["accuracy"])
 schedule = LearningRateScheduler(dl.optim.TransformerLR(optimizer, WIDTH, warmup_steps=300), interval="batch")
@@ -119,5 +130,7 @@ if args.pictures is not None:
     maps = model.attention_maps()[-1]  # (N, H, T, S) of the last layer
     for row, of_heads in zip(chosen, maps, strict=True):
         text, answer = pairs[row]
-        inspection.save_attention(args.pictures / f"{answer}.png", of_heads[:, :, : len(text)], answer + END, text)
+        inspection.save_attention(
+            args.pictures / f"{answer}.png", of_heads[:, :, : len(text)], answer + END, text, columns=1
+        )
     print(f"pictures are in {args.pictures}")
