@@ -109,7 +109,7 @@ model = Transformer(
 )
 optimizer = dl.Adam(model.parameters(), lr=0.5, betas=(0.9, 0.98), eps=1e-9)
 model.compile(optimizer, dl.CrossEntropyLoss(label_smoothing=0.1, class_axis=-1), metrics=["accuracy"])
-schedule = LearningRateScheduler(dl.optim.TransformerLR(optimizer, WIDTH, warmup_steps=300), interval="batch")
+schedule = LearningRateScheduler(dl.optim.TransformerLR(optimizer, WIDTH, warmup_steps=300))
 model.fit(
     tuple(x[train] for x in inputs), target[train], batch_size=64, epochs=args.epochs, verbose=2, callbacks=schedule,
     validation_data=(tuple(x[held_out] for x in inputs), target[held_out]), seed=args.seed,

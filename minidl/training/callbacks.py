@@ -200,7 +200,8 @@ class LearningRateScheduler(Callback):
         A function of (epoch, rate), or of the epoch alone, called before each epoch for its rate, as in Keras; or a schedule
         made for the model's optimiser, which counts one step after each epoch or batch.
     interval : {"epoch", "batch"}, optional
-        What a schedule counts. By default batches for a ``OneCycleLR`` made with ``steps_per_epoch``, else epochs.
+        What a schedule counts. By default batches for a ``TransformerLR`` and for a ``OneCycleLR`` made with
+        ``steps_per_epoch``, else epochs.
 
     Warns
     -----
