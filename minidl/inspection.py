@@ -25,7 +25,7 @@ from minidl.layers.base import Shape
 from minidl.ops import Array
 from minidl.weights import to_host, write_atomically
 
-__all__ = ["feature_maps", "filters", "grad_cam", "saliency", "save_images"]
+__all__ = ["feature_maps", "filters", "grad_cam", "saliency", "save_attention", "save_images"]
 
 
 class _Tap(Layer):
@@ -268,13 +268,9 @@ def save_images(
         raise ShapeError(
             f"save_images: {len(pictures)} pictures, but maps of shape {numpy.shape(over)} to draw over them"
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError.needs("save_images", "matplotlib", "plot") from error
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.4 * columns, (1.4 if titles is None else 1.7) * rows), layout="constrained")
+    figure = _figure("save_images", 1.4 * columns, (1.4 if titles is None else 1.7) * rows)
     for i, picture in enumerate(pictures):
         panel = figure.add_subplot(rows, columns, i + 1)
         panel.set_axis_off()
@@ -283,6 +279,70 @@ def save_images(
             panel.imshow(over[i], cmap="inferno", alpha=0.6, extent=panel.images[0].get_extent())
         if titles is not None:
             panel.set_title(titles[i], fontsize=8)
+    _write("save_images", figure, path)
+
+
+def save_attention(
+    path: str | os.PathLike[str], weights: Any, queries: Sequence[str], keys: Sequence[str], columns: int = 4
+) -> None:
+    """Draw what each head of attention looks at, and write it to a file, in the format of its suffix (``.png`` if it has none).
+
+    A row of a map is a query, a column a key; the darker, the more weight.
+
+    Parameters
+    ----------
+    path : path
+    weights : array, shape (T, S) or (H, T, S)
+        Of one head or of several, from 0 to 1: one example of what ``MultiheadAttention.weights`` or
+        ``Transformer.attention_maps`` gives.
+    queries, keys : str or sequence of str
+        The names of the T queries and of the S keys, such as tokens; of a string, its characters.
+    columns : int, default 4
+        Maps in a row.
+
+    Raises
+    ------
+    MissingDependencyError
+        If matplotlib is not installed.
+    ShapeError
+        If the weights are not maps of that shape, or the names are not as many.
+    ParameterError
+        If matplotlib writes no files with that suffix, or there is no column.
+    """
+    where, maps = "save_attention", to_host(weights)
+    maps = maps[None] if maps.ndim == 2 else maps  # (H, T, S)
+    if maps.shape[1:] != (len(queries), len(keys)) or not maps.size:
+        raise ShapeError(
+            f"{where}: weights must have shape (T, S) or (H, T, S); there are T = {len(queries)} queries and S = {len(keys)} "
+            f"keys, but the shape is {numpy.shape(weights)}"
+        )
+    if columns < 1:
+        raise ParameterError(f"{where}: columns must be at least 1, got {columns}")
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = _figure(where, columns * (0.13 * len(keys) + 0.6), rows * (0.13 * len(queries) + 0.6))
+    for i, head in enumerate(maps):
+        panel = figure.add_subplot(rows, columns, i + 1)
+        panel.imshow(head, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        for axis, names in ((panel.xaxis, keys), (panel.yaxis, queries)):
+            axis.set_ticks(range(len(names)), [str(name).replace("$", r"\$") for name in names], fontsize=6)
+            axis.set_tick_params(length=0)
+        if len(maps) > 1:
+            panel.set_title(f"head {i + 1}", fontsize=8)
+    _write(where, figure, path)
+
+
+def _figure(where: str, width: float, height: float) -> Any:
+    """Return an empty figure without a window."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError.needs(where, "matplotlib", "plot") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _write(where: str, figure: Any, path: str | os.PathLike[str]) -> None:
+    """Write a figure in the format of the path's suffix."""
     path = Path(path)
     if not path.suffix:
         path = path.with_name(path.name + ".png")
@@ -290,7 +350,7 @@ def save_images(
     try:
         figure.savefig(content, format=path.suffix[1:].lower(), dpi=100)
     except ValueError as error:
-        raise ParameterError(f"save_images: {path}: {error}") from error
+        raise ParameterError(f"{where}: {path}: {error}") from error
     write_atomically(path, content.getvalue())
 
 

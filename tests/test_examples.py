@@ -20,6 +20,10 @@ PROMISES = {
     ],
     "detect_shapes.py": [r"step +10 +\d+ s  loss \d+\.\d+  mAP 0\.5: 0\.\d+  mAP 0\.5-0\.95: 0\.\d+\n$"],
     "fashion_mnist.py": [r"mlp: 535,818 parameters\nepoch  1: loss 0\.[4-8]\d+, test 8\d\.\d\d%"],
+    "find_spam.py": [
+        r"epoch 20/20 - 2/2 - .* accuracy: 1\.0000\n100\.00% of 12 mails that it had not seen are told apart; 50\.00% are not spam\n",
+        r"spam found: 100\.0%; other mail taken for spam: 0\.0%",
+    ],
     "linear_regression.py": [
         r"1/1 - .* - loss: 0\.01\d\d\n",
         r"test data: 0\.01\d\d; the noise alone has 0\.0100",
@@ -38,9 +42,37 @@ PROMISES = {
         r"a \d, read as a \d +supports it +matters most\n(\|.{16}\|  \|.{16}\|  \|.{16}\|\n){8}",
         "its 16 feature maps after relu1",
     ],
+    "sort_and_reverse.py": [
+        r"step 40: loss 1\.[3-6]\d\d\n",
+        r"\n +\d{4,12} -> \d*\n",
+        r"sort: \d\d?\.\d% of 1000 test sequences are right",
+    ],
     "train_digits.py": [r"test accuracy on 360 digits: (9[7-9]|100)\.\d%"],
+    "translate_dates.py": [
+        r"epoch 2/2 - 9/9 - .* val_accuracy: 0\.[234]\d+\n",
+        r"\nsaturday, fifth of august two thousand -> [-\d]*\n",
+        r"\n\d\.\d% of 60 dates that it had not seen",
+    ],
 }
-ARGUMENTS = {"detect_shapes.py": ["--steps", "10", "--pictures", "50"], "fashion_mnist.py": ["mlp", "--epochs", "1"]}
+ARGUMENTS = {
+    "detect_shapes.py": ["--steps", "10", "--pictures", "50"],
+    "fashion_mnist.py": ["mlp", "--epochs", "1"],
+    "find_spam.py": [".", "--epochs", "20"],
+    "sort_and_reverse.py": ["sort", "--steps", "40"],
+    "translate_dates.py": ["--pairs", "600", "--epochs", "2"],
+}
+
+
+def write_mails(folder):
+    """Write a corpus whose spam is easy to find."""
+    for name, text in (
+        ("easy-ham-1", "The meeting is on Monday, in the usual room."),
+        ("spam-1", "CLICK HERE TO WIN!!!"),
+    ):
+        (folder / name).mkdir()
+        for i in range(30):
+            mail = f"From: a@example.org\nSubject: number {i}\nContent-Type: text/plain\n\n{text}\n"
+            (folder / name / f"{i:02}.txt").write_text(mail, encoding="ascii")
 
 
 def test_all_are_listed():
@@ -56,6 +88,8 @@ def test_example(name, tmp_path):
             fashion_mnist(download=False)
         except DataError as error:
             pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
+    if name == "find_spam.py":
+        write_mails(tmp_path)
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr

@@ -196,6 +196,29 @@ class TestPictures:
         for name in "abc":
             assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_attention_is_drawn_with_its_tokens(self, tmp_path, random, monkeypatch):
+        pytest.importorskip("matplotlib")
+        figures, write = [], inspection._write
+        monkeypatch.setattr(inspection, "_write", lambda *args: (figures.append(args[1]), write(*args)))
+        weights = random.uniform(size=(2, 3, 4))  # (H, T, S)
+        inspection.save_attention(tmp_path / "a.png", weights, "a$c", ["the", "cat", "sat", "."])
+        inspection.save_attention(tmp_path / "b.png", weights[0], "abc", "wxyz")
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+        first, second = figures[0].axes
+        numpy.testing.assert_array_equal(second.images[0].get_array(), weights[1])
+        assert [label.get_text() for label in first.get_xticklabels()] == ["the", "cat", "sat", "."]
+        assert [label.get_text() for label in first.get_yticklabels()] == ["a", r"\$", "c"]
+        assert second.get_title() == "head 2"
+        assert len(figures[1].axes) == 1
+
+    def test_attention_of_other_tokens(self, tmp_path):
+        for weights in (numpy.ones((2, 4, 3)), numpy.ones(3), numpy.ones((0, 3, 4))):
+            with pytest.raises(ShapeError, match="there are T = 3 queries and S = 4 keys, but the shape is"):
+                inspection.save_attention(tmp_path / "a.png", weights, "abc", "wxyz")
+        with pytest.raises(ParameterError, match="columns must be at least 1, got 0"):
+            inspection.save_attention(tmp_path / "a.png", numpy.ones((3, 4)), "abc", "wxyz", columns=0)
+        assert not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("shape", [(5, 5), (0, 5, 5)])
     def test_what_is_no_picture(self, tmp_path, shape):
         with pytest.raises(ShapeError, match="images"):

@@ -18,7 +18,7 @@ class TransformerLR(LRScheduler):
 
         lr = lr_0 C^(-1/2) min(t^(-1/2), t warmup_steps^(-3/2))
 
-    The paper has lr_0 = 1. Call ``step()`` after every batch.
+    The paper has lr_0 = 1. Call ``step()`` after every batch; with ``fit``, ``LearningRateScheduler`` does so.
 
     Parameters
     ----------
@@ -49,6 +49,8 @@ class TransformerLR(LRScheduler):
     >>> rates
     [0.177, 0.354, 0.289, 0.25]
     """
+
+    counts_batches = True
 
     def __init__(self, optimizer: Optimizer, d_model: int, warmup_steps: int = 4000) -> None:
         if d_model < 1 or warmup_steps < 1:

@@ -205,8 +205,8 @@ class LearningRateScheduler(Callback):
         function of (epoch, rate) is called for each, and one of the epoch alone gives the rate of the first; the others keep
         their proportion to it.
     interval : {"epoch", "batch"}, optional
-        What a schedule counts. By default batches for a ``OneCycleLR`` made with ``steps_per_epoch``, else epochs. With
-        ``gradient_accumulation_steps``, ``"batch"`` counts the steps of the optimiser.
+        What a schedule counts. By default batches for a ``TransformerLR`` and for a ``OneCycleLR`` made with
+        ``steps_per_epoch``, else epochs. With ``gradient_accumulation_steps``, ``"batch"`` counts the steps of the optimiser.
 
     Raises
     ------

@@ -123,3 +123,15 @@ def test_the_schedule_is_the_papers():
     for wrong in ((0, 10), (16, 0)):
         with pytest.raises(ParameterError, match="must be positive"):
             TransformerLR(optimizer, *wrong)
+
+
+def test_with_fit_the_schedule_counts_batches():
+    """Counting epochs it would never leave the warm-up."""
+    model = dl.Sequential(dl.Linear(2, 1))
+    optimizer = dl.Adam(model.parameters(), lr=1.0)
+    model.compile(optimizer, "mse")
+    schedule = TransformerLR(optimizer, d_model=16, warmup_steps=4)
+    callback = dl.training.LearningRateScheduler(schedule)
+    model.fit(numpy.ones((40, 2)), numpy.ones(40), batch_size=8, epochs=2, callbacks=callback)
+    assert schedule.last_epoch == 10
+    assert optimizer.lr == pytest.approx(16**-0.5 * 11**-0.5)
