@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy
-from language_models import GPT, jax_gpt, minidl_gpt, torch_gpt
+from text_models import GPT, jax_gpt, minidl_gpt, torch_gpt
 from workload import Step, Workload
 
 PROMPT = 16

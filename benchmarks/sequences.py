@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import language_models
 import numpy
+import text_models
 from generation import generation
 from images import numbers
 from training_steps import jax_step, minidl_step, torch_step
@@ -53,7 +53,7 @@ class Recurrent:
         }
         weights = {"embedding.weight": random.normal(size=(self.vocabulary, self.embedding)).astype("float32")}
         weights |= {name: random.uniform(-bound, bound, shape).astype("float32") for name, shape in shapes.items()}
-        return *language_models.windows(random, self.vocabulary, self.batch, self.length), weights
+        return *text_models.windows(random, self.vocabulary, self.batch, self.length), weights
 
     @property
     def flops(self) -> float:
@@ -84,7 +84,7 @@ def _minidl_recurrent(spec: Recurrent) -> Step:
     ids, target, weights = spec.data()
     model = CharRNN(spec.vocabulary, spec.embedding, spec.hidden, cell=spec.cell)
     model.load_state_dict(weights)
-    rows = language_models.Rows(model)
+    rows = text_models.Rows(model)
     return minidl_step(rows, dl.CrossEntropyLoss(), ids, target.reshape(-1), "adam", {"lr": 1e-3})
 
 
@@ -137,7 +137,7 @@ def _jax_recurrent(spec: Recurrent) -> Step:
         zero = jnp.zeros((spec.batch, spec.hidden))
         _, h = jax.lax.scan(partial({"lstm": lstm, "gru": gru}[spec.cell], p), (zero, zero), a)
         logits = h.swapaxes(0, 1) @ p["head.weight"].T + p["head.bias"]  # (N, T, V)
-        return language_models.jax_cross_entropy(logits, target)
+        return text_models.jax_cross_entropy(logits, target)
 
     return jax_step(loss_of, {name: jnp.asarray(value) for name, value in weights.items()}, "adam", {"lr": 1e-3})
 
@@ -310,18 +310,18 @@ def _jax_cross_entropy(rows: int) -> Step:
     from jax import numpy as jnp
 
     logits, target = map(jnp.asarray, _logits(rows))
-    function = jax.jit(jax.value_and_grad(lambda logits: language_models.jax_cross_entropy(logits, target)))
+    function = jax.jit(jax.value_and_grad(lambda logits: text_models.jax_cross_entropy(logits, target)))
     return lambda: jax.block_until_ready(function(logits))
 
 
-NANO = language_models.GPT(layers=4, heads=4, width=128, context=64, vocabulary=65)
-BABY = language_models.GPT(layers=6, heads=6, width=384, context=256, vocabulary=65)
-SMALL = language_models.GPT(layers=12, heads=12, width=768, context=1024, vocabulary=VOCABULARY)
+NANO = text_models.GPT(layers=4, heads=4, width=128, context=64, vocabulary=65)
+BABY = text_models.GPT(layers=6, heads=6, width=384, context=256, vocabulary=65)
+SMALL = text_models.GPT(layers=12, heads=12, width=768, context=1024, vocabulary=VOCABULARY)
 ALL = [
     recurrent("lstm"),
     recurrent("gru"),
-    language_models.training("GPT nano", NANO, batch=12),
-    language_models.training("GPT baby", BABY, batch=4),
+    text_models.training("GPT nano", NANO, batch=12),
+    text_models.training("GPT baby", BABY, batch=4),
     *(attention(length, batch, kind) for length, batch in ((256, 4), (1024, 4), (4096, 1)) for kind in ("forward", "both")),
     embedding(1024, 384),
     cross_entropy(256),
@@ -330,5 +330,5 @@ ALL = [
         for name, gpt, count in (("GPT nano", NANO, 48), ("GPT baby", BABY, 48), ("GPT-2 124M", SMALL, 16))
         for stored in ("float32", "bfloat16", "int8")
     ),
-    *(language_models.encoding(language_models.Encoder(), batch) for batch in (1, 8)),
+    *(text_models.encoding(text_models.Encoder(), batch) for batch in (1, 8)),
 ]  # fmt: skip
