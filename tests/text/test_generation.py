@@ -355,4 +355,4 @@ def test_a_prompt_is_read_at_once():
             return state
 
     generate(Counting(), [[1, 2, 3, 4, 5], [1, 2, 3]], 3, temperature=0)
-    assert lengths == [(2, 3), (2, 1), (2, 1), (2, 1), (1, 1)]
+    assert lengths == [(2, 3), (2, 1), (2, 1), (1, 1), (1, 1)]
