@@ -4,11 +4,13 @@
     python -m benchmarks.board --against torch,jax --json board.json  # the extra 'peers'
     python -m benchmarks.board --against all                          # every peer there is
     python -m benchmarks.board --only Products,gelu                   # parts and workloads by name
+    python -m benchmarks.board --against all --only Sequences         # recurrent networks, attention, language models
     python -m benchmarks.board --against all --markdown               # all of it, into docs/board.md
 
 The peers are torch (PyTorch, eager), "torch compile" (``torch.compile``, which needs a C++ compiler), "torch bfloat16"
 (autocast), jax (compiled) and onnxruntime (inference). One that fails is left out, and why is said. At the end each
-workload is set against the fastest peer that computes in float32. ``--markdown`` replaces the section of this machine's
+workload is set against the fastest peer that computes in float32, and minidl's products in bfloat16 ("minidl bfloat16")
+against autocast. ``--markdown`` replaces the section of this machine's
 processor in the page, or adds one.
 
 Run it in the repository, with the extension built in place; ``python benchmarks/board.py`` measures the installed
@@ -18,7 +20,8 @@ Every contender runs the same step on the same data through its ordinary interfa
 because idle threads of one library that keep a core busy would be counted against the next. The processes take turns,
 round after round, so that a machine whose speed drifts affects all alike. Printed are the best and the median over
 the rounds, the ratio of the medians to minidl's fastest engine, and the peak memory of each process. The limit is a
-loop of multiply-adds in registers, times the number of threads. To add a workload, see ``benchmarks/workloads.py``.
+loop of multiply-adds in registers, times the number of threads; for generation it is reading the weights once for each
+token, from where an array of their size lies. To add a workload, see ``benchmarks/workloads.py``.
 """
 
 from __future__ import annotations
@@ -47,10 +50,14 @@ import gemm
 import workloads
 from board_memory import peak_mib
 from board_tables import Figure, against_the_fastest, table, tables, write_section
+from memory_bound import reading_rate
+from workload import Workload, set_threads
 
 PEERS = ("torch", "torch compile", "torch bfloat16", "jax", "onnxruntime")
 SETTLE = 0.15
 """Seconds between two turns: idle threads of some libraries keep a processor busy for a while."""
+WARM_UP = 2.0
+"""Seconds after which no further step is run before the first turn; there are two to five."""
 PAGE = Path(__file__).parents[1] / "docs" / "board.md"
 
 
@@ -103,10 +110,13 @@ def serve(workload: str, contender: str, threads: int) -> None:
     """Serve one contender: for each number of seconds read, run steps for that long and print what a step took."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     try:
-        workloads.set_threads(contender, threads)
+        set_threads(contender, threads)
         step = next(w for w in workloads.ALL if w.name == workload).make(contender)
-        for _ in range(5):
+        until = time.perf_counter() + WARM_UP
+        for turn in range(5):
             step()
+            if turn and time.perf_counter() > until:
+                break
     except Exception as error:  # a compiler that is missing, or anything else: the others go on without it
         print(
             json.dumps({"failed": f"{type(error).__name__}: {error}".strip().splitlines()[0]}), file=answers, flush=True
@@ -124,9 +134,7 @@ def serve(workload: str, contender: str, threads: int) -> None:
         print(json.dumps({"ms": took, "peak_mib": peak_mib()}), file=answers, flush=True)
 
 
-def measure(
-    workload: workloads.Workload, contenders: list[str], rounds: int, seconds: float, threads: int
-) -> Iterator[Figure]:
+def measure(workload: Workload, contenders: list[str], rounds: int, seconds: float, threads: int) -> Iterator[Figure]:
     """Time all contenders in turn."""
     runners = [Runner(workload.name, name, threads) for name in contenders if workload.has(name)]
     for runner in list(runners):
@@ -145,10 +153,11 @@ def measure(
             answers[runner.contender].append(runner.ask(seconds))
     for runner in runners:
         runner.close()
+    bound = workload.tokens and workload.bytes / reading_rate(workload.bytes / workload.tokens, threads) * 1e3
     for name, found in answers.items():
         times, peak = [answer["ms"] for answer in found], max(answer["peak_mib"] for answer in found)
         yield Figure(workload.part, workload.name, name, min(times), statistics.median(times), workload.flops,
-                     workload.bytes, peak)  # fmt: skip
+                     workload.bytes, peak, workload.tokens, bound)  # fmt: skip
 
 
 def import_cost(module: str) -> tuple[float, float]:
@@ -256,7 +265,8 @@ def main() -> None:
 
     minidl.set_num_threads(args.threads)
     engines = {name: bool(status) for name, status in minidl.engines().items()}
-    contenders = [*(f"minidl {name}" for name, there in engines.items() if there), "numpy", *peers]
+    contenders = [f"minidl {name}" for name, there in engines.items() if there]
+    contenders += [*(["minidl bfloat16"] if engines["native"] else []), "numpy", *peers]
     limit = gemm.limit() * args.threads if engines["native"] else 0.0
     lines = header(contenders, args.threads, limit)
     print("\n".join(lines), flush=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from workload import BFLOAT16
+
 BEGIN, END, NEXT = "<!-- {} {}: begin -->", "<!-- {} {}: end -->", "<!-- {}: end -->"
 """The marks around the section of a processor, and the one before which the first section of a processor is put."""
 WORDS = ("workload", "contender", "fastest peer")
-NOT_FLOAT32 = ("torch bfloat16",)
 SIDE_BY_SIDE = ("Products",)
 """Parts with many workloads, which get one row each; in the other parts each contender has a row, which shows more."""
 
@@ -27,16 +28,22 @@ class Figure:
     flops: float
     bytes: float
     peak_mib: float
+    tokens: int = 0
+    bound_ms: float = 0.0  # of reading its bytes
 
     @property
     def rate(self) -> str:
-        """The rate at the best time: GFLOP/s or GB/s."""
+        """The rate at the best time: tokens/s, GFLOP/s or GB/s."""
+        if self.tokens:
+            return f"{self.tokens / self.best_ms * 1e3:.4g} tokens/s"
         if self.flops:
             return f"{self.flops / self.best_ms / 1e6:.3g} GFLOP/s"
         return f"{self.bytes / self.best_ms / 1e6:.3g} GB/s" if self.bytes else ""
 
     def share(self, limit: float) -> str:
-        """Return the share of the machine's limit, or nothing if the operations were not counted."""
+        """Return the share of the machine's limit, or nothing if neither the operations nor a bound of memory is known."""
+        if self.bound_ms:
+            return f"{self.bound_ms / self.best_ms:.0%}"
         return f"{self.flops / self.best_ms * 1e3 / limit:.0%}" if self.flops and limit else ""
 
 
@@ -51,7 +58,7 @@ def table(figures: list[Figure], limit: float, head: bool = True) -> list[str]:
     lines = []
     for _, group in itertools.groupby(figures, lambda figure: figure.workload):
         found = list(group)
-        own = min((f for f in found if f.contender.startswith("minidl")), key=lambda figure: figure.median_ms)
+        own = min(filter(_is_own, found), key=lambda figure: figure.median_ms)
         show = _side_by_side if own.part in SIDE_BY_SIDE else _one_below_the_other
         names, rows = show(own, found, limit)
         if not lines and head:
@@ -61,6 +68,11 @@ def table(figures: list[Figure], limit: float, head: bool = True) -> list[str]:
             ]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
     return lines
+
+
+def _is_own(figure: Figure) -> bool:
+    """Whether it is minidl's, in float32 as the peers are."""
+    return figure.contender.startswith("minidl") and figure.contender not in BFLOAT16
 
 
 def _one_below_the_other(own: Figure, found: list[Figure], limit: float) -> tuple[list[str], list[list[str]]]:
@@ -86,22 +98,26 @@ def _side_by_side(own: Figure, found: list[Figure], limit: float) -> tuple[list[
 
 
 def against_the_fastest(figures: list[Figure]) -> list[str]:
-    """Return a table of minidl's best beside the fastest peer that computes in float32, or nothing without peers."""
+    """Return tables of minidl's best beside the fastest peer, in float32 and in bfloat16, or nothing without peers."""
     lines: list[str] = []
+    for precision in ("float32", "bfloat16"):
+        found = list(_ratios([f for f in figures if (f.contender in BFLOAT16) == (precision == "bfloat16")]))
+        if found:
+            head = "| workload | minidl ms | fastest peer | its ms | times minidl's |"
+            title = f"## Against the fastest peer in {precision}"
+            lines += [*([""] if lines else []), title, "", head, "|---|---:|---|---:|---:|", *found]
+    return lines
+
+
+def _ratios(figures: list[Figure]) -> Iterator[str]:
     for name, group in itertools.groupby(figures, lambda figure: f"{figure.part}: {figure.workload}"):
         found = list(group)
-        own = min((f for f in found if f.contender.startswith("minidl")), key=lambda figure: figure.median_ms)
-        peers = [f for f in found if not f.contender.startswith("minidl") and f.contender not in NOT_FLOAT32]
-        if peers:
-            peer = min(peers, key=lambda figure: figure.median_ms)
-            ratio = f"{peer.median_ms / own.median_ms:.2f}"
-            lines.append(f"| {name} | {own.median_ms:.4g} | {peer.contender} | {peer.median_ms:.4g} | {ratio} |")
-    head = [
-        "## Against the fastest peer in float32",
-        "",
-        "| workload | minidl ms | fastest peer | its ms | times minidl's |",
-    ]
-    return [*head, "|---|---:|---|---:|---:|", *lines] if lines else []
+        own = [f for f in found if f.contender.startswith("minidl")]
+        peers = [f for f in found if not f.contender.startswith("minidl")]
+        if own and peers:
+            mine, peer = (min(side, key=lambda figure: figure.median_ms) for side in (own, peers))
+            ratio = f"{peer.median_ms / mine.median_ms:.2f}"
+            yield f"| {name} | {mine.median_ms:.4g} | {peer.contender} | {peer.median_ms:.4g} | {ratio} |"
 
 
 def write(path: Path, lines: list[str], begin: str, end: str) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy
+from training_steps import jax_step, minidl_step, torch_step
 
 Step = Callable[[], Any]
 Shape = tuple[int, ...]
@@ -187,18 +188,7 @@ def _minidl_model(layers: Layers) -> Any:
 def _minidl_training(layers: Layers, shape: Shape, optimizer: str, settings: dict[str, float]) -> Step:
     import minidl as dl
 
-    x, target = batch_of(shape)
-    model, loss = _minidl_model(layers), dl.CrossEntropyLoss()
-    update = {"sgd": dl.SGD, "adam": dl.Adam}[optimizer](model.parameters(), **settings)
-
-    def step() -> Any:
-        value = loss.forward(model.forward(x), target)
-        model.backward(loss.backward(), input_gradient=False)
-        update.step()
-        update.zero_grad()
-        return value
-
-    return step
+    return minidl_step(_minidl_model(layers), dl.CrossEntropyLoss(), *batch_of(shape), optimizer, settings)
 
 
 def _minidl_inference(layers: Layers, shape: Shape) -> Step:
@@ -253,17 +243,7 @@ def _torch_training(
     x, target = (torch.from_numpy(a) for a in batch_of(shape))
     model, loss = _torch_model(layers), torch.nn.CrossEntropyLoss()
     model = torch.compile(model) if compiled else model
-    kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[optimizer]
-    update = kind(model.parameters(), **settings, **extra)
-
-    def step() -> Any:
-        value = loss(model(x), target)
-        value.backward()
-        update.step()
-        update.zero_grad()
-        return value
-
-    return step
+    return torch_step(lambda: loss(model(x), target), model.parameters(), optimizer, settings)
 
 
 def _torch_inference(layers: Layers, shape: Shape, compiled: bool = False) -> Step:
@@ -330,34 +310,12 @@ def _jax_training(layers: Layers, shape: Shape, optimizer: str, settings: dict[s
 
     images, labels = batch_of(shape)
     x, target = jnp.asarray(images), jnp.asarray(labels)
-    tree = jax.tree_util.tree_map
 
     def loss_of(parameters: Any) -> Any:
         logits = _jax_forward(layers, parameters, x)
         return -jax.nn.log_softmax(logits)[jnp.arange(len(labels)), target].mean()
 
-    def updated(parameters: Any, m: Any, v: Any, t: Any) -> Any:
-        value, gradients = jax.value_and_grad(loss_of)(parameters)
-        if optimizer == "adam":
-            m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
-            v = tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
-            scale, second = settings["lr"] / (1 - 0.9**t), 1 - 0.999**t
-            new = tree(lambda p, m, v: p - scale * m / (jnp.sqrt(v / second) + 1e-8), parameters, m, v)
-        else:
-            m = tree(lambda m, g: settings["momentum"] * m + g, m, gradients)
-            new = tree(lambda p, m: p - settings["lr"] * m, parameters, m)
-        return (new, m, v, t + 1), value
-
-    parameters = _jax_parameters(layers)
-    compiled = jax.jit(updated, donate_argnums=(0, 1, 2))
-    state = [parameters, tree(jnp.zeros_like, parameters), tree(jnp.zeros_like, parameters), jnp.asarray(1.0)]
-
-    def step() -> Any:
-        state[:], value = compiled(*state)
-        jax.block_until_ready(state[0])
-        return value
-
-    return step
+    return jax_step(loss_of, _jax_parameters(layers), optimizer, settings)
 
 
 def _jax_inference(layers: Layers, shape: Shape) -> Step:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,19 @@ class Layer:
         """Make x and the parameters, the same each time."""
         own = [] if self.parameters is None else [numbers(seed, *self.parameters) for seed in (1, 2)]
         return [numbers(0, *self.x), *own]
+
+
+def reading_rate(size: float, threads: int, seconds: float = 0.3) -> float:
+    """Return the bytes per second at which threads together read so many bytes again and again; the best of several turns."""
+    array = numpy.ones(max(int(size) // 4, 1), "float32")
+    parts, best = numpy.array_split(array, threads), 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        until = time.perf_counter() + seconds
+        while not best or time.perf_counter() < until:
+            start = time.perf_counter()
+            list(pool.map(numpy.max, parts))
+            best = max(best, array.nbytes / (time.perf_counter() - start))
+    return best
 
 
 def makers(layer: Layer, kind: str) -> dict[str, Callable[[], Step]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,96 +18,10 @@ import gemm
 import images
 import memory_bound
 import numpy
+import sequences
 from memory_bound import Layer
-
-Step = Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One row of the board.
-
-    Attributes
-    ----------
-    part : str
-        The heading under which it stands.
-    name : str
-        Unique; what ``--only`` looks for.
-    makers : dict
-        A function without arguments for each contender: ``"minidl"`` (every engine that exists), ``"minidl native"``
-        (this one only), ``"numpy"``, ``"torch"``, ``"torch compile"``, ``"jax"``, ``"onnxruntime"``; ``"torch bfloat16"``,
-        which is torch under autocast, is made from the others. It imports the library, makes data and model, and
-        returns the step: a function without arguments that does the whole work once and returns when it is done. A
-        training step returns its loss, by which ``tests/test_board.py`` compares the contenders, so seed the data.
-        The function runs in a process of its own, whose peak memory is shown. Outside of it, make no data and import
-        no library.
-    flops : float, default 0
-        Floating-point operations of one step, a multiply-add counted as 2; 0 to show none.
-    bytes : float, default 0
-        For a step bound by memory, shown instead: the bytes that it has to read and write.
-    """
-
-    part: str
-    name: str
-    makers: dict[str, Callable[[], Step]]
-    flops: float = 0.0
-    bytes: float = 0.0
-
-    def has(self, contender: str) -> bool:
-        """Whether this contender takes part."""
-        if contender == "torch bfloat16":
-            return self.part not in NO_AUTOCAST
-        return contender in self.makers or (contender.startswith("minidl ") and "minidl" in self.makers)
-
-    def make(self, contender: str) -> Step:
-        """Return the step; a minidl contender is named with its engine."""
-        if contender == "torch bfloat16":
-            return _under_autocast(self.makers["torch"]())
-        kind, _, engine = contender.partition(" ") if contender.startswith("minidl") else (contender, "", "")
-        maker = self.makers.get(contender) or self.makers[kind]
-        if not engine:
-            return maker()
-        import minidl as dl
-
-        with dl.use(engine):
-            step = maker()
-        chosen = dl.engines.get(engine)
-
-        def within() -> Any:
-            with dl.use(chosen):
-                return step()
-
-        return within if chosen is not dl.engines.current() else step
-
-
-NO_AUTOCAST = ("Activations", "Normalisation and pooling")
-"""Parts in which PyTorch's autocast would change nothing or only the rounding."""
-
-
-def _under_autocast(step: Step) -> Step:
-    import torch
-
-    def within() -> Any:
-        with torch.autocast("cpu", torch.bfloat16):
-            return step()
-
-    return within
-
-
-def set_threads(contender: str, threads: int) -> None:
-    """Set a contender's number of threads; NumPy and JAX read theirs from the environment when they are loaded."""
-    if contender.startswith("minidl"):
-        import minidl
-
-        minidl.set_num_threads(threads)
-    if contender.startswith("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
-    if contender == "jax":
-        os.environ.setdefault("XLA_FLAGS", f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}")
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
+from training_steps import jax_step, minidl_step, torch_step
+from workload import Step, Workload
 
 # multilayer perceptrons ----------------------------------------------------------------------------------------------
 
@@ -165,16 +78,7 @@ def _minidl_perceptron(spec: Perceptron) -> Step:
         layers[-2].weight.value, layers[-2].bias.value = weight, 0.0
     model = dl.Sequential(layers[:-1])
     loss = dl.CrossEntropyLoss() if spec.loss == "cross_entropy" else dl.MSELoss()
-    optimizer = {"sgd": dl.SGD, "adam": dl.Adam}[spec.optimizer](model.parameters(), **spec.settings)
-
-    def step() -> Any:
-        value = loss.forward(model.forward(x), target)
-        model.backward(loss.backward(), input_gradient=False)
-        optimizer.step()
-        optimizer.zero_grad()
-        return value
-
-    return step
+    return minidl_step(model, loss, x, target, spec.optimizer, spec.settings)
 
 
 def _torch_perceptron(spec: Perceptron, compiled: bool = False) -> Step:
@@ -191,17 +95,7 @@ def _torch_perceptron(spec: Perceptron, compiled: bool = False) -> Step:
     model: Any = torch.nn.Sequential(*layers[:-1])
     model = torch.compile(model) if compiled else model
     loss = torch.nn.CrossEntropyLoss() if spec.loss == "cross_entropy" else torch.nn.MSELoss()
-    kind, extra = {"sgd": (torch.optim.SGD, {}), "adam": (torch.optim.Adam, {"fused": True})}[spec.optimizer]
-    optimizer = kind(model.parameters(), **spec.settings, **extra)
-
-    def step() -> Any:
-        value = loss(model(x), target)
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        return value
-
-    return step
+    return torch_step(lambda: loss(model(x), target), model.parameters(), spec.optimizer, spec.settings)
 
 
 def _jax_perceptron(spec: Perceptron) -> Step:
@@ -210,7 +104,6 @@ def _jax_perceptron(spec: Perceptron) -> Step:
 
     x, target, weights = spec.data()
     f = {"tanh": jnp.tanh, "relu": jax.nn.relu}[spec.activation]
-    settings = spec.settings
 
     def loss_of(parameters: Any) -> Any:
         h = x
@@ -221,33 +114,8 @@ def _jax_perceptron(spec: Perceptron) -> Step:
             return -jax.nn.log_softmax(h)[jnp.arange(len(target)), target].mean()
         return ((h - target) ** 2).mean()
 
-    def updated(parameters: Any, m: Any, v: Any, t: Any) -> Any:
-        value, gradients = jax.value_and_grad(loss_of)(parameters)
-        tree = jax.tree_util.tree_map
-        if spec.optimizer == "adam":
-            m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
-            v = tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
-            scale = settings["lr"] / (1 - 0.9**t)
-            second = 1 - 0.999**t
-            new = tree(lambda p, m, v: p - scale * m / (jnp.sqrt(v / second) + 1e-8), parameters, m, v)
-        elif settings.get("momentum"):
-            m = tree(lambda m, g: settings["momentum"] * m + g, m, gradients)
-            new = tree(lambda p, m: p - settings["lr"] * m, parameters, m)
-        else:
-            new = tree(lambda p, g: p - settings["lr"] * g, parameters, gradients)
-        return (new, m, v, t + 1), value
-
     parameters = [(jnp.asarray(w), jnp.zeros(w.shape[0])) for w in weights]
-    zeros = jax.tree_util.tree_map(jnp.zeros_like, parameters)
-    compiled = jax.jit(updated, donate_argnums=(0, 1, 2))
-    state = [parameters, zeros, jax.tree_util.tree_map(jnp.zeros_like, parameters), jnp.asarray(1.0)]
-
-    def step() -> Any:
-        state[:], value = compiled(*state)
-        jax.block_until_ready(state[0])
-        return value
-
-    return step
+    return jax_step(loss_of, parameters, spec.optimizer, spec.settings)
 
 
 # activations ---------------------------------------------------------------------------------------------------------
@@ -383,4 +251,5 @@ ALL = [
     prediction("784-512-256-10 relu", rows(*MLP), (784,)),
     prediction("1000-4000-1000-10 relu", rows(*LARGE_MLP), (1000,)),
     *MEMORY_BOUND,
+    *sequences.ALL,
 ]

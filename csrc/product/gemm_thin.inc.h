@@ -1,7 +1,8 @@
 /* Products in which a matrix is used for so few rows or columns that reading it sets the pace.
  *
  * dots: A's rows and B's columns are contiguous, so that every element of C is a dot product of two vectors as they lie.
- * Nothing is packed; the price is to add up the lanes of each sum at the end.
+ * Nothing is packed; the price is to add up the lanes of each sum at the end. If B takes more than half of the L2 cache, its
+ * columns are read one after another, from end to end: memory gives a single stream twice the rate that it gives four.
  * few_rows: at most MR rows times a matrix. Its rows, each times its elements of A, are added up in cache: they are read from end to
  * end, four at a time. */
 
@@ -21,13 +22,38 @@ INLINE short_vector lane_sums(const vector v[SHORT]) {
     return sum[0];
 }
 
+enum { CHAINS = 4, AHEAD = 4096 }; /* sums of one product at a time, because each takes cycles; bytes that are asked for early */
+
+/* The sums of `rows` rows of A times one column of B, over all whole vectors, for a B that comes from far away. */
+INLINE void far_sums(int rows, ptrdiff_t k, const real *restrict a, ptrdiff_t a_step, const real *restrict b,
+                     vector sum[DOT_ROWS][DOT_COLUMNS], int j) {
+    const int chains = rows <= 2 ? CHAINS / rows : 1;
+    vector part[DOT_ROWS][CHAINS];
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int t = 0; t < chains; t++) part[i][t] = SPLAT(0);
+    ptrdiff_t p = 0;
+    for (; p + chains * LANES <= k; p += chains * LANES)
+        UNROLL for (int t = 0; t < chains; t++) {
+            const real *const at = b + p + t * LANES;
+            PREFETCH_FAR((const char *)at + AHEAD);
+            UNROLL for (int i = 0; i < rows; i++)
+                part[i][t] = FMADD(LOAD(a + i * a_step + p + t * LANES), LOAD(at), part[i][t]);
+        }
+    for (; p + LANES <= k; p += LANES)
+        UNROLL for (int i = 0; i < rows; i++) part[i][0] = FMADD(LOAD(a + i * a_step + p), LOAD(b + p), part[i][0]);
+    UNROLL for (int i = 0; i < rows; i++) {
+        UNROLL for (int t = 1; t < chains; t++) part[i][0] += part[i][t];
+        sum[i][j] = part[i][0];
+    }
+}
+
 /* C = alpha A B + beta C for `rows` rows of A, a_step apart, and `columns` columns of B, b_step apart; k >= LANES. */
-INLINE void dot_tile(int rows, int columns, ptrdiff_t k, real alpha, const real *restrict a, ptrdiff_t a_step,
+INLINE void dot_tile(int rows, int columns, int far, ptrdiff_t k, real alpha, const real *restrict a, ptrdiff_t a_step,
                      const real *restrict b, ptrdiff_t b_step, real beta, real *restrict c, ptrdiff_t c_row,
                      ptrdiff_t c_col) {
     vector sum[DOT_ROWS][DOT_COLUMNS];
     UNROLL for (int i = 0; i < rows; i++) UNROLL for (int j = 0; j < DOT_COLUMNS; j++) sum[i][j] = SPLAT(0);
-    for (ptrdiff_t p = 0; p + LANES <= k; p += LANES) {
+    if (far) UNROLL for (int j = 0; j < columns; j++) far_sums(rows, k, a, a_step, b + j * b_step, sum, j);
+    for (ptrdiff_t p = 0; !far && p + LANES <= k; p += LANES) {
         vector left[DOT_ROWS];
         UNROLL for (int i = 0; i < rows; i++) left[i] = LOAD(a + i * a_step + p);
         UNROLL for (int j = 0; j < columns; j++) {
@@ -60,19 +86,22 @@ static void columns_of_b(const PRODUCT *x, real *columns) {
 
 /* The product as dot products; A's rows are contiguous, and so are the columns of B at b, b_step apart. */
 static void dots(const PRODUCT *x, const real *b, ptrdiff_t b_step) {
+    const int far = x->m <= DOT_ROWS && 2 * x->n * x->k * (ptrdiff_t)sizeof(real) > minidl_caches()->level[1].size;
     for (ptrdiff_t j = 0, columns; j < x->n; j += columns) {
         columns = x->n - j >= DOT_COLUMNS ? DOT_COLUMNS : 1;
         for (ptrdiff_t i = 0, rows; i < x->m; i += rows) {
             rows = step(x->m - i, DOT_ROWS);
-#define DOT(ROWS, COLUMNS)                                                                                                 \
-    if (rows == ROWS && columns == COLUMNS)                                                                                \
-        dot_tile(ROWS, COLUMNS, x->k, x->alpha, x->a.at + i * x->a.row, x->a.row, b + j * b_step, b_step, x->beta,         \
+#define DOT_(ROWS, COLUMNS, FAR)                                                                                           \
+    if (rows == ROWS && columns == COLUMNS && far == FAR)                                                                  \
+        dot_tile(ROWS, COLUMNS, FAR, x->k, x->alpha, x->a.at + i * x->a.row, x->a.row, b + j * b_step, b_step, x->beta,         \
                  x->c.at + i * x->c.row + j * x->c.col, x->c.row, x->c.col);
+#define DOT(ROWS, COLUMNS) DOT_(ROWS, COLUMNS, 0) DOT_(ROWS, COLUMNS, 1)
             DOT(1, 1) DOT(2, 1) DOT(1, 4) DOT(2, 4)
 #if MR == 8
             DOT(3, 1) DOT(4, 1) DOT(3, 4) DOT(4, 4)
 #endif
 #undef DOT
+#undef DOT_
         }
     }
 }

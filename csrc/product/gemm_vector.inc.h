@@ -6,7 +6,7 @@
  *     SPLAT(x), FMADD(a, b, c)  x in every lane; a b + c
  *     half_vector, HALF_SPLAT, HALF_FMADD   the same for half as many elements, where the last columns are few: only with AVX-512
  *     LOAD(from), STORE(to, v)  memory aligned as its elements are
- *     INLINE, UNROLL, PREFETCH  what compilers call these
+ *     INLINE, UNROLL, PREFETCH, PREFETCH_FAR  what compilers call these
  */
 
 #if defined(ISA_AVX512) /* 32 registers of 64 bytes, 24 of them sums */
@@ -63,9 +63,11 @@
 #define INLINE static __forceinline
 #define UNROLL
 #define PREFETCH(address) ((void)0)
+#define PREFETCH_FAR(address) ((void)0)
 #else
 #define INLINE static inline __attribute__((always_inline))
 #define PREFETCH(address) __builtin_prefetch(address)
+#define PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2) /* into the L2 cache */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -16,31 +16,39 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-enum { BYTES = 64, OUTPUTS = 4 };
+enum { BYTES = 64, CHAINS = 2, AHEAD = 4096 }; /* of a vector; sums at a time; bytes that are asked for early */
 
 static inline __mmask64 first_bytes(ptrdiff_t count) { return count >= BYTES ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
 
-static inline void some_dots(int outputs, const int8_t *x, const int8_t *w, ptrdiff_t k, int32_t *sums) {
-    const __m512i half = _mm512_set1_epi8(-128), ones = _mm512_set1_epi8(1);
-    __m512i sum[OUTPUTS], of_weights[OUTPUTS];
-    UNROLL for (int j = 0; j < OUTPUTS; j++) sum[j] = of_weights[j] = _mm512_setzero_si512();
-    for (ptrdiff_t p = 0; p < k; p += BYTES) {
-        const __mmask64 there = first_bytes(k - p);
-        const __m512i left = _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, x + p), half); /* which adds 128 */
-        UNROLL for (int j = 0; j < OUTPUTS; j++) {
-            const __m512i right = _mm512_maskz_loadu_epi8(j < outputs ? there : 0, w + (j < outputs ? j * k : 0) + p);
-            sum[j] = _mm512_dpbusd_epi32(sum[j], left, right);
-            of_weights[j] = _mm512_dpbusd_epi32(of_weights[j], ones, right);
-        }
-    }
-    for (int j = 0; j < outputs; j++)
-        sums[j] = _mm512_reduce_add_epi32(_mm512_sub_epi32(sum[j], _mm512_slli_epi32(of_weights[j], 7)));
-}
-
+/* One row of weights after the other, each from end to end: memory gives a single stream most. */
 void minidl_int8_dots_vnni(const int8_t *x, const int8_t *w, ptrdiff_t outputs, ptrdiff_t k, int32_t *sums) {
-    ptrdiff_t o = 0;
-    for (; o + OUTPUTS <= outputs; o += OUTPUTS) some_dots(OUTPUTS, x, w + o * k, k, sums + o);
-    if (o < outputs) some_dots((int)(outputs - o), x, w + o * k, k, sums + o);
+    const __m512i half = _mm512_set1_epi8(-128), ones = _mm512_set1_epi8(1);
+    for (ptrdiff_t o = 0; o < outputs; o++, w += k) {
+        __m512i sum[CHAINS], of_weights[CHAINS];
+        UNROLL for (int t = 0; t < CHAINS; t++) sum[t] = of_weights[t] = _mm512_setzero_si512();
+        ptrdiff_t p = 0;
+        for (; p + CHAINS * BYTES <= k; p += CHAINS * BYTES)
+            UNROLL for (int t = 0; t < CHAINS; t++) {
+                const int8_t *const at = w + p + t * BYTES;
+                __builtin_prefetch(at + AHEAD, 0, 2); /* into the L2 cache */
+                const __m512i left = _mm512_xor_si512(_mm512_loadu_si512(x + p + t * BYTES), half); /* which adds 128 */
+                const __m512i right = _mm512_loadu_si512(at);
+                sum[t] = _mm512_dpbusd_epi32(sum[t], left, right);
+                of_weights[t] = _mm512_dpbusd_epi32(of_weights[t], ones, right);
+            }
+        for (; p < k; p += BYTES) {
+            const __mmask64 there = first_bytes(k - p);
+            const __m512i left = _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, x + p), half);
+            const __m512i right = _mm512_maskz_loadu_epi8(there, w + p);
+            sum[0] = _mm512_dpbusd_epi32(sum[0], left, right);
+            of_weights[0] = _mm512_dpbusd_epi32(of_weights[0], ones, right);
+        }
+        UNROLL for (int t = 1; t < CHAINS; t++) {
+            sum[0] = _mm512_add_epi32(sum[0], sum[t]);
+            of_weights[0] = _mm512_add_epi32(of_weights[0], of_weights[t]);
+        }
+        sums[o] = _mm512_reduce_add_epi32(_mm512_sub_epi32(sum[0], _mm512_slli_epi32(of_weights[0], 7)));
+    }
 }
 
 #if defined(__clang__)

@@ -86,7 +86,12 @@ static float to_int8(const float *x, ptrdiff_t k, int8_t *q) {
         for (ptrdiff_t p = 0; p < k; p++) q[p] = 0;
         return finite ? 1.0f : NAN;
     }
-    for (ptrdiff_t p = 0; p < k; p++) q[p] = (int8_t)fminf(fmaxf(rintf(x[p] / scale), -127.0f), 127.0f);
+    const float whole = 0x1.8p23f; /* beyond which a float has no digits behind the point: adding it rounds, ties to even */
+    for (ptrdiff_t p = 0; p < k; p++) {
+        const float near = x[p] / scale;
+        const float cut = near > 127.0f ? 127.0f : near < -127.0f ? -127.0f : near;
+        q[p] = (int8_t)(int32_t)((cut + whole) - whole);
+    }
     return scale;
 }
 

@@ -47,60 +47,72 @@ static void widen_16(int is_float16, const uint16_t *x, float *y, ptrdiff_t n) {
     if (i < n) store_part_f32(y + i, load_last_16(is_float16, x + i, n - i), n - i);
 }
 
-static float lanes_added(vec_f32 v) {
-    float lanes[LANES_f32], sum = 0;
+/* The sum of the lanes, halves added to halves. */
+MINIDL_INLINE float lanes_added(vec_f32 v) {
+    float lanes[LANES_f32];
     store_f32(lanes, v);
-    for (int t = 0; t < LANES_f32; t++) sum += lanes[t];
-    return sum;
+    for (int half = LANES_f32 / 2; half > 0; half /= 2)
+        for (int t = 0; t < half; t++) lanes[t] += lanes[t + half];
+    return lanes[0];
 }
 
-enum { ROWS_16 = 4, OUTPUTS_16 = 4 }; /* of a tile */
+enum { ROWS_16 = 4, CHAINS_16 = 4, AHEAD_16 = 4096 }; /* sums at a time, because each takes cycles; bytes asked for early */
 
-/* Some rows of x times some rows of weights; each vector of weights is widened once for all rows of x. */
-MINIDL_INLINE void tile_16(int is_float16, int rows, int outputs, const float *x, const uint16_t *w, ptrdiff_t k, const float *bias,
-                           float *y, ptrdiff_t y_row) {
-    vec_f32 sum[ROWS_16][OUTPUTS_16];
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PREFETCH_16(address) ((void)0)
+#else
+#define PREFETCH_16(address) __builtin_prefetch(address, 0, 2) /* into the L2 cache */
+#endif
+
+/* Some rows of x times one row of weights, which is read from end to end: memory gives a single stream most. */
+MINIDL_INLINE void tile_16(int is_float16, int rows, const float *x, const uint16_t *w, ptrdiff_t k, float bias, float *y,
+                           ptrdiff_t y_row) {
+    const int chains = rows <= 2 ? CHAINS_16 / rows : 1;
+    vec_f32 sum[ROWS_16][CHAINS_16];
     for (int r = 0; r < rows; r++)
-        for (int j = 0; j < outputs; j++) sum[r][j] = splat_f32(0);
+        for (int t = 0; t < chains; t++) sum[r][t] = splat_f32(0);
     ptrdiff_t p = 0;
-    for (; p + LANES_f32 <= k; p += LANES_f32) {
-        vec_f32 left[ROWS_16];
-        for (int r = 0; r < rows; r++) left[r] = load_f32(x + r * k + p);
-        for (int j = 0; j < outputs; j++) {
-            const vec_f32 right = load_16(is_float16, w + j * k + p);
-            for (int r = 0; r < rows; r++) sum[r][j] = madd_f32(left[r], right, sum[r][j]);
+    for (; p + chains * LANES_f32 <= k; p += chains * LANES_f32)
+        for (int t = 0; t < chains; t++) {
+            const ptrdiff_t at = p + t * LANES_f32;
+            PREFETCH_16((const char *)(w + at) + AHEAD_16);
+            const vec_f32 right = load_16(is_float16, w + at);
+            for (int r = 0; r < rows; r++) sum[r][t] = madd_f32(load_f32(x + r * k + at), right, sum[r][t]);
         }
+    for (; p + LANES_f32 <= k; p += LANES_f32) {
+        const vec_f32 right = load_16(is_float16, w + p);
+        for (int r = 0; r < rows; r++) sum[r][0] = madd_f32(load_f32(x + r * k + p), right, sum[r][0]);
     }
-    for (int j = 0; p < k && j < outputs; j++) {
-        const vec_f32 right = load_last_16(is_float16, w + j * k + p, k - p);
-        for (int r = 0; r < rows; r++) sum[r][j] = madd_f32(load_part_f32(x + r * k + p, k - p, 0), right, sum[r][j]);
+    if (p < k) {
+        const vec_f32 right = load_last_16(is_float16, w + p, k - p);
+        for (int r = 0; r < rows; r++) sum[r][0] = madd_f32(load_part_f32(x + r * k + p, k - p, 0), right, sum[r][0]);
     }
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < outputs; j++) y[r * y_row + j] = lanes_added(sum[r][j]) + (bias == NULL ? 0 : bias[j]);
+    for (int r = 0; r < rows; r++) {
+        for (int t = 1; t < chains; t++) sum[r][0] += sum[r][t];
+        y[r * y_row] = lanes_added(sum[r][0]) + bias;
+    }
 }
 
-/* Constants for rows and outputs, so that the loops over them are unrolled and the sums are registers. */
-#define TILE_16(is_float16, rows)                                                                                          \
-    do {                                                                                                                   \
-        if (outputs == OUTPUTS_16) tile_16(is_float16, rows, OUTPUTS_16, x, w, k, bias, y, y_row);                         \
-        else                                                                                                               \
-            for (ptrdiff_t o = 0; o < outputs; o++)                                                                        \
-                tile_16(is_float16, rows, 1, x, w + o * k, k, bias == NULL ? NULL : bias + o, y + o, y_row);               \
-    } while (0)
+/* A constant for the rows, so that the loops over them are unrolled and the sums are registers. */
+#define ROWS_OF_16(is_float16, rows)                                                                                       \
+    for (ptrdiff_t o = 0; o < outputs; o++)                                                                                \
+    tile_16(is_float16, rows, x, w + o * k, k, bias == NULL ? 0 : bias[o], y + o, y_row)
 #define TILES_16(name, is_float16)                                                                                         \
     static void name(ptrdiff_t rows, ptrdiff_t outputs, const float *x, const uint16_t *w, ptrdiff_t k, const float *bias, \
                      float *y, ptrdiff_t y_row) {                                                                          \
         switch (rows) {                                                                                                    \
-        case 1: TILE_16(is_float16, 1); break;                                                                             \
-        case 2: TILE_16(is_float16, 2); break;                                                                             \
-        case 3: TILE_16(is_float16, 3); break;                                                                             \
-        default: TILE_16(is_float16, 4);                                                                                   \
+        case 1: ROWS_OF_16(is_float16, 1); break;                                                                          \
+        case 2: ROWS_OF_16(is_float16, 2); break;                                                                          \
+        case 3: ROWS_OF_16(is_float16, 3); break;                                                                          \
+        default: ROWS_OF_16(is_float16, 4);                                                                                \
         }                                                                                                                  \
     }
 TILES_16(bf16_tile, 0)
 TILES_16(f16_tile, 1)
-#undef TILE_16
+#undef ROWS_OF_16
 #undef TILES_16
+
+enum { OUTPUTS_16 = 8 }; /* whose weights stay near for the next rows */
 
 static void dots_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
                     const float *bias, float *y, ptrdiff_t y_row) {

@@ -14,6 +14,11 @@ cdef extern from "product/narrow.h" nogil:
     const char *minidl_int8_name()
 
 
+cdef enum:
+    BLOCK_OUTPUTS = 64  # at least, so that a product has whole tiles
+    BLOCK_WEIGHTS = 1 << 17  # half a megabyte of float32, which stays in the L2 cache
+
+
 cdef bint _vector(object values, ptrdiff_t length) noexcept:
     """Whether this is an array of so many float32."""
     return (taken(values) and cnp.PyArray_TYPE(<cnp.ndarray>values) == cnp.NPY_FLOAT
@@ -45,9 +50,9 @@ def stored_linear(x, weight, scale=None, bias=None):
     for axis in range(ndim - 1):
         shape[axis] = cnp.PyArray_DIMS(<cnp.ndarray>x)[axis]
         rows *= shape[axis]
-    if not int8 and (rows > MINIDL_MOST_ROWS or (f16 and rounds_operands())):  # which rounds the weights once more
-        return linear(x, _widened(w, f16), bias)[0]
     shape[ndim - 1] = outputs
+    if not int8 and (rows > MINIDL_MOST_ROWS or (f16 and rounds_operands())):  # which rounds the weights once more
+        return _by_blocks(dense(x), rows, w, f16, bias, fresh(ndim, shape, cnp.NPY_FLOAT))
     cdef cnp.ndarray read = dense(x) if int8 else operand(dense(x))
     cdef cnp.ndarray y = fresh(ndim, shape, cnp.NPY_FLOAT)
     cdef cnp.ndarray added = None if bias is None else dense(bias), scales = dense(scale) if int8 else None
@@ -66,12 +71,23 @@ def stored_linear(x, weight, scale=None, bias=None):
     return y
 
 
-cdef cnp.ndarray _widened(cnp.ndarray weight, bint is_float16):
-    """Return stored weights as float32."""
-    cdef cnp.ndarray y = fresh(2, cnp.PyArray_DIMS(weight), cnp.NPY_FLOAT)
-    cdef const uint16_t *from_ = <const uint16_t *>cnp.PyArray_DATA(weight)
-    cdef float *to = <float *>cnp.PyArray_DATA(y)
-    cdef ptrdiff_t size = cnp.PyArray_SIZE(weight)
-    with nogil:
-        minidl_widen(is_float16, from_, to, size)
+cdef cnp.ndarray _by_blocks(cnp.ndarray x, ptrdiff_t rows, cnp.ndarray weight, bint is_float16, object bias, cnp.ndarray y):
+    """Compute y for many rows of x: some weights at a time become float32, so many that they stay in cache for the product."""
+    cdef ptrdiff_t outputs = cnp.PyArray_DIMS(weight)[0], k = cnp.PyArray_DIMS(weight)[1], first, count
+    cdef ptrdiff_t most = min(outputs, max(BLOCK_OUTPUTS, BLOCK_WEIGHTS // k))
+    cdef cnp.ndarray wide = _fresh2(most, k, cnp.NPY_FLOAT), added = None if bias is None else dense(bias)
+    cdef Matrix left, right
+    cdef After after
+    cdef const uint16_t *words
+    cdef float *to = <float *>cnp.PyArray_DATA(wide)
+    left.data, left.rows, left.columns, left.row, left.column = <char *>cnp.PyArray_DATA(x), rows, k, k, 1
+    after.op, after.settings, after.before = -1, NULL, NULL
+    for first in range(0, outputs, most):
+        count = min(most, outputs - first)
+        words = <const uint16_t *>cnp.PyArray_DATA(weight) + first * k
+        with nogil:
+            minidl_widen(is_float16, words, to, count * k)
+        right.data, right.rows, right.columns, right.row, right.column = <char *>to, k, count, 1, k
+        after.bias = NULL if added is None else <char *>cnp.PyArray_DATA(added) + first * sizeof(float)
+        product(False, &left, &right, 0.0, <char *>cnp.PyArray_DATA(y) + first * sizeof(float), outputs, &after)
     return y

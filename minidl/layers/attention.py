@@ -27,6 +27,12 @@ def split_heads(x: Array, heads: int) -> Array:
     return x.reshape((batch, length, heads, size // heads)).transpose((0, 2, 1, 3))
 
 
+def split_joint(x: Array, heads: int, parts: int = 3) -> tuple[Array, ...]:
+    """Return the parts of a joint projection, (N, T, parts H D), each as (N, H, T, D), views where x allows it."""
+    batch, length, size = x.shape
+    return tuple(x.reshape((batch, length, parts, heads, size // (parts * heads))).transpose((2, 0, 3, 1, 4)))
+
+
 def merge_heads(x: Array) -> Array:
     """Return (N, H, T, D) as (N, T, H D)."""
     batch, heads, length, size = x.shape
@@ -223,9 +229,7 @@ class MultiheadAttention(Layer):
         rows, bias = self._rows(first, last), self.in_proj_bias
         weight = self.in_proj_weight.value[rows] if self._joint else self._own_weights()[first].value
         z, cache = current().linear(x, weight, None if bias is None else bias.value[rows])  # (N, T, some of 3 C)
-        width = self.embed_dim
-        parts = [z[..., i * width : (i + 1) * width] for i in range(last - first)]
-        return [split_heads(part, self.num_heads) for part in parts], cache
+        return list(split_joint(z, self.num_heads, last - first)), cache
 
     def _check_inputs(self, inputs: list[Any]) -> list[Array]:
         """Return the inputs as (N, T, C) and in the precision of the weights; raise unless they fit."""

@@ -16,7 +16,7 @@ from minidl import init, random
 from minidl.engines import current
 from minidl.errors import ParameterError, ShapeError, UnknownNameError
 from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, LearnedPositions, Linear
-from minidl.layers.attention import join_heads, merge_heads, split_heads
+from minidl.layers.attention import join_heads, merge_heads, split_heads, split_joint
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
 from minidl.layers.key_values import KeyValues
@@ -92,11 +92,9 @@ class CausalSelfAttention(Layer):
         self.c_proj = Linear(width, width, dtype=dtype, generator=generator)
 
     def _attend(self, x: Array, before: KeyValues | None) -> tuple[Array, KeyValues | None]:
-        width = self.width
         if before is not None:
-            before.check(x.shape[0], self.heads, width // self.heads, self)
-        qkv = self.c_attn.forward(x)  # (N, T, 3 C)
-        q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], self.heads) for i in range(3))  # (N, H, T, D)
+            before.check(x.shape[0], self.heads, self.width // self.heads, self)
+        q, k, v = split_joint(self.c_attn.forward(x), self.heads)  # each (N, H, T, D)
         after, offset = None, 0
         if before is not None:
             after, offset = before.append(k, v), before.length

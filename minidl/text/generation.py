@@ -183,7 +183,7 @@ def _stream(
     use_cache: bool,
 ) -> Iterator[tuple[int, int]]:
     lengths = numpy.array([len(prompt) for prompt in prompts])
-    position = int(lengths.min(initial=1))
+    position = int(lengths.min()) if len(lengths) else 1
     tokens = numpy.zeros((len(prompts), int(lengths.max(initial=1)) + count), dtype="int64")  # (N, positions)
     for line, prompt in zip(tokens, prompts, strict=True):
         line[: len(prompt)] = prompt

@@ -339,3 +339,20 @@ def test_beam_searches_that_cannot_be(settings, error, message):
 
 def test_no_sources():
     assert beam_search(Translator(9), SOURCES[:0], bos_id=BOS, eos_id=EOS, max_length=5) == []
+
+
+def test_a_prompt_is_read_at_once():
+    lengths = []
+
+    class Counting:
+        context = None
+
+        def forward_with_state(self, ids, state=None):
+            lengths.append(ids.shape)
+            return numpy.eye(16)[ids % 16], state
+
+        def select_state(self, state, rows):
+            return state
+
+    generate(Counting(), [[1, 2, 3, 4, 5], [1, 2, 3]], 3, temperature=0)
+    assert lengths == [(2, 3), (2, 1), (2, 1), (1, 1), (1, 1)]
