@@ -1,6 +1,12 @@
 /* Which variant multiplies bfloat16 numbers, and the one that every processor has. */
 #include "product/bf16.h"
 
+#ifdef MINIDL_HAS_AMX
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#endif
+
 #include "product/narrow.h"
 #include "runtime/integers.h"
 
@@ -60,8 +66,40 @@ const minidl_gemm_f32 minidl_bf16_rounded = {
 
 /* The variant in use ---------------------------------------------------------------------------------------------------- */
 
+#ifdef MINIDL_HAS_AMX
+/* A product of small integers, so that every sum is exact, in any order. */
+static int small_product(const minidl_gemm_f32 *variant, float *c) {
+    enum { M = 40, N = 40, K = 70 };
+    float a[M * K], b[K * N];
+    for (int i = 0; i < M * K; i++) a[i] = (float)(i * 37 % 17 - 8);
+    for (int i = 0; i < K * N; i++) b[i] = (float)(i * 23 % 19 - 9);
+    const product x = {.m = M, .n = N, .k = K, .a = {a, K, 1}, .b = {b, N, 1}, .c = {c, N, 1}, .alpha = 1};
+    const minidl_gemm_plan plan = variant->choose(&x);
+    void *const workspace = malloc(plan.workspace + 1);
+    if (workspace == NULL) return 0;
+    variant->multiply(&x, &plan, NULL, workspace);
+    free(workspace);
+    return M * N;
+}
+
+/* Whether tiles compute what dot products do, found out once: no processor has run the kernel while it was written. */
+static int tiles_are_right(void) {
+    static _Atomic int answer = -1;
+    if (answer < 0) {
+        float by_tiles[1600], by_dots[1600];
+        const int size = small_product(&minidl_bf16_amx, by_tiles);
+        answer = size > 0 && size == small_product(&minidl_bf16_avx512, by_dots) &&
+                 memcmp(by_tiles, by_dots, (size_t)size * sizeof(float)) == 0;
+    }
+    return answer;
+}
+#endif
+
 const minidl_gemm_f32 *minidl_bf16_in_use(void) {
     if (minidl_isa() < 0) return NULL;
+#ifdef MINIDL_HAS_AMX
+    if (minidl_isa_has_amx() && tiles_are_right()) return &minidl_bf16_amx;
+#endif
 #ifdef MINIDL_HAS_BF16_DOTS
     if (minidl_isa_has_bf16()) return &minidl_bf16_avx512;
 #endif
@@ -70,5 +108,11 @@ const minidl_gemm_f32 *minidl_bf16_in_use(void) {
 
 const char *minidl_bf16_name(void) {
     const minidl_gemm_f32 *const variant = minidl_bf16_in_use();
-    return variant == NULL ? NULL : variant == &minidl_bf16_rounded ? "rounded, then float32" : "avx512_bf16";
+    if (variant == NULL) return NULL;
+    if (variant == &minidl_bf16_rounded) return "rounded, then float32";
+#ifdef MINIDL_HAS_AMX
+    if (variant == &minidl_bf16_amx) return "amx";
+    if (minidl_isa_has_amx()) return "avx512_bf16 (amx computes something else)";
+#endif
+    return minidl_isa_is_refused_amx() ? "avx512_bf16 (the system refuses amx)" : "avx512_bf16";
 }

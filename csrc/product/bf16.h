@@ -13,10 +13,9 @@
  * The operands are float and are rounded while they are packed. Arguments are those of minidl_sgemm (product/gemm.h), and so are the
  * promises about threads and bits. A variant is a minidl_gemm_f32, as those of single precision:
  *
+ *     minidl_bf16_amx        products of tiles, tdpbf16ps: where processor, system and compiler have them; not run by a processor yet
  *     minidl_bf16_avx512     dot products of pairs, vdpbf16ps: twice the rate of single precision
  *     minidl_bf16_rounded    rounds to float, then the product of single precision in use: on any processor
- *
- * Tiles of AMX, where a system grants them, would be a third one, and its line in minidl_bf16_in_use.
  */
 #ifndef MINIDL_BF16_H
 #define MINIDL_BF16_H
@@ -36,7 +35,7 @@ double minidl_bgemm_limit(ptrdiff_t steps);
 
 const char *minidl_bf16_name(void); /* of the variant in use, or NULL */
 
-extern const minidl_gemm_f32 minidl_bf16_avx512, minidl_bf16_rounded;
+extern const minidl_gemm_f32 minidl_bf16_amx, minidl_bf16_avx512, minidl_bf16_rounded;
 const minidl_gemm_f32 *minidl_bf16_in_use(void);
 
 #endif

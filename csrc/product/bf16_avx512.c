@@ -28,15 +28,12 @@
 
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma"))), apply_to = function)
-#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,avx2,fma,prefer-vector-width=512")
-#define UNROLL _Pragma("GCC unroll 16")
 #endif
-#define INLINE static inline __attribute__((always_inline))
+#include "product/bf16_words.inc.h"
 
 enum {
-    LANES = 16,
     ROWS = 8, /* of a tile: 24 registers of sums, 3 for B, 1 for A */
     VECTORS = 3,
     COLUMNS = VECTORS * LANES,
@@ -45,59 +42,21 @@ enum {
     MC = 8 * LANES,
 };
 
-typedef minidl_product_f32 product;
-typedef uint32_t word; /* two bfloat16: the first in the lower half */
-
 /* The next step through `left` things, `limit` at a time: what is too much for one step is done in two equal ones. */
 static inline ptrdiff_t step(ptrdiff_t left, ptrdiff_t limit) {
     return left <= limit ? left : left < 2 * limit ? (left + 1) / 2 : limit;
 }
 static inline ptrdiff_t vectors_in(ptrdiff_t count) { return minidl_units(count, LANES); }
 static inline ptrdiff_t panel_width(ptrdiff_t left, int limit) { return step(vectors_in(left), limit) * LANES; }
-static inline __mmask16 first_lanes(ptrdiff_t count) {
-    return count >= LANES ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
-}
 
 /* Packing -------------------------------------------------------------------------------------------------------------- */
-
-/* Rows become columns, of 16 x 16 words. */
-INLINE void transpose(__m512i r[LANES]) {
-    __m512i t[LANES];
-    UNROLL for (int i = 0; i < LANES; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    UNROLL for (int i = 0; i < LANES; i += 4) UNROLL for (int s = 0; s < 2; s++) {
-        r[i + 2 * s] = _mm512_unpacklo_epi64(t[i + s], t[i + s + 2]);
-        r[i + 2 * s + 1] = _mm512_unpackhi_epi64(t[i + s], t[i + s + 2]);
-    }
-    UNROLL for (int i = 0; i < LANES; i += 8) UNROLL for (int s = 0; s < 4; s++) {
-        t[i + s] = _mm512_shuffle_i32x4(r[i + s], r[i + s + 4], 0x88);
-        t[i + s + 4] = _mm512_shuffle_i32x4(r[i + s], r[i + s + 4], 0xdd);
-    }
-    UNROLL for (int s = 0; s < 8; s++) {
-        r[s] = _mm512_shuffle_i32x4(t[s], t[s + 8], 0x88);
-        r[s + 8] = _mm512_shuffle_i32x4(t[s], t[s + 8], 0xdd);
-    }
-}
-
-/* 16 neighbours of two lines along k, as words. */
-INLINE __m512i pair_up(__m512 first, __m512 second) {
-    const __m512i turns = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
-                                           4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(turns, (__m512i)_mm512_cvtne2ps_pbh(second, first));
-}
 
 /* 16 lines of which each lies along k: 32 elements of each at a time. */
 INLINE void pack_lines(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t across, ptrdiff_t width, word *to) {
     for (ptrdiff_t p = 0; p < k; p += 2 * LANES) {
-        const __mmask16 low = first_lanes(k - p), high = first_lanes(k - p - LANES);
         __m512i lines[LANES];
-        UNROLL for (int s = 0; s < LANES; s++) {
-            const float *const at = from + s * across + p;
-            lines[s] = s < count ? (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, at + LANES), _mm512_maskz_loadu_ps(low, at))
-                                 : _mm512_setzero_si512();
-        }
+        UNROLL for (int s = 0; s < LANES; s++)
+            lines[s] = s < count ? words_along(from + s * across + p, k - p) : _mm512_setzero_si512();
         transpose(lines);
         const ptrdiff_t pairs = (minidl_min(k - p, 2 * LANES) + 1) / 2;
         if (pairs == LANES)
@@ -117,13 +76,9 @@ static void pack(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t acro
                 pack_lines(count - i - j, k, from + (i + j) * across, across, width, to + j);
         else
             for (ptrdiff_t p = 0; p < k; p += 2)
-                for (ptrdiff_t j = 0; j < width; j += LANES) {
-                    const __mmask16 there = first_lanes(count - i - j);
-                    const float *const at = from + i + j + p * along;
-                    const __m512 first = _mm512_maskz_loadu_ps(there, at);
-                    const __m512 second = _mm512_maskz_loadu_ps(p + 1 < k ? there : 0, p + 1 < k ? at + along : at);
-                    _mm512_storeu_si512(to + p / 2 * width + j, pair_up(first, second));
-                }
+                for (ptrdiff_t j = 0; j < width; j += LANES)
+                    _mm512_storeu_si512(to + p / 2 * width + j,
+                                        words_across(from + i + j + p * along, along, first_lanes(count - i - j), p + 1 < k));
     }
 }
 

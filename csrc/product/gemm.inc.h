@@ -144,6 +144,8 @@ static void multiply(const PRODUCT *asked, const plan *p, const EPILOGUE *epilog
             }
     } else if (p->method == ROWS) {
         few_rows(x);
+    } else if (p->method == OUTER) {
+        outer(x);
     } else if (p->method == DOTS) {
         real *const columns = work;
         if (p->pack_b) columns_of_b(x, columns);

@@ -1,6 +1,6 @@
 /* How a product is best computed, decided before it is. */
 
-typedef enum { TILES, DOTS, ROWS } method;
+typedef enum { TILES, DOTS, ROWS, OUTER } method;
 
 typedef minidl_gemm_plan plan;
 
@@ -53,6 +53,7 @@ static double cost(method by, const PRODUCT *x) {
     const double m = (double)x->m, n = (double)x->n, k = (double)x->k;
     const double vectors = vectors_of(x->n);
     if (by == ROWS) return x->m <= MR && x->b.col == 1 && x->n >= LANES ? (x->m == 1 ? 1.1 : 1.3 * m) * vectors * k : HUGE_COST;
+    if (by == OUTER) return x->k == 1 && x->b.col == 1 && x->c.col == 1 && x->n >= LANES ? 0.9 * m * vectors : HUGE_COST;
     if (by == DOTS) {
         if (x->a.col != 1 || x->k < LANES) return HUGE_COST;
         return 1.2 * m * n * k / LANES + 6 * m * n + (x->b.row == 1 ? 0 : 0.5 * n * k);
@@ -75,7 +76,7 @@ static ptrdiff_t part(ptrdiff_t length, ptrdiff_t limit, ptrdiff_t unit) {
 /* The cheapest method, and whether for the transposed product; returns its cost. */
 static double cheapest(const PRODUCT *x, const PRODUCT *turned, int *by, int *turn) {
     double lowest = HUGE_COST;
-    for (int candidate = TILES; candidate <= ROWS; candidate++)
+    for (int candidate = TILES; candidate <= OUTER; candidate++)
         for (int t = 0; t < 2; t++) {
             const double its = cost((method)candidate, t ? turned : x);
             if (its < lowest) lowest = its, *by = candidate, *turn = t;

@@ -3,6 +3,7 @@
  * dots: A's rows and B's columns are contiguous, so that every element of C is a dot product of two vectors as they lie.
  * Nothing is packed; the price is to add up the lanes of each sum at the end. If B takes more than half of the L2 cache, its
  * columns are read one after another, from end to end: memory gives a single stream twice the rate that it gives four.
+ * outer: a column times a row. Writing C sets the pace, so it is written row by row, from end to end.
  * few_rows: at most MR rows times a matrix. Its rows, each times its elements of A, are added up in cache: they are read from end to
  * end, four at a time. */
 
@@ -102,6 +103,30 @@ static void dots(const PRODUCT *x, const real *b, ptrdiff_t b_step) {
 #endif
 #undef DOT
 #undef DOT_
+        }
+    }
+}
+
+/* y = factor x for n >= LANES numbers. Whole lines are stored but for the ends, some numbers of which are computed twice. */
+INLINE void multiple(ptrdiff_t n, real factor, const real *restrict x, real *restrict y) {
+    const ptrdiff_t off = (ptrdiff_t)((uintptr_t)y % (LANES * sizeof(real)) / sizeof(real));
+    STORE(y, SPLAT(factor) * LOAD(x));
+    for (ptrdiff_t j = LANES - off; j + LANES <= n; j += LANES) STORE(y + j, SPLAT(factor) * LOAD(x + j));
+    STORE(y + n - LANES, SPLAT(factor) * LOAD(x + n - LANES));
+}
+
+/* The product for k = 1 and n >= LANES; the rows of B and C are contiguous. */
+static void outer(const PRODUCT *x) {
+    enum { BLOCK = 16384 / sizeof(real) }; /* of B, which stays in the nearest cache */
+    for (ptrdiff_t jc = 0, nc; jc < x->n; jc += nc) {
+        nc = step(x->n - jc, BLOCK);
+        const real *const b = x->b.at + jc;
+        for (ptrdiff_t i = 0; i < x->m; i++) {
+            const real left = x->alpha * x->a.at[i * x->a.row];
+            real *const c = x->c.at + i * x->c.row + jc;
+            if (x->beta == 0) multiple(nc, left, b, c);
+            else
+                for (ptrdiff_t j = 0; j < nc; j++) c[j] = left * b[j] + x->beta * c[j];
         }
     }
 }

@@ -73,6 +73,11 @@ static void multiply_part(void *context, int part) {
     j->variant->multiply(&own, &plan, j->epilogue == NULL ? NULL : &after, j->work + (size_t)part * j->each);
 }
 
+/* How long so many products take on one thread, in nanoseconds, roughly: the variants estimate in vectors' multiply-adds. */
+static double nanoseconds_of(const VARIANT *variant, const PRODUCT *x, ptrdiff_t count) {
+    return 0.3 * variant->estimate(x) * (double)count;
+}
+
 static int multiply_in_parts(const VARIANT *variant, const PRODUCT *x, const EPILOGUE *epilogue, grid g) {
     split_product j = {.variant = variant, .product = x, .epilogue = epilogue, .grid = g};
     const int parts = g.rows * g.columns;
@@ -91,7 +96,7 @@ static int multiply_in_parts(const VARIANT *variant, const PRODUCT *x, const EPI
         j.sums = j.work + (size_t)parts * j.each;
         memset(j.sums, 0, (size_t)g.rows * j.row_of_sums);
     }
-    minidl_in_parts(parts, multiply_part, &j);
+    minidl_in_parts_worth(parts, nanoseconds_of(variant, x, 1), multiply_part, &j);
     for (int row = 0; sums && row < g.rows; row++) { /* in order, so that the bits do not depend on who was first */
         const real *const own = (const real *)(j.sums + (size_t)row * j.row_of_sums);
         for (ptrdiff_t t = 0; t < x->n; t++) epilogue->column_sums[t] += own[t];
@@ -171,7 +176,7 @@ int GEMM_BATCHED(ptrdiff_t count, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real al
     int its[MINIDL_MOST_PARTS];
     batch all = {variant, x, count, a_batch, b_batch, c_batch, parts, its};
     if (parts == 1) return multiply_each(&all, 0, count, NULL);
-    minidl_in_parts(parts, multiply_some, &all);
+    minidl_in_parts_worth(parts, nanoseconds_of(variant, &x, count), multiply_some, &all);
     for (int part = 0; part < parts; part++)
         if (its[part] != MINIDL_GEMM_OK) status = its[part];
     return status;

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/amx.h"
+
 #ifdef MINIDL_HAS_BF16_DOTS
 #include <cpuid.h>
 #endif
@@ -27,7 +29,8 @@ static int runs_here(int isa) {
 }
 
 #define WITH_BF16 "avx512_bf16"
-static int with_bf16, with_vnni; /* known once the set is chosen */
+#define WITH_AMX "amx"
+static int with_bf16, with_vnni, may_use_amx; /* known once the set is chosen */
 
 /* Compilers' own functions do not all know these bits of leaf 7. What the system must save is that of AVX-512. */
 static int has_bit(unsigned subleaf, int in_a, int bit) {
@@ -46,10 +49,13 @@ static int choose(void) {
 #ifdef MINIDL_HAS_AVX
     __builtin_cpu_init();
 #endif
-    const int all = wanted == NULL || strcmp(wanted, WITH_BF16) == 0;
+    const int bf16 = wanted != NULL && strcmp(wanted, WITH_BF16) == 0, amx = wanted != NULL && strcmp(wanted, WITH_AMX) == 0;
+    const int all = wanted == NULL || bf16 || amx;
     with_bf16 = all && has_bit(1, 1, 5);
     with_vnni = all && has_bit(0, 0, 11);
-    if (wanted != NULL && strcmp(wanted, WITH_BF16) == 0) return with_bf16 ? MINIDL_AVX512 : -1;
+    may_use_amx = with_bf16 && !bf16; /* all processors with tiles have AVX512_BF16, by which they are packed */
+    if (bf16) return with_bf16 ? MINIDL_AVX512 : -1;
+    if (amx) return may_use_amx && minidl_amx() == MINIDL_AMX_GRANTED ? MINIDL_AVX512 : -1;
     for (int isa = MINIDL_INSTRUCTION_SETS - 1; isa >= 0; isa--) /* the widest come last */
         if (runs_here(isa) && (wanted == NULL || strcmp(wanted, names[isa]) == 0)) return isa;
     return -1;
@@ -67,3 +73,7 @@ const char *minidl_isa_name(void) { return minidl_isa() < 0 ? NULL : names[minid
 int minidl_isa_has_bf16(void) { return minidl_isa() == MINIDL_AVX512 && with_bf16; }
 
 int minidl_isa_has_vnni(void) { return minidl_isa() == MINIDL_AVX512 && with_vnni; }
+
+int minidl_isa_has_amx(void) { return minidl_isa() == MINIDL_AVX512 && may_use_amx && minidl_amx() == MINIDL_AMX_GRANTED; }
+
+int minidl_isa_is_refused_amx(void) { return minidl_isa() == MINIDL_AVX512 && may_use_amx && minidl_amx() == MINIDL_AMX_REFUSED; }

@@ -18,12 +18,17 @@ enum { MINIDL_BASELINE, MINIDL_AVX2, MINIDL_AVX512, MINIDL_NEON, MINIDL_INSTRUCT
 int minidl_isa(void);
 const char *minidl_isa_name(void); /* or NULL */
 
-/* Whether products of bfloat16 numbers, and of 8-bit integers, have instructions of their own: AVX512_BF16 and AVX512_VNNI, unless
- * MINIDL_ISA names a narrower set, avx512 among them. avx512_bf16 is the name with them. */
+/* Whether products of bfloat16 numbers, and of 8-bit integers, have instructions of their own: AVX512_BF16, AVX512_VNNI and AMX,
+ * unless MINIDL_ISA names a narrower set. avx512 is without them, avx512_bf16 without AMX, amx with all. */
 int minidl_isa_has_bf16(void);
 int minidl_isa_has_vnni(void);
+int minidl_isa_has_amx(void);
+int minidl_isa_is_refused_amx(void); /* the processor has it, but not this process */
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : defined(__GNUC__) && __GNUC__ >= 10)
 #define MINIDL_HAS_BF16_DOTS 1
+#endif
+#if defined(__x86_64__) && defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : defined(__GNUC__) && __GNUC__ >= 11)
+#define MINIDL_HAS_AMX 1
 #endif
 
 /* Which ones this build has. */

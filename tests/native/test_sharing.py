@@ -1,7 +1,10 @@
 """Sharing work over the team: which numbers come out never depends on what handing over costs, nor on how many cores there are."""
 
+from pathlib import Path
+
 import numpy
 import pytest
+from fresh_python import run
 
 import minidl as dl
 
@@ -54,6 +57,8 @@ def everything(random):
     product, cache = native.linear(x, arrays(random, 128, 300), arrays(random, 128))
     yield product
     yield from native.linear_backward(arrays(random, 700, 128), cache)
+    yield native.matmul(arrays(random, 70, 60), arrays(random, 60, 65))[0]  # as small as any that is cut
+    yield native.matmul(arrays(random, 40, 20, 30), arrays(random, 40, 30, 17))[0]
 
 
 def bits(make):
@@ -91,3 +96,24 @@ def test_the_cost_is_measured_when_work_is_first_shared():
     _native.set_hand_over_cost(123.0)
     native.relu(numpy.ones(1 << 20, "float32"))
     assert _native.hand_over_cost() == 123.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux lists the threads of a process")
+def test_products_are_shared_where_that_pays():
+    """No worker is made for them before: the process has as many threads as at first."""
+    code = """
+import os, numpy, minidl
+from minidl import _native
+a = numpy.ones((96, 96), "float32")
+stack = numpy.ones((40, 30, 30), "float32")
+minidl.set_num_threads(2)
+counts = []
+for cost in (1e9, 0.0):
+    _native.set_hand_over_cost(cost)
+    minidl.ops.matmul(a, a), minidl.ops.matmul(stack, stack)
+    counts.append(len(os.listdir("/proc/self/task")))
+print(counts[1] - counts[0])
+"""
+    if not _native.build_info()["threaded"]:
+        pytest.skip("this system's threads are not supported")
+    assert run(code, Path(dl.__file__).parents[1]) == "1"
