@@ -82,6 +82,7 @@ include "loss/losses.pxi"
 include "update/updates.pxi"
 include "embedding/embedding.pxi"
 include "attention/attention.pxi"
+include "embedding/rotary.pxi"
 
 
 def set_num_threads(int n):
