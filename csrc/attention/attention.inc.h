@@ -87,6 +87,24 @@ static void add_mask(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t, 
     }
 }
 
+/* What dropout multiplies the weights of query t for keys [key, key + n) by. */
+static void draw_factors(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t, ptrdiff_t key, ptrdiff_t count, real *m) {
+    const size_t at = (((size_t)n * (size_t)s->heads + (size_t)h) * (size_t)s->queries + (size_t)t) * (size_t)s->keys + (size_t)key;
+    const real kept = (real)(s->p < 1 ? 1 / (1 - s->p) : 0);
+    if (s->keep != NULL) {
+        for (ptrdiff_t j = 0; j < count; j++) m[j] = s->keep[at + (size_t)j] ? kept : 0;
+    } else {
+        minidl_pcg64 random = *s->random;
+        float uniform[KEYS];
+        const float p = (float)s->p;
+        minidl_pcg64_skip(&random, (uint64_t)at);
+        minidl_pcg64_uniform(&random, count, uniform);
+        for (ptrdiff_t j = 0; j < count; j++) m[j] = uniform[j] >= p ? kept : 0;
+    }
+}
+
+static int drops(const attention *s) { return s->random != NULL || s->keep != NULL; }
+
 /* Forward ---------------------------------------------------------------------------------------------------------------- */
 
 /* The scores of some queries become weights relative to the largest so far, whose sum is in `sums`. y is scaled to match. */
@@ -110,6 +128,11 @@ static void weigh(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t0, pt
         }
         largest[i] = most;
         sums[i] += REAL(row_exponentials)(z + from, most, to - from);
+        if (drops(s)) {
+            real m[KEYS];
+            draw_factors(s, n, h, t0 + i, key + from, to - from, m);
+            for (ptrdiff_t j = from; j < to; j++) z[j] *= m[j - from];
+        }
     }
 }
 
@@ -167,7 +190,7 @@ static int attention_forward(const attention *s, ptrdiff_t from, ptrdiff_t to) {
 
 /* Backward --------------------------------------------------------------------------------------------------------------- */
 
-/* Scores become weights p, and their gradients dp become scale dz. */
+/* Scores become weights p, times what dropout makes of them, and their gradients dp become scale dz. */
 static void weigh_back(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t0, ptrdiff_t rows, ptrdiff_t key, ptrdiff_t count,
                        const real *delta, room *r) {
     const real *const log_sum = (const real *)s->log_sum + (n * s->heads + h) * s->queries + t0;
@@ -180,7 +203,13 @@ static void weigh_back(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t
         for (ptrdiff_t j = 0; j < from; j++) p[j] = dp[j] = 0;
         for (ptrdiff_t j = to; j < count; j++) p[j] = dp[j] = 0;
         REAL(row_exponentials)(p + from, log_sum[i], to - from);
+        real m[KEYS];
+        if (drops(s)) {
+            draw_factors(s, n, h, t0 + i, key + from, to - from, m);
+            for (ptrdiff_t j = from; j < to; j++) dp[j] *= m[j - from];
+        }
         REAL(row_gradients)(p + from, dp + from, delta[i], (real)s->scale, to - from);
+        for (ptrdiff_t j = from; drops(s) && j < to; j++) p[j] *= m[j - from];
     }
 }
 

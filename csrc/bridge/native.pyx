@@ -8,6 +8,7 @@ arrays, broadcasting, wrong arguments) goes to the formula, which computes it or
 in place where the kernel can, else through one contiguous copy. The GIL is released while C computes.
 """
 
+from copy import deepcopy
 from functools import lru_cache
 from importlib import import_module
 from inspect import unwrap
