@@ -52,6 +52,7 @@ typedef struct {
     ptrdiff_t batch, heads, key_heads, queries, keys, size, value_size;
     ptrdiff_t window, offset; /* a window of 0 is none */
     int causal;
+    int rounds; /* whether products round their operands to bfloat16 (product/bf16.h); of single precision only */
     double scale;
     const minidl_pcg64 *random; /* draws what dropout keeps: the numbers of at least `p`; or NULL */
     const unsigned char *keep; /* says it, (batch, heads, queries, keys), without gaps; or NULL */

@@ -12,7 +12,7 @@ cdef extern from "attention/attention.h" nogil:
         ptrdiff_t mask_batch, mask_head, mask_query, mask_key
         ptrdiff_t batch, heads, key_heads, queries, keys, size, value_size
         ptrdiff_t window, offset
-        int causal
+        int causal, rounds
         double scale
         const minidl_pcg64 *random
         const unsigned char *keep
@@ -171,7 +171,7 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     if dropped is None:
         return _attention.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa,
                                                        window, offset, random)
-    s.causal = bool(is_causal)
+    s.causal, s.rounds = bool(is_causal), kind == cnp.NPY_FLOAT and rounds_operands()
     q, k, v = _heads(query, &s.q), _heads(key, &s.k), _heads(value, &s.v)
     y = _fresh_heads(s.batch, s.heads, s.queries, s.value_size, kind, &s.y)
     shape[0], shape[1], shape[2] = s.batch, s.heads, s.queries
@@ -211,7 +211,7 @@ def scaled_dot_product_attention_backward(dy, cache):
         dropped = _dropout_fits(dropout_p, source, &start, &s)
     if mask is None or dropped is None:
         return _attention.scaled_dot_product_attention_backward(dy, cache)
-    s.causal = bool(is_causal)
+    s.causal, s.rounds = bool(is_causal), kind == cnp.NPY_FLOAT and rounds_operands()
     q, k, v, out, upstream = (_heads(query, &s.q), _heads(key, &s.k), _heads(value, &s.v), _heads(y, &s.y), _heads(dy, &s.dy))
     dq = _fresh_heads(s.batch, s.heads, s.queries, s.size, kind, &s.dq)
     dk = _fresh_heads(s.batch, s.key_heads, s.keys, s.size, kind, &s.dk)

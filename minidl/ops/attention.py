@@ -15,6 +15,7 @@ from minidl.ops._attention import check_attention, check_mask, check_positions
 from minidl.ops._checks import ieee, require_like, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace
 from minidl.ops.dropout import _draw_scale
+from minidl.ops.precision import product
 
 __all__ = ["scaled_dot_product_attention", "scaled_dot_product_attention_backward"]
 
@@ -118,7 +119,7 @@ def scaled_dot_product_attention(
     dropout = (dropout_p, copy.deepcopy(random) if _draws(random) else random) if dropout_p else None
     m = _draw_scale("scaled_dot_product_attention", z, shape, dropout_p, random) if dropout_p else None
     groups = key.shape[1]
-    y = xp.matmul(_join(p if m is None else m * p, groups), widen_float16(value))  # (N, H', H / H' T, E)
+    y = product(_join(p if m is None else m * p, groups), widen_float16(value), query.dtype)  # (N, H', H / H' T, E)
     y = y.reshape((*shape[:3], value.shape[3])).astype(query.dtype, copy=False)  # (N, H, T, E)
     log_sum = (largest + xp.log(total)).reshape(shape[:3])
     return y, (query, key, value, attn_mask, settings, dropout, y, log_sum)
@@ -148,12 +149,12 @@ def scaled_dot_product_attention_backward(dy: Array, cache: tuple[Any, ...]) -> 
     query, key, value, attn_mask, settings, dropout, y, log_sum = cache
     require_like(dy, y, "dy", "y", "scaled_dot_product_attention_backward")
     xp, groups, shape = namespace(dy), key.shape[1], (*query.shape[:3], key.shape[2])
-    factor = settings[0]
+    factor, dtype = settings[0], query.dtype
     z = _scores(query, key, attn_mask, settings)  # (N, H, T, S)
     seen = xp.where(log_sum == -math.inf, 0, log_sum)[..., None]  # a row that sees nothing has z - seen = -inf
     p = xp.exp(z - seen)  # (N, H, T, S)
     q, k, v, g = (widen_float16(array) for array in (query, key, value, dy))
-    dp = xp.matmul(_join(g, groups), v.swapaxes(-1, -2)).reshape(shape)  # (N, H, T, S)
+    dp = product(_join(g, groups), v.swapaxes(-1, -2), dtype).reshape(shape)  # (N, H, T, S)
     m = None
     if dropout is not None:
         dropout_p, source = dropout
@@ -162,11 +163,10 @@ def scaled_dot_product_attention_backward(dy: Array, cache: tuple[Any, ...]) -> 
         dp = m * dp
     dz = p * (dp - sum_widened(g * y, -1, keepdims=True))  # (N, H, T, S)
     rows = _join(dz, groups)  # (N, H', H / H' T, S)
-    dquery = factor * xp.matmul(rows, k).reshape(query.shape)  # (N, H, T, D)
-    dkey = factor * xp.matmul(rows.swapaxes(-1, -2), _join(q, groups))  # (N, H', S, D)
+    dquery = factor * product(rows, k, dtype).reshape(query.shape)  # (N, H, T, D)
+    dkey = factor * product(rows.swapaxes(-1, -2), _join(q, groups), dtype)  # (N, H', S, D)
     weights = _join(p if m is None else m * p, groups)  # (N, H', H / H' T, S)
-    dvalue = xp.matmul(weights.swapaxes(-1, -2), _join(g, groups))  # (N, H', S, E)
-    dtype = query.dtype
+    dvalue = product(weights.swapaxes(-1, -2), _join(g, groups), dtype)  # (N, H', S, E)
     return dquery.astype(dtype, copy=False), dkey.astype(dtype, copy=False), dvalue.astype(dtype, copy=False)
 
 
@@ -196,7 +196,7 @@ def _scores(query: Array, key: Array, attn_mask: Array | None, settings: tuple[A
     factor, is_causal, window, offset = settings
     xp, shape = namespace(query), (*query.shape[:3], key.shape[2])
     q, k = widen_float16(query), widen_float16(key)
-    z = factor * xp.matmul(_join(q, key.shape[1]), k.swapaxes(-1, -2)).reshape(shape)
+    z = factor * product(_join(q, key.shape[1]), k.swapaxes(-1, -2), query.dtype).reshape(shape)
     if attn_mask is not None:
         z = xp.where(attn_mask, z, -math.inf) if attn_mask.dtype.kind == "b" else z + attn_mask
     if is_causal or window is not None:

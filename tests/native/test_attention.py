@@ -170,3 +170,43 @@ def test_dropout_keeps_nothing_of_the_size_of_the_weights():
         assert tracemalloc.get_traced_memory()[1] < 1500 * 1500 / 4
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_products_in_bfloat16(name):
+    """As the formula, but that a weight is rounded before it is divided by its row's sum, and dz after it is scaled.
+
+    So each is off by two roundings of 2^-9, of terms that may be larger than their sum.
+    """
+    arrays = draw("float32")
+    with dl.matmul_precision("bfloat16"):
+        expected = run(formulas, arrays, **CASES[name])
+        found = run(native, arrays, **CASES[name])
+        before = dl.get_num_threads()
+        dl.set_num_threads(3)
+        try:
+            shared = run(native, arrays, **CASES[name])
+        finally:
+            dl.set_num_threads(before)
+        double = [a.astype("float64") for a in arrays]
+        in_double = run(native, double, **CASES[name])
+    for one, other in zip(in_double, run(native, double, **CASES[name]), strict=True):
+        numpy.testing.assert_array_equal(one, other)
+    plain = run(native, arrays, **CASES[name])
+    for one, same, other, exact in zip(found, shared, expected, plain, strict=True):
+        numpy.testing.assert_array_equal(one, same)
+        finite = numpy.isfinite(other)
+        numpy.testing.assert_array_equal(numpy.isfinite(one), finite)
+        scale = numpy.abs(other[finite]).max(initial=1e-30)
+        numpy.testing.assert_allclose(one[finite], other[finite], rtol=0, atol=2.0**-7 * scale)
+        assert numpy.median(numpy.abs(one - other)[finite]) < 2.0**-11 * scale
+        if (one[finite] != 0).any():
+            assert numpy.abs(one - exact)[finite].max() > 1e-4 * scale  # nothing was left in float32
+
+
+def test_scores_and_their_sums_in_bfloat16():
+    """Within a block of keys the scores have the formula's operands, so only their sums may differ."""
+    *inputs, _ = draw("float32", keys=150)
+    with dl.matmul_precision("bfloat16"):
+        found, expected = (e.scaled_dot_product_attention(*inputs, enable_gqa=True)[1][-1] for e in (native, formulas))
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
