@@ -20,6 +20,10 @@
  *     dz[s] = p[s] * (sum over e of dy[e] * v[s][e] - delta)
  *     dv[s][e] += p[s] * dy[e],  dk[s][d] += scale * dz[s] * q[d],  dq[d] += scale * dz[s] * k[s][d]
  *
+ * With dropout, m[s] is 1 / (1 - p) or 0 for each weight, exp(z[s] - log_sum) becomes m[s] exp(z[s] - log_sum) in y and dv, and the sum
+ * over e in dz is multiplied by m[s]. The weights of all (batch, heads, queries, keys) have one number each of the generator's sequence,
+ * in this order: a tile advances a copy of the generator to where its rows begin. So backward draws the same numbers again.
+ *
  * (T. Dao et al., "FlashAttention", 2022.) A thread does whole tiles of queries forward, and whole key heads backward, so the bits do
  * not depend on how many threads there are.
  *
@@ -31,6 +35,7 @@
 #include <stddef.h>
 
 #include "runtime/isa.h"
+#include "runtime/pcg64.h"
 
 /* An array (batch, heads, rows, size) by its steps, in elements; the last axis has no gaps. */
 typedef struct {
@@ -47,7 +52,11 @@ typedef struct {
     ptrdiff_t batch, heads, key_heads, queries, keys, size, value_size;
     ptrdiff_t window, offset; /* a window of 0 is none */
     int causal;
+    int rounds; /* whether products round their operands to bfloat16 (product/bf16.h); of single precision only */
     double scale;
+    const minidl_pcg64 *random; /* draws what dropout keeps: the numbers of at least `p`; or NULL */
+    const unsigned char *keep; /* says it, (batch, heads, queries, keys), without gaps; or NULL */
+    double p;
 } minidl_attention_arrays;
 
 /* Items [from, to): forward, tiles of queries of one head after another; backward, key heads. They return 0, 1 where something was

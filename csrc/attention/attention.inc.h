@@ -1,5 +1,6 @@
 /* The tiles of attention.h on one thread: products of product/gemm.inc.h, and between them the rows of attention_rows.inc.h. */
 #include "attention/attention.h"
+#include "product/bf16.h"
 
 #include <stdlib.h>
 
@@ -34,21 +35,34 @@ static void leave_room(room *r) {
     free(r->packed);
 }
 
-/* C = alpha A B + beta C on this thread. */
-static void small_product(room *r, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, ptrdiff_t a_col,
+/* C = alpha A B + beta C on this thread, with operands rounded to bfloat16 if that is asked for. */
+static void small_product(const attention *s, room *r, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, real alpha, const real *a, ptrdiff_t a_row, ptrdiff_t a_col,
                           const real *b, ptrdiff_t b_row, ptrdiff_t b_col, real beta, real *c, ptrdiff_t c_row) {
     REAL(minidl_product) x = {.m = m, .n = n, .k = k, .alpha = alpha, .beta = beta};
     x.a.at = a, x.a.row = a_row, x.a.col = a_col;
     x.b.at = b, x.b.row = b_row, x.b.col = b_col;
     x.c.at = c, x.c.row = c_row, x.c.col = 1;
+#if SINGLE
+    const minidl_gemm_f32 *const rounding = s->rounds ? minidl_bf16_in_use() : NULL;
+    const minidl_gemm_plan how = rounding != NULL ? rounding->choose(&x) : choose(&x);
+#else
     const minidl_gemm_plan how = choose(&x);
+    (void)s;
+#endif
     if (how.workspace > r->packed_bytes) {
         free(r->packed);
         r->packed = malloc(how.workspace);
         r->packed_bytes = r->packed == NULL ? 0 : how.workspace;
         if (r->packed == NULL) r->short_of_memory = 1;
     }
-    if (how.workspace <= r->packed_bytes) multiply(&x, &how, NULL, r->packed);
+    if (how.workspace > r->packed_bytes) return;
+#if SINGLE
+    if (rounding != NULL) {
+        rounding->multiply(&x, &how, NULL, r->packed);
+        return;
+    }
+#endif
+    multiply(&x, &how, NULL, r->packed);
 }
 
 static inline real *head_at(const minidl_heads *x, ptrdiff_t n, ptrdiff_t h, ptrdiff_t row) {
@@ -87,6 +101,24 @@ static void add_mask(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t, 
     }
 }
 
+/* What dropout multiplies the weights of query t for keys [key, key + n) by. */
+static void draw_factors(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t, ptrdiff_t key, ptrdiff_t count, real *m) {
+    const size_t at = (((size_t)n * (size_t)s->heads + (size_t)h) * (size_t)s->queries + (size_t)t) * (size_t)s->keys + (size_t)key;
+    const real kept = (real)(s->p < 1 ? 1 / (1 - s->p) : 0);
+    if (s->keep != NULL) {
+        for (ptrdiff_t j = 0; j < count; j++) m[j] = s->keep[at + (size_t)j] ? kept : 0;
+    } else {
+        minidl_pcg64 random = *s->random;
+        float uniform[KEYS];
+        const float p = (float)s->p;
+        minidl_pcg64_skip(&random, (uint64_t)at);
+        minidl_pcg64_uniform(&random, count, uniform);
+        for (ptrdiff_t j = 0; j < count; j++) m[j] = uniform[j] >= p ? kept : 0;
+    }
+}
+
+static int drops(const attention *s) { return s->random != NULL || s->keep != NULL; }
+
 /* Forward ---------------------------------------------------------------------------------------------------------------- */
 
 /* The scores of some queries become weights relative to the largest so far, whose sum is in `sums`. y is scaled to match. */
@@ -110,6 +142,11 @@ static void weigh(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t0, pt
         }
         largest[i] = most;
         sums[i] += REAL(row_exponentials)(z + from, most, to - from);
+        if (drops(s)) {
+            real m[KEYS];
+            draw_factors(s, n, h, t0 + i, key + from, to - from, m);
+            for (ptrdiff_t j = from; j < to; j++) z[j] *= m[j - from];
+        }
     }
 }
 
@@ -130,10 +167,10 @@ static void forward_tile(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t
         const real *const k = head_at(&s->k, n, g, key);
         const int few = rows < 8; /* not worth exchanging axes for */
         if (!few) turn(k, s->k.row, count, s->size, r->k_turned);
-        small_product(r, rows, count, s->size, (real)s->scale, q, s->q.row, 1, few ? k : r->k_turned, few ? 1 : KEYS,
+        small_product(s, r, rows, count, s->size, (real)s->scale, q, s->q.row, 1, few ? k : r->k_turned, few ? 1 : KEYS,
                       few ? s->k.row : 1, 0, r->p, KEYS);
         weigh(s, n, h, t0, rows, key, count, r->p, largest, sums, y);
-        small_product(r, rows, s->value_size, count, 1, r->p, KEYS, 1, head_at(&s->v, n, g, key), s->v.row, 1, 1, y, s->y.row);
+        small_product(s, r, rows, s->value_size, count, 1, r->p, KEYS, 1, head_at(&s->v, n, g, key), s->v.row, 1, 1, y, s->y.row);
     }
     for (ptrdiff_t i = 0; i < rows; i++) {
         log_sum[i] = sums[i] == 0 ? largest[i] : (real)((double)largest[i] + log(sums[i]));
@@ -167,7 +204,7 @@ static int attention_forward(const attention *s, ptrdiff_t from, ptrdiff_t to) {
 
 /* Backward --------------------------------------------------------------------------------------------------------------- */
 
-/* Scores become weights p, and their gradients dp become scale dz. */
+/* Scores become weights p, times what dropout makes of them, and their gradients dp become scale dz. */
 static void weigh_back(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t0, ptrdiff_t rows, ptrdiff_t key, ptrdiff_t count,
                        const real *delta, room *r) {
     const real *const log_sum = (const real *)s->log_sum + (n * s->heads + h) * s->queries + t0;
@@ -180,7 +217,13 @@ static void weigh_back(const attention *s, ptrdiff_t n, ptrdiff_t h, ptrdiff_t t
         for (ptrdiff_t j = 0; j < from; j++) p[j] = dp[j] = 0;
         for (ptrdiff_t j = to; j < count; j++) p[j] = dp[j] = 0;
         REAL(row_exponentials)(p + from, log_sum[i], to - from);
+        real m[KEYS];
+        if (drops(s)) {
+            draw_factors(s, n, h, t0 + i, key + from, to - from, m);
+            for (ptrdiff_t j = from; j < to; j++) dp[j] *= m[j - from];
+        }
         REAL(row_gradients)(p + from, dp + from, delta[i], (real)s->scale, to - from);
+        for (ptrdiff_t j = from; drops(s) && j < to; j++) p[j] *= m[j - from];
     }
 }
 
@@ -206,13 +249,13 @@ static void backward_head(const attention *s, ptrdiff_t n, ptrdiff_t g, room *r)
                 const ptrdiff_t count = minidl_min(all, last_key(s, t0 + rows - 1) - key);
                 if (count <= 0 || first_key(s, t0) >= key + all) continue;
                 const real *const q = head_at(&s->q, n, h, t0), *const dy = head_at(&s->dy, n, h, t0);
-                small_product(r, rows, count, s->size, (real)s->scale, q, s->q.row, 1, r->k_turned, KEYS, 1, 0, r->p, KEYS);
-                small_product(r, rows, count, s->value_size, 1, dy, s->dy.row, 1, r->v_turned, KEYS, 1, 0, r->dp, KEYS);
+                small_product(s, r, rows, count, s->size, (real)s->scale, q, s->q.row, 1, r->k_turned, KEYS, 1, 0, r->p, KEYS);
+                small_product(s, r, rows, count, s->value_size, 1, dy, s->dy.row, 1, r->v_turned, KEYS, 1, 0, r->dp, KEYS);
                 weigh_back(s, n, h, t0, rows, key, count, r->delta + t0, r);
-                small_product(r, count, s->value_size, rows, 1, r->p, 1, KEYS, dy, s->dy.row, 1, 1, head_at(&s->dv, n, g, key),
+                small_product(s, r, count, s->value_size, rows, 1, r->p, 1, KEYS, dy, s->dy.row, 1, 1, head_at(&s->dv, n, g, key),
                               s->dv.row);
-                small_product(r, rows, s->size, count, 1, r->dp, KEYS, 1, k, s->k.row, 1, 1, head_at(&s->dq, n, h, t0), s->dq.row);
-                small_product(r, count, s->size, rows, 1, r->dp, 1, KEYS, q, s->q.row, 1, 1, head_at(&s->dk, n, g, key), s->dk.row);
+                small_product(s, r, rows, s->size, count, 1, r->dp, KEYS, 1, k, s->k.row, 1, 1, head_at(&s->dq, n, h, t0), s->dq.row);
+                small_product(s, r, count, s->size, rows, 1, r->dp, 1, KEYS, q, s->q.row, 1, 1, head_at(&s->dk, n, g, key), s->dk.row);
             }
         }
     }

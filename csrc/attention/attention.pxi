@@ -12,8 +12,11 @@ cdef extern from "attention/attention.h" nogil:
         ptrdiff_t mask_batch, mask_head, mask_query, mask_key
         ptrdiff_t batch, heads, key_heads, queries, keys, size, value_size
         ptrdiff_t window, offset
-        int causal
+        int causal, rounds
         double scale
+        const minidl_pcg64 *random
+        const unsigned char *keep
+        double p
     int minidl_attention(int is_double, const minidl_attention_arrays *s)
     int minidl_attention_backward(int is_double, const minidl_attention_arrays *s)
 
@@ -99,25 +102,76 @@ cdef object _mask_fits(object mask, int kind, minidl_attention_arrays *s):
     return (m,)
 
 
+cdef bint _seed_fits(object random) noexcept:
+    """Whether it is a generator whose numbers a kernel can make from any place of their sequence."""
+    return isinstance(random, _Generator) and type(random.bit_generator) is _PCG64 and minidl_pcg64_known()
+
+
+cdef object _dropout_fits(object p, object random, minidl_pcg64 *start, minidl_attention_arrays *s):
+    """Describe a dropout, with the generator as it is; return what must be kept alive, or None where the formula has to take it."""
+    if not (number(p) and 0 <= p <= 1):
+        return None
+    s.p = p
+    if p == 0:
+        return ()
+    if _seed_fits(random):
+        seen = random.bit_generator.state
+        _halves(seen["state"]["state"], start.state)
+        _halves(seen["state"]["inc"], start.increment)
+        start.half, start.waiting = seen["uinteger"], seen["has_uint32"]
+        s.random = start
+        return ()
+    if not (cnp.PyArray_CheckExact(random) and cnp.PyArray_TYPE(<cnp.ndarray>random) == cnp.NPY_BOOL
+            and random.shape == (s.batch, s.heads, s.queries, s.keys)):
+        return None
+    cdef cnp.ndarray keep = dense(random)
+    s.keep = <const unsigned char *>cnp.PyArray_DATA(keep)
+    return (keep,)
+
+
+cdef object _copy_and_advance(object random, minidl_attention_arrays *s):
+    """Return a copy of a generator, which itself is advanced past the numbers of all weights."""
+    before = deepcopy(random)
+    cdef object generator = random.bit_generator
+    cdef minidl_pcg64 place
+    with generator.lock:
+        seen = generator.state
+        before.bit_generator.state = seen
+        _halves(seen["state"]["state"], place.state)
+        _halves(seen["state"]["inc"], place.increment)
+        place.half, place.waiting = seen["uinteger"], seen["has_uint32"]
+        minidl_pcg64_skip(&place, <uint64_t>s.batch * <uint64_t>s.heads * <uint64_t>s.queries * <uint64_t>s.keys)
+        seen["state"]["state"] = (<object>place.state[0] << 64) | <object>place.state[1]
+        seen["uinteger"], seen["has_uint32"] = place.half, place.waiting
+        generator.state = seen
+    return before
+
+
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
                                  enable_gqa=False, window=None, offset=0, random=None):
-    """See ``minidl.ops.attention.scaled_dot_product_attention``. Dropout goes to the formula."""
+    """See ``minidl.ops.attention.scaled_dot_product_attention``.
+
+    Dropout by a generator that is not a PCG64 goes to the formula.
+    """
     cdef minidl_attention_arrays s
+    cdef minidl_pcg64 start
     cdef cnp.ndarray q, k, v, y, log_sum
     cdef cnp.npy_intp shape[3]
     cdef bint double_
     cdef int status, kind
-    factor = None
-    if (type(dropout_p) is float and dropout_p == 0.0 and switch(is_causal) and switch(enable_gqa)
-            and _attention_fits(query, key, value, enable_gqa, &s)):
+    factor = mask = dropped = source = None
+    if switch(is_causal) and switch(enable_gqa) and _attention_fits(query, key, value, enable_gqa, &s):
         factor = 1 / float(s.size) ** 0.5 if scale is None else scale
         kind = cnp.PyArray_TYPE(<cnp.ndarray>query)
-        if not _positions_fit(factor, window, offset, &s) or _mask_fits(attn_mask, kind, &s) is None:
-            factor = None
-    if factor is None:
+        if _positions_fit(factor, window, offset, &s):
+            mask = _mask_fits(attn_mask, kind, &s)
+        if mask is not None and number(dropout_p):
+            source = _copy_and_advance(random, &s) if 0 < dropout_p <= 1 and _seed_fits(random) else random
+            dropped = _dropout_fits(dropout_p, source, &start, &s)
+    if dropped is None:
         return _attention.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa,
                                                        window, offset, random)
-    s.causal = bool(is_causal)
+    s.causal, s.rounds = bool(is_causal), kind == cnp.NPY_FLOAT and rounds_operands()
     q, k, v = _heads(query, &s.q), _heads(key, &s.k), _heads(value, &s.v)
     y = _fresh_heads(s.batch, s.heads, s.queries, s.value_size, kind, &s.y)
     shape[0], shape[1], shape[2] = s.batch, s.heads, s.queries
@@ -127,30 +181,37 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         status = minidl_attention(double_, &s)
     if status < 0:
         raise MemoryError("the native engine could not allocate the tiles of its threads")
-    if status > 0:
+    if status > 0:  # drawn from the copy, since the generator is where it has to be afterwards
         return _attention.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa,
-                                                       window, offset, random)
-    return y, (query, key, value, attn_mask, (factor, bool(is_causal), window, offset), None, y, log_sum)
+                                                       window, offset, source)
+    dropout = (dropout_p, source) if dropout_p else None
+    return y, (query, key, value, attn_mask, (factor, bool(is_causal), window, offset), dropout, y, log_sum)
 
 
 def scaled_dot_product_attention_backward(dy, cache):
     """See ``minidl.ops.attention.scaled_dot_product_attention_backward``."""
     cdef minidl_attention_arrays s
+    cdef minidl_pcg64 start
     cdef cnp.ndarray q, k, v, out, upstream, dq, dk, dv
     cdef bint double_, fits
     cdef int status, kind
-    query, key, value, attn_mask, settings, m, y, log_sum = cache
+    query, key, value, attn_mask, settings, dropout, y, log_sum = cache
     factor, is_causal, window, offset = settings
-    fits = m is None and _attention_fits(query, key, value, True, &s) and taken(y) and alike(y, dy)
+    dropout_p, source = (0.0, None) if dropout is None else dropout
+    mask = dropped = None
+    fits = _attention_fits(query, key, value, True, &s) and taken(y) and alike(y, dy)
     if fits:
         kind = cnp.PyArray_TYPE(<cnp.ndarray>query)
         fits = (cnp.PyArray_TYPE(<cnp.ndarray>y) == kind and y.shape == (*query.shape[:3], value.shape[3])
                 and taken(log_sum) and cnp.PyArray_TYPE(<cnp.ndarray>log_sum) == kind and log_sum.shape == query.shape[:3]
                 and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>log_sum)
-                and _positions_fit(factor, window, offset, &s) and _mask_fits(attn_mask, kind, &s) is not None)
-    if not fits:
+                and _positions_fit(factor, window, offset, &s))
+    if fits:
+        mask = _mask_fits(attn_mask, kind, &s)
+        dropped = _dropout_fits(dropout_p, source, &start, &s)
+    if mask is None or dropped is None:
         return _attention.scaled_dot_product_attention_backward(dy, cache)
-    s.causal = bool(is_causal)
+    s.causal, s.rounds = bool(is_causal), kind == cnp.NPY_FLOAT and rounds_operands()
     q, k, v, out, upstream = (_heads(query, &s.q), _heads(key, &s.k), _heads(value, &s.v), _heads(y, &s.y), _heads(dy, &s.dy))
     dq = _fresh_heads(s.batch, s.heads, s.queries, s.size, kind, &s.dq)
     dk = _fresh_heads(s.batch, s.key_heads, s.keys, s.size, kind, &s.dk)

@@ -8,6 +8,7 @@ arrays, broadcasting, wrong arguments) goes to the formula, which computes it or
 in place where the kernel can, else through one contiguous copy. The GIL is released while C computes.
 """
 
+from copy import deepcopy
 from functools import lru_cache
 from importlib import import_module
 from inspect import unwrap
@@ -82,6 +83,7 @@ include "loss/losses.pxi"
 include "update/updates.pxi"
 include "embedding/embedding.pxi"
 include "attention/attention.pxi"
+include "embedding/rotary.pxi"
 
 
 def set_num_threads(int n):

@@ -73,6 +73,7 @@ typedef double real;
 #include "image/pool.inc.h"
 #include "image/resample.inc.h"
 #include "embedding/embedding.inc.h"
+#include "embedding/rotary.inc.h"
 #include "product/narrow.inc.h"
 #include "recurrent/gates.inc.h"
 #include "attention/attention_rows.inc.h"

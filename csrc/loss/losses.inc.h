@@ -1,5 +1,5 @@
-/* The loops of losses.h, in the terms of vector/loops.inc.h, and their table. Cross-entropy uses largest_of and exponentials of
- * loss/softmax.inc.h. */
+/* The loops of losses.h, in the terms of vector/loops.inc.h, and their table. Cross-entropy uses largest_of, exponentials and
+ * exponentials_but_one of loss/softmax.inc.h. */
 #include "loss/losses.h"
 
 /* v with zeros after its first n lanes. */
@@ -99,68 +99,97 @@ static double REAL(likelihood)(const real *x, const minidl_targets *t, ptrdiff_t
     return total;
 }
 
-/* One row of cross-entropy with class index `label`, class weights w (all 1 if NULL) and label smoothing e:
+/* The largest logit of a row, and the sum of the exponentials of the others relative to it. With a nan or an infinity among them the
+ * sum is nan, as with nothing but -infinity. A block stays in the nearest cache for both of its loops. */
+static void REAL(online_sum)(const real *x, ptrdiff_t classes, real *largest, real *rest) {
+    enum { AT_ONCE = 2048 };
+    real most = -MINIDL_INFINITY;
+    double others = MINIDL_NAN, spoilt = 0;
+    for (ptrdiff_t k = 0; k < classes; k += AT_ONCE) {
+        const ptrdiff_t n = classes - k < AT_ONCE ? classes - k : AT_ONCE;
+        const real found = REAL(largest_of)(x + k, n);
+        if (most == -MINIDL_INFINITY && found == -MINIDL_INFINITY) { /* all exponentials so far are 0, but for those of nan */
+            for (ptrdiff_t i = k; i < k + n; i++)
+                if (x[i] != x[i]) spoilt = MINIDL_NAN;
+        } else if (most == -MINIDL_INFINITY) {
+            others = spoilt + REAL(exponentials_but_one)(x + k, found, NULL, n);
+            most = found;
+        } else if (found > most) {
+            others = (1.0 + others) * exp((double)most - (double)found) + REAL(exponentials_but_one)(x + k, found, NULL, n);
+            most = found;
+        } else {
+            others += REAL(exponentials)(x + k, most, NULL, n);
+        }
+    }
+    *largest = most;
+    *rest = (real)others;
+}
+
+/* The exponential of one logit, as in the loops. */
+static double REAL(exponential_of)(real x, real largest) {
+    real lanes[LANES];
+    STORE(lanes, REAL(decay)(SPLAT(x) - SPLAT(largest)));
+    return (double)lanes[0];
+}
+
+/* What of q is the label's own, and what every class has per weight. */
+typedef struct {
+    double own, share;
+} REAL(coefficients);
+
+static REAL(coefficients) REAL(coefficients_of)(const minidl_targets *t, ptrdiff_t label, ptrdiff_t classes) {
+    const real *const weight = t->weight;
+    const double w = weight == NULL ? 1.0 : (double)weight[label];
+    return (REAL(coefficients)){(1.0 - t->smoothing) * w, t->smoothing / (double)classes};
+}
+
+static double REAL(mass_of)(const minidl_targets *t, ptrdiff_t classes) { /* the sum of w */
+    const real *const weight = t->weight;
+    double mass = 0;
+    if (weight == NULL) return (double)classes;
+    for (ptrdiff_t k = 0; k < classes; k++) mass += (double)weight[k];
+    return mass;
+}
+
+/* With q[k] = w[k] (own [k == label] + share) and log p[k] = x[k] - largest - log1p(rest):
  *
- *     q_k = w_k ((1 - e) [k = label] + e / K),   loss = -sum q_k log p_k,   slope_k = p_k sum(q) - q_k
- *
- * where log p_k = x_k - largest - log(sum of exp(x - largest)). `mass` is the sum of w. The sum is 1 + rest, and the slope of the
- * label is p_label (sum of the other q) - q_label (sum of the other p), so that a confident and right answer keeps its digits. */
-static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const real *weight, double mass, double smoothing,
-                                      real *slope, ptrdiff_t classes) {
-    const real largest = REAL(largest_of)(x, classes);
-    const double own = (1.0 - smoothing) * (weight == NULL ? 1.0 : (double)weight[label]), share = smoothing / (double)classes;
-    const double rest = REAL(exponentials_but_one)(x, largest, slope, classes), sum = 1.0 + rest, logarithm = log1p(rest);
-    const double met = (double)slope[label], others = met < 1.0 ? rest + (1.0 - met) : rest;
-    const double given = share * (weight == NULL ? 1.0 : (double)weight[label]);
-    double loss = own == 0.0 ? 0.0 : own * (logarithm - ((double)x[label] - (double)largest));
-    const VEC scale = SPLAT((own + share * mass) / sum);
-    if (share == 0.0) {
-        EACH_VECTOR(classes, PUT(slope, GET(slope) * scale););
-    } else {
-        const VEC shift = SPLAT(largest), part = SPLAT(share), zero = SPLAT(0);
+ *     loss = own (log1p(rest) - (x[label] - largest)) + share (mass log1p(rest) - sum of w[k] (x[k] - largest)) */
+static double REAL(cross_entropy_row)(const real *x, ptrdiff_t label, const minidl_targets *t, double mass, real largest, real rest,
+                                      ptrdiff_t classes) {
+    const REAL(coefficients) q = REAL(coefficients_of)(t, label, classes);
+    const real *const weight = t->weight;
+    const double logarithm = log1p((double)rest);
+    double loss = q.own == 0.0 ? 0.0 : q.own * (logarithm - ((double)x[label] - (double)largest));
+    if (q.share != 0.0) {
+        const VEC shift = SPLAT(largest), zero = SPLAT(0);
         vec_f64 weighted[REAL(WIDE)] = {splat_f64(0)};
         EACH_VECTOR(classes, {
             VEC w = SPLAT(1);
             if (weight != NULL) w = GET(weight);
             const VEC term = w * (GET_OR(x, largest) - shift);
             REAL(add_wide)(weighted, REAL(select)(REAL(less)(zero, REAL(absolute)(w)), term, zero)); /* 0 times -inf is 0 */
-            PUT(slope, GET(slope) * scale - part * w);
         });
-        loss += share * (mass * logarithm - REAL(total)(weighted));
+        loss += q.share * (mass * logarithm - REAL(total)(weighted));
     }
-    slope[label] = (real)((met * (share * mass - given) - (own + given) * others) / sum);
     return loss;
 }
 
-/* The slope of a row that counts for nothing: 0 p, so 0, or nan where the softmax is nan. */
-static void REAL(ignored_row)(const real *x, real *slope, ptrdiff_t classes) {
-    const VEC shift = SPLAT(REAL(largest_of)(x, classes));
-    vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
-    EACH_VECTOR(classes, REAL(add_wide)(sum, REAL(most)(GET(x) - shift, SPLAT(-1)));); /* as exp(x - shift), nan only where that is */
-    const VEC all = SPLAT(isnan(REAL(total)(sum)) ? MINIDL_NAN : 0.0);
-    EACH_VECTOR(classes, PUT(slope, all););
-}
-
-/* All rows; those of ignore_index count for nothing. Returns the sum of the losses, and in *divisor the sum of the weights of
- * the classes met. `each`, if not NULL, takes the loss of every row. */
-static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdiff_t first, real *slope, real *each,
+/* The rows; those of ignore_index count for nothing. `each`, if not NULL, takes the loss of every row. */
+static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdiff_t first, real *largest, real *rest, real *each,
                                   ptrdiff_t rows, ptrdiff_t classes, double *divisor, int *wrong) {
     const real *const weight = t->weight;
-    double total = 0, mass = (double)classes, met = 0;
-    if (weight != NULL) {
-        mass = 0;
-        for (ptrdiff_t i = 0; i < classes; i++) mass += (double)weight[i];
-    }
-    for (ptrdiff_t row = 0; row < rows; row++, x += classes, slope += classes) {
+    const double mass = REAL(mass_of)(t, classes);
+    double total = 0, met = 0;
+    for (ptrdiff_t row = 0; row < rows; row++, x += classes) {
         const int64_t label = *(const volatile int64_t *)(t->labels + first + row); /* once */
         double loss = 0;
-        if (label == t->ignore_index) {
-            REAL(ignored_row)(x, slope, classes);
-        } else if (label < 0 || label >= classes) {
-            *wrong = 1;
-            break;
-        } else {
-            loss = REAL(cross_entropy_row)(x, (ptrdiff_t)label, weight, mass, t->smoothing, slope, classes);
+        REAL(online_sum)(x, classes, &largest[row], &rest[row]);
+        if (label != t->ignore_index) {
+            if (label < 0 || label >= classes) {
+                *wrong = 1;
+                break;
+            }
+            loss = REAL(cross_entropy_row)(x, (ptrdiff_t)label, t, mass, largest[row], rest[row], classes);
             met += weight == NULL ? 1.0 : (double)weight[label];
         }
         if (each != NULL) each[row] = (real)loss;
@@ -168,6 +197,47 @@ static double REAL(cross_entropy)(const real *x, const minidl_targets *t, ptrdif
     }
     *divisor = met;
     return total;
+}
+
+/* dx[k] = f (p[k] sum(q) - q[k]), where p[k] sum(q) = exp(x[k] - largest) scale. That of the label is p[label] (sum of the other q)
+ * - q[label] (sum of the other p), so that a confident and right answer keeps its digits. */
+static void REAL(cross_entropy_row_backward)(const real *x, ptrdiff_t label, const minidl_targets *t, double mass, real largest,
+                                             real rest, double f, real *dx, ptrdiff_t classes) {
+    const REAL(coefficients) q = REAL(coefficients_of)(t, label, classes);
+    const real *const weight = t->weight;
+    const double sum = 1.0 + (double)rest, met = REAL(exponential_of)(x[label], largest);
+    const double others = met < 1.0 ? (double)rest + (1.0 - met) : (double)rest;
+    const double given = q.share * (weight == NULL ? 1.0 : (double)weight[label]);
+    const VEC shift = SPLAT(largest), scale = SPLAT(f * ((q.own + q.share * mass) / sum)), part = SPLAT(f * q.share);
+    if (q.share == 0.0) {
+        EACH_VECTOR(classes, PUT(dx, REAL(decay)(GET(x) - shift) * scale););
+    } else {
+        EACH_VECTOR(classes, {
+            VEC w = SPLAT(1);
+            if (weight != NULL) w = GET(weight);
+            PUT(dx, REAL(decay)(GET(x) - shift) * scale - part * w);
+        });
+    }
+    dx[label] = (real)(f * ((met * (q.share * mass - given) - (q.own + given) * others) / sum));
+}
+
+static void REAL(cross_entropy_backward)(const real *x, const minidl_targets *t, ptrdiff_t first, const real *largest,
+                                         const real *rest, const real *dloss, double factor, real *dx, ptrdiff_t rows,
+                                         ptrdiff_t classes, int *wrong) {
+    const double mass = REAL(mass_of)(t, classes);
+    for (ptrdiff_t row = 0; row < rows; row++, x += classes, dx += classes) {
+        const int64_t label = *(const volatile int64_t *)(t->labels + first + row); /* once */
+        const double f = dloss == NULL ? factor : (double)dloss[row] * factor;
+        if (label == t->ignore_index) { /* 0 p is 0, or nan where the softmax is nan */
+            const VEC all = SPLAT(isnan(rest[row]) ? MINIDL_NAN : 0.0);
+            EACH_VECTOR(classes, PUT(dx, all););
+        } else if (label < 0 || label >= classes) {
+            *wrong = 1;
+            break;
+        } else {
+            REAL(cross_entropy_row_backward)(x, (ptrdiff_t)label, t, mass, largest[row], rest[row], f, dx, classes);
+        }
+    }
 }
 
 const REAL(minidl_losses) TABLE(minidl_losses) = {
@@ -178,5 +248,6 @@ const REAL(minidl_losses) TABLE(minidl_losses) = {
                   [MINIDL_PROBABILITIES] = REAL(probabilities),
                   [MINIDL_KULLBACK_LEIBLER] = REAL(kullback_leibler)},
     .cross_entropy = REAL(cross_entropy),
+    .cross_entropy_backward = REAL(cross_entropy_backward),
     .likelihood = REAL(likelihood),
 };

@@ -7,20 +7,20 @@ static real REAL(largest_of)(const real *x, ptrdiff_t n) {
     return REAL(largest)(most);
 }
 
-/* y = exp(x - largest); returns the sum. */
+/* y = exp(x - largest); returns the sum. y may be NULL. */
 static double REAL(exponentials)(const real *x, real largest, real *y, ptrdiff_t n) {
     const VEC shift = SPLAT(largest);
     vec_f64 sum[REAL(WIDE)] = {splat_f64(0)};
     EACH_VECTOR(n, {
         const VEC e = REAL(decay)(GET_OR(x, -MINIDL_INFINITY) - shift);
-        PUT(y, e);
+        if (y != NULL) PUT(y, e);
         REAL(add_wide)(sum, e);
     });
     return REAL(total)(sum);
 }
 
 /* The same, but returns the sum without one of the largest, whose exponential is 1: what log1p wants, and all that is left of a
- * row that is as good as certain. Whatever else rounds to 1 is counted exactly. y may be NULL. */
+ * row that is as good as certain. Whatever else rounds to 1 is counted exactly. */
 static double REAL(exponentials_but_one)(const real *x, real largest, real *y, ptrdiff_t n) {
     const VEC shift = SPLAT(largest), one = SPLAT(1), zero = SPLAT(0);
     vec_f64 sum[REAL(WIDE)] = {splat_f64(0)}, ones[REAL(WIDE)] = {splat_f64(0)};

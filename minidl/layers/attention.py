@@ -531,7 +531,11 @@ class GroupedQueryAttention(Layer):
         q, k, v = (split_heads(f.forward(x), h) for f, h in zip(maps, heads, strict=True))  # (N, H, T, D)
         turned = None
         if isinstance(self.positions, RotaryPositions):
-            (q, turned_q), (k, turned_k) = (self.positions.turn(part, offset) for part in (q, k))
+            # what Linear returns is its caller's, while another layer may keep it for its backward
+            owned = ((q, type(self.q_proj) is Linear), (k, type(self.k_proj) is Linear))
+            (q, turned_q), (k, turned_k) = (
+                self.positions.turn(part, offset, part if own else None) for part, own in owned
+            )
             turned = turned_q, turned_k
         after = None
         if before is not None:
@@ -563,7 +567,7 @@ class GroupedQueryAttention(Layer):
         d = split_heads(self.o_proj.backward(dy), self.num_heads)
         dq, dk, dv = current().scaled_dot_product_attention_backward(d, cache)
         if turned is not None:
-            dq, dk = (self.positions.turn_back(part, c) for part, c in zip((dq, dk), turned, strict=True))
+            dq, dk = (self.positions.turn_back(part, c, part) for part, c in zip((dq, dk), turned, strict=True))
         dx: Any = self.q_proj.backward(merge_heads(dq))
         dx = dx + self.k_proj.backward(merge_heads(dk))
         return dx + self.v_proj.backward(merge_heads(dv))

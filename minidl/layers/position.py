@@ -179,18 +179,21 @@ class RotaryPositions(Layer):
         self.dim, self.base, self.interleaved = dim, base, interleaved
         self._tables: dict[Any, tuple[Array, Array]] = {}
 
-    def turn(self, x: Array, offset: int = 0) -> tuple[Array, Any]:
-        """Return x, (..., T, D), turned from position ``offset`` on, and the cache for :meth:`turn_back`."""
+    def turn(self, x: Array, offset: int = 0, out: Array | None = None) -> tuple[Array, Any]:
+        """Return x, (..., T, D), turned from position ``offset`` on, and the cache for :meth:`turn_back`.
+
+        The result goes into ``out`` if there is one, which may be x.
+        """
         end = offset + x.shape[-2]
         cos, sin = self._tables.get((namespace(x), x.dtype), (None, None))
         if cos is None or len(cos) < end:
             cos, sin = (current().asarray(t) for t in rotary_tables(max(2 * end, 64), self.dim, self.base, x.dtype))
             self._tables = {(namespace(x), x.dtype): (cos, sin)}
-        return current().rotary_embedding(x, cos[offset:end], sin[offset:end], self.interleaved)
+        return current().rotary_embedding(x, cos[offset:end], sin[offset:end], self.interleaved, out)
 
-    def turn_back(self, dy: Array, cache: Any) -> Array:
-        """Return the gradient of what :meth:`turn` was given."""
-        return current().rotary_embedding_backward(dy, cache)
+    def turn_back(self, dy: Array, cache: Any, out: Array | None = None) -> Array:
+        """Return the gradient of what :meth:`turn` was given, in ``out`` if there is one, which may be dy."""
+        return current().rotary_embedding_backward(dy, cache, out)
 
     def forward(self, x: Array, offset: int = 0) -> Array:
         """Return x, (..., T, D), turned from position ``offset`` on."""

@@ -14,14 +14,15 @@ from minidl.ops._namespace import Array, namespace, require_float
 __all__ = [
     "Cache",
     "align",
+    "check_upstream_of_rows",
     "check_weight",
     "class_axis",
     "class_weight",
     "from_indices",
+    "one_hot",
     "reduce",
     "reduce_rows",
     "scale_slope",
-    "scale_slope_of_classes",
 ]
 
 Cache = tuple[Any, ...]
@@ -54,10 +55,8 @@ def from_indices(
     xp = namespace(x)
     classes = x.shape[axis]
     c = target.astype("int64", copy=False)
-    counted = c != ignore_index
-    bad = counted & ((c < 0) | (c >= classes))
-    labels = xp.arange(classes).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-    t = ((xp.expand_dims(c, axis) == labels) & xp.expand_dims(counted, axis)).astype(x.dtype)  # (N, K, ...)
+    bad = (c != ignore_index) & ((c < 0) | (c >= classes))
+    t = one_hot(x, target, ignore_index, axis)  # (N, K, ...)
     weight = (t if w is None else t * w).sum(dtype="float64")
     wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
     if wrong:
@@ -68,6 +67,14 @@ def from_indices(
             f"indices are 0 to {classes - 1}, or {ignore_index} to ignore"
         )
     return t, divisor
+
+
+def one_hot(x: Array, target: Array, ignore_index: int, axis: int) -> Array:
+    """Return t as zeros and ones, (N, K, ...); zeros where the target is to be ignored, or no class."""
+    xp = namespace(x)
+    c = xp.expand_dims(target.astype("int64", copy=False), axis)  # (N, 1, ...)
+    labels = xp.arange(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return ((c == labels) & (c != ignore_index)).astype(x.dtype)
 
 
 def class_weight(op: str, weight: Array, x: Array, axis: int) -> Array:
@@ -120,14 +127,19 @@ def reduce(
     each: Array, slope: Array, reduction: str, op: str, dtype: Any, more: dict[str, float] | None = None
 ) -> tuple[Array, Cache]:
     """Return the reduced loss and the cache (slope, s), both in the dtype of the prediction; ``more`` are divisors of other reductions."""
-    divisors: dict[str, float] = {"mean": max(each.size, 1), "sum": 1, "none": 1, **(more or {})}
+    loss, s = _reduce(each, reduction, op, dtype, more or {})
+    return loss, (slope.astype(dtype, copy=False), s)
+
+
+def _reduce(each: Array, reduction: str, op: str, dtype: Any, more: dict[str, float]) -> tuple[Array, float]:
+    divisors: dict[str, float] = {"mean": max(each.size, 1), "sum": 1, "none": 1, **more}
     if reduction not in divisors:
         raise ParameterError(f"{op}: reduction must be one of {', '.join(divisors)}, got {reduction!r}")
     if reduction == "mean" and each.size == 0:
         raise ShapeError(f"{op}: the mean of an empty batch is undefined (loss of shape {each.shape})")
     divisor = divisors[reduction]
     loss = each if reduction == "none" else sum_widened(each, divisor=divisor)
-    return loss.astype(dtype, copy=False), (slope.astype(dtype, copy=False), 1.0 / divisor)
+    return loss.astype(dtype, copy=False), 1.0 / divisor
 
 
 def scale_slope(dloss: Any, cache: Cache, op: str) -> Array:
@@ -149,21 +161,15 @@ def check_upstream(dloss: Any, slope: Array, shape: tuple[int, ...], op: str) ->
     return namespace(slope).asarray(dloss, dtype=slope.dtype)
 
 
-def scale_slope_of_classes(dloss: Any, cache: Cache, op: str) -> Array:
-    """Return dloss s slope, where with ``"none"`` each row's dloss goes to all its classes."""
-    slope, s, axis = cache
-    dloss = check_upstream(dloss, slope, slope.shape[:axis] + slope.shape[axis + 1 :], op)
-    if getattr(dloss, "ndim", 0):
-        dloss = namespace(slope).expand_dims(dloss, axis)  # (N, 1, ...)
-    return (dloss * s) * slope
+def check_upstream_of_rows(dloss: Any, x: Array, axis: int, op: str) -> Any:
+    """Return dloss as :func:`check_upstream`; an array, one for each row of classes, broadcasts against x."""
+    dloss = check_upstream(dloss, x, x.shape[:axis] + x.shape[axis + 1 :], op)
+    return namespace(x).expand_dims(dloss, axis) if getattr(dloss, "ndim", 0) else dloss  # (N, 1, ...)
 
 
-def reduce_rows(
-    each: Array, slope: Array, divisor: float, reduction: str, op: str, dtype: Any, axis: int
-) -> tuple[Array, Cache]:
-    """Return the reduced loss of rows and the cache (slope, s, axis); a mean divides by ``divisor``, and is nan if that is 0."""
+def reduce_rows(each: Array, divisor: float, reduction: str, op: str, dtype: Any) -> tuple[Array, float]:
+    """Return the reduced loss of rows and s; a mean divides by ``divisor``, and is nan if that is 0."""
     if reduction != "mean" or each.size == 0:
-        loss, cache = reduce(each, slope, reduction, op, dtype)
-        return loss, (*cache, axis)
+        return _reduce(each, reduction, op, dtype, {})
     loss = sum_widened(each, divisor=divisor or math.nan)
-    return loss.astype(dtype), (slope.astype(dtype, copy=False), 1 / divisor if divisor else 0.0, axis)
+    return loss.astype(dtype), 1 / divisor if divisor else 0.0

@@ -5,13 +5,17 @@ N is the batch, H the heads, T the queries, S the keys, D the size of a head, an
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
+
+import numpy
 
 from minidl.ops._attention import check_attention, check_mask, check_positions
 from minidl.ops._checks import ieee, require_like, sum_widened, widen_float16
 from minidl.ops._namespace import Array, namespace
 from minidl.ops.dropout import _draw_scale
+from minidl.ops.precision import product
 
 __all__ = ["scaled_dot_product_attention", "scaled_dot_product_attention_backward"]
 
@@ -61,13 +65,16 @@ def scaled_dot_product_attention(
         The position of the first query among the keys. 0 aligns both at their beginnings, as PyTorch does. With a key-value
         cache the queries are the last positions, and the offset is S - T.
     random : numpy.random.Generator or boolean array, shape (N, H, T, S)
-        Draws what dropout keeps, or says it (True keeps). Required with dropout: there is no global state.
+        Draws what dropout keeps, or says it (True keeps). Required with dropout: there is no global state. One float32 number is
+        drawn for each weight, in the order of (N, H, T, S), also for those that are masked; it is kept if the number is at least
+        ``dropout_p``. So an engine that can advance the generator has the numbers of any tile.
 
     Returns
     -------
     y : array, shape (N, H, T, E)
-    cache : (query, key, value, attn_mask, settings, m, y, l)
-        Each l_t is a number: shape (N, H, T), float32 if y is float16. No array of the size T S is kept, unless there is dropout.
+    cache : (query, key, value, attn_mask, settings, dropout, y, l)
+        Each l_t is a number: shape (N, H, T), float32 if y is float16. ``dropout`` is None, or ``dropout_p`` with a copy of the
+        generator as it was before, or with the mask: backward draws the m again. No array of the size T S is kept.
 
     Raises
     ------
@@ -109,12 +116,13 @@ def scaled_dot_product_attention(
     e = xp.exp(z - largest)  # (N, H, T, S), 0 where the query may not look
     total = sum_widened(e, -1, keepdims=True)  # (N, H, T, 1)
     p = e / xp.where(total == 0, 1, total)  # (N, H, T, S)
+    dropout = (dropout_p, copy.deepcopy(random) if _draws(random) else random) if dropout_p else None
     m = _draw_scale("scaled_dot_product_attention", z, shape, dropout_p, random) if dropout_p else None
     groups = key.shape[1]
-    y = xp.matmul(_join(p if m is None else m * p, groups), widen_float16(value))  # (N, H', H / H' T, E)
+    y = product(_join(p if m is None else m * p, groups), widen_float16(value), query.dtype)  # (N, H', H / H' T, E)
     y = y.reshape((*shape[:3], value.shape[3])).astype(query.dtype, copy=False)  # (N, H, T, E)
     log_sum = (largest + xp.log(total)).reshape(shape[:3])
-    return y, (query, key, value, attn_mask, settings, m, y, log_sum)
+    return y, (query, key, value, attn_mask, settings, dropout, y, log_sum)
 
 
 @ieee
@@ -138,24 +146,27 @@ def scaled_dot_product_attention_backward(dy: Array, cache: tuple[Any, ...]) -> 
     * Where query t may not see key s, p is 0, and with it every term. A key that serves several query heads gets the sum of
       their gradients, because they are further queries to it.
     """
-    query, key, value, attn_mask, settings, m, y, log_sum = cache
+    query, key, value, attn_mask, settings, dropout, y, log_sum = cache
     require_like(dy, y, "dy", "y", "scaled_dot_product_attention_backward")
     xp, groups, shape = namespace(dy), key.shape[1], (*query.shape[:3], key.shape[2])
-    factor = settings[0]
+    factor, dtype = settings[0], query.dtype
     z = _scores(query, key, attn_mask, settings)  # (N, H, T, S)
     seen = xp.where(log_sum == -math.inf, 0, log_sum)[..., None]  # a row that sees nothing has z - seen = -inf
     p = xp.exp(z - seen)  # (N, H, T, S)
     q, k, v, g = (widen_float16(array) for array in (query, key, value, dy))
-    dp = xp.matmul(_join(g, groups), v.swapaxes(-1, -2)).reshape(shape)  # (N, H, T, S)
-    if m is not None:
+    dp = product(_join(g, groups), v.swapaxes(-1, -2), dtype).reshape(shape)  # (N, H, T, S)
+    m = None
+    if dropout is not None:
+        dropout_p, source = dropout
+        source = copy.deepcopy(source) if _draws(source) else source
+        m = _draw_scale("scaled_dot_product_attention_backward", z, shape, dropout_p, source)
         dp = m * dp
     dz = p * (dp - sum_widened(g * y, -1, keepdims=True))  # (N, H, T, S)
     rows = _join(dz, groups)  # (N, H', H / H' T, S)
-    dquery = factor * xp.matmul(rows, k).reshape(query.shape)  # (N, H, T, D)
-    dkey = factor * xp.matmul(rows.swapaxes(-1, -2), _join(q, groups))  # (N, H', S, D)
+    dquery = factor * product(rows, k, dtype).reshape(query.shape)  # (N, H, T, D)
+    dkey = factor * product(rows.swapaxes(-1, -2), _join(q, groups), dtype)  # (N, H', S, D)
     weights = _join(p if m is None else m * p, groups)  # (N, H', H / H' T, S)
-    dvalue = xp.matmul(weights.swapaxes(-1, -2), _join(g, groups))  # (N, H', S, E)
-    dtype = query.dtype
+    dvalue = product(weights.swapaxes(-1, -2), _join(g, groups), dtype)  # (N, H', S, E)
     return dquery.astype(dtype, copy=False), dkey.astype(dtype, copy=False), dvalue.astype(dtype, copy=False)
 
 
@@ -175,12 +186,17 @@ def attention_weights(cache: tuple[Any, ...]) -> Array:
     return xp.exp(z - xp.where(log_sum == -math.inf, 0, log_sum)[..., None]).astype(query.dtype, copy=False)
 
 
+def _draws(random: Any) -> bool:
+    """Whether it is a generator, which numbers drawn from it change, and not a mask."""
+    return isinstance(random, numpy.random.Generator)
+
+
 def _scores(query: Array, key: Array, attn_mask: Array | None, settings: tuple[Any, ...]) -> Array:
     """Return z, (N, H, T, S), minus infinity where a query may not look; float16 as float32."""
     factor, is_causal, window, offset = settings
     xp, shape = namespace(query), (*query.shape[:3], key.shape[2])
     q, k = widen_float16(query), widen_float16(key)
-    z = factor * xp.matmul(_join(q, key.shape[1]), k.swapaxes(-1, -2)).reshape(shape)
+    z = factor * product(_join(q, key.shape[1]), k.swapaxes(-1, -2), query.dtype).reshape(shape)
     if attn_mask is not None:
         z = xp.where(attn_mask, z, -math.inf) if attn_mask.dtype.kind == "b" else z + attn_mask
     if is_causal or window is not None:

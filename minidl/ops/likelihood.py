@@ -13,6 +13,7 @@ from minidl.ops._checks import ieee, sum_widened, widen_float16
 from minidl.ops._losses import (
     Cache,
     align,
+    check_upstream_of_rows,
     check_weight,
     class_axis,
     class_weight,
@@ -20,7 +21,6 @@ from minidl.ops._losses import (
     reduce,
     reduce_rows,
     scale_slope,
-    scale_slope_of_classes,
 )
 from minidl.ops._namespace import Array, namespace
 
@@ -107,7 +107,8 @@ def nll_loss(
     each = sum_widened(
         namespace(x).where(slope == 0, 0, slope * x), axis
     )  # (N, ...); of the other classes also -inf is 0
-    return reduce_rows(each, slope, divisor, reduction, op, prediction.dtype, axis)
+    loss, s = reduce_rows(each, divisor, reduction, op, prediction.dtype)
+    return loss, (slope.astype(prediction.dtype, copy=False), s, axis)
 
 
 @ieee
@@ -118,7 +119,8 @@ def nll_loss_backward(dloss: Any, cache: Cache) -> Array:
 
         dprediction = -dloss s w_c
     """
-    return scale_slope_of_classes(dloss, cache, "nll_loss_backward")
+    slope, s, axis = cache
+    return (check_upstream_of_rows(dloss, slope, axis, "nll_loss_backward") * s) * slope
 
 
 @ieee

@@ -7,7 +7,8 @@ Each loss is an elementwise (for cross-entropy, rowwise) loss l_i and then a red
 with a constant s: 1/n for the mean over n elements, 1 for the sum, 1/2 for ``half_sum``; ``"none"`` returns the l_i. So
 the gradient of p_i is dloss s slope_i, with slope_i the derivative of l_i by p_i. The forward has the slope at hand: each
 derivation ends at the line that computes ``slope``. The cache is (slope, s), and every backward multiplies the upstream
-gradient by the two. With ``"none"`` there is an upstream gradient for each l_i.
+gradient by the two. With ``"none"`` there is an upstream gradient for each l_i. Only cross-entropy computes its slope in
+the backward: over a large vocabulary the slope is as large as everything else of a model together.
 
 Targets are data: they have no gradient, and are converted to the dtype of the prediction. Shapes (N,) and (N, 1) are
 aligned; nothing is broadcast. float16 is computed in float32 and rounded once.
@@ -22,14 +23,15 @@ from minidl.ops._checks import ieee, sum_widened, widen_float16
 from minidl.ops._losses import (
     Cache,
     align,
+    check_upstream_of_rows,
     check_weight,
     class_axis,
     class_weight,
     from_indices,
+    one_hot,
     reduce,
     reduce_rows,
     scale_slope,
-    scale_slope_of_classes,
 )
 from minidl.ops._namespace import Array, namespace
 from minidl.ops.softmax import is_first_largest, sum_but_one, sum_exponentials_but_one
@@ -303,7 +305,10 @@ def cross_entropy(
     Returns
     -------
     loss : scalar of the dtype of ``logits``, or an array of shape (N, ...) for ``"none"``
-    cache : (slope, s, axis of the classes)
+    cache : (logits, s, axis of the classes, target, weight, ignore_index, label_smoothing, m, r)
+        Of each row m is the largest logit, and r the sum of exp(x_k - m) over all k but one with x_k = m; both have shape
+        (N, 1, ...). Nothing of the size of the logits is made. Backward reads the logits and the target again, so they must
+        not change before it.
 
     Raises
     ------
@@ -349,16 +354,17 @@ def cross_entropy(
     xp = namespace(logits)
     x = widen_float16(logits)
     w = None if weight is None else class_weight(op, weight, x, axis)
-    q, divisor = _coefficients(x, target, w, ignore_index, label_smoothing, axis)
-    shifted = x - x.max(axis=axis, keepdims=True)
-    e = xp.exp(shifted)  # (N, K, ...); at most 1, and one of them 1
-    rest = sum_exponentials_but_one(e, axis)  # (N, 1, ...)
+    t, divisor = _read_target(x, target, w, ignore_index, axis)
+    q = _coefficients(t, target, w, label_smoothing, axis)
+    largest = x.max(axis=axis, keepdims=True)  # (N, 1, ...)
+    shifted = x - largest  # (N, K, ...)
+    rest = sum_exponentials_but_one(xp.exp(shifted), axis)  # (N, 1, ...); the exponential left out is 1
     log_p = shifted - xp.log1p(rest)  # (N, K, ...)
     each = -sum_widened(
         xp.where(q == 0, 0, q * log_p), axis
     )  # (N, ...); for a class that is ruled out, 0 times -inf is 0
-    slope = (e * _sum_others(q, axis) - q * _sum_others(e, axis)) / (1 + rest)  # (N, K, ...)
-    return reduce_rows(each, slope, divisor, reduction, op, logits.dtype, axis)
+    loss, s = reduce_rows(each, divisor, reduction, op, logits.dtype)
+    return loss, (logits, s, axis, target, weight, ignore_index, label_smoothing, largest, rest)
 
 
 @ieee
@@ -369,7 +375,15 @@ def cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
 
         dlogits = dloss s (p sum_k q_k - q)
     """
-    return scale_slope_of_classes(dloss, cache, "cross_entropy_backward")
+    logits, s, axis, target, weight, ignore_index, label_smoothing, largest, rest = cache
+    dloss = check_upstream_of_rows(dloss, logits, axis, "cross_entropy_backward")
+    x = widen_float16(logits)
+    w = None if weight is None else class_weight("cross_entropy_backward", weight, x, axis)
+    t = target.astype(x.dtype, copy=False) if target.dtype.kind == "f" else one_hot(x, target, ignore_index, axis)
+    q = _coefficients(t, target, w, label_smoothing, axis)
+    e = namespace(x).exp(x - largest)  # (N, K, ...); at most 1, and one of them 1
+    slope = (e * _sum_others(q, axis) - q * _sum_others(e, axis)) / (1 + rest)  # (N, K, ...)
+    return ((dloss * s) * slope).astype(logits.dtype, copy=False)
 
 
 def _sum_others(x: Array, axis: int) -> Array:
@@ -379,10 +393,18 @@ def _sum_others(x: Array, axis: int) -> Array:
     return namespace(x).where(is_first_largest(x, axis), rest, rest + (largest - x))
 
 
-def _coefficients(
-    x: Array, target: Array, w: Array | None, ignore_index: int, label_smoothing: float, axis: int
-) -> tuple[Array, float]:
-    """Return q, (N, K, ...), and the divisor of the mean."""
+def _coefficients(t: Array, target: Array, w: Array | None, label_smoothing: float, axis: int) -> Array:
+    """Return q, (N, K, ...)."""
+    q = t
+    if label_smoothing:
+        # 1, but 0 for an ignored row, which smoothing must leave at 0
+        mass = 1 if target.dtype.kind == "f" else sum_widened(t, axis, keepdims=True)
+        q = (1 - label_smoothing) * t + mass * (label_smoothing / t.shape[axis])
+    return q if w is None else q * w
+
+
+def _read_target(x: Array, target: Array, w: Array | None, ignore_index: int, axis: int) -> tuple[Array, float]:
+    """Return t, (N, K, ...), and the divisor of the mean; raise unless the target fits."""
     kind = getattr(getattr(target, "dtype", None), "kind", None)
     if kind is None or kind not in "iuf":
         came = type(target).__name__ if kind is None else f"dtype {target.dtype}"
@@ -391,13 +413,8 @@ def _coefficients(
             f"(probabilities), got {came}"
         )
     if kind == "f":
-        t, divisor = _from_probabilities(x, target, axis)
-        mass = 1
-    else:
-        t, divisor = from_indices("cross_entropy", x, target, w, ignore_index, axis)
-        mass = sum_widened(t, axis, keepdims=True)  # 0 for an ignored row, which smoothing must leave at 0
-    q = (1 - label_smoothing) * t + mass * (label_smoothing / x.shape[axis]) if label_smoothing else t
-    return q if w is None else q * w, divisor
+        return _from_probabilities(x, target, axis)
+    return from_indices("cross_entropy", x, target, w, ignore_index, axis)
 
 
 def _from_probabilities(x: Array, target: Array, axis: int) -> tuple[Array, float]:

@@ -6,14 +6,16 @@ from typing import Any
 
 from minidl.errors import ShapeError
 from minidl.ops._attention import check_tables
-from minidl.ops._checks import ieee, require_same_dtype, widen_float16
+from minidl.ops._checks import ieee, require_like, require_same_dtype, widen_float16
 from minidl.ops._namespace import Array, require_float
 
 __all__ = ["rotary_embedding", "rotary_embedding_backward"]
 
 
 @ieee
-def rotary_embedding(x: Array, cos: Array, sin: Array, interleaved: bool = False) -> tuple[Array, tuple[Any, ...]]:
+def rotary_embedding(
+    x: Array, cos: Array, sin: Array, interleaved: bool = False, out: Array | None = None
+) -> tuple[Array, tuple[Any, ...]]:
     """Turn pairs of features.
 
     With a and b the two features of a pair, and c and s the cosine and sine of its angle::
@@ -31,6 +33,8 @@ def rotary_embedding(x: Array, cos: Array, sin: Array, interleaved: bool = False
         As ``minidl.ops.position_tables.rotary_tables`` makes them; or any shape that broadcasts to (..., T, R). Data, without
         gradient.
     interleaved : bool, default False
+    out : array, shape (..., T, D), optional
+        Where y goes. It may be x, which is then turned in place: backward does not read it.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def rotary_embedding(x: Array, cos: Array, sin: Array, interleaved: bool = False
     Raises
     ------
     ShapeError
-        If cos and sin do not fit.
+        If cos and sin, or ``out``, do not fit.
     DtypeError
         If an argument is not floating-point, or the dtypes differ.
 
@@ -63,12 +67,12 @@ def rotary_embedding(x: Array, cos: Array, sin: Array, interleaved: bool = False
         require_float(table, name, "rotary_embedding")
         require_same_dtype(table, x, name, "x", "rotary_embedding")
     check_tables(x.shape, cos.shape, sin.shape)
-    return _turn(x, cos, sin, interleaved), (cos, sin, interleaved, x.shape)
+    return _turn("rotary_embedding", x, cos, sin, interleaved, out), (cos, sin, interleaved, x.shape)
 
 
 @ieee
-def rotary_embedding_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
-    """Return the gradient of x.
+def rotary_embedding_backward(dy: Array, cache: tuple[Any, ...], out: Array | None = None) -> Array:
+    """Return the gradient of x, in ``out`` if there is one, which may be dy.
 
     x_a enters y_a with the factor c and y_b with s; x_b enters y_a with -s and y_b with c. That is a turn back::
 
@@ -79,10 +83,12 @@ def rotary_embedding_backward(dy: Array, cache: tuple[Any, ...]) -> Array:
     require_same_dtype(dy, cos, "dy", "y", "rotary_embedding_backward")
     if dy.shape != shape:
         raise ShapeError(f"rotary_embedding_backward: dy must have the shape of y, {shape}, got {dy.shape}")
-    return _turn(dy, cos, -sin, interleaved)
+    return _turn("rotary_embedding_backward", dy, cos, -sin, interleaved, out)
 
 
-def _turn(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
+def _turn(op: str, x: Array, cos: Array, sin: Array, interleaved: bool, out: Array | None) -> Array:
+    if out is not None:
+        require_like(out, x, "out", "x", op)
     pairs = cos.shape[-1]  # R
     first, second = slice(0, pairs), slice(pairs, 2 * pairs)
     if interleaved:
@@ -91,4 +97,7 @@ def _turn(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
     y = x.copy()  # (..., T, D)
     y[..., first] = c * x[..., first] - s * x[..., second]  # (..., T, R)
     y[..., second] = s * x[..., first] + c * x[..., second]  # (..., T, R)
-    return y
+    if out is None:
+        return y
+    out[...] = y
+    return out

@@ -123,8 +123,8 @@ def get_matmul_precision() -> str:
 def set_matmul_precision(precision: str) -> None:
     """Choose how products of float32 are computed in this context.
 
-    It applies to matmul, linear layers and convolutions, forward and backward, on every engine. Products of float64 and float16 are
-    not affected.
+    It applies to matmul, linear layers, convolutions, recurrent networks and attention, forward and backward, on every engine.
+    Products of float64 and float16 are not affected.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
 """Attention in tiles: more keys and queries than a tile has, any number of threads, heads read in place, numbers that are not finite."""
 
+import tracemalloc
+
 import numpy
 import pytest
 
@@ -104,3 +106,107 @@ def test_memory_grows_linearly():
         query[:, :, some], key[:, :, 9_000:], value[:, :, 9_000:], is_causal=True, window=300, offset=700
     )
     numpy.testing.assert_allclose(y[:, :, some], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["whole", "window"])
+@pytest.mark.parametrize("keys", [400, 193])
+def test_dropout_draws_what_the_formula_draws(name, dtype, keys):
+    """In every tile, from a generator that has half a word left, on any number of threads; and leaves it where the formula does."""
+    arrays = draw(dtype, keys=keys)
+    shape, before, results = (1, 2, 130, keys), dl.get_num_threads(), []
+    for kind in (numpy.random.PCG64, numpy.random.Philox):
+        results.clear()
+        for engine, threads in ((formulas, 1), (native, 1), (native, 3)):
+            random = numpy.random.Generator(kind(7))
+            random.random(3, dtype="float32")
+            dl.set_num_threads(threads)
+            try:
+                results.append([*run(engine, arrays, dropout_p=0.3, random=random, **CASES[name]), random.random()])
+            finally:
+                dl.set_num_threads(before)
+        close(results[1][:-2], results[0][:-2], dtype)
+        assert results[0][-1] == results[1][-1] == results[2][-1]
+        for one, other in zip(results[1], results[2], strict=True):
+            numpy.testing.assert_array_equal(one, other)
+    keep = numpy.random.default_rng(1).random(shape) < 0.6
+    for mask in (keep, numpy.asfortranarray(keep)):
+        options = {"dropout_p": 0.3, "random": mask, **CASES[name]}
+        close(run(native, arrays, **options), run(formulas, arrays, **options), dtype)
+
+
+@pytest.mark.parametrize("p", [1, 1.0, 0, 0.5])
+def test_backward_draws_again_and_leaves_its_cache(p):
+    *inputs, dy = draw("float32")
+    y, cache = native.scaled_dot_product_attention(
+        *inputs, None, p, enable_gqa=True, random=numpy.random.default_rng(2)
+    )
+    assert y.any() == (p < 1)
+    first, second = (native.scaled_dot_product_attention_backward(dy, cache) for _ in range(2))
+    by_formula = formulas.scaled_dot_product_attention_backward(dy, cache)
+    for one, other in zip(first, second, strict=True):
+        numpy.testing.assert_array_equal(one, other)
+    close(first, by_formula, "float32")
+
+
+def test_numbers_that_are_not_finite_take_the_same_draws():
+    arrays = draw("float32")
+    arrays[2][0, 0, 5, 1] = numpy.inf
+    found = []
+    for engine in (native, formulas):
+        random = numpy.random.default_rng(3)
+        found.append([*run(engine, arrays, dropout_p=0.5, random=random), random.random()])
+    for one, other in zip(*found, strict=True):
+        numpy.testing.assert_array_equal(one, other)
+
+
+def test_dropout_keeps_nothing_of_the_size_of_the_weights():
+    random = numpy.random.default_rng(0)
+    query, key, value = random.normal(size=(3, 1, 2, 1500, 8)).astype("float32")
+    tracemalloc.start()
+    try:
+        y, cache = native.scaled_dot_product_attention(query, key, value, None, 0.1, True, random=random)
+        native.scaled_dot_product_attention_backward(y, cache)
+        assert tracemalloc.get_traced_memory()[1] < 1500 * 1500 / 4
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_products_in_bfloat16(name):
+    """As the formula, but that a weight is rounded before it is divided by its row's sum, and dz after it is scaled.
+
+    So each is off by two roundings of 2^-9, of terms that may be larger than their sum.
+    """
+    arrays = draw("float32")
+    with dl.matmul_precision("bfloat16"):
+        expected = run(formulas, arrays, **CASES[name])
+        found = run(native, arrays, **CASES[name])
+        before = dl.get_num_threads()
+        dl.set_num_threads(3)
+        try:
+            shared = run(native, arrays, **CASES[name])
+        finally:
+            dl.set_num_threads(before)
+        double = [a.astype("float64") for a in arrays]
+        in_double = run(native, double, **CASES[name])
+    for one, other in zip(in_double, run(native, double, **CASES[name]), strict=True):
+        numpy.testing.assert_array_equal(one, other)
+    plain = run(native, arrays, **CASES[name])
+    for one, same, other, exact in zip(found, shared, expected, plain, strict=True):
+        numpy.testing.assert_array_equal(one, same)
+        finite = numpy.isfinite(other)
+        numpy.testing.assert_array_equal(numpy.isfinite(one), finite)
+        scale = numpy.abs(other[finite]).max(initial=1e-30)
+        numpy.testing.assert_allclose(one[finite], other[finite], rtol=0, atol=2.0**-7 * scale)
+        assert numpy.median(numpy.abs(one[finite] - other[finite])) < 2.0**-11 * scale
+        if (one[finite] != 0).any():
+            assert numpy.abs(one[finite] - exact[finite]).max() > 1e-4 * scale  # nothing was left in float32
+
+
+def test_scores_and_their_sums_in_bfloat16():
+    """Within a block of keys the scores have the formula's operands, so only their sums may differ."""
+    *inputs, _ = draw("float32", keys=150)
+    with dl.matmul_precision("bfloat16"):
+        found, expected = (e.scaled_dot_product_attention(*inputs, enable_gqa=True)[1][-1] for e in (native, formulas))
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)

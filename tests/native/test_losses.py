@@ -1,5 +1,7 @@
 """Losses and dropout of the native engine beside the formulas: every option, odd sizes, awkward layouts."""
 
+import tracemalloc
+
 import numpy
 import pytest
 
@@ -93,12 +95,70 @@ def test_cross_entropy_with_classes_that_cannot_be(smoothing, random):
 
 def test_cross_entropy_of_ignored_rows_only():
     arguments = numpy.ones((2, 3)), numpy.array([-100, -100])
-    loss, (slope, s, axis) = native.cross_entropy(*arguments)
-    expected, (_, expected_s, expected_axis) = formulas.cross_entropy(*arguments)
+    loss, cache = native.cross_entropy(*arguments)
+    expected, expected_cache = formulas.cross_entropy(*arguments)
     assert numpy.isnan(loss)
     assert numpy.isnan(expected)
-    assert (s, axis) == (expected_s, expected_axis)
-    numpy.testing.assert_array_equal(slope, 0)
+    assert cache[1:3] == expected_cache[1:3] == (0.0, 1)
+    numpy.testing.assert_array_equal(native.cross_entropy_backward(1.0, cache), 0)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("classes", [2047, 2048, 2049, 5000])
+def test_cross_entropy_in_blocks_of_classes(classes, dtype, random):
+    """Where the largest logit comes first, last, again and again; where whole blocks are ruled out; and where one is nan."""
+    logits = random.normal(size=(9, classes))
+    logits[1], logits[2] = numpy.sort(logits[1]), numpy.sort(logits[2])[::-1]
+    logits[3, :2048] = logits[4, 2048:] = -numpy.inf
+    logits[5], logits[6, -1] = 3.0, 60.0
+    logits[7, 0] = logits[8, -1] = numpy.nan
+    logits[7, 1:2048] = -numpy.inf
+    target = numpy.where(numpy.arange(9) == 4, 1, classes - 1)
+    for smoothing in (0.0, 0.1):
+        with numpy.errstate(all="ignore"):
+            keywords = {"label_smoothing": smoothing, "reduction": "none"}
+            agree("cross_entropy", (logits.astype(dtype), target), keywords, dtype)
+    unknown = numpy.isnan(native.cross_entropy(logits, target, reduction="none")[0]).tolist()
+    assert unknown == [False] * 3 + [classes <= 2048] + [False] * 3 + [True] * 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_cross_entropy_makes_one_array_of_the_size_of_the_logits(threads, random):
+    logits, target = random.normal(size=(64, 4096)).astype("float32"), random.integers(0, 4096, 64)
+    before, loss = dl.engines.get_num_threads(), dl.CrossEntropyLoss(class_axis=-1)
+    dl.set_num_threads(threads)
+    tracemalloc.start()
+    try:
+        with dl.use("native"):
+            loss.forward(logits, target)
+            kept, most = tracemalloc.get_traced_memory()
+            assert most < logits.nbytes / 50
+            dx = loss.backward()
+            assert tracemalloc.get_traced_memory()[1] - kept < 1.05 * logits.nbytes
+    finally:
+        tracemalloc.stop()
+        dl.set_num_threads(before)
+    assert not numpy.shares_memory(dx, logits)
+
+
+@pytest.mark.parametrize("dloss", [numpy.float32(0.5), numpy.array(0.5), 2, True, numpy.inf, numpy.nan])
+def test_any_upstream_gradient_of_cross_entropy(dloss, random):
+    logits, target = random.normal(size=(5, 7)).astype("float32"), random.integers(0, 7, 5)
+    for smoothing in (0.0, 0.1):
+        agree("cross_entropy", (logits, target), {"label_smoothing": smoothing}, "float32", dloss)
+
+
+def test_targets_and_statistics_that_changed_since_cross_entropy(random):
+    """They are looked at again: no index leads out of an array, and what does not fit goes to the formula."""
+    logits, target = random.normal(size=(4, 5)), numpy.array([0, 1, 2, 3])
+    _, cache = native.cross_entropy(logits, target)
+    expected = native.cross_entropy_backward(1.0, cache)
+    for place, other in ((7, cache[7].astype("float32")), (8, numpy.asfortranarray(cache[8])[::1])):
+        changed = (*cache[:place], other, *cache[place + 1 :])
+        numpy.testing.assert_allclose(native.cross_entropy_backward(1.0, changed), expected, rtol=1e-6)
+    for engine in (native, formulas):
+        target[2] = 2**40
+        numpy.testing.assert_allclose(engine.cross_entropy_backward(1.0, cache)[[0, 1, 3]], expected[[0, 1, 3]])
 
 
 def test_a_confident_and_right_answer_keeps_its_digits():

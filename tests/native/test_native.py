@@ -29,7 +29,6 @@ WITHOUT_KERNEL = {
     "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
-    "rotary_embedding",
     "upsample_bicubic",
 }
 """Ops that are left to the formula: they cost little beside what is around them, or another op with a kernel is the usual one."""

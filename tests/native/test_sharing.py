@@ -54,6 +54,8 @@ def everything(random):
     yield numpy.asarray(loss)
     yield native.mse_loss_backward(1.0, cache)
     yield numpy.asarray(native.cross_entropy(x, numpy.arange(700) % 300)[0])
+    heads = x.reshape(70, 10, 10, 30).transpose(0, 2, 1, 3)
+    yield native.rotary_embedding(heads, arrays(random, 10, 15), arrays(random, 10, 15))[0]
     product, cache = native.linear(x, arrays(random, 128, 300), arrays(random, 128))
     yield product
     yield from native.linear_backward(arrays(random, 700, 128), cache)

@@ -3,8 +3,11 @@
 import numpy
 import pytest
 
+import minidl as dl
+from minidl import ops
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops.attention import attention_weights
+from minidl.ops.precision import round_to_bfloat16
 
 
 def draw(*shape, dtype="float64", keys=None):
@@ -33,6 +36,32 @@ def test_rows_that_see_nothing_are_zero_with_zero_gradients(host_engine, mask, d
     y, cache = host_engine.scaled_dot_product_attention(query, key, value, nothing)
     for result in (y, *host_engine.scaled_dot_product_attention_backward(numpy.ones_like(y), cache)):
         assert not result.any()
+
+
+def test_products_in_bfloat16_round_their_operands():
+    query, key, value = draw(2, 3, 5, 8, dtype="float32")
+    r, scale = round_to_bfloat16, numpy.float32(8**-0.5)
+    formula, back = (ops.FORMULAS[f"scaled_dot_product_attention{end}"] for end in ("", "_backward"))
+    with dl.matmul_precision("bfloat16"):
+        y, cache = formula(query, key, value)
+        dy = numpy.random.default_rng(1).normal(size=y.shape).astype("float32")
+        dquery, dkey, dvalue = back(dy, cache)
+        wide = formula(*(a.astype("float64") for a in (query, key, value)))[0]
+    q, k, v, g = (r(a).astype("float64") for a in (query, key, value, dy))
+    z = scale * (q @ k.swapaxes(2, 3))
+    p = numpy.exp(z - z.max(axis=3, keepdims=True))
+    p /= p.sum(axis=3, keepdims=True)
+    rounded = r(p.astype("float32")).astype("float64")
+    dz = p * (g @ v.swapaxes(2, 3) - (dy * y).sum(axis=3, keepdims=True))
+    dz = r(dz.astype("float32")).astype("float64")
+    # a last digit of p or dz may round the other way here: one step of one of the terms
+    near = {"rtol": 0, "atol": 2.0**-9}
+    numpy.testing.assert_allclose(y, rounded @ v, **near)
+    numpy.testing.assert_allclose(dquery, scale * (dz @ k), **near)
+    numpy.testing.assert_allclose(dkey, scale * (dz.swapaxes(2, 3) @ q), **near)
+    numpy.testing.assert_allclose(dvalue, rounded.swapaxes(2, 3) @ g, **near)
+    assert numpy.median(abs(y - rounded @ v)) < 1e-6
+    assert numpy.median(abs(y - wide)) > 1e-4
 
 
 def test_dropout_draws_from_the_generator(host_engine):

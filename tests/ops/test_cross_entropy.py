@@ -155,8 +155,10 @@ def test_the_mean_of_ignored_targets_only_is_nan_and_its_gradient_zero(host_engi
 @pytest.mark.parametrize(("dtype", "size"), [("float16", 3e4), ("float32", 1e38), ("float64", 8e307)])
 def test_no_finite_logit_overflows_on_the_way(dtype, size):
     logits, target = numpy.array([[size, -size], [-size, size]], dtype), numpy.array([0, 0])
+    forward, backward = (inspect.unwrap(ops.FORMULAS[name]) for name in ("cross_entropy", "cross_entropy_backward"))
     with numpy.errstate(all="raise", under="ignore"):
-        loss, (slope, _, _) = inspect.unwrap(ops.FORMULAS["cross_entropy"])(logits, target, reduction="none")
+        loss, cache = forward(logits, target, reduction="none")
+        slope = backward(1.0, cache)
     numpy.testing.assert_allclose(loss.astype("float64"), [0, 2 * size], rtol=1e-3)
     numpy.testing.assert_array_equal(slope, [[0, 0], [-1, 1]])
 
@@ -198,6 +200,18 @@ def test_dtype_is_kept_whatever_the_target_weight_and_upstream_gradient_are(host
                 for reduction in ("mean", "sum", "none"):
                     loss, gradient = both(host_engine, logits, target, weight, reduction=reduction, dloss=dloss)
                     assert loss.dtype == gradient.dtype == dtype
+
+
+def test_the_cache_holds_two_numbers_for_each_row(host_engine):
+    logits, target = numpy.log(numpy.array([[1.0, 2.0, 1.0], [4.0, 1.0, 1.0]])), numpy.array([0, 0])
+    _, (kept, s, axis, kept_target, weight, ignore_index, smoothing, largest, rest) = host_engine.cross_entropy(
+        logits, target
+    )
+    assert kept is logits
+    assert kept_target is target
+    assert (s, axis, weight, ignore_index, smoothing) == (0.5, 1, None, -100, 0.0)
+    numpy.testing.assert_allclose(largest, numpy.log([[2.0], [4.0]]))
+    numpy.testing.assert_allclose(rest, [[1.0], [0.5]])
 
 
 # mistakes -----------------------------------------------------------------------------------------------------------

@@ -31,6 +31,45 @@ def test_the_two_pairings_are_one_after_a_permutation(host_engine):
     numpy.testing.assert_allclose(host_engine.rotary_embedding(x, *tables, True)[0][..., order], halves, rtol=1e-14)
 
 
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [2, 8, 34, 80, 83])
+def test_heads_are_turned_where_they_lie(host_engine, size, dtype, interleaved):
+    """In a joint projection, forward and back; what lies beside them stays."""
+    random = numpy.random.default_rng(0)
+    joint = random.normal(size=(2, 5, 3, 4, size)).astype(dtype)  # (N, T, of q, k, v, H, D)
+    tables = rotary_tables(5, size // 2 * 2, dtype=dtype)
+    for which in (0, 1):
+        whole = joint.copy()
+        x = whole[:, :, which].transpose(0, 2, 1, 3)  # (N, H, T, D)
+        expected, _ = host_engine.rotary_embedding(x.copy(), *tables, interleaved)
+        again, _ = host_engine.rotary_embedding(x, *tables, interleaved)
+        y, cache = host_engine.rotary_embedding(x, *tables, interleaved, x)
+        assert y is x
+        for found in (again, y):
+            numpy.testing.assert_array_equal(found, expected)
+        numpy.testing.assert_array_equal(numpy.delete(whole, which, 2), numpy.delete(joint, which, 2))
+        dx = host_engine.rotary_embedding_backward(y, cache, y)
+        assert dx is x
+        numpy.testing.assert_allclose(whole, joint, atol=20 * numpy.finfo(dtype).eps)
+
+
+def test_an_array_to_turn_into(host_engine):
+    x, tables = numpy.random.default_rng(0).normal(size=(2, 6, 8)), rotary_tables(6, 8, dtype="float64")
+    expected, cache = host_engine.rotary_embedding(x, *tables)
+    room = numpy.zeros((3, 6, 8))
+    assert host_engine.rotary_embedding(x, *tables, out=room[:2])[0] is not None
+    numpy.testing.assert_array_equal(room[:2], expected)
+    room[:2] = x
+    host_engine.rotary_embedding(room[:2], *tables, out=room[1:])  # shares memory, but is not the same array
+    numpy.testing.assert_array_equal(room[1:], expected)
+    for wrong, error in ((room, ShapeError), (room[:2].astype("float32"), DtypeError)):
+        with pytest.raises(error, match="rotary_embedding: out must have"):
+            host_engine.rotary_embedding(x, *tables, out=wrong)
+        with pytest.raises(error, match="rotary_embedding_backward: out must have"):
+            host_engine.rotary_embedding_backward(x, cache, wrong)
+
+
 def test_rotary_tables_that_do_not_fit(host_engine):
     x, (cos, sin) = numpy.zeros((2, 3, 4)), rotary_tables(3, 4, dtype="float64")
     for wrong in (rotary_tables(4, 4, dtype="float64"), rotary_tables(3, 6, dtype="float64"), (cos, sin[:, :1])):
