@@ -1,6 +1,7 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
+from minidl.models.clip import CLIP, CLIPConfig, ContrastiveLoss, classify_zero_shot
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
@@ -11,15 +12,22 @@ from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
 from minidl.models.transformer import Transformer
 from minidl.models.vgg import small_vgg, vgg
+from minidl.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "CLIP",
     "GPT2",
     "BasicBlock",
+    "CLIPConfig",
     "CharRNN",
+    "ContrastiveLoss",
     "GPT2Config",
     "Sequential",
     "Summary",
     "Transformer",
+    "ViT",
+    "ViTConfig",
+    "classify_zero_shot",
     "depthwise_separable",
     "from_pretrained",
     "inverted_residual",
