@@ -2,9 +2,10 @@
 
 import numpy
 import pytest
+from dinov2_file import SETTINGS, find_file, read_weights
 
 from minidl.models import ContrastiveLoss, classify_zero_shot, clip, from_pretrained
-from minidl.models.vit import foreign_names
+from minidl.models.vit import ViT, foreign_names
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -150,3 +151,24 @@ def test_clip(dtype, end, tmp_path):
     check_gradients(model, peer, tmp_path, clip.NAMES, 10 * tolerance)
     probabilities = theirs.logits_per_image.softmax(dim=1).detach()
     numpy.testing.assert_allclose(classify_zero_shot(model, x, ids), probabilities, atol=10 * tolerance)
+
+
+def test_published_dinov2_beside_onnx_runtime():
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    graph = onnx.load(find_file())
+    model = ViT.from_settings(SETTINGS).eval()
+    model.load_state_dict(read_weights(onnx, graph), names=foreign_names())
+    x = numpy.linspace(-2, 2, 150528, dtype="float32").reshape(1, 3, 224, 224)
+    own = model.forward(x)[0]
+    # the class token as it was noted when the file was chosen, to five digits
+    noted = [0.77680, 0.55372, 2.63071, -4.27235, -1.05686, -0.61124]
+    numpy.testing.assert_allclose(own[0, :6], noted, atol=1e-4)
+    # the file goes on with a decoder, so its last norm is made an output too
+    end = next(node for node in graph.graph.node if node.name.startswith("/backbone/layernorm/Add") and
+               "backbone.layernorm.bias" in node.input)  # fmt: skip
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(end.output[0], onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    [theirs] = session.run([end.output[0]], {"input_image": x})
+    assert theirs.shape == (1, 257, 384)
+    assert abs(own - theirs[0]).max() < 1e-4 * max(1, abs(theirs).max())
+    assert abs(own[0] - theirs[0, 0]).max() < 1e-4
