@@ -11,6 +11,7 @@ import numpy
 
 from minidl.data.augment import Normalize
 from minidl.errors import DtypeError, FileFormatError, ParameterError, ShapeError
+from minidl.ops._scalars import counts, is_count, plain, scalars_checked
 from minidl.ops.resample import upsample_bicubic, upsample_bilinear
 from minidl.weights.safetensors_file import parse_json
 
@@ -34,11 +35,11 @@ class Preprocessor:
     ----------
     shortest_edge : int, optional
         Resize so that the shorter side has this length, and keep the proportions.
-    size : (int, int), optional
-        Resize to this height and width. Give one of the two, or neither.
+    size : int or (int, int), optional
+        Resize to this height and width; one number is a square. Give one of the two, or neither.
     resample : int, default 3
         2 for bilinear, 3 for bicubic, which are Pillow's numbers.
-    crop : (int, int), optional
+    crop : int or (int, int), optional
         Cut out this height and width, in the middle.
     rescale : float, default 1 / 255
         What bytes are multiplied by.
@@ -58,12 +59,13 @@ class Preprocessor:
              [1., 1.]]]], dtype=float32)
     """
 
+    @scalars_checked
     def __init__(
         self,
         shortest_edge: int | None = None,
-        size: tuple[int, int] | None = None,
+        size: int | tuple[int, int] | None = None,
         resample: int = 3,
-        crop: tuple[int, int] | None = None,
+        crop: int | tuple[int, int] | None = None,
         rescale: float = 1 / 255,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -72,18 +74,13 @@ class Preprocessor:
             raise ParameterError("Preprocessor: give shortest_edge or size, not both")
         if resample not in _RESAMPLE:
             raise ParameterError(f"Preprocessor: resample must be 2 (bilinear) or 3 (bicubic), got {resample!r}")
-        for name, sides in (("shortest_edge", (shortest_edge,)), ("size", size), ("crop", crop)):
-            if any(n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1) for n in sides or ()):
-                raise ParameterError(f"Preprocessor: {name} must be positive whole numbers of pixels, got {sides!r}")
+        if shortest_edge is not None and not (is_count(shortest_edge) and shortest_edge > 0):
+            raise ParameterError(f"Preprocessor: shortest_edge must be a positive whole number, got {shortest_edge!r}")
         if (mean is None) != (std is None):
             raise ParameterError("Preprocessor: give mean and std together")
-        self.shortest_edge, self.size, self.resample, self.crop, self.rescale = (
-            shortest_edge,
-            size,
-            resample,
-            crop,
-            rescale,
-        )
+        self.shortest_edge, self.resample, self.rescale = shortest_edge, resample, rescale
+        self.size = None if size is None else _pair(size, "size")
+        self.crop = None if crop is None else _pair(crop, "crop")
         self.normalize = None if mean is None or std is None else Normalize(mean, std)
 
     @classmethod
@@ -157,7 +154,10 @@ class Preprocessor:
             raise ShapeError(f"Preprocessor: expected images of shape (N, 1 or 3, H, W), got {numpy.shape(images)}")
         height, width = self.target(*x.shape[2:])
         y = x.astype("float32")
-        for size in ((y.shape[2], width), (height, width)):  # one axis after the other, because both are rounded to bytes
+        for size in (
+            (y.shape[2], width),
+            (height, width),
+        ):  # one axis after the other, because both are rounded to bytes
             if size != y.shape[2:]:
                 y, _ = _RESAMPLE[self.resample](y, size, None, False, True)  # (N, C, H, w), then (N, C, h, w)
                 y = numpy.rint(y).clip(0, 255)
@@ -177,6 +177,14 @@ class Preprocessor:
             return height, width
         short = min(height, width)
         return self.shortest_edge * height // short, self.shortest_edge * width // short
+
+
+def _pair(sides: Any, name: str) -> tuple[int, int]:
+    """Return two sides, which may be given as one number."""
+    found = counts((sides, sides) if isinstance(plain(sides), int) else sides, "Preprocessor", name)
+    if len(found) != 2 or min(found) < 1:
+        raise ParameterError(f"Preprocessor: {name} must be two positive whole numbers of pixels, got {sides!r}")
+    return found[0], found[1]
 
 
 def _sides(value: Any, name: str) -> tuple[int, int]:

@@ -64,7 +64,7 @@ def test_what_is_not_done_is_refused(images):
         ({"do_pad": True}, "do_pad = True, which is not done"),
         ({"resample": 1, "size": 8}, r"resample must be 2 \(bilinear\) or 3"),
         ({"size": {"longest_edge": 3}}, "size must be a number, or height and width"),
-        ({"size": {"shortest_edge": "3"}}, "shortest_edge must be positive whole numbers"),
+        ({"size": {"shortest_edge": "3"}}, "shortest_edge must be"),
         ({"do_center_crop": True}, "crop_size must be a number"),
         ({"image_mean": [0.5]}, "mean and std together"),
     ]:
