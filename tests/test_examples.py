@@ -47,6 +47,7 @@ PROMISES = {
         r"\n +\d{4,12} -> \d*\n",
         r"sort: \d\d?\.\d% of 1000 test sequences are right",
     ],
+    "zero_shot.py": [r"step 299: loss 0\.[01]\d\d\n", r"bars and crosses told apart: (9[5-9]|100)%"],
     "train_digits.py": [r"test accuracy on 360 digits: (9[7-9]|100)\.\d%"],
     "translate_dates.py": [
         r"epoch 2/2 - 9/9 - .* val_accuracy: 0\.[234]\d+\n",

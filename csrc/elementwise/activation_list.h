@@ -30,7 +30,8 @@
     X(softsign, INPUT, DEAR, DEAR, ANY)                                                                                    \
     X(mish, INPUT, DEAR, DEAR, ANY)                                                                                        \
     X(selu, INPUT, DEAR, DEAR, ANY)                                                                                        \
-    X(celu, INPUT, DEAR, DEAR, POSITIVE)
+    X(celu, INPUT, DEAR, DEAR, POSITIVE)                                                                                   \
+    X(quick_gelu, INPUT, DEAR, DEAR, ANY)
 
 /* Functions that are no activations, and have no backward here. */
 #define MINIDL_FUNCTION_LIST(X)                                                                                            \

@@ -297,6 +297,16 @@ BACKWARD_FROM_X(silu) { /* f' = s (1 + x (1 - s)), s = sigmoid(x) */
     return g * (s * MADD(x, SPLAT(1) - s, SPLAT(1)));
 }
 
+/* Beyond 1000 the gate is 0 or 1 whatever u is. */
+MINIDL_INLINE VEC REAL(quick_inner)(VEC x) {
+    return SPLAT(1.702) * REAL(least)(REAL(most)(x, SPLAT(-1000)), SPLAT(1000));
+}
+FORWARD(quick_gelu) { return x * REAL(sigmoid)(REAL(quick_inner)(x)); }
+BACKWARD_FROM_X(quick_gelu) { /* f' = s (1 + u (1 - s)), u = 1.702 x, s = sigmoid(u) */
+    const VEC u = REAL(quick_inner)(x), s = REAL(sigmoid)(u);
+    return g * (s * MADD(u, SPLAT(1) - s, SPLAT(1)));
+}
+
 MINIDL_INLINE VEC REAL(hard_gate)(VEC x) {
     return REAL(least)(REAL(most)(x + SPLAT(3), SPLAT(0)), SPLAT(6)) * SPLAT(1.0 / 6);
 }

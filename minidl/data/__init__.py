@@ -5,6 +5,7 @@ from minidl.data.batches import batches, one_hot
 from minidl.data.digits import digits
 from minidl.data.idx import read_idx, write_idx
 from minidl.data.images import ImageData, cifar10, fashion_mnist, mnist
+from minidl.data.preprocess import Preprocessor
 from minidl.data.shapes import ShapePictures, make_shapes
 from minidl.data.split import train_test_split
 from minidl.data.standardizer import Standardizer
@@ -13,6 +14,7 @@ from minidl.data.table import Table, read_csv
 
 __all__ = [
     "ImageData",
+    "Preprocessor",
     "ShapePictures",
     "Standardizer",
     "Table",

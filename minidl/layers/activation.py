@@ -28,6 +28,7 @@ __all__ = [
     "LogSoftmax",
     "Mish",
     "PReLU",
+    "QuickGELU",
     "ReLU",
     "ReLU6",
     "SiLU",
@@ -138,6 +139,15 @@ class GELU(Activation):
         if approximate not in ("none", "tanh"):
             raise ParameterError(f"GELU: approximate must be 'none' or 'tanh', got {approximate!r}")
         super().__init__(approximate)
+
+
+class QuickGELU(Activation):
+    """Apply y = x sigmoid(1.702 x), the GELU of CLIP; see ``minidl.ops.quick_gelu``."""
+
+    op = "quick_gelu"
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 class SiLU(Activation):

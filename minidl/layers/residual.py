@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy
+
+from minidl.engines import current
 from minidl.errors import ParameterError, ShapeError
 from minidl.layers.activation import activation as activation_of
-from minidl.layers.base import Shape
+from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.branches import Branches, to_layer
 from minidl.layers.chain import Chain
+from minidl.layers.parameter import Parameter
 from minidl.layers.tree import check_runs_once, format_layer
 from minidl.ops import Array
 
-__all__ = ["Residual"]
+__all__ = ["LayerScale", "Residual"]
 
 
 class Residual(Branches):
@@ -141,3 +146,76 @@ class Residual(Branches):
         if self.follower is not None:
             parts.append(f"activation={self.follower!r}")
         return format_layer(type(self).__name__, parts)
+
+
+class LayerScale(Layer):
+    """Multiply each feature by a trained number, at the end of a residual branch: y = w x.
+
+    Small initial numbers let deep Transformers begin near the identity. Backward has dx = w dy, and dw is the sum of dy x over
+    all axes but the last.
+
+    Parameters
+    ----------
+    dim : int
+        C, the size of the last axis.
+    init_value : float, default 1e-5
+    dtype : dtype, default float32
+
+    Attributes
+    ----------
+    weight : Parameter, shape (C,)
+
+    Raises
+    ------
+    ParameterError
+        If ``dim`` is not positive.
+    ShapeError
+        From ``forward``, if the last axis has another size.
+
+    References
+    ----------
+    H. Touvron et al., "Going deeper with image Transformers", ICCV 2021, equation 3.
+
+    Examples
+    --------
+    >>> layer = LayerScale(2, 0.5)
+    >>> x = numpy.array([[1.0, 2.0], [3.0, 4.0]], "float32")
+    >>> layer.forward(x)
+    array([[0.5, 1. ],
+           [1.5, 2. ]], dtype=float32)
+    >>> layer.backward(numpy.ones((2, 2), "float32"))
+    array([[0.5, 0.5],
+           [0.5, 0.5]], dtype=float32)
+    >>> layer.weight.grad
+    array([4., 6.], dtype=float32)
+    """
+
+    def __init__(self, dim: int, init_value: float = 1e-5, *, dtype: Any = "float32") -> None:
+        super().__init__()
+        if dim < 1:
+            raise ParameterError(f"LayerScale: dim must be positive, got {dim}")
+        self.dim, self.init_value, self.dtype = dim, init_value, numpy.dtype(dtype)
+        self.weight = Parameter(current().asarray(numpy.full(dim, init_value, self.dtype)), name="weight")
+
+    def forward(self, x: Array) -> Array:
+        """Return w x."""
+        x = cast_input(self, x, self.weight.value)
+        if x.shape[-1:] != (self.dim,):
+            raise ShapeError(f"{self!r}: expected shape (..., {self.dim}), got {x.shape}")
+        self._remember(x)
+        return x * self.weight.value
+
+    def backward(self, dy: Array) -> Array:
+        """Add the sum of dy x to the gradient of the weight; return w dy."""
+        x = self._remembered()
+        if self.weight.trainable:
+            self.weight.accumulate((dy * x).reshape((-1, self.dim)).sum(axis=0))
+        return dy * self.weight.value
+
+    def flops(self, input_shape: Shape) -> int:
+        """Count one product for each element."""
+        return math.prod(input_shape)
+
+    def extra_repr(self) -> str:
+        """Return the size."""
+        return str(self.dim)

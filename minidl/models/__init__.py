@@ -1,6 +1,7 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
 from minidl.models.char_rnn import CharRNN
+from minidl.models.clip import CLIP, CLIPConfig, ContrastiveLoss, classify_zero_shot
 from minidl.models.detr import DETR, Detections, DETRConfig
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
@@ -14,12 +15,16 @@ from minidl.models.tabular import TabularNetwork
 from minidl.models.transformer import Transformer
 from minidl.models.two_tower import NegativeSampling, TwoTower
 from minidl.models.vgg import small_vgg, vgg
+from minidl.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "CLIP",
     "DETR",
     "GPT2",
     "BasicBlock",
+    "CLIPConfig",
     "CharRNN",
+    "ContrastiveLoss",
     "DETRConfig",
     "Detections",
     "GPT2Config",
@@ -29,6 +34,9 @@ __all__ = [
     "TabularNetwork",
     "Transformer",
     "TwoTower",
+    "ViT",
+    "ViTConfig",
+    "classify_zero_shot",
     "depthwise_separable",
     "from_pretrained",
     "inverted_residual",

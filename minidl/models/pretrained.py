@@ -22,7 +22,11 @@ Settings = dict[str, Any]
 
 _CLASSES = {
     "detr": "minidl.models.detr.DETR",
+    "clip": "minidl.models.clip.CLIP",
+    "dinov2": "minidl.models.vit.ViT",
+    "dinov2_with_registers": "minidl.models.vit.ViT",
     "gpt2": "minidl.models.gpt2.GPT2",
+    "vit": "minidl.models.vit.ViT",
 }
 """The class of each ``model_type``; it is imported when such a model is asked for."""
 

@@ -39,6 +39,8 @@ __all__ = [
     "mish_backward",
     "prelu",
     "prelu_backward",
+    "quick_gelu",
+    "quick_gelu_backward",
     "relu",
     "relu6",
     "relu6_backward",
@@ -459,6 +461,45 @@ def silu_backward(dy: Array, cache: Cache) -> Array:
     require_like(dy, x, "dy", "x", "silu_backward")
     s = _sigmoid(x)
     return dy * (s * (1 + x * (1 - s)))
+
+
+@ieee
+def quick_gelu(x: Array) -> tuple[Array, Cache]:
+    """Apply GELU as approximated by a sigmoid, as CLIP does.
+
+    With sigma the logistic function::
+
+        y = x sigma(1.702 x)
+
+    The cache is (x,).
+    Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", arXiv:1606.08415 (2016), section 2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> y, cache = quick_gelu(numpy.array([0.0, numpy.log(3.0) / 1.702]))
+    >>> y.round(4)
+    array([0.    , 0.4841])
+    >>> quick_gelu_backward(numpy.array([1.0, 1.0]), cache).round(4)
+    array([0.5  , 0.956])
+    """
+    require_float(x, "x", "quick_gelu")
+    return x * _sigmoid(_quick_inner(x)), (x,)
+
+
+@ieee
+def quick_gelu_backward(dy: Array, cache: Cache) -> Array:
+    """Return the gradient of x.
+
+    By the product rule, with u = 1.702 x and sigma' = sigma (1 - sigma), f' = s + x 1.702 s (1 - s)::
+
+        dx = dy s (1 + u (1 - s)),   u = 1.702 x, s = sigma(u)
+    """
+    (x,) = cache
+    require_like(dy, x, "dy", "x", "quick_gelu_backward")
+    u = _quick_inner(x)
+    s = _sigmoid(u)
+    return dy * (s * (1 + u * (1 - s)))
 
 
 @ieee
@@ -887,6 +928,11 @@ def _sigmoid(x: Array) -> Array:
     xp = namespace(x)
     e = xp.exp(-xp.abs(x))
     return xp.where(x >= 0, 1, e) / (1 + e)
+
+
+def _quick_inner(x: Array) -> Array:
+    """Return u; beyond abs(x) = 1000 the gate is 0 or 1 whatever u is, and a float16 would overflow."""
+    return 1.702 * namespace(x).clip(x, -1000, 1000)
 
 
 def _gelu_inner(x: Array) -> tuple[Array, Array]:

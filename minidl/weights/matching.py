@@ -95,8 +95,10 @@ def load_tensors(
     FileFormatError
         If a tensor has a dtype that cannot be read.
     """
+    rename = _compile_names(names)
+    targets = _cut_targets(targets, [own for own in map(rename, tensors) if isinstance(own, str)])
     known = {name for target in targets for name in target.names}
-    chosen, unexpected = _rename_all(tensors, names, known, where)
+    chosen, unexpected = _rename_all(tensors, rename, known, where)
     missing = [
         name
         for target in targets
@@ -119,11 +121,30 @@ def load_tensors(
     return IncompatibleKeys(missing, list(unexpected))
 
 
+_SHARE = re.compile(r"(.+)\[(\d+)/(\d+)\]", re.DOTALL)
+"""A name of one of several equal parts of an array, such as ``in_proj_weight[0/3]``."""
+
+
+def _cut_targets(targets: Sequence[Target], wanted: Iterable[str]) -> list[Target]:
+    """Return the targets, those of which parts are named cut into so many along the first axis."""
+    counts = {found[1]: int(found[3]) for found in map(_SHARE.fullmatch, wanted) if found}
+    cut: list[Target] = []
+    for target in targets:
+        parts = next((counts[name] for name in target.names if name in counts), 0)
+        if not parts or not target.array.ndim or len(target.array) % parts:
+            cut.append(target)
+            continue
+        rows = len(target.array) // parts
+        for i in range(parts):
+            names = tuple(f"{name}[{i}/{parts}]" for name in target.names)
+            cut.append(Target(names, target.array[i * rows : (i + 1) * rows], target.optional))
+    return cut
+
+
 def _rename_all(
-    tensors: Mapping[str, Tensor], names: Names | None, known: set[str], where: str
+    tensors: Mapping[str, Tensor], rename: Callable[[str], str | None], known: set[str], where: str
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors by their names in the model, and the names without a place there, with their text for messages."""
-    rename = _compile_names(names)
     chosen: dict[str, Tensor] = {}
     unexpected = {}
     for foreign, tensor in tensors.items():

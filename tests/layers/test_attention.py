@@ -22,6 +22,7 @@ LAYERS = {
     "decoder": (lambda: dl.TransformerDecoder(dl.TransformerDecoderLayer(2, 1, 2, norm_first=True), 1), 2),
     "swiglu": (lambda: dl.layers.SwiGLU(4, 6, 3, bias=True), 1),
     "geglu": (lambda: dl.layers.GeGLU(4, 6), 1),
+    "layer scale": (lambda: dl.layers.LayerScale(4, 0.5), 1),
     "learned positions": (lambda: dl.layers.LearnedPositions(5, 4), 1),
     "sinusoidal positions": (lambda: dl.layers.SinusoidalPositions(4), 1),
     "rotary positions": (lambda: dl.layers.RotaryPositions(4, interleaved=True), 1),

@@ -268,6 +268,19 @@ class TestForeignNames:
         load(model, {"w[0].b": numpy.ones(1)}, names={"w[0].b": "a"})
         assert model.a.value[0] == 1
 
+    def test_parts_of_an_array(self, load):
+        model = Holder(qkv=numpy.zeros((6, 2)), bias=numpy.zeros(2))
+        parts = {f"{name}.weight": numpy.full((2, 2), i + 1.0) for i, name in enumerate("qkv")}
+        names = {f"{name}.weight": f"qkv[{i}/3]" for i, name in enumerate("qkv")}
+        assert load(model, {**parts, "bias": numpy.ones(2)}, names=names) == ([], [])
+        assert model.parameters()[0].value[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
+        with pytest.raises(ParameterError, match=r"missing: qkv\[1/3\]"):
+            load(model, {**parts, "bias": numpy.ones(2)}, names={**names, "k.weight": None})
+        with pytest.raises(ShapeError, match=r"qkv\[0/3\] has shape \(2, 2\), got \(3, 2\)"):
+            load(model, {**parts, "bias": numpy.ones(2), "q.weight": numpy.ones((3, 2))}, names=names)
+        with pytest.raises(ParameterError, match=r"unexpected: q\.weight \(as qkv\[0/4\]\)"):
+            load(model, parts, names={"q.weight": "qkv[0/4]"})
+
     def test_a_star_may_stand_for_what_is_not_used(self, load):
         model = Holder(a=numpy.zeros(1))
         load(model, {"module.x.a": numpy.ones(1)}, names={"*.x.*": "a"})

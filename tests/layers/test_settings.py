@@ -35,6 +35,7 @@ SAMPLES = {
     "GroupedQueryAttention": (8, 2),
     "LSTM": (4, 3),
     "LayerNorm": (4,),
+    "LayerScale": (4,),
     "LearnedPositions": (6, 4),
     "Linear": (4, 3),
     "LoRALinear": (dl.Linear(4, 3), 2),

@@ -147,6 +147,12 @@ def silu(x: float) -> float:
     return x / (1 + math.exp(-x))
 
 
+@_elementwise(limits=(math.nan, math.inf), rounding=12)
+def quick_gelu(x: float) -> float:
+    """Return x / (1 + exp(-1.702 x))."""
+    return x / (1 + math.exp(-1.702 * x))
+
+
 @_elementwise(limits=(math.nan, math.inf), kinks=(-3.0, 3.0), shape=(5, 6))  # minus infinity times zero
 def hardswish(x: float) -> float:
     """Return 0 up to -3, x from 3 on, and x (x + 3) / 6 between."""
