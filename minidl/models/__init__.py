@@ -1,5 +1,6 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
+from minidl.models.bert import BERT, BERTConfig
 from minidl.models.char_rnn import CharRNN
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
@@ -13,7 +14,9 @@ from minidl.models.transformer import Transformer
 from minidl.models.vgg import small_vgg, vgg
 
 __all__ = [
+    "BERT",
     "GPT2",
+    "BERTConfig",
     "BasicBlock",
     "CharRNN",
     "GPT2Config",

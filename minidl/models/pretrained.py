@@ -21,7 +21,10 @@ Settings = dict[str, Any]
 """The content of a config.json."""
 
 _CLASSES = {
+    "bert": "minidl.models.bert.BERT",
+    "distilbert": "minidl.models.bert.BERT",
     "gpt2": "minidl.models.gpt2.GPT2",
+    "roberta": "minidl.models.bert.BERT",
 }
 """The class of each ``model_type``; it is imported when such a model is asked for."""
 
