@@ -1,5 +1,6 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
+from minidl.models.bert import BERT, BERTConfig
 from minidl.models.char_rnn import CharRNN
 from minidl.models.clip import CLIP, CLIPConfig, ContrastiveLoss, classify_zero_shot
 from minidl.models.detr import DETR, Detections, DETRConfig
@@ -18,9 +19,11 @@ from minidl.models.vgg import small_vgg, vgg
 from minidl.models.vit import ViT, ViTConfig
 
 __all__ = [
+    "BERT",
     "CLIP",
     "DETR",
     "GPT2",
+    "BERTConfig",
     "BasicBlock",
     "CLIPConfig",
     "CharRNN",

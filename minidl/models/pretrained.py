@@ -21,11 +21,14 @@ Settings = dict[str, Any]
 """The content of a config.json."""
 
 _CLASSES = {
-    "detr": "minidl.models.detr.DETR",
+    "bert": "minidl.models.bert.BERT",
     "clip": "minidl.models.clip.CLIP",
+    "detr": "minidl.models.detr.DETR",
     "dinov2": "minidl.models.vit.ViT",
     "dinov2_with_registers": "minidl.models.vit.ViT",
+    "distilbert": "minidl.models.bert.BERT",
     "gpt2": "minidl.models.gpt2.GPT2",
+    "roberta": "minidl.models.bert.BERT",
     "vit": "minidl.models.vit.ViT",
 }
 """The class of each ``model_type``; it is imported when such a model is asked for."""
