@@ -99,6 +99,19 @@ def test_engines_agree(engine, dtype, shape, random):
 
 
 @pytest.mark.parametrize("dtype", STORAGE)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 20])
+def test_many_weights_are_read_in_blocks_and_parts_of_vectors(host_engine, dtype, rows, random):
+    k, outputs = 1037, 301  # more than one block of weights, and no whole vectors
+    x, weight = random.standard_normal((rows, k), dtype="f"), random.standard_normal((outputs, k), dtype="f")
+    bias = random.standard_normal(outputs, dtype="f")
+    stored, scale = store_weight(weight, dtype)
+    wide = x.astype("d") @ restore_weight(stored, scale).astype("d").T + bias
+    y = host_engine.stored_linear(x, stored, scale, bias)
+    expected = int8_linear(x, stored, scale, bias) if dtype == "int8" else wide
+    numpy.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", STORAGE)
 def test_engines_read_any_layout_and_follow_the_precision(host_engine, dtype, random):
     x, weight = random.standard_normal((70, 6), dtype="f").T, random.standard_normal((33, 70), dtype="f")
     stored, scale = store_weight(weight, dtype)

@@ -319,3 +319,12 @@ def test_rungs_refuse_what_they_cannot_read(random):
         _native.ladder_naive(a[:, :2], a[:2], a.copy())
     with pytest.raises(ValueError, match=r"\(4, 4\)"):
         _native.ladder_naive(a, a[:3], a.copy())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5])
+def test_few_rows_times_a_matrix_beyond_the_second_cache(dtype, rows, random):
+    outputs = (2 << 20) // (4 * 517) + 3  # two megabytes; no whole vectors in a row, no whole tiles of rows
+    x, weight = (random.standard_normal(shape).astype(dtype) for shape in ((rows, 517), (outputs, 517)))
+    y, _ = engines.get("native").linear(x, weight, None)
+    numpy.testing.assert_allclose(y, x @ weight.T, rtol=1e-4, atol=1e-4)
