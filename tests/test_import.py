@@ -52,6 +52,7 @@ def test_every_layer_class_is_exported():
         "Affine",
         "AffineOfDense",
         "Branches",
+        "FirstTrained",
         "KeyValues",
         "OpLayer",
         "Shape",
