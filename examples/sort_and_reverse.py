@@ -1,6 +1,6 @@
 """Teach the encoder-decoder of "Attention is all you need" to sort digits, or to write them backwards.
 
-    python examples/sort_and_reverse.py sort       # a minute or two on two cores
+    python examples/sort_and_reverse.py sort       # a few minutes
     python examples/sort_and_reverse.py reverse
 
 Each step draws new sequences of 4 to 12 digits. The test sequences are drawn with another seed, and a sequence counts as right
@@ -43,7 +43,7 @@ def written(tokens: numpy.ndarray) -> str:
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("task", choices=["sort", "reverse"])
-parser.add_argument("--steps", type=int, default=3000)
+parser.add_argument("--steps", type=int, default=4500)
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
