@@ -29,6 +29,7 @@ SAMPLES = {
     "ConvTranspose2d": (2, 4, 3),
     "Dense": (4,),
     "Embedding": (4, 3),
+    "FrozenBatchNorm2d": (4,),
     "GRU": (4, 3),
     "GeGLU": (4, 8),
     "GroupNorm": (2, 4),

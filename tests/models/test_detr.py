@@ -10,6 +10,7 @@ from minidl.data import make_shapes
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers import SetLoss
 from minidl.models import DETR, from_pretrained
+from minidl.models.detr import _read_backbone
 from minidl.optim import AdamW
 
 SMALL = {
@@ -22,8 +23,7 @@ def make(dtype="float64", seed=0, **changes):
     return DETR(dtype=dtype, generator=numpy.random.default_rng(seed), **(SMALL | changes))
 
 
-@pytest.mark.parametrize("each_layer", [False, True])
-@pytest.mark.parametrize("norm", ["frozen", "batch"])
+@pytest.mark.parametrize(("each_layer", "norm"), [(False, "batch"), (True, "frozen")])
 def test_every_gradient_by_differences(each_layer, norm):
     model, random = make(norm=norm), numpy.random.default_rng(1)
     images, mask = random.normal(size=(2, 3, 24, 16)), numpy.ones((2, 24, 16), bool)
@@ -94,23 +94,34 @@ def test_detections_are_in_order_and_leave_no_object_out():
 def test_settings_of_a_config():
     settings = {
         "model_type": "detr", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
-        "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "num_queries": 3, "backbone": "resnet18",
-        "use_timm_backbone": True, "backbone_config": None, "id2label": {"0": "a", "1": "b"}, "dilation": False,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "num_queries": 3,
+        "backbone_config": {"model_type": "resnet", "depths": [1, 1], "hidden_sizes": [8, 8], "embedding_size": 4}, "id2label": {"0": "a", "1": "b"}, "dilation": False,
     }  # fmt: skip
     model = DETR.from_settings(settings)
-    assert model.config.depths == (2, 2, 2, 2)
-    assert model.config.channels == (64, 128, 256, 512)
+    assert (model.config.depths, model.config.channels, model.config.block) == ((1, 1), (8, 8), "bottleneck")
     assert model.config.num_classes == 2
     assert not model.backbone["layer1"].trainable
     assert model.backbone["layer2"].trainable
     for wrong in (
         {"dilation": True},
-        {"backbone": "swin_tiny"},
+        {"backbone_config": None, "backbone": "swin_tiny"},
         {"decoder_attention_heads": 4},
         {"position_embedding_type": "learned"},
     ):
         with pytest.raises(ParameterError, match="DETR: config.json has"):
             DETR.from_settings(settings | wrong)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"backbone": "resnet18", "backbone_config": None},
+        {"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet18"}},
+    ],
+)
+def test_a_backbone_of_timm_by_its_name(given):
+    assert _read_backbone(given) == {"depths": (2, 2, 2, 2), "channels": (64, 128, 256, 512), "block": "basic"}
+    assert _read_backbone({})["channels"] == (256, 512, 1024, 2048)  # a ResNet-50, if nothing is said
 
 
 @pytest.mark.parametrize("timm", [False, True])

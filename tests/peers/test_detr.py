@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.peers
 
-TOLERANCE = {"float64": {"rtol": 1e-8, "atol": 1e-11}, "float32": {"rtol": 2e-3, "atol": 2e-5}}
+TOLERANCE = {"float64": {"rtol": 1e-9, "atol": 1e-12}, "float32": {"rtol": 1e-3, "atol": 5e-5}}
+"""In float32 PyTorch's gradient of the queries, of size 2e-5, is itself off by 1e-5 from that in float64; here it is off by 1e-11."""
 
 
 def make_folder(path, layer_type="basic"):
