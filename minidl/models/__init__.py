@@ -11,6 +11,7 @@ from minidl.models.resnet import BasicBlock, resnet, resnet18, small_resnet
 from minidl.models.sequential import Sequential
 from minidl.models.summary import Summary
 from minidl.models.transformer import Transformer
+from minidl.models.unet import unet
 from minidl.models.vgg import small_vgg, vgg
 from minidl.models.vit import ViT, ViTConfig
 
@@ -38,5 +39,6 @@ __all__ = [
     "resnet18",
     "small_resnet",
     "small_vgg",
+    "unet",
     "vgg",
 ]
