@@ -15,6 +15,7 @@ from minidl.models.summary import Summary
 from minidl.models.tabular import TabularNetwork
 from minidl.models.transformer import Transformer
 from minidl.models.two_tower import NegativeSampling, TwoTower
+from minidl.models.unet import unet
 from minidl.models.vgg import small_vgg, vgg
 from minidl.models.vit import ViT, ViTConfig
 
@@ -50,5 +51,6 @@ __all__ = [
     "resnet18",
     "small_resnet",
     "small_vgg",
+    "unet",
     "vgg",
 ]
