@@ -44,7 +44,10 @@ THIN = (
     "64x16x16",
 )
 LAYOUTS = ("NN", "NT", "TN")
-RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "decided")
+RUNGS = (
+    *("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "staggered", "decided"),
+    *("bfloat16", "amx"),
+)  # fmt: skip
 PAUSE = 0.25  # seconds, in which the threads of the previous contender go to sleep
 Call = Callable[[], object]
 
@@ -185,7 +188,11 @@ def ladder(sizes: tuple[int, ...] = (128, 512, 1000, 1024, 2048)) -> Iterator[st
     yield ""
     yield "| rung |" + "".join(f" {s} |" for s in sizes)
     yield "|---|" + "--:|" * len(sizes)
+    amx = _native.build_info()["bfloat16 products"] == "amx"
     for rung in RUNGS:
+        if rung == "amx" and not amx:
+            yield f"| amx | {' | '.join('none here' for _ in sizes)} |"
+            continue
         multiply = getattr(_native, f"ladder_{rung}")
         cells = [rate(s, lambda s=s, f=multiply: f(*squares[s])) if rung != "naive" or s <= 1024 else "" for s in sizes]
         yield f"| {rung} | " + " | ".join(cells) + " |"

@@ -33,7 +33,10 @@ cdef extern from "product/ladder.h" nogil:
     int minidl_ladder_packed(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
     int minidl_ladder_vectorised(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
     int minidl_ladder_in_place(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
+    int minidl_ladder_staggered(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
     int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
+    int minidl_ladder_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
+    int minidl_ladder_amx(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c)
 
 
 cdef int _operand(object x, int ndim, int kind, bint transposed, Matrix *m, ptrdiff_t *batch) except -1:
@@ -170,6 +173,8 @@ cdef int _rung(_rung_function multiply, object a, object b, object c) except -1:
     cdef float *result = <float *>cnp.PyArray_DATA(<cnp.ndarray>c)
     with nogil:
         status = multiply(m, n, k, left, right, result)
+    if status == -2:
+        raise RuntimeError("this process has no tiles of AMX; minidl info says what multiplies bfloat16 numbers")
     if status != 0:
         raise MemoryError("no memory for the packed panels")
     return 0
@@ -210,6 +215,21 @@ def ladder_in_place(a, b, c):
     _rung(minidl_ladder_in_place, a, b, c)
 
 
+def ladder_staggered(a, b, c):
+    """c = a b. The same tile, which reads a copy of b whose rows do not meet in the same sets of a cache."""
+    _rung(minidl_ladder_staggered, a, b, c)
+
+
 def ladder_decided(a, b, c):
     """c = a b. b is packed where the caches of the machine ask for it, else read as it lies."""
     _rung(minidl_ladder_decided, a, b, c)
+
+
+def ladder_bfloat16(a, b, c):
+    """c = a b of operands rounded to bfloat16, by the instructions in use for them."""
+    _rung(minidl_ladder_bfloat16, a, b, c)
+
+
+def ladder_amx(a, b, c):
+    """c = a b of operands rounded to bfloat16, by the tiles of AMX. RuntimeError where there are none."""
+    _rung(minidl_ladder_amx, a, b, c)

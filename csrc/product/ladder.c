@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "product/gemm_variant.h"
+#include "product/bf16.h"
 #include "runtime/caches.h"
 #include "runtime/integers.h"
 
@@ -144,22 +144,37 @@ static void multiply_blocks(const kernel *by, ptrdiff_t mc, ptrdiff_t nc, ptrdif
         }
 }
 
-static int multiply_with(const kernel *by, int pack_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b,
+/* What becomes of B: its tiles read it as it lies; or a copy whose rows lie otherwise one below the other; or panels. */
+typedef enum { IN_PLACE, STAGGERED, PACKED } way;
+
+enum { LINE = 16 }; /* floats in a cache line */
+
+static int multiply_with(const kernel *by, way b_goes, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b,
                          float *c) {
     const ptrdiff_t a_most = rounded_up(minidl_min(m, MC), by->rows) * minidl_min(k, KC);
     const ptrdiff_t b_most = rounded_up(minidl_min(n, NC), by->columns) * minidl_min(k, KC);
-    float *const packed = malloc((size_t)(a_most + b_most + 1) * sizeof(float));
+    const ptrdiff_t copy_most = b_goes == STAGGERED ? (minidl_min(n, NC) + LINE) * minidl_min(k, KC) : 0;
+    float *const packed = malloc((size_t)(a_most + b_most + copy_most + 1) * sizeof(float));
     if (packed == NULL) return -1;
+    float *const copy = packed + b_most + a_most;
     memset(c, 0, (size_t)(m * n) * sizeof(float));
     for (ptrdiff_t j = 0; j < n; j += NC)
         for (ptrdiff_t p = 0; p < k; p += KC) {
             const ptrdiff_t nc = minidl_min(NC, n - j), kc = minidl_min(KC, k - p), full = nc / by->columns * by->columns;
-            const float *const block = b + p * n + j;
-            pack(pack_b ? nc : nc - full, kc, pack_b ? block : block + full, 1, n, by->columns, packed);
+            const float *block = b + p * n + j;
+            ptrdiff_t row = n;
+            if (b_goes == STAGGERED) {
+                row = nc + LINE;
+                for (ptrdiff_t r = 0; r < kc; r++) memcpy(copy + r * row, block + r * n, (size_t)nc * sizeof(float));
+                block = copy;
+            }
+            if (b_goes == PACKED) pack(nc, kc, block, 1, row, by->columns, packed);
+            else pack(nc - full, kc, block + full, 1, row, by->columns, packed);
             for (ptrdiff_t i = 0; i < m; i += MC) {
                 const ptrdiff_t mc = minidl_min(MC, m - i);
                 pack(mc, kc, a + i * k + p, k, 1, by->rows, packed + b_most);
-                multiply_blocks(by, mc, nc, kc, packed + b_most, pack_b ? packed : block, pack_b ? 0 : n, packed, c + i * n + j, n);
+                if (b_goes == PACKED) multiply_blocks(by, mc, nc, kc, packed + b_most, packed, 0, packed, c + i * n + j, n);
+                else multiply_blocks(by, mc, nc, kc, packed + b_most, block, row, packed, c + i * n + j, n);
             }
         }
     free(packed);
@@ -173,7 +188,7 @@ static void add_tile(ptrdiff_t k, const float *a, const float *b, ptrdiff_t b_ro
 /* Rung 5: the operands rewritten in the order in which the tile reads them. No stride of any matrix is left in the inner
  * loop: memory is read from front to back. */
 int minidl_ladder_packed(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
-    return multiply_with(&(kernel){TILE_ROWS, TILE_COLUMNS, add_tile}, 1, m, n, k, a, b, c);
+    return multiply_with(&(kernel){TILE_ROWS, TILE_COLUMNS, add_tile}, PACKED, m, n, k, a, b, c);
 }
 
 static void add_tile_of_vectors(ptrdiff_t k, const float *a, const float *b, ptrdiff_t b_row, float *c, ptrdiff_t c_row) {
@@ -189,17 +204,25 @@ static kernel vectors_in_use(void) {
 /* Rung 6: the tile of gemm_tile.inc.h, in vectors of the widest instruction set that the machine has. */
 int minidl_ladder_vectorised(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
     const kernel by = vectors_in_use();
-    return multiply_with(&by, 1, m, n, k, a, b, c);
+    return multiply_with(&by, PACKED, m, n, k, a, b, c);
 }
 
 /* Rung 7: B is not packed. Small matrices gain what packing cost them. In large ones, rows of B lie on many pages, and where their
  * distance is a multiple of a large power of two, in few sets of each cache: they drive each other out. */
 int minidl_ladder_in_place(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
     const kernel by = vectors_in_use();
-    return multiply_with(&by, 0, m, n, k, a, b, c);
+    return multiply_with(&by, IN_PLACE, m, n, k, a, b, c);
 }
 
-/* Rung 8: the better of the last two, by the caches of the machine: B is packed if it does not fit the second cache, or would fit
+/* Rung 8: B in its own order still, but from a copy whose rows are a cache line longer than the block. No two rows begin in the same
+ * sets, and the pages follow each other. What this gains over the last rung is what the collisions cost; what packing gains over
+ * this is the order. */
+int minidl_ladder_staggered(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+    const kernel by = vectors_in_use();
+    return multiply_with(&by, STAGGERED, m, n, k, a, b, c);
+}
+
+/* Rung 9: the better of packing and leaving it, by the caches of the machine: B is packed if it does not fit the second cache, or would fit
  * only packed, and has enough rows of A to pay for it. */
 int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
     const kernel by = vectors_in_use();
@@ -208,5 +231,16 @@ int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a,
     const double in_place = n > 0 ? minidl_crowding(next, rows, bytes, n * (ptrdiff_t)sizeof(float)) : 0;
     const int collides = in_place > 0.5 && in_place > 1.5 * (double)(rows * bytes) / (double)next->size;
     const int large = (double)n * (double)k * sizeof(float) > (double)next->size;
-    return multiply_with(&by, m >= 16 * by.rows && (large || collides), m, n, k, a, b, c);
+    return multiply_with(&by, m >= 16 * by.rows && (large || collides) ? PACKED : IN_PLACE, m, n, k, a, b, c);
+}
+
+/* Rung 10: bfloat16. Both operands are rounded while they are packed, and one instruction does twice the work, or with tiles sixteen
+ * times. The other rungs' operands are exact. */
+int minidl_ladder_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+    return minidl_bgemm(m, n, k, 1, a, k, 1, b, n, 1, 0, c, n, NULL, 1) == MINIDL_GEMM_OK ? 0 : -1;
+}
+
+/* Rung 11: the same by the tiles of AMX, only there. */
+int minidl_ladder_amx(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c) {
+    return strcmp(minidl_bf16_name(), "amx") == 0 ? minidl_ladder_bfloat16(m, n, k, a, b, c) : -2;
 }

@@ -4,7 +4,7 @@
  *
  *     A (m, k)    B (k, n)    C (m, n)
  *
- * and returns 0, or -1 if there was no memory to pack into. The next rungs are minidl_sgemm of gemm.h, first with one thread
+ * and returns 0, -1 if there was no memory to pack into, or -2 if this machine has no AMX. The next rungs are minidl_sgemm of gemm.h, first with one thread
  * and then with all. */
 #ifndef MINIDL_LADDER_H
 #define MINIDL_LADDER_H
@@ -18,6 +18,9 @@ int minidl_ladder_register_tiled(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const fl
 int minidl_ladder_packed(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
 int minidl_ladder_vectorised(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
 int minidl_ladder_in_place(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
+int minidl_ladder_staggered(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
 int minidl_ladder_decided(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
+int minidl_ladder_bfloat16(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
+int minidl_ladder_amx(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, const float *a, const float *b, float *c);
 
 #endif

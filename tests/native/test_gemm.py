@@ -19,8 +19,12 @@ from gemm_checks import RELU, check, matrix, used_share, wide
 
 import minidl
 from minidl import _native
+from minidl.ops.precision import round_to_bfloat16
 
-RUNGS = ("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "decided")
+RUNGS = (
+    *("naive", "reordered", "blocked", "register_tiled", "packed", "vectorised", "in_place", "staggered", "decided"),
+    *("bfloat16", "amx"),
+)  # fmt: skip
 DTYPES = st.sampled_from(["float32", "float64"])
 
 
@@ -309,6 +313,12 @@ def test_every_rung_of_the_ladder(rung, size, wider):
     random = numpy.random.default_rng(0)
     a, b = random.standard_normal((m, k), dtype="f"), random.standard_normal((k, n), dtype="f")
     c = numpy.full((m, n), numpy.nan, "f")
+    if rung in ("bfloat16", "amx"):
+        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
+    if rung == "amx" and _native.build_info()["bfloat16 products"] != "amx":
+        with pytest.raises(RuntimeError, match="no tiles"):
+            _native.ladder_amx(a, b, c)
+        return
     getattr(_native, f"ladder_{rung}")(a, b, c)
     assert used_share(c, wide(a) @ wide(b), abs(wide(a)) @ abs(wide(b)), k) <= 1
 
