@@ -1,4 +1,4 @@
-"""``minidl generate``: write on after a prompt, with a model that ``minidl train --text`` trained."""
+"""``minidl generate``: write on after a prompt, with a model that ``minidl train --text`` trained, or a GPT-2 from a folder."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from typing import Any
 
 from minidl import text
 from minidl.cli.arguments import add_engine, seed, use_chosen_engine, whole
+from minidl.cli.folders import open_folder
 from minidl.cli.language_models import create_model
+from minidl.errors import ParameterError
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="the file that training wrote")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the file that training wrote, or a folder of Hugging Face's GPT-2",
+    )
     parser.add_argument("--prompt", help="the text to go on from (default: each line of the input)")
     parser.add_argument("--tokens", type=whole, default=300, help="the most tokens to write (default: 300)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (default: 0.8)")
@@ -31,15 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the prompt and what follows it, as it comes."""
-    checkpoint = text.load_checkpoint(args.model)
     with use_chosen_engine(args):
-        model = create_model(checkpoint.settings)
-        model.load_state_dict(checkpoint.weights)
+        model, tokenizer = _open(args.model)
         for prompt in [args.prompt] if args.prompt is not None else _read_prompts():
-            for piece in _write(model, checkpoint.tokenizer, prompt, args):
+            for piece in _write(model, tokenizer, prompt, args):
                 print(piece, end="", flush=True)
             print()
     return 0
+
+
+def _open(path: Path) -> tuple[Any, text.Tokenizer]:
+    """Return the model and the tokenizer of a checkpoint or a folder."""
+    if path.is_dir():
+        model, tokenizer = open_folder(path)
+        if not hasattr(model, "select_state"):
+            raise ParameterError(f"--model: {path} holds a {type(model).__name__}, which does not write text")
+        return model, tokenizer
+    checkpoint = text.load_checkpoint(path)
+    model = create_model(checkpoint.settings)
+    model.load_state_dict(checkpoint.weights)
+    return model, checkpoint.tokenizer
 
 
 def _read_prompts() -> Iterator[str]:

@@ -5,8 +5,9 @@ from minidl.text.beam import Hypothesis, beam_search
 from minidl.text.bpe import BytePairTokenizer
 from minidl.text.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from minidl.text.corpus import sonnets
+from minidl.text.encoders import Answer, Filled, answer, classify, embed, fill_mask, search
 from minidl.text.generation import generate, stream
-from minidl.text.hugging_face import HuggingFaceTokenizer
+from minidl.text.hugging_face import Encoded, HuggingFaceTokenizer
 from minidl.text.sampling import (
     draw_tokens,
     keep_top_k,
@@ -27,10 +28,13 @@ from minidl.text.trainer import Trainer
 from minidl.text.words import split_words
 
 __all__ = [
+    "Answer",
     "BytePairTokenizer",
     "ByteTokenizer",
     "CharTokenizer",
     "Checkpoint",
+    "Encoded",
+    "Filled",
     "HuggingFaceTokenizer",
     "Hypothesis",
     "Packed",
@@ -38,8 +42,12 @@ __all__ = [
     "Tokenizer",
     "Trainer",
     "Windows",
+    "answer",
     "beam_search",
+    "classify",
     "draw_tokens",
+    "embed",
+    "fill_mask",
     "from_dict",
     "generate",
     "keep_top_k",
@@ -51,6 +59,7 @@ __all__ = [
     "penalize_repetition",
     "save_checkpoint",
     "scale_by_temperature",
+    "search",
     "segment_mask",
     "sonnets",
     "split_tokens",
