@@ -181,7 +181,7 @@ class TextTower(Layer):
         ends = self.find_ends(x)
         y = self.hidden_states(x)[-1]
         self._remember((ends, y.shape))
-        return self.projection.forward(self.norm.forward(y[numpy.arange(len(y)), ends]))
+        return self.projection.forward(self.norm.forward(y[namespace(y).arange(len(y)), ends]))
 
     def hidden_states(self, x: Array) -> list[Array]:
         """Return the tokens before the first block and after each of them, all (N, T, C)."""
@@ -195,7 +195,7 @@ class TextTower(Layer):
         ends, shape = self._remembered()
         dend: Any = self.norm.backward(self.projection.backward(dy))  # (N, C)
         dx = namespace(dy).zeros(shape, dtype=dend.dtype)  # (N, T, C)
-        dx[numpy.arange(len(dx)), ends] = dend
+        dx[namespace(dx).arange(len(dx)), ends] = dend
         for layer in reversed(self.layers):
             dx = layer.backward(dx)
         self.token_embedding.backward(self.position_embedding.backward(dx))

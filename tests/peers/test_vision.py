@@ -4,7 +4,7 @@ import numpy
 import pytest
 from dinov2_file import SETTINGS, find_file, read_weights
 
-from minidl.models import ContrastiveLoss, classify_zero_shot, clip, from_pretrained
+from minidl.models import ContrastiveLoss, classify_zero_shot, clip, from_pretrained, unet
 from minidl.models.vit import ViT, foreign_names
 
 torch = pytest.importorskip("torch")
@@ -172,3 +172,49 @@ def test_published_dinov2_beside_onnx_runtime():
     assert theirs.shape == (1, 257, 384)
     assert abs(own - theirs[0]).max() < 1e-4 * max(1, abs(theirs).max())
     assert abs(own[0] - theirs[0, 0]).max() < 1e-4
+
+
+class Side(torch.nn.Module):
+    """Two branches, concatenated, with the names of minidl's U-Net."""
+
+    def __init__(self, below):
+        super().__init__()
+        self.below = below
+
+    def forward(self, x):
+        return torch.cat([x, self.below(x)], 1)
+
+
+def torch_unet(inside, width, depth):
+    """Return the layers of a level of U-Net."""
+    nn = torch.nn
+
+    def convolve(inside):
+        layers = []
+        for before in (inside, width):
+            layers += [nn.Conv2d(before, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        return layers
+
+    if not depth:
+        return convolve(inside)
+    up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+    below = nn.Sequential(nn.MaxPool2d(2), *torch_unet(width, 2 * width, depth - 1), up)
+    return [*convolve(inside), Side(below), *convolve(2 * width)]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_unet(dtype):
+    model = unet(3, channels=2, width=4, depth=2, dtype=dtype)
+    peer = torch.nn.Sequential(*torch_unet(2, 4, 2), torch.nn.Conv2d(4, 3, 1)).to(getattr(torch, dtype))
+    peer.load_state_dict({name: torch.from_numpy(numpy.array(a)) for name, a in model.state_dict().items()})
+    x = numpy.random.default_rng(0).standard_normal((2, 2, 12, 16)).astype(dtype)
+    image, tolerance = torch.from_numpy(x).requires_grad_(), 10 * TOLERANCES[dtype]
+    wanted, y = peer(image), model.forward(x)
+    numpy.testing.assert_allclose(y, wanted.detach(), rtol=tolerance, atol=tolerance)
+    dy = numpy.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    wanted.backward(torch.from_numpy(dy))
+    assert abs(model.backward(dy) - image.grad.numpy()).max() <= tolerance * abs(image.grad).max()
+    own = dict(model.named_parameters())
+    for name, parameter in peer.named_parameters():
+        scale = max(float(abs(parameter.grad).max()), 1e-2)
+        assert abs(own[name].grad - parameter.grad.numpy()).max() <= tolerance * scale, name
