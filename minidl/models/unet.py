@@ -10,7 +10,7 @@ from minidl.errors import ParameterError
 from minidl.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Identity, MaxPool2d, Parallel, ReLU
 from minidl.models.initial import start_convolutions
 from minidl.models.sequential import Sequential
-from minidl.ops._scalars import scalars_checked
+from minidl.ops._scalars import scalars_checked, shown
 
 __all__ = ["unet"]
 
@@ -60,7 +60,7 @@ def unet(
     Raises
     ------
     ParameterError
-        If a size is not positive.
+        If a size is not positive, or the depth is more than 16.
 
     References
     ----------
@@ -80,6 +80,8 @@ def unet(
     ):
         if size < least:
             raise ParameterError(f"unet: {name} must be {least} or more, got {size!r}")
+    if depth > 16:  # the channels double each time, and would fill any memory
+        raise ParameterError(f"unet: depth must be 16 or less, got {shown(depth)}")
     options: dict[str, Any] = {"dtype": dtype, "generator": generator}
 
     def convolve(inside: int, outside: int) -> list[Any]:
