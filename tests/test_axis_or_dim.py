@@ -29,7 +29,7 @@ def test_every_op_and_layer_with_an_axis_is_here():
     named = {name for name, formula in ops.FORMULAS.items() if name_of_axis(formula)}
     assert named == {"glu", "log_softmax", "softmax"}
     kinds = {kind for kind in vars(layers).values() if inspect.isclass(kind) and name_of_axis(kind)}
-    assert kinds - {layers.RotaryPositions} == set(LAYERS)  # whose dim is a size
+    assert kinds - {layers.RotaryPositions, layers.LayerScale} == set(LAYERS)  # whose dim is a size
 
 
 @pytest.mark.parametrize("name", ["glu", "log_softmax", "softmax"])

@@ -18,6 +18,8 @@ MASK = "random.random(shape, dtype=numpy.float32) >= p -> random.random(shape, d
 EQUIVALENT = {  # out, accumulate and the generator are checked in test_catalogue_engines, windows that see nothing in ops/test_pool
     "matmul": {"out + y -> out", "out + y -> y", "out + y -> out - y"},
     "_draw_mask": {MASK},
+    # corners that are equal are kinks, which ops/test_box_geometry checks
+    "_share": {"2 * yes + 1 * equal -> 2 * yes", "2 * yes + 1 * equal -> 2 * yes - 1 * equal", "1 * equal -> equal"},
     "_max_pool": {"-math.inf -> math.inf", "nobody < 256 -> nobody > 256"},
     # rounding reaches beyond the last pixel only from 8 million pixels on
     "_nearest": {"scale.before - 1 -> scale.before", "scale.before - 1 -> scale.before + 1"},

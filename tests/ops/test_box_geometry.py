@@ -86,3 +86,15 @@ def test_what_is_no_list_of_boxes(wrong, error):
     if wrong.shape != (4,):
         with pytest.raises(error, match="generalized_box_iou_loss: prediction"):
             generalized_box_iou_loss(wrong, wrong)
+
+
+def test_equal_corners_share_the_gradient():
+    """Central differences at a kink are the mean of the slopes on its sides, and so is the gradient."""
+    prediction, target = numpy.array([[0.0, 0.0, 2.0, 2.0]]), numpy.array([[0.0, 1.0, 2.0, 3.0]])
+    gradient = generalized_box_iou_loss_backward(1.0, generalized_box_iou_loss(prediction, target)[1])
+    for place in range(4):
+        moved = [prediction.copy(), prediction.copy()]
+        moved[0][0, place] += 1e-6
+        moved[1][0, place] -= 1e-6
+        ends = [generalized_box_iou_loss(boxes, target)[0] for boxes in moved]
+        assert gradient[0, place] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-8)

@@ -36,7 +36,8 @@ def through_pickle(thing):
 def in_a_new_process(thing):
     """Send it to a spawned process, which trains it once more and sends it back."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply_async(through_pickle, (thing,)).get(timeout=120)  # a process that cannot start is made anew for ever
+        sent = pool.apply_async(through_pickle, (thing,))
+        return sent.get(timeout=120)  # a process that cannot start is made anew for ever
 
 
 def weights_of(model):
