@@ -145,8 +145,10 @@ def test_slips_of_the_pen_are_caught(spec, which):
     assert survivors == (EQUIVALENT.get(spec.name, set()) if which == "forward" else set())
 
 
+SLOW = {"_between", "_coefficients", "_gelu_inner", "_mish_gate", "_nearest"}
+"""Helpers of many ops, whose mutants take seconds each; they are tried with --nightly."""
 HELPERS = [
-    pytest.param(room, name, id=f"{room}.{name}")
+    pytest.param(room, name, id=f"{room}.{name}", marks=[pytest.mark.nightly] if name in SLOW else [])
     for room in ops.ROOMS
     for name, function in vars(importlib.import_module(f"minidl.ops.{room}")).items()
     if inspect.isfunction(function) and name.startswith("_") and function.__module__ == f"minidl.ops.{room}"

@@ -74,6 +74,7 @@ class TestDemo:
         assert sum(int(count) for row in rows for count in row.replace(".", "0").split()) == 360
         assert re.search(r"^   numpy +\d+\.\d+$", out, re.MULTILINE)
 
+    @pytest.mark.nightly
     def test_with_convolutions(self, capsys):
         assert main(["demo", "--model", "conv", "--epochs", "2"]) == 0
         out = capsys.readouterr().out

@@ -119,6 +119,7 @@ def test_a_seed_draws_the_same_and_changes_elsewhere_keep_the_order(tmp_path):
     assert first == mutation.draw(["sample.py"], 8, 0, tmp_path)
 
 
+@pytest.mark.nightly
 def test_all_kinds_are_drawn_in_their_shares(capsys):
     assert mutation.main(["--sample", "20", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -178,6 +179,7 @@ def test_one_that_does_not_compile_is_not_counted(copy):
 
 
 @pytest.mark.usefixtures("few_tests")
+@pytest.mark.nightly
 def test_tests_that_fail_without_any_mutant_decide_nothing(copy, monkeypatch):
     monkeypatch.setattr(copy, "_passing", set())
     (copy.folder / "tests" / "ops" / "test_boundaries.py").write_text("def test_softplus():\n    assert False\n")
@@ -187,6 +189,7 @@ def test_tests_that_fail_without_any_mutant_decide_nothing(copy, monkeypatch):
         mutation.judge(softplus(1), copy, [])
 
 
+@pytest.mark.nightly
 def test_a_run_that_does_not_end_is_stopped(copy, monkeypatch):
     monkeypatch.setattr(copy, "limit", 3.0)
     (copy.folder / "tests" / "test_endless.py").write_text("def test_it():\n    while True:\n        pass\n")
