@@ -302,11 +302,14 @@ def test_a_table_of_mistakes():
 
 
 def test_a_reader_that_has_seen_enough(tmp_path):
-    """As in ``minidl gradcheck | head``."""
-    command = [sys.executable, "-c", "import sys; from minidl.cli import main; sys.exit(main(['gradcheck', '--all']))"]
+    """As in ``minidl gradcheck | head``, with a head that has seen enough at once."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from minidl.cli import main; sys.exit(main(['gradcheck', 'relu', '--all']))",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
-    process.stdout.readline()
-    process.stdout.close()
+    process.stdout.close()  # before anything is written
     assert process.stderr.read() == b""
     process.stderr.close()
     assert process.wait(60) == 0

@@ -35,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
     with use_chosen_engine(args) as engine:
         for what in own:
             report = testing.check_object(what, shape, seed=args.seed)
-            print(report, flush=True)
+            print(report)
             fine = fine and report.ok
         if ops or not own:
             report = testing.check_catalogue(engine, ops or None, short=args.short)
-            print(report if args.all else report.worst(), flush=True)  # a reader need not wait for the rest
+            print(report if args.all else report.worst())
             print(f"{len(report.table)} comparisons on the {engine.name} engine")
             fine = fine and report.ok
     return 0 if fine else 1
