@@ -18,7 +18,7 @@ from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Lin
 from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
 from minidl.layers.parameter import Parameter
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
 from minidl.ops.attention import attention_weights
@@ -488,10 +488,7 @@ def _make_head(config: BERTConfig, dtype: Any, generator: Any) -> Chain:
 
 def _read_config(config: BERTConfig, changes: dict[str, Any]) -> BERTConfig:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(BERTConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"BERT: there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    found = dataclasses.replace(config, **changes)
+    found = change_settings(config, changes, "BERT")
     for name in ("vocab_size", "context", "layers", "heads", "width", "hidden", "labels"):
         if getattr(found, name) < 1:
             raise ParameterError(f"BERT: {name} must be positive, got {getattr(found, name)!r}")

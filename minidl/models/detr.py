@@ -6,7 +6,6 @@ queries -> decoder, which looks at the memory -> a class and a box for each quer
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers import Conv2d, Embedding, Layer, Linear, inference
 from minidl.models.detr_backbone import DEPTHS, detr_backbone
 from minidl.models.detr_parts import BoxHead, Decoder, DETRConfig, Encoder
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array
 from minidl.ops.box_geometry import cxcywh_to_xyxy
 from minidl.ops.position_tables import image_positions
@@ -362,10 +361,7 @@ def _translate(name: str) -> str | None:
 
 def _read_config(config: DETRConfig, changes: dict[str, Any]) -> DETRConfig:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(DETRConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"DETR: there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    found = dataclasses.replace(config, **changes)
+    found = change_settings(config, changes, "DETR")
     for name in ("num_classes", "num_queries", "width", "heads", "encoder_layers", "decoder_layers", "feed_forward"):
         if getattr(found, name) < 1:
             raise ParameterError(f"DETR: {name} must be positive, got {getattr(found, name)!r}")

@@ -20,7 +20,7 @@ from minidl.layers.attention import join_heads, merge_heads, split_heads, split_
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
 from minidl.layers.key_values import KeyValues
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array
 from minidl.ops._scalars import depth
 from minidl.training import Trainable
@@ -417,11 +417,7 @@ class GPT2(Trainable, Layer):
 
 def _read_config(config: Any, changes: dict[str, Any]) -> GPT2Config:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(GPT2Config)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"GPT2: there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    named = isinstance(config, str)
-    found = GPT2Config.named(str(config), **changes) if named else dataclasses.replace(config, **changes)
+    found = change_settings(GPT2Config.named(config) if isinstance(config, str) else config, changes, "GPT2")
     for name in ("vocab_size", "context", "layers", "heads", "width"):
         if getattr(found, name) < 1:
             raise ParameterError(f"GPT2: {name} must be positive, got {getattr(found, name)!r}")

@@ -6,19 +6,23 @@ names that stands in the model's own file.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.weights.safetensors_file import parse_json
 
-__all__ = ["Pretrained", "Settings", "from_pretrained", "read_settings", "require"]
+__all__ = ["Pretrained", "Settings", "change_settings", "from_pretrained", "read_settings", "require"]
 
 Settings = dict[str, Any]
 """The content of a config.json."""
+
+Config = TypeVar("Config")
+"""A dataclass of a model's settings."""
 
 _CLASSES = {
     "bert": "minidl.models.bert.BERT",
@@ -127,3 +131,11 @@ def require(settings: Mapping[str, Any], allowed: Mapping[str, Collection[Any]],
         if name in settings and settings[name] not in values:
             known = ", ".join(map(repr, values))
             raise ParameterError(f"{model}: config.json has {name} = {settings[name]!r}; minidl has {known}")
+
+
+def change_settings(config: Config, changes: Mapping[str, Any], model: str) -> Config:
+    """Return a configuration with some settings changed; raise ParameterError for one that it does not have."""
+    known = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    if unknown := sorted(set(changes) - known):
+        raise ParameterError(f"{model}: there is no setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
