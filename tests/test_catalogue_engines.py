@@ -24,6 +24,12 @@ def as_tuple(gradients):
     return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
+def cases_to_run(engine, spec, request):
+    """All cases of an op; of the array double, which runs the text of the formulas on NumPy, one unless --nightly asks for all."""
+    few = isinstance(engine, DoubleEngine) and not request.config.getoption("--nightly")
+    return spec.cases[:1] if few else spec.cases
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("spec", ALL)
 def test_cases(engine, spec, dtype, agree):
@@ -41,8 +47,8 @@ def test_sizes(engine, spec, size, dtype, agree):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("spec", ALL)
-def test_layouts(engine, spec, layout, dtype, agree):
-    for case in (*spec.cases, spec.sized("odd")):
+def test_layouts(engine, spec, layout, dtype, agree, request):
+    for case in (*cases_to_run(engine, spec, request), spec.sized("odd")):
         agree(agreement(engine, spec, case, dtype, layout=LAYOUTS[layout]))
 
 
@@ -61,12 +67,8 @@ def test_host_layouts(host_engine, spec, layout, agree):
 
 @pytest.mark.parametrize("spec", ALL)
 def test_gradients(engine, spec, request):
-    """The check of the formulas, of the engine itself: in float64, by differences of its own forward.
-
-    The array double runs the text of the formulas, one case of each, and all of them with --nightly.
-    """
-    few = isinstance(engine, DoubleEngine) and not request.config.getoption("--nightly")
-    for case in spec.cases[:1] if few else spec.cases:
+    """The check of the formulas, of the engine itself: in float64, by differences of its own forward."""
+    for case in cases_to_run(engine, spec, request):
         check_case(engine, spec, case).check()
 
 
@@ -125,9 +127,9 @@ def check_special_values(engine, spec, case, dtype, which, rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("spec", ALL)
-def test_nan_and_inf_as_in_the_formulas(engine, spec, dtype):
+def test_nan_and_inf_as_in_the_formulas(engine, spec, dtype, request):
     """Special values in each argument and in dy in turn, then in all of them; the engine must give the formula's nans and infinities."""
-    for case in (spec.sized("odd"), *spec.cases):
+    for case in (spec.sized("odd"), *cases_to_run(engine, spec, request)):
         plain = as_dtype(spec.arguments(case), dtype)
         floating = [i for i, a in enumerate(plain) if isinstance(a, numpy.ndarray) and a.dtype == dtype]
         for special in (*floating, -1):

@@ -114,7 +114,7 @@ PLANTED = [
 ]
 
 
-FEW = 4
+FEW = 2
 """Cases in which every way to break a pair is tried in a usual run; the nightly one tries all."""
 
 
