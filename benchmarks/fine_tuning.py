@@ -14,6 +14,7 @@ import importlib.metadata
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,10 +75,28 @@ def make_twin(folder: Path, ours: Any, train: str) -> nn.Module:
     return twin
 
 
+class Kept:
+    """Batches for ``fit``, which reads ahead; those that it has read are kept in order."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches, self.read = batches, deque[Any]()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        self.read.append(self.batches[index])
+        return self.read[-1]
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch."""
+        self.batches.on_epoch_end()
+
+
 class Follower(Callback):
     """After each step of ours, the same step in PyTorch: AdamW, gradients clipped, warm-up, and a line down to 0."""
 
-    def __init__(self, twin: nn.Module, batches: Any, epochs: int, lr: float) -> None:
+    def __init__(self, twin: nn.Module, batches: Kept, epochs: int, lr: float) -> None:
         self.twin, self.batches = twin.train(), batches
         every = [p for p in twin.parameters() if p.requires_grad]
         groups = [
@@ -100,7 +119,7 @@ class Follower(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         between = time.perf_counter()
-        loss = self.step(*self.batches[batch])
+        loss = self.step(*self.batches.read.popleft())
         self.seconds.append((between - self.begin, time.perf_counter() - between))
         self.losses.append((logs["loss"], loss))
 
@@ -143,9 +162,9 @@ def follow(
     def batches(chosen: numpy.ndarray, seed: int | None) -> Any:
         return make_batches(tokenizer, [texts[i] for i in chosen], spam[chosen], longest, seed)
 
-    model, training = make_model(folder, train), batches(order[:count], seed)
+    model, training = make_model(folder, train), Kept(batches(order[:count], seed))
     follower = Follower(make_twin(folder, model, train), training, epochs, RATES[train])
-    fine_tune(model, training, epochs, RATES[train], [follower], verbose=0)
+    fine_tune(model, training, epochs, RATES[train], callbacks=[follower], verbose=0)
     found = Followed(numpy.array(follower.losses), numpy.array(follower.seconds))
     if test:
         unseen, twin = batches(order[count : count + test], None), follower.twin.eval()

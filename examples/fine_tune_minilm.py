@@ -32,12 +32,22 @@ LORA = ["layers.*.attention.out", "layers.*.feed_forward.linear*"]
 NAMES = ["mail", "spam"]
 
 
-def make_model(folder: Path, train: str) -> BERT:
-    """Return MiniLM with a new head for two classes, with everything frozen but what is to be trained."""
+def load_minilm(folder: Path, head: str, labels: int = 2) -> BERT:
+    """Return MiniLM with a new head, and without dropout."""
     encoder = from_pretrained(folder)
     off = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0}
-    model = BERT(encoder.config, head="sequence_classification", labels=len(NAMES), **off)
-    model.load_state_dict(encoder.state_dict(), strict=False)  # all but the last map, which the encoder has not
+    model = BERT(encoder.config, head=head, labels=labels, **off)
+    pooled = (
+        head == "sequence_classification"
+    )  # this head begins with the map that the file has, and ends with a new one
+    weights = {name: a for name, a in encoder.state_dict().items() if pooled or not name.startswith("head.")}
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def make_model(folder: Path, train: str) -> BERT:
+    """Return MiniLM for two classes, with everything frozen but what is to be trained."""
+    model = load_minilm(folder, "sequence_classification", len(NAMES))
     model.label_names = NAMES
     if train == "lora":
         dl.add_lora(model, LORA, rank=8, alpha=16)
@@ -60,9 +70,10 @@ def make_batches(
 
 def fine_tune(
     model: BERT,
-    batches: PaddedBatches,
+    batches: Any,
     epochs: int,
     lr: float,
+    loss: Any = None,
     callbacks: Sequence[Callback] = (),
     verbose: int = 2,
 ) -> None:
@@ -73,9 +84,9 @@ def fine_tune(
     rise = dl.optim.LinearLR(optimizer, 0.1, total_iters=warmup)
     fall = dl.optim.LinearLR(optimizer, 1.0, 0.0, total_iters=steps - warmup)
     schedule = dl.optim.SequentialLR(optimizer, [rise, fall], [warmup])
-    model.compile(optimizer, dl.CrossEntropyLoss(), metrics=["accuracy"])
+    model.compile(optimizer, loss or dl.CrossEntropyLoss())
     own = [GradientClipping(1.0), LearningRateScheduler(schedule, interval="batch")]
-    model.fit(batches, epochs=epochs, verbose=verbose, callbacks=[*own, *callbacks])
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=verbose, callbacks=[*own, *callbacks])
 
 
 def main() -> None:
