@@ -210,10 +210,13 @@ def main() -> None:
     for train in args.train:
         for seed in range(args.seeds):
             found = follow(folder, texts, spam, train, args.count, args.test, args.longest, args.epochs, seed)
-            apart, (ours, theirs) = abs(found.losses[:, 0] - found.losses[:, 1]), found.accuracies
+            apart = abs(found.losses[:, 0] - found.losses[:, 1])
             seconds, ratio = found.seconds.sum(axis=0), numpy.median(found.seconds[:, 1] / found.seconds[:, 0])
+            print(f"{train}, seed {seed}: ", end="")
+            if args.test:
+                ours, theirs = found.accuracies
+                print(f"accuracy {ours:.1%}, PyTorch {theirs:.1%}, the same answer for {found.alike:.1%}; ", end="")
             print(
-                f"{train}, seed {seed}: accuracy {ours:.1%}, PyTorch {theirs:.1%}, the same answer for {found.alike:.1%}; "
                 f"losses differ by {apart[:FIRST].max():.1e} in {FIRST} steps, {apart.max():.1e} in all; "
                 f"{seconds[0]:.1f} s, PyTorch {seconds[1]:.1f} s, median ratio of steps {ratio:.2f}",
                 flush=True,

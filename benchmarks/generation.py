@@ -44,7 +44,7 @@ def prompt(name: str, gpt: GPT, length: int, stored: str, batch: int = 1) -> Wor
     makers = {kind: partial(make, gpt, ids, stored) for kind, make in _taking_part(made, gpt, stored).items()}
     each = gpt.layers * (24.0 * gpt.width**2 + 2.0 * (length + 1) * gpt.width)  # of a token; attention sees half
     flops = batch * (length * each + 2.0 * gpt.vocabulary * gpt.width)
-    label = f"{name}, prompt of {length} tokens, batch {batch}, weights in {stored}"
+    label = f"{name}, {batch} prompt{'s' * (batch > 1)} of {length} tokens, weights in {stored}"
     return Workload("Sequences: prompts", label, makers, flops)
 
 

@@ -104,7 +104,7 @@ def test_sequences_are_trained_the_same_by_all(board, peer, name):
         "cross-entropy",
         "encoder of 6 layers, 384 wide, 12 heads, T=128, batch 1",
         "GPT nano, 48",
-        "GPT nano, prompt",
+        "GPT nano, 1 prompt",
     ],
 )
 def test_workloads_on_sequences_compute_the_same(board, peer, name):
