@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 import torch
 from torch import nn
+from torch_gpt2 import TorchGPT2
 
 import minidl as dl
 from minidl.models import GPT2, CharRNN
@@ -33,49 +34,6 @@ FIRST = 50
 
 
 # the models in PyTorch -----------------------------------------------------------------------------------------------
-
-
-class TorchGPT2(nn.Module):
-    """GPT-2 with its attention written out; the names of its weights are minidl's."""
-
-    def __init__(self, vocabulary: int, context: int, layers: int, heads: int, width: int, tied: bool = True) -> None:
-        super().__init__()
-        parts = {"wte": nn.Embedding(vocabulary, width), "wpe": nn.Embedding(context, width)}
-        blocks = nn.ModuleList(TorchBlock(heads, width) for _ in range(layers))
-        self.transformer = nn.ModuleDict({**parts, "h": blocks, "ln_f": nn.LayerNorm(width)})
-        self.lm_head = nn.Linear(width, vocabulary, bias=False)
-        if tied:
-            self.lm_head.weight = parts["wte"].weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return logits, (N, T, V)."""
-        x = self.transformer["wte"](ids) + self.transformer["wpe"].weight[: ids.shape[1]]  # (N, T, C)
-        for block in self.transformer["h"]:
-            x = block(x)
-        return self.lm_head(self.transformer["ln_f"](x))
-
-
-class TorchBlock(nn.Module):
-    """One block of it."""
-
-    def __init__(self, heads: int, width: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = nn.ModuleDict({"c_attn": nn.Linear(width, 3 * width), "c_proj": nn.Linear(width, width)})
-        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return y for x, (N, T, C)."""
-        parts = self.attn["c_attn"](self.ln_1(x)).chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)  # (N, H, T, D)
-        scores = q @ k.mT / q.shape[-1] ** 0.5  # (N, H, T, T)
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-        y = scores.masked_fill(later, -torch.inf).softmax(dim=-1) @ v
-        x = x + self.attn["c_proj"](y.transpose(1, 2).flatten(-2))
-        hidden = self.mlp["c_fc"](self.ln_2(x))
-        bent = 0.5 * hidden * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)))  # GELU
-        return x + self.mlp["c_proj"](bent)
 
 
 class TorchCharRNN(nn.Module):

@@ -1,11 +1,13 @@
-"""Generation for the board: tokens of a GPT one after another, greedily, with a key-value cache.
+"""Prompts and generation for the board: a GPT reads a prompt, and writes tokens one after another, greedily, with a cache.
 
-A step writes so many tokens after a prompt. The bound is reading all weights once for each token. minidl runs its public
-``generate``; the peers run a loop written for the purpose, with room for exactly these tokens in their cache.
+A step of generation writes so many tokens after a prompt, for each sequence of a batch. The bound is reading all weights once for
+each token. minidl runs its public ``generate``; the peers run a loop written for the purpose, with room for exactly these
+tokens in their cache. A step on a prompt reads it, keeps its keys and values, and gives the logits of the token after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,108 +17,201 @@ from workload import Step, Workload
 
 PROMPT = 16
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+Makers = dict[str, Callable[..., Step]]
 
 
-def generation(name: str, gpt: GPT, count: int, stored: str) -> Workload:
+def generation(name: str, gpt: GPT, count: int, stored: str, batch: int = 1) -> Workload:
     """Describe writing so many tokens, with the weights of linear layers stored in a dtype."""
-    own = "minidl native" if stored != "float32" or gpt.width > 400 else "minidl"
-    makers: dict[str, Any] = {own: _minidl, "torch": _torch}
-    if stored != "int8":
-        makers |= {"jax": _jax, "torch compile": partial(_torch, compiled=True)}
-    if stored != "bfloat16":
-        makers["onnxruntime"] = _onnx
-    made = {contender: partial(make, gpt, count, stored) for contender, make in makers.items()}
+    made: Makers = {
+        "minidl": _minidl, "torch": _torch, "jax": _jax, "torch compile": partial(_torch, compiled=True),
+        "onnxruntime": _onnx,
+    }  # fmt: skip
+    prompt = numpy.random.default_rng(1).integers(0, gpt.vocabulary, (batch, PROMPT))
+    makers = {kind: partial(make, gpt, prompt, count, stored) for kind, make in _taking_part(made, gpt, stored).items()}
+    sequences = f" of each of {batch}" * (batch > 1)
+    label = f"{name}, {count} tokens after {PROMPT}{sequences}, weights in {stored}"
     weights = float(BYTES[stored] * gpt.multiplied)
-    label = f"{name}, {count} tokens after {PROMPT}, weights in {stored}"
-    return Workload("Sequences: generation", label, made, bytes=count * weights, tokens=count)
+    return Workload("Sequences: generation", label, makers, bytes=count * weights, tokens=count)
 
 
-def _prompt(gpt: GPT) -> numpy.ndarray:
-    return numpy.random.default_rng(1).integers(0, gpt.vocabulary, PROMPT)
+def prompt(name: str, gpt: GPT, length: int, stored: str, batch: int = 1) -> Workload:
+    """Describe reading prompts of so many tokens, with the weights of linear layers stored in a dtype."""
+    made: Makers = {
+        "minidl": _minidl_prompt, "torch": _torch_prompt, "jax": _jax_prompt,
+        "torch compile": partial(_torch_prompt, compiled=True), "onnxruntime": _onnx_prompt,
+    }  # fmt: skip
+    ids = numpy.random.default_rng(1).integers(0, gpt.vocabulary, (batch, length))
+    makers = {kind: partial(make, gpt, ids, stored) for kind, make in _taking_part(made, gpt, stored).items()}
+    each = gpt.layers * (24.0 * gpt.width**2 + 2.0 * (length + 1) * gpt.width)  # of a token; attention sees half
+    flops = batch * (length * each + 2.0 * gpt.vocabulary * gpt.width)
+    label = f"{name}, {batch} prompt{'s' * (batch > 1)} of {length} tokens, weights in {stored}"
+    return Workload("Sequences: prompts", label, makers, flops)
 
 
-def _minidl(gpt: GPT, count: int, stored: str) -> Step:
+def _taking_part(made: Makers, gpt: GPT, stored: str) -> Makers:
+    """Return the contenders that have such weights, minidl with the formulas alone only where that takes no minutes."""
+    without = {"int8": ("jax", "torch compile"), "bfloat16": ("onnxruntime",), "float32": ()}[stored]
+    own = "minidl native" if stored != "float32" or gpt.width > 400 else "minidl"
+    return {own if kind == "minidl" else kind: make for kind, make in made.items() if kind not in without}
+
+
+# minidl --------------------------------------------------------------------------------------------------------------
+
+
+def _minidl_model(gpt: GPT, stored: str) -> Any:
     from minidl.layers import store_weights
+
+    model = minidl_gpt(gpt).eval()
+    return model if stored == "float32" else store_weights(model, stored)
+
+
+def _minidl(gpt: GPT, prompt: numpy.ndarray, count: int, stored: str) -> Step:
     from minidl.text import generate
 
-    model, prompt = minidl_gpt(gpt).eval(), _prompt(gpt)
-    if stored != "float32":
-        store_weights(model, stored)
-    return lambda: generate(model, prompt, count, temperature=0)
+    model = _minidl_model(gpt, stored)
+    return lambda: generate(model, list(prompt), count, temperature=0)
 
 
-def _torch(gpt: GPT, count: int, stored: str, compiled: bool = False) -> Step:
+def _minidl_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str) -> Step:
+    import minidl as dl
+
+    model = _minidl_model(gpt, stored)
+
+    def step() -> Any:
+        with dl.inference():
+            return model.forward_with_state(prompt, last=True)[0]
+
+    return step
+
+
+# PyTorch -------------------------------------------------------------------------------------------------------------
+
+
+def _torch_model(gpt: GPT, stored: str, batch: int, room: int) -> tuple[Any, Any]:
+    """Return the model and its cache."""
     import torch
 
-    model, prompt = torch_gpt(gpt).eval(), torch.from_numpy(_prompt(gpt))[None]
+    model = torch_gpt(gpt).eval()
     if stored == "int8":
         model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
     if stored == "bfloat16":
         model = model.bfloat16()
-    shape = (2, 1, gpt.heads, PROMPT + count, gpt.width // gpt.heads)
-    cache = [torch.zeros(shape, dtype=model.transformer["wte"].weight.dtype) for _ in range(gpt.layers)]
+    shape, dtype = (2, batch, gpt.heads, room, gpt.width // gpt.heads), model.transformer["wte"].weight.dtype
+    return model, [torch.zeros(shape, dtype=dtype) for _ in range(gpt.layers)]
+
+
+def _torch(gpt: GPT, prompt: numpy.ndarray, count: int, stored: str, compiled: bool = False) -> Step:
+    import torch
+
+    model, cache = _torch_model(gpt, stored, len(prompt), PROMPT + count)
     further = torch.compile(model) if compiled else model
-    places = torch.arange(PROMPT + count)
+    first, places = torch.from_numpy(prompt), torch.arange(PROMPT + count)
 
     def step() -> Any:
         with torch.inference_mode():
-            ids, logits = [], model(prompt, cache, 0)
+            ids, logits = [], model(first, cache, 0)
             for at in range(PROMPT, PROMPT + count):
-                ids.append(int(logits[0, -1].argmax()))
+                ids.append(logits[:, -1].argmax(-1).numpy())
                 if len(ids) < count:
-                    logits = further(torch.tensor([ids[-1:]]), cache, places[at : at + 1] if compiled else at)
-        return numpy.array(ids)
+                    new = torch.from_numpy(ids[-1][:, None])
+                    logits = further(new, cache, places[at : at + 1] if compiled else at)
+        return numpy.stack(ids, axis=1)
 
     return step
 
 
-def _jax(gpt: GPT, count: int, stored: str) -> Step:
+def _torch_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str, compiled: bool = False) -> Step:
+    import torch
+
+    model, cache = _torch_model(gpt, stored, *prompt.shape)
+    run, ids = torch.compile(model) if compiled else model, torch.from_numpy(prompt)
+
+    def step() -> Any:
+        with torch.inference_mode():
+            return run(ids, cache, 0)
+
+    return step
+
+
+# JAX -----------------------------------------------------------------------------------------------------------------
+
+
+def _jax_model(gpt: GPT, stored: str, batch: int, room: int) -> tuple[Any, Any, Callable[[], Any]]:
+    """Return the compiled model, its weights, and what makes an empty cache."""
     import jax
     from jax import numpy as jnp
 
     p = {name: jnp.asarray(value, stored) for name, value in gpt.weights().items()}
-    shape = (1, PROMPT + count, gpt.heads, gpt.width // gpt.heads)
-    prompt = jnp.asarray(_prompt(gpt))[None]
+    shape = (batch, room, gpt.heads, gpt.width // gpt.heads)
 
     def advance(p: Any, ids: Any, cache: Any, at: Any) -> Any:
-        logits, cache = jax_gpt(gpt, p, ids, cache, at)
-        return logits[:, -1].argmax(-1)[:, None], cache
+        return jax_gpt(gpt, p, ids, cache, at)
 
-    advanced = jax.jit(advance, donate_argnums=2)
+    def empty() -> Any:
+        return [(jnp.zeros(shape, stored), jnp.zeros(shape, stored)) for _ in range(gpt.layers)]
+
+    return jax.jit(advance, donate_argnums=2), p, empty
+
+
+def _jax(gpt: GPT, prompt: numpy.ndarray, count: int, stored: str) -> Step:
+    advance, p, empty = _jax_model(gpt, stored, len(prompt), PROMPT + count)
 
     def step() -> Any:
-        cache = [(jnp.zeros(shape, stored), jnp.zeros(shape, stored)) for _ in range(gpt.layers)]
-        ids = []
-        token, cache = advanced(p, prompt, cache, 0)
+        ids: list[numpy.ndarray] = []
+        logits, cache = advance(p, prompt, empty(), 0)
         for at in range(PROMPT, PROMPT + count):
-            ids.append(int(token[0, 0]))
+            ids.append(numpy.asarray(logits[:, -1].argmax(-1)))
             if len(ids) < count:
-                token, cache = advanced(p, token, cache, at)
-        return numpy.array(ids)
+                logits, cache = advance(p, ids[-1][:, None], cache, at)
+        return numpy.stack(ids, axis=1)
 
     return step
 
 
-def _onnx(gpt: GPT, count: int, stored: str) -> Step:
+def _jax_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str) -> Step:
+    import jax
+
+    advance, p, empty = _jax_model(gpt, stored, *prompt.shape)
+    return lambda: jax.block_until_ready(advance(p, prompt, empty(), 0))[0]
+
+
+# ONNX Runtime --------------------------------------------------------------------------------------------------------
+
+
+def _onnx_model(gpt: GPT, stored: str, batch: int) -> tuple[Callable[..., Any], Any]:
+    """Return a function of ids, their first position and the cache, which gives logits and the new cache; and an empty one."""
     import onnx_models
     import onnxruntime
 
-    session = onnx_models.gpt_session(gpt.layers, gpt.heads, gpt.weights(), stored == "int8")
+    session = onnx_models.gpt_session(gpt.layers, gpt.heads, gpt.weights(), stored == "int8", batch)
     past = [f"past{i}" for i in range(2 * gpt.layers)]
     names = [output.name for output in session.get_outputs()]
     value = onnxruntime.OrtValue.ortvalue_from_numpy
-    nothing = value(numpy.empty((1, gpt.heads, 0, gpt.width // gpt.heads), "float32"))
-    prompt = _prompt(gpt)[None]
+    nothing = value(numpy.empty((batch, gpt.heads, 0, gpt.width // gpt.heads), "float32"))
+
+    def advance(ids: numpy.ndarray, at: int, cache: Any) -> tuple[numpy.ndarray, Any]:
+        places = numpy.arange(at, at + ids.shape[1])[None]
+        logits, *after = session.run_with_ort_values(names, {"ids": value(ids), "places": value(places), **cache})
+        return logits.numpy(), dict(zip(past, after, strict=True))
+
+    return advance, dict.fromkeys(past, nothing)
+
+
+def _onnx(gpt: GPT, prompt: numpy.ndarray, count: int, stored: str) -> Step:
+    advance, empty = _onnx_model(gpt, stored, len(prompt))
 
     def step() -> Any:
-        ids: list[int] = []
-        known, new = dict.fromkeys(past, nothing), prompt
+        ids: list[numpy.ndarray] = []
+        logits, cache = advance(prompt, 0, empty)
         for at in range(PROMPT, PROMPT + count):
-            places = numpy.arange(at - new.shape[1], at)[None]
-            logits, *after = session.run_with_ort_values(names, {"ids": value(new), "places": value(places), **known})
-            known = dict(zip(past, after, strict=True))
-            ids.append(int(logits.numpy()[0, -1].argmax()))
-            new = numpy.array([ids[-1:]])
-        return numpy.array(ids)
+            ids.append(logits[:, -1].argmax(-1))
+            if len(ids) < count:
+                logits, cache = advance(ids[-1][:, None], at, cache)
+        return numpy.stack(ids, axis=1)
 
     return step
+
+
+def _onnx_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str) -> Step:
+    advance, empty = _onnx_model(gpt, stored, len(prompt))
+    return lambda: advance(prompt, 0, empty)[0]

@@ -167,7 +167,7 @@ def encoder_session(layers: int, heads: int, weights: dict[str, numpy.ndarray], 
     return _open(graph, {"x": shape}, {x: shape})
 
 
-def gpt_session(layers: int, heads: int, weights: dict[str, numpy.ndarray], int8: bool) -> Any:
+def gpt_session(layers: int, heads: int, weights: dict[str, numpy.ndarray], int8: bool, batch: int = 1) -> Any:
     """Return a session that continues a GPT: inputs ids, places and past0, past1, ...; logits of the last token, and presents."""
     weights = {name.removeprefix("transformer."): value for name, value in weights.items()}
     graph, table = Transformer(heads, weights), weights["wte.weight"]
@@ -181,9 +181,9 @@ def gpt_session(layers: int, heads: int, weights: dict[str, numpy.ndarray], int8
         x = graph.node("Add", x, graph.linear(y, f"h.{i}.attn.c_proj."))
         h = graph.norm(x, f"h.{i}.ln_2")
         x = graph.node("Add", x, graph.feed_forward(h, f"h.{i}.mlp.c_fc.", f"h.{i}.mlp.c_proj.", "tanh"))
-    last = graph.node("Gather", x, graph.constant(numpy.array([-1])), axis=1)  # (1, 1, C)
+    last = graph.node("Gather", x, graph.constant(numpy.array([-1])), axis=1)  # (N, 1, C)
     logits = graph.node("MatMul", graph.norm(last, "ln_f"), graph.constant(table.T.copy()))
     size = table.shape[1] // heads
-    inputs = {"ids": (1, None), "places": (1, None), **dict.fromkeys(past, (1, heads, None, size))}
-    outputs = {logits: (1, 1, len(table)), **dict.fromkeys(present, (1, heads, None, size))}
+    inputs = {"ids": (batch, None), "places": (1, None), **dict.fromkeys(past, (batch, heads, None, size))}
+    outputs = {logits: (batch, 1, len(table)), **dict.fromkeys(present, (batch, heads, None, size))}
     return _open(graph, inputs, outputs, int8, ("ids", "places"))

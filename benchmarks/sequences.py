@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy
 import text_models
-from generation import generation
+from generation import generation, prompt
 from images import numbers
 from training_steps import jax_step, minidl_step, torch_step
 from workload import Step, Workload
@@ -328,6 +328,12 @@ ALL = [
     *(
         generation(name, gpt, count, stored)
         for name, gpt, count in (("GPT nano", NANO, 48), ("GPT baby", BABY, 48), ("GPT-2 124M", SMALL, 16))
+        for stored in ("float32", "bfloat16", "int8")
+    ),
+    *(generation("GPT-2 124M", SMALL, 16, stored, batch=8) for stored in ("float32", "bfloat16", "int8")),
+    *(
+        prompt(name, gpt, length, stored, batch)
+        for name, gpt, length, batch in (("GPT nano", NANO, 48, 1), ("GPT-2 124M", SMALL, 128, 1), ("GPT-2 124M", SMALL, 128, 8))
         for stored in ("float32", "bfloat16", "int8")
     ),
     *(text_models.encoding(text_models.Encoder(), batch) for batch in (1, 8)),

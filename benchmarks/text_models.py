@@ -172,58 +172,12 @@ def _minidl_encoding(encoder: Encoder, batch: int) -> Step:
 
 
 def torch_gpt(gpt: GPT) -> Any:
-    """Return PyTorch's model: ``forward(ids)``, or ``forward(ids, cache, at)`` for further tokens from position ``at`` on.
-
-    The cache is a list of keys and values of each layer, (N, H, room, D). If ``at`` is a number, attention reads as many of them
-    as there are. If it is a tensor, all shapes are the same at every position, as ``torch.compile`` needs it.
-    """
+    """Return PyTorch's model."""
     import torch
-    from torch import nn
-    from torch.nn import functional
+    from torch_gpt2 import TorchGPT2
 
-    c = gpt.width
-
-    def block() -> Any:
-        attention = nn.ModuleDict({"c_attn": nn.Linear(c, 3 * c), "c_proj": nn.Linear(c, c)})
-        feed_forward = nn.ModuleDict({"c_fc": nn.Linear(c, 4 * c), "c_proj": nn.Linear(4 * c, c)})
-        return nn.ModuleDict({"ln_1": nn.LayerNorm(c), "attn": attention, "ln_2": nn.LayerNorm(c), "mlp": feed_forward})
-
-    def attend(q: Any, k: Any, v: Any, cache: Any, at: Any) -> Any:
-        if cache is None:
-            return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        keys, values = cache
-        if isinstance(at, int):
-            end = at + k.shape[2]
-            keys[:, :, at:end], values[:, :, at:end] = k, v
-            return functional.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], is_causal=at == 0)
-        keys.index_copy_(2, at, k)
-        values.index_copy_(2, at, v)
-        mask = torch.arange(keys.shape[2])[None] <= at[:, None]  # (T, room)
-        return functional.scaled_dot_product_attention(q, keys, values, mask)
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            parts = {"wte": nn.Embedding(gpt.vocabulary, c), "wpe": nn.Embedding(gpt.context, c)}
-            blocks = nn.ModuleList(block() for _ in range(gpt.layers))
-            self.transformer = nn.ModuleDict({**parts, "h": blocks, "ln_f": nn.LayerNorm(c)})
-            self.lm_head = nn.Linear(c, gpt.vocabulary, bias=False)
-            self.lm_head.weight = parts["wte"].weight
-
-        def forward(self, ids: Any, cache: Any = None, at: Any = 0) -> Any:
-            own = self.transformer
-            places = torch.arange(at, at + ids.shape[1]) if isinstance(at, int) else at
-            x = own["wte"](ids) + own["wpe"](places)  # (N, T, C)
-            for i, block in enumerate(own["h"]):
-                parts = block["attn"]["c_attn"](block["ln_1"](x)).chunk(3, dim=-1)
-                q, k, v = (part.unflatten(-1, (gpt.heads, -1)).transpose(1, 2) for part in parts)  # (N, H, T, D)
-                y = attend(q, k, v, None if cache is None else cache[i], at).transpose(1, 2).flatten(-2)
-                x = x + block["attn"]["c_proj"](y)
-                hidden = functional.gelu(block["mlp"]["c_fc"](block["ln_2"](x)), approximate="tanh")
-                x = x + block["mlp"]["c_proj"](hidden)
-            return self.lm_head(own["ln_f"](x if cache is None else x[:, -1:]))
-
-    model, weights = Model(), {name: torch.from_numpy(value) for name, value in gpt.weights().items()}
+    model = TorchGPT2(gpt.vocabulary, gpt.context, gpt.layers, gpt.heads, gpt.width)
+    weights = {name: torch.from_numpy(value) for name, value in gpt.weights().items()}
     model.load_state_dict({**weights, "lm_head.weight": weights["transformer.wte.weight"]})
     return model
 

@@ -76,9 +76,10 @@ class Workload:
 BFLOAT16 = ("minidl bfloat16", "torch bfloat16")
 """Contenders that multiply in bfloat16."""
 WITHOUT_BFLOAT16 = (
-    "Activations", "Normalisation and pooling", "Sequences: large vocabulary", "Sequences: generation"
+    "Activations", "Normalisation and pooling", "Sequences: large vocabulary", "Sequences: generation",
+    "Sequences: prompts",
 )  # fmt: skip
-"""Parts without products, where these would change nothing or only the rounding; and one where workloads say the dtype."""
+"""Parts without products, where these would change nothing or only the rounding; and two where workloads say the dtype."""
 
 
 def _under_autocast(step: Step) -> Step:

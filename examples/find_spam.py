@@ -50,6 +50,13 @@ class TextClassifier(Trainable, Layer):
         self.embedding.backward(self.positions.backward(dx))
 
 
+def read_mails(folder: Path, characters: int) -> tuple[list[str], numpy.ndarray]:
+    """Return the beginnings of the mails of a folder's folders, and which are spam."""
+    paths = sorted(folder.glob("*/*.txt"))
+    spam = numpy.array([int(path.parent.name.startswith("spam")) for path in paths])
+    return [read_mail(path)[:characters] for path in paths], spam
+
+
 def read_mail(path: Path) -> str:
     """Return the subject and the text of a mail."""
     mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.compat32)
@@ -57,32 +64,37 @@ def read_mail(path: Path) -> str:
     return "\n".join([str(mail["subject"] or ""), *(part.decode("latin-1") for part in parts)])
 
 
-parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-parser.add_argument("folder", type=Path)
-parser.add_argument("--epochs", type=int, default=8)
-parser.add_argument("--seed", type=int, default=0)
-args = parser.parse_args()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
 
-dl.seed(args.seed)
-paths = sorted(args.folder.glob("*/*.txt"))
-texts = [read_mail(path)[: 10 * LONGEST] for path in paths]
-spam = numpy.array([int(path.parent.name.startswith("spam")) for path in paths])
-train, test = dl.data.train_test_split(numpy.arange(len(paths)), test_size=0.2, random_state=args.seed, stratify=spam)
-tokenizer = BytePairTokenizer.train("\n".join(texts[i] for i in train), VOCABULARY)
+    dl.seed(args.seed)
+    texts, spam = read_mails(args.folder, 10 * LONGEST)
+    train, test = dl.data.train_test_split(
+        numpy.arange(len(texts)), test_size=0.2, random_state=args.seed, stratify=spam
+    )
+    tokenizer = BytePairTokenizer.train("\n".join(texts[i] for i in train), VOCABULARY)
+
+    def batches(chosen: numpy.ndarray, seed: int | None) -> PaddedBatches:
+        """Return batches of mails of similar length."""
+        ids = [numpy.array(tokenizer.encode(texts[i] or " ")[:LONGEST]) for i in chosen]
+        return PaddedBatches(ids, spam[chosen], batch_size=32, mask=True, seed=seed)
+
+    model = TextClassifier(tokenizer.vocab_size, WIDTH, 2)
+    model.compile(dl.AdamW(model.parameters(), lr=1e-3), dl.CrossEntropyLoss(), metrics=["accuracy"])
+    model.fit(batches(train, args.seed), epochs=args.epochs, verbose=2, seed=args.seed)
+    scores = model.predict(batches(test, None))
+    found, true = scores.argmax(axis=1), spam[test]
+    print(
+        f"{numpy.mean(found == true):.2%} of {len(true)} mails that it had not seen are told apart; {1 - true.mean():.2%} are not spam"
+    )
+    print(
+        f"spam found: {numpy.mean(found[true == 1]):.1%}; other mail taken for spam: {numpy.mean(found[true == 0]):.1%}"
+    )
 
 
-def batches(chosen: numpy.ndarray, seed: int | None) -> PaddedBatches:
-    """Return batches of mails of similar length."""
-    ids = [numpy.array(tokenizer.encode(texts[i] or " ")[:LONGEST]) for i in chosen]
-    return PaddedBatches(ids, spam[chosen], batch_size=32, mask=True, seed=seed)
-
-
-model = TextClassifier(tokenizer.vocab_size, WIDTH, 2)
-model.compile(dl.AdamW(model.parameters(), lr=1e-3), dl.CrossEntropyLoss(), metrics=["accuracy"])
-model.fit(batches(train, args.seed), epochs=args.epochs, verbose=2, seed=args.seed)
-scores = model.predict(batches(test, None))
-found, true = scores.argmax(axis=1), spam[test]
-print(
-    f"{numpy.mean(found == true):.2%} of {len(true)} mails that it had not seen are told apart; {1 - true.mean():.2%} are not spam"
-)
-print(f"spam found: {numpy.mean(found[true == 1]):.1%}; other mail taken for spam: {numpy.mean(found[true == 0]):.1%}")
+if __name__ == "__main__":
+    main()

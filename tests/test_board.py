@@ -98,12 +98,19 @@ def test_sequences_are_trained_the_same_by_all(board, peer, name):
 @pytest.mark.parametrize("peer", ["torch", "jax", "onnxruntime"])
 @pytest.mark.parametrize(
     "name",
-    ["T=256", "embedding", "cross-entropy", "encoder of 6 layers, 384 wide, 12 heads, T=128, batch 1", "GPT nano, 48"],
+    [
+        "T=256",
+        "embedding",
+        "cross-entropy",
+        "encoder of 6 layers, 384 wide, 12 heads, T=128, batch 1",
+        "GPT nano, 48",
+        "GPT nano, 1 prompt of 48 tokens, weights in float32",  # logits; bfloat16 rounds them
+    ],
 )
 def test_workloads_on_sequences_compute_the_same(board, peer, name):
     pytest.importorskip(peer)
     workloads, _ = board
-    parts = ("attention", "large vocabulary", "inference", "generation")
+    parts = ("attention", "large vocabulary", "inference", "generation", "prompts")
     found = [w for part in parts for w in of_sequences(workloads, part) if name in w.name]
     assert found
     for workload in found:

@@ -13,6 +13,11 @@ from minidl.errors import DataError
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PROMISES = {
+    "answer_questions.py": [
+        r"epoch 1/1 - 8/8 - .* loss: [1-4]\.\d+\n",
+        r"in words that were trained on: \d+\.\d% of 4 answers are right in every letter\n.* in other words: \d",
+        r"\nWhat is the birthplace of \w+\? \w+",
+    ],
     "check_your_layer.py": ["gradcheck ok: 2 checked", r"loss after 200 epochs: 0\.000"],
     "decide_credit.py": [
         r"area under the curve 0\.8",
@@ -21,9 +26,19 @@ PROMISES = {
     ],
     "detect_shapes.py": [r"step +10 +\d+ s  loss \d+\.\d+  mAP 0\.5: 0\.\d+  mAP 0\.5-0\.95: 0\.\d+\n$"],
     "fashion_mnist.py": [r"mlp: 535,818 parameters\nepoch  1: loss 0\.[4-8]\d+, test 8\d\.\d\d%"],
+    "fill_mask.py": [
+        r"epoch 1/1 - 3/3 - .* loss: \d+\.\d+\n",
+        r"\d+\.\d% of \d+ hidden tokens of other sonnets are guessed; \d+\.\d% are the most frequent token\n",
+        r"\nUse power with power, \[MASK\] slay me not by art,  \(and\): .* 0\.\d\d, .* 0\.\d\d",
+    ],
     "find_spam.py": [
         r"epoch 20/20 - 2/2 - .* accuracy: 1\.0000\n100\.00% of 12 mails that it had not seen are told apart; 50\.00% are not spam\n",
         r"spam found: 100\.0%; other mail taken for spam: 0\.0%",
+    ],
+    "fine_tune_minilm.py": [
+        r"22,713,986 of 22,713,986 parameters are trained, with 40 mails\n",
+        r"epoch 3/3 - 3/3 - .* loss: 0\.[0-6]\d+\n100\.00% of 20 mails that it had not seen are told apart",
+        r"spam found: 100\.0%; other mail taken for spam: 0\.0%\n.*: (mail|spam), 0\.\d+\n",
     ],
     "linear_regression.py": [
         r"1/1 - .* - loss: 0\.01\d\d\n",
@@ -61,12 +76,17 @@ PROMISES = {
     ],
 }
 ARGUMENTS = {
+    "answer_questions.py": ["--count", "64", "--test", "4"],
     "detect_shapes.py": ["--steps", "10", "--pictures", "50"],
     "fashion_mnist.py": ["mlp", "--epochs", "1"],
+    "fill_mask.py": ["--characters", "6000", "--epochs", "1"],
     "find_spam.py": [".", "--epochs", "20"],
+    "fine_tune_minilm.py": [".", "--count", "40", "--test", "20", "--longest", "16"],
     "sort_and_reverse.py": ["sort", "--steps", "40"],
     "translate_dates.py": ["--pairs", "600", "--epochs", "2"],
 }
+MINILM = {"answer_questions.py", "fill_mask.py", "fine_tune_minilm.py", "sentence_search.py"}
+"""The examples whose first argument is the folder of MiniLM."""
 
 
 def write_mails(folder):
@@ -105,11 +125,10 @@ def test_example(name, tmp_path):
             fashion_mnist(download=False)
         except DataError as error:
             pytest.skip(f"Fashion-MNIST is not on this machine: {error}")
-    if name == "find_spam.py":
+    folder = [str(_minilm())] if name in MINILM else []
+    if name in ("find_spam.py", "fine_tune_minilm.py"):
         write_mails(tmp_path)
-    if name == "sentence_search.py":
-        ARGUMENTS[name] = [str(_minilm())]
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *ARGUMENTS.get(name, [])]
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *folder, *ARGUMENTS.get(name, [])]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=400)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -17,6 +17,7 @@ from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError, Un
 from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Linear, ReLU, Tanh
 from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
+from minidl.layers.freezing import FirstTrained
 from minidl.layers.parameter import Parameter
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array, namespace
@@ -299,6 +300,7 @@ class BERT(Trainable, Layer):
         self.embeddings = Embeddings(self.config, dtype, generator)
         self.layers = [Block(self.config, dtype, generator) for _ in range(depth(self.config.layers, "BERT", "layers"))]
         self.head: Any = _make_head(self.config, dtype, generator)
+        self._first = FirstTrained()
         if self.config.head == "masked_lm" and self.config.tied:
             self.head.find("decoder").weight = self.embeddings.words.weight
         for name, parameter in self.named_parameters():
@@ -330,7 +332,7 @@ class BERT(Trainable, Layer):
         return self.head.forward(h[:, 0] if self.config.head == "sequence_classification" else h)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Any:
-        """Add to all gradients; ids, masks and types have none, so None is returned for each."""
+        """Add to all gradients, down to the first part that is trained; ids, masks and types have none: None for each."""
         shape, inputs = self._remembered()
         if self.config.head == "sequence_classification":
             dfirst = self.head.backward(dy)  # (N, C)
@@ -338,9 +340,10 @@ class BERT(Trainable, Layer):
             dy[:, 0] = dfirst
         elif self.config.head != "features":
             dy = self.head.backward(dy)  # (N, T, C)
-        for block in reversed(self.layers):
-            dy = block.backward(dy)
-        self.embeddings.backward(dy)
+        parts = [self.embeddings, *self.layers]
+        first = self._first.among(parts)
+        for part in reversed(parts[first:]):
+            dy = part.backward(dy)
         return None if inputs == 1 else (None,) * inputs
 
     def hidden_states(

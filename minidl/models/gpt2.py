@@ -333,7 +333,9 @@ class GPT2(Trainable, Layer):
         """Add to all gradients; ids have none, so None is returned."""
         self.transformer.backward(self.lm_head.backward(dy))
 
-    def forward_with_state(self, x: Array, state: Any = None) -> tuple[Array, tuple[KeyValues, ...]]:
+    def forward_with_state(
+        self, x: Array, state: Any = None, last: bool = False
+    ) -> tuple[Array, tuple[KeyValues, ...]]:
         """Return the logits of further tokens, and the key-value cache after them.
 
         Parameters
@@ -342,16 +344,18 @@ class GPT2(Trainable, Layer):
             The ids after those that the state knows.
         state : tuple of KeyValues, optional
             From the last call; None at the beginning.
+        last : bool, default False
+            Whether only the logits of the last token are wanted.
 
         Returns
         -------
-        logits : array, shape (N, T, V)
+        logits : array, shape (N, T, V) or (N, 1, V)
         state : tuple of KeyValues
             One for each layer. States that were returned before stay as they are.
         """
         self._check(x, 0 if state is None else self._length_of(state, x))
         features, after = self.transformer.forward_with_state(x, state)
-        return self.lm_head.forward(features), after
+        return self.lm_head.forward(features[:, -1:] if last else features), after
 
     def select_state(self, state: Any, rows: Any) -> Any:
         """Return the state of some rows of the batch, which may repeat."""

@@ -29,6 +29,21 @@ def test_shapes(head):
     assert model.output_shape((4,)) == SHAPES[head][1:]
 
 
+@pytest.mark.parametrize(("frozen", "first"), [(["embeddings"], 1), (["embeddings", "layers.0"], 2), (["layers.0"], 0)])
+def test_backward_ends_at_the_first_part_that_is_trained(frozen, first):
+    whole, model = small(head="question_answering"), small(head="question_answering").freeze(*frozen)
+    dy = numpy.random.default_rng(0).normal(size=SHAPES["question_answering"])
+    reached = []
+    for number, part in enumerate([model.embeddings, *model.layers]):
+        part.backward = lambda dy, number=number, backward=part.backward: reached.append(number) or backward(dy)
+    for each in (whole, model):
+        each.eval().forward(IDS, MASK)
+        each.backward(dy)
+    assert reached == [2, 1, 0][: 3 - first]
+    for own, other in zip(model.parameters(), whole.parameters(), strict=True):
+        numpy.testing.assert_allclose(own.grad, other.grad if own.trainable else 0 * other.grad)
+
+
 def test_padding_changes_nothing_for_the_tokens():
     model = small().eval()
     alone = model.forward(IDS[1:, :3])

@@ -14,7 +14,8 @@ from minidl.text import sonnets  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 try:
-    from follow_torch import TorchGPT2, follow
+    from follow_torch import follow
+    from torch_gpt2 import TorchGPT2
 finally:
     sys.path.pop(0)
 

@@ -29,6 +29,22 @@ def test_the_cache_changes_nothing(name, settings):
     assert len({token for ids in cached for token in ids.tolist()}) > 2 or settings.get("temperature") == 0
 
 
+def test_only_the_last_token_has_logits_in_generation():
+    dl.seed(1)
+    model = MODELS["gpt"]().eval()
+    ids = numpy.array([[3, 1, 4], [2, 6, 5]])
+    every, state = model.forward_with_state(ids)
+    last, other = model.forward_with_state(ids, last=True)
+    assert last.shape == (2, 1, 11)
+    numpy.testing.assert_allclose(last, every[:, -1:], rtol=1e-12)
+    assert other[0].length == state[0].length == 3
+    shapes = []
+    forward = model.lm_head.forward
+    model.lm_head.forward = lambda x: shapes.append(x.shape[1]) or forward(x)
+    text.generate(model, list(ids), 3, temperature=0)
+    assert shapes == [1, 1, 1]
+
+
 def test_beam_search_with_the_transformer():
     dl.seed(3)
     model = models.Transformer(9, 7, 16, 2, 1, 1, 32, dtype="float64")
