@@ -59,10 +59,10 @@ def inputs_of(twin, ids, mask, types):
 
 def gradients_by_foreign_name(model, twin):
     """Our gradients, under the names of transformers: those of queries, keys and values are rows of one."""
-    from minidl.models.bert import _names_for
+    from minidl.models.bert_files import names_for
     from minidl.weights.matching import _compile_names
 
-    translate = _compile_names(_names_for(twin.config.model_type, model.config.head))
+    translate = _compile_names(names_for(twin.config.model_type, model.config.head))
     own = {}
     for name, parameter in model.named_parameters():
         if ".qkv." in name:
