@@ -15,7 +15,7 @@ from minidl.engines import current
 from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers import Chain, Dropout, Layer, LayerNorm, Linear, ReLU, Tanh
 from minidl.layers.base import Shape
-from minidl.layers.parameter import Parameter
+from minidl.layers.freezing import FirstTrained
 from minidl.models.bert_files import names_for, read_bert, read_distilbert
 from minidl.models.bert_parts import ACTIVATIONS, HEADS, BERTConfig, Block, Embeddings, SelfAttention
 from minidl.models.pretrained import Settings, change_settings
@@ -23,7 +23,6 @@ from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
 from minidl.training import Trainable
 from minidl.weights import open_weights
-from minidl.weights.matching import Target, load_tensors
 
 __all__ = ["BERT", "HEADS", "BERTConfig", "Block", "Embeddings", "SelfAttention"]
 
@@ -112,6 +111,7 @@ class BERT(Trainable, Layer):
         self.embeddings = Embeddings(self.config, dtype, generator)
         self.layers = [Block(self.config, dtype, generator) for _ in range(depth(self.config.layers, "BERT", "layers"))]
         self.head: Any = _make_head(self.config, dtype, generator)
+        self._first = FirstTrained()
         if self.config.head == "masked_lm" and self.config.tied:
             self.head.find("decoder").weight = self.embeddings.words.weight
         for name, parameter in self.named_parameters():
@@ -143,7 +143,7 @@ class BERT(Trainable, Layer):
         return self.head.forward(h[:, 0] if self.config.head == "sequence_classification" else h)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Any:
-        """Add to all gradients; ids, masks and types have none, so None is returned for each."""
+        """Add to all gradients, down to the first part that is trained; ids, masks and types have none, so None stands for each."""
         shape, inputs = self._remembered()
         if self.config.head == "sequence_classification":
             dfirst = self.head.backward(dy)  # (N, C)
@@ -151,9 +151,11 @@ class BERT(Trainable, Layer):
             dy[:, 0] = dfirst
         elif self.config.head != "features":
             dy = self.head.backward(dy)  # (N, T, C)
-        for block in reversed(self.layers):
+        first = self._first.among([self.embeddings, *self.layers])
+        for block in reversed(self.layers[max(first - 1, 0) :]):
             dy = block.backward(dy)
-        self.embeddings.backward(dy)
+        if first == 0:
+            self.embeddings.backward(dy)
         return None if inputs == 1 else (None,) * inputs
 
     def hidden_states(
@@ -251,30 +253,13 @@ class BERT(Trainable, Layer):
         not. A model of features keeps its pooler only if the file has one.
         """
         with open_weights(path) as tensors:
-            if self.config.head == "features" and not any("pooler.dense" in name for name in tensors):
-                self.head = None
-            names = names_for(self._foreign, self.config.head)
-            if any(name.endswith("decoder.bias") for name in tensors):  # then the bias beside it is the same, or unused
-                names |= {"cls.predictions.bias": None, "lm_head.bias": None}
-            load_tensors(
-                self._targets(), tensors, strict=True, names=names, transpose=None, where=f"load({os.fspath(path)!r})"
-            )
-
-    def _targets(self) -> list[Target]:
-        """Return the arrays to fill, with queries, keys and values as three views of one array."""
-        by_parameter: dict[Parameter, list[str]] = {}
-        for name, parameter in self.named_parameters():
-            by_parameter.setdefault(parameter, []).append(name)
-        targets = []
-        for parameter, names in by_parameter.items():
-            if ".qkv." in names[0]:
-                width = self.config.width
-                for i, part in enumerate(("query", "key", "value")):
-                    rows = parameter.value[i * width : (i + 1) * width]
-                    targets.append(Target((names[0].replace(".qkv.", f".{part}."),), rows))
-            else:
-                targets.append(Target(tuple(names), parameter.value))
-        return targets
+            given = list(tensors)
+        if self.config.head == "features" and not any("pooler.dense" in name for name in given):
+            self.head = None
+        names = names_for(self._foreign, self.config.head)
+        if any(name.endswith("decoder.bias") for name in given):  # then the bias beside it is the same, or unused
+            names |= {"cls.predictions.bias": None, "lm_head.bias": None}
+        self.load(path, names=names)
 
 
 def _make_head(config: BERTConfig, dtype: Any, generator: Any) -> Chain:

@@ -102,7 +102,9 @@ _EMBEDDINGS = {
     "embeddings.position_ids": None,
 }
 _BLOCKS = {
-    "encoder.layer.*.attention.self.*": "layers.*.attention.*",
+    "encoder.layer.*.attention.self.query.*": "layers.*.attention.qkv.*[0/3]",
+    "encoder.layer.*.attention.self.key.*": "layers.*.attention.qkv.*[1/3]",
+    "encoder.layer.*.attention.self.value.*": "layers.*.attention.qkv.*[2/3]",
     "encoder.layer.*.attention.output.dense.*": "layers.*.attention.out.*",
     "encoder.layer.*.attention.output.LayerNorm.*": "layers.*.norm1.*",
     "encoder.layer.*.intermediate.dense.*": "layers.*.feed_forward.linear1.*",
@@ -110,9 +112,9 @@ _BLOCKS = {
     "encoder.layer.*.output.LayerNorm.*": "layers.*.norm2.*",
 }
 _DISTILBERT_BLOCKS = {
-    "transformer.layer.*.attention.q_lin.*": "layers.*.attention.query.*",
-    "transformer.layer.*.attention.k_lin.*": "layers.*.attention.key.*",
-    "transformer.layer.*.attention.v_lin.*": "layers.*.attention.value.*",
+    "transformer.layer.*.attention.q_lin.*": "layers.*.attention.qkv.*[0/3]",
+    "transformer.layer.*.attention.k_lin.*": "layers.*.attention.qkv.*[1/3]",
+    "transformer.layer.*.attention.v_lin.*": "layers.*.attention.qkv.*[2/3]",
     "transformer.layer.*.attention.out_lin.*": "layers.*.attention.out.*",
     "transformer.layer.*.sa_layer_norm.*": "layers.*.norm1.*",
     "transformer.layer.*.ffn.lin1.*": "layers.*.feed_forward.linear1.*",

@@ -14,7 +14,7 @@ import numpy
 from minidl.errors import OrderError, ParameterError, UnknownNameError
 from minidl.layers import Dropout, Layer, LayerNorm, Linear
 from minidl.layers.base import Shape
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.models.vision import ACTIVATIONS, Block, PatchEmbedding, read_side, start_transformer
 from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
@@ -346,14 +346,11 @@ def _count_classes(settings: Settings) -> int:
 
 def _read_config(config: Any, changes: dict[str, Any]) -> ViTConfig:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(ViTConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"ViT: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
     if isinstance(config, str):
         config = ViTConfig.named(config)
     if not isinstance(config, ViTConfig):
         raise ParameterError(f"ViT: expected a ViTConfig or a name such as 'S/16', got {config!r}")
-    config = dataclasses.replace(config, **changes)
+    config = change_settings(config, changes, "ViT")
     if config.activation not in ACTIVATIONS:
         raise UnknownNameError.among("activation of ViT", config.activation, ACTIVATIONS)
     if config.classes < 0:

@@ -106,7 +106,7 @@ def test_pictures_that_are_no_patches_are_refused(random):
 
 
 def test_settings_are_checked():
-    with pytest.raises(ParameterError, match="unknown setting 'depth'"):
+    with pytest.raises(ParameterError, match="there is no setting 'depth'; there are "):
         ViT("S/16", depth=3)
     with pytest.raises(UnknownNameError, match="S/16"):
         ViT("XS/16")

@@ -66,8 +66,7 @@ def gradients_by_foreign_name(model, twin):
     own = {}
     for name, parameter in model.named_parameters():
         if ".qkv." in name:
-            for i, part in enumerate(("query", "key", "value")):
-                own[name.replace("qkv", part)] = numpy.split(parameter.grad, 3)[i]
+            own |= {f"{name}[{i}/3]": part for i, part in enumerate(numpy.split(parameter.grad, 3))}
         else:
             own[name] = parameter.grad
     return {name: own[translate(name)] for name, _ in twin.named_parameters() if translate(name) is not None}
