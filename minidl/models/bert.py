@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy
 
-from minidl import init
-from minidl.engines import current
 from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers import Chain, Dropout, Layer, LayerNorm, Linear, ReLU, Tanh
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
 from minidl.models.bert_files import names_for, read_bert, read_distilbert
 from minidl.models.bert_parts import ACTIVATIONS, HEADS, BERTConfig, Block, Embeddings, SelfAttention
+from minidl.models.initial import start_transformer
 from minidl.models.pretrained import Settings, change_settings
 from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
@@ -114,12 +113,7 @@ class BERT(Trainable, Layer):
         self._first = FirstTrained()
         if self.config.head == "masked_lm" and self.config.tied:
             self.head.find("decoder").weight = self.embeddings.words.weight
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                parameter.value[...] = 0
-            elif parameter.value.ndim == 2:
-                drawn = init.normal(parameter.shape, std=0.02, dtype=parameter.dtype, generator=generator)
-                parameter.value[...] = current().asarray(drawn)
+        start_transformer(self, generator)
 
     # computing -------------------------------------------------------------------------------------------------------
 

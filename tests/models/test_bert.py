@@ -65,7 +65,10 @@ def test_backward_ends_at_the_first_part_that_is_trained():
         model.freeze().unfreeze(trained)
         visited = []
         for i, block in enumerate(model.layers):
-            block.backward = lambda dy, i=i, own=block.backward: (visited.append(f"layers.{i}"), own(dy))[1]
+            block.backward = lambda dy, i=i, own=block.backward, visited=visited: (
+                visited.append(f"layers.{i}"),
+                own(dy),
+            )[1]
         model.forward(IDS)
         model.backward(dy)
         assert visited == reached
