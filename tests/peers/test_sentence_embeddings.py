@@ -13,7 +13,6 @@ from minidl.layers import store_weights
 from minidl.models import from_pretrained
 from minidl.text import embed, load_tokenizer, search, sonnets
 
-pytest.importorskip("tokenizers")
 pytest.importorskip("safetensors")
 pytestmark = pytest.mark.peers
 
