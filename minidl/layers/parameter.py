@@ -410,7 +410,9 @@ class ParameterBuffer:
 
 def _new_parameter(kind: type[Parameter]) -> Parameter:
     """Return an empty object, which unpickling fills."""
-    return object.__new__(kind)
+    parameter = object.__new__(kind)
+    parameter._undrawn = False  # which pickles of earlier versions do not say
+    return parameter
 
 
 def to_namespace(array: Array, xp: Any) -> Array:
