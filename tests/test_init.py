@@ -6,6 +6,7 @@ import math
 import numpy
 import pytest
 
+import minidl as dl
 from minidl import init, random
 from minidl.errors import DtypeError, ParameterError, ShapeError, UnknownNameError
 
@@ -167,3 +168,25 @@ def test_impossible_distributions():
         init.normal((2,), std=-1.0)
     with pytest.raises(ParameterError, match="finite"):
         init.normal((2,), mean=math.nan)
+
+
+def test_undrawn_draws_nothing():
+    before = random.generator().bit_generator.state
+    with init.undrawn():
+        drawn = init.normal((2, 3), dtype="float64")
+        layers = [dl.Linear(3, 2), dl.Embedding(4, 2, padding_idx=1), dl.LayerNorm(2)]
+    assert random.generator().bit_generator.state == before
+    numpy.testing.assert_array_equal(drawn, numpy.zeros((2, 3)))
+    with pytest.raises(ValueError, match="read-only"):  # a layer that changed what it drew would change all numbers
+        drawn[0] = 1
+    for parameter in (p for layer in layers for p in layer.parameters()):
+        assert parameter._undrawn
+        assert not parameter.value.any()
+        parameter.value[...] = 1
+
+
+def test_undrawn_ends_with_an_error_too():
+    with pytest.raises(ShapeError), init.undrawn():
+        init.normal((-1,))
+    assert init.normal((2, 3)).any()
+    assert not any(p._undrawn for p in dl.Linear(3, 2).parameters())

@@ -68,7 +68,9 @@ def embed_texts(args: argparse.Namespace, texts: list[str]) -> numpy.ndarray:
     """
     with use_chosen_engine(args):
         model, tokenizer = open_folder(args.model)
-        if not isinstance(tokenizer, text.HuggingFaceTokenizer):
-            raise ParameterError(f"--model: {args.model} has no tokenizer.json, which embedding needs")
+        if not isinstance(tokenizer, text.WordPieceTokenizer | text.HuggingFaceTokenizer):
+            raise ParameterError(
+                f"--model: {args.model} has neither tokenizer.json nor vocab.txt, one of which embedding needs"
+            )
         length = read_max_length(args.model)
         return text.embed(model, tokenizer, texts, batch_size=args.batch_size, max_length=length)

@@ -18,17 +18,19 @@ def open_folder(folder: Path) -> tuple[Any, text.Tokenizer]:
     Raises
     ------
     FileFormatError
-        If the folder has no tokenizer: tokenizer.json, or vocab.json and merges.txt.
+        If the folder has no tokenizer: tokenizer.json, vocab.txt, or vocab.json and merges.txt.
     MinidlError
         As :func:`minidl.models.from_pretrained` and :func:`minidl.text.load_tokenizer`.
     """
     if (folder / "tokenizer.json").is_file():
         tokenizer = text.load_tokenizer(folder / "tokenizer.json")
+    elif (folder / "vocab.txt").is_file():
+        tokenizer = text.load_tokenizer(folder / "vocab.txt")
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         tokenizer = text.BytePairTokenizer.from_gpt2(folder / "vocab.json", folder / "merges.txt")
     else:
         raise FileFormatError(
-            f"there is no tokenizer in {folder}: neither tokenizer.json, nor vocab.json and merges.txt"
+            f"there is no tokenizer in {folder}: neither tokenizer.json, vocab.txt, nor vocab.json and merges.txt"
         )
     return models.from_pretrained(folder), tokenizer
 

@@ -87,9 +87,9 @@ class Embedding(Layer):
         self.dtype = numpy.dtype(dtype)
         shape = (self.num_embeddings, self.embedding_dim)
         table = init.normal(shape, std=1.0, dtype=self.dtype, generator=generator)  # (V, C)
-        if self.padding_idx is not None:
-            table[self.padding_idx] = 0
         self.weight = TableParameter(current().asarray(table), name="weight")
+        if self.padding_idx is not None:
+            self.weight.value[self.padding_idx] = 0
 
     def forward(self, x: Array) -> Array:
         """Return the rows of the ids x: (..., C)."""

@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 import numpy
 
+from minidl import init
 from minidl.arrays import to_host
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops import Array, namespace
@@ -100,13 +101,14 @@ class Parameter:
     array([1., 1., 1., 1., 1., 1.], dtype=float32)
     """
 
-    __slots__ = ("_grad", "_trainable", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
+    __slots__ = ("_grad", "_trainable", "_undrawn", "_value", "_written_at", "buffer", "name", "shape", "size", "start")
 
     starts_at_zero: ClassVar[bool] = False
     """Whether the storage of the gradient is filled with zeros when it is allocated."""
     buffer: ParameterBuffer
     start: int
     _grad: Array | None  # None until the buffer has gradients
+    _undrawn: bool  # made inside init.undrawn(), and not read from a file since
 
     def __init__(self, value: Array, name: str = "") -> None:
         if not hasattr(value, "dtype"):
@@ -120,7 +122,11 @@ class Parameter:
         self._grad = None
         self._written_at = -1
         self._trainable = True
-        ParameterBuffer([self])
+        self._undrawn = init.is_undrawn()
+        if self._undrawn:
+            ParameterBuffer([self], values=namespace(value).zeros(self.size, dtype=value.dtype))
+        else:
+            ParameterBuffer([self])
 
     @property
     def value(self) -> Array:
@@ -262,6 +268,8 @@ class ParameterBuffer:
         The namespace of the arrays; by default that of the first parameter.
     dtype : dtype, optional
         By default that of the first parameter.
+    values : array, shape (P,), optional
+        The storage, if it is there and holds the values already. They are not copied then.
 
     Attributes
     ----------
@@ -276,10 +284,13 @@ class ParameterBuffer:
         Whether a parameter was moved to another buffer.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None) -> None:
+    def __init__(
+        self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None, values: Array | None = None
+    ) -> None:
         first = parameters[0]._value
         total = sum(parameter.size for parameter in parameters)
-        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype)
+        copied = values is None
+        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype) if copied else values
         self._gradients: Array | None = None
         self.parameters = list(parameters)
         self._has_tables = any(parameter.starts_at_zero for parameter in parameters)
@@ -288,9 +299,9 @@ class ParameterBuffer:
         self.retired = False
         start = 0
         for parameter in parameters:
-            start = self._adopt(parameter, start)
+            start = self._adopt(parameter, start, copied)
 
-    def _adopt(self, parameter: Parameter, start: int) -> int:
+    def _adopt(self, parameter: Parameter, start: int, copied: bool) -> int:
         """Move the parameter to ``start``; return the end of its values, where the next one starts."""
         old: ParameterBuffer | None = getattr(parameter, "buffer", None)
         old_grad = parameter._grad if old is not None and parameter.has_grad else None
@@ -298,7 +309,8 @@ class ParameterBuffer:
             old.retired = True
         stop = start + parameter.size
         value = self.values[start:stop].reshape(parameter.shape)
-        value[...] = to_namespace(parameter._value, namespace(value))
+        if copied:
+            value[...] = to_namespace(parameter._value, namespace(value))
         parameter.buffer, parameter.start, parameter._value = self, start, value
         parameter._grad, parameter._written_at = None, -1
         if self._gradients is not None:
@@ -398,7 +410,9 @@ class ParameterBuffer:
 
 def _new_parameter(kind: type[Parameter]) -> Parameter:
     """Return an empty object, which unpickling fills."""
-    return object.__new__(kind)
+    parameter = object.__new__(kind)
+    parameter._undrawn = False  # which pickles of earlier versions do not say
+    return parameter
 
 
 def to_namespace(array: Array, xp: Any) -> Array:

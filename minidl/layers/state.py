@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from minidl import weights
+from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 from minidl.weights.matching import IncompatibleKeys, Names, Target, Transpose, load_tensors
-from minidl.weights.tensors import MemoryTensor
+from minidl.weights.tensors import MemoryTensor, Tensor
 
 if TYPE_CHECKING:
     from minidl.layers.base import Layer
@@ -66,8 +67,7 @@ def load_state_dict(
     """Copy values into the parameters and buffers; see :meth:`Layer.load_state_dict`."""
     where = "load_state_dict"
     tensors = {name: MemoryTensor(name, a) for name, a in weights.arrays_by_name(state_dict, where).items()}
-    targets = _group_by_array(_list_entries(layer))
-    return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
+    return _load(layer, tensors, strict, names, transpose, where)
 
 
 def save(
@@ -90,7 +90,24 @@ def load(
     transpose: Transpose | None = None,
 ) -> IncompatibleKeys:
     """Read weights from a file, an index or a folder; see :meth:`Layer.load`."""
-    targets = _group_by_array(_list_entries(layer))
     with weights.open_weights(path) as tensors:
-        where = f"load({os.fspath(path)!r})"
-        return load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
+        return _load(layer, tensors, strict, names, transpose, f"load({os.fspath(path)!r})")
+
+
+def _load(
+    layer: Layer,
+    tensors: Mapping[str, Tensor],
+    strict: bool,
+    names: Names | None,
+    transpose: Transpose | None,
+    where: str,
+) -> IncompatibleKeys:
+    """Fill the parameters and buffers, and note that these parameters have values."""
+    entries = _list_entries(layer)
+    targets = _group_by_array(entries)
+    report = load_tensors(targets, tensors, strict=strict, names=names, transpose=transpose, where=where)
+    missing = {name.partition("[")[0] for name in report.missing_keys}  # of a parameter in shares, any of them
+    for name, owner, _ in entries:
+        if isinstance(owner, Parameter) and name not in missing:
+            owner._undrawn = False
+    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy
@@ -12,9 +13,9 @@ from minidl.layers.base import Layer, Shape, cast_input
 from minidl.layers.linear import Affine, Dense
 from minidl.layers.lora import LoRALinear
 from minidl.layers.swap import swap_layers
-from minidl.ops import Array
+from minidl.ops import Array, namespace
 from minidl.ops.stored import STORAGE, restore_weight, store_weight
-from minidl.weights.tensors import Bfloat16Array
+from minidl.weights.tensors import BLOCK, Bfloat16Array
 
 __all__ = ["StoredLinear", "store_weights"]
 
@@ -65,18 +66,9 @@ class StoredLinear(Layer):
 
     def __init__(self, linear: Affine, dtype: str) -> None:
         super().__init__()
-        if dtype not in STORAGE:
-            raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
-        if not isinstance(linear, Affine):
-            raise ParameterError(f"StoredLinear: expected a Linear or a Dense, got {type(linear).__name__}")
-        if not linear.built:
-            raise ParameterError(f"{linear!r}: it has no weights to store yet; build it, or give it an input first")
-        if linear.weight.dtype != numpy.float32:
-            raise DtypeError(
-                f"{linear!r}: expected float32 weights, got {linear.weight.dtype}; see model.to(dtype=...)"
-            )
+        _check(linear, dtype)
         self.follower = linear.activation if isinstance(linear, Dense) else None
-        weight, scale = store_weight(linear.weight.value, dtype)
+        weight, scale = _store(linear.weight.value, dtype)
         self.register_buffer("weight", weight)
         self.scale = None
         if scale is not None:
@@ -136,11 +128,42 @@ class StoredLinear(Layer):
         return f"{into}, {out}, dtype={self.stored_as!r}" + ("" if self.bias is not None else ", bias=False")
 
 
+def _check(linear: Any, dtype: str) -> None:
+    """Raise unless the weights of a layer can be stored."""
+    if dtype not in STORAGE:
+        raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
+    if not isinstance(linear, Affine):
+        raise ParameterError(f"StoredLinear: expected a Linear or a Dense, got {type(linear).__name__}")
+    if not linear.built:
+        raise ParameterError(f"{linear!r}: it has no weights to store yet; build it, or give it an input first")
+    weight = linear.weight.value
+    if weight.dtype != numpy.float32:
+        raise DtypeError(f"{linear!r}: expected float32 weights, got {weight.dtype}; see model.to(dtype=...)")
+    xp = namespace(weight)
+    store_weight(xp.stack([weight.min(), weight.max()])[None], dtype)  # nan and inf, and too large numbers show there
+
+
+def _store(weight: Array, dtype: str) -> tuple[Array, Array | None]:
+    """Return what :func:`minidl.ops.stored.store_weight` does, computed for some rows at a time, to save memory."""
+    xp, rows = namespace(weight), max(1, BLOCK // weight.shape[1])
+    stored, scale = store_weight(weight[:rows], dtype)
+    if len(weight) <= rows:
+        return stored, scale
+    stored = xp.empty(weight.shape, dtype=stored.dtype)
+    scale = None if scale is None else xp.empty(len(weight), dtype=scale.dtype)
+    for i in range(0, len(weight), rows):
+        stored[i : i + rows], some = store_weight(weight[i : i + rows], dtype)
+        if scale is not None:
+            scale[i : i + rows] = some
+    return stored, scale
+
+
 def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     """Replace the linear layers of a trained model by layers that store their weights in 16 or 8 bits, for inference.
 
     The model is changed in place. Weights of other layers stay float32, and so do all inputs and outputs. With 16 bits the linear
-    layers take half the memory, and so does what one row of x has to read of them.
+    layers take half the memory, and so does what one row of x has to read of them. The float32 weights are given back as the others
+    are made, unless somebody else refers to them.
 
     Parameters
     ----------
@@ -172,12 +195,23 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     """
     if dtype not in STORAGE:
         raise UnknownNameError.among("dtype of stored weights", dtype, STORAGE)
-    layers = list(model.named_layers()) if isinstance(model, Layer) else []
-    adapted = next((path for path, layer in layers if isinstance(layer, LoRALinear)), None)
+    layers = dict(model.named_layers()) if isinstance(model, Layer) else {}
+    adapted = next((path for path, layer in layers.items() if isinstance(layer, LoRALinear)), None)
     if adapted is not None:
         raise ParameterError(f"store_weights: {adapted or 'the model'} is a LoRALinear; call merge_lora(model) first")
-    linear = [layer for _, layer in layers if isinstance(layer, Affine)]
+    linear = list(dict.fromkeys(layer for layer in layers.values() if isinstance(layer, Affine)))[::-1]
     if not linear:
         raise ParameterError(f"store_weights: there is no Linear or Dense in {type(model).__name__}")
-    made = {id(layer): StoredLinear(layer, dtype) for layer in linear}  # all of them, or an error
-    return swap_layers(model, made)
+    for layer in linear:  # all of them, or an error
+        _check(layer, dtype)
+    del layers, layer
+    left = step = total = sum(layer.weight.size for layer in linear)
+    while linear:  # a few at a time, so that there are never all weights in both forms
+        old = linear.pop()
+        left -= old.weight.size
+        model = swap_layers(model, {id(old): StoredLinear(old, dtype)})
+        del old
+        if step - left > max(total // 8, BLOCK):
+            step = left
+            gc.collect()  # a Parameter and its buffer refer to each other, so nothing else frees them
+    return model

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
-from minidl.errors import DataError, ParameterError, ShapeError
+from minidl.errors import DataError, DtypeError, ParameterError, ShapeError
 from minidl.metrics.inputs import on_host
 from minidl.ops._scalars import counts, shown
 from minidl.ops.box_geometry import box_area, box_iou
@@ -33,6 +33,8 @@ def mean_average_precision(
     *,
     thresholds: Sequence[float] = THRESHOLDS,
     max_detections: Sequence[int] = (1, 10, 100),
+    iscrowd: Sequence[Any] | None = None,
+    area: Sequence[Any] | None = None,
 ) -> dict[str, float]:
     """Return the mean average precision and recall of detections, as COCO defines them.
 
@@ -55,6 +57,11 @@ def mean_average_precision(
         The intersections over union from which a detection can be a hit.
     max_detections : sequence of int, default (1, 10, 100)
         The most detections of one class that count in an image, in rising order; precisions are with the last.
+    iscrowd : sequence of boolean or integer arrays, optional
+        For each image which of its objects are crowds, (M,): regions of many objects that nobody has told apart.
+    area : sequence of arrays, optional
+        For each image the areas of its objects, (M,), such as those of their masks, which COCO's files hold; by default those of the
+        boxes.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def mean_average_precision(
 
     Raises
     ------
-    ShapeError
+    ShapeError, DtypeError
         If the sequences or arrays do not fit together.
     DataError
         If there are no images, or a score is nan.
@@ -75,8 +82,8 @@ def mean_average_precision(
     Notes
     -----
     Objects outside a range of areas are left out, and so are detections that hit one of them, or that hit nothing and are
-    themselves outside the range. There are no crowds here, which COCO has as regions that may be hit many times. The area of an
-    object is that of its box, while COCO's files hold that of its mask.
+    themselves outside the range. A crowd need not be found either. Detections that hit one and nothing else are left out, however
+    many they are; a detection overlaps with a crowd by the share of the detection that is inside it.
 
     References
     ----------
@@ -91,15 +98,15 @@ def mean_average_precision(
     {'map': 0.5, 'map_50': 1.0, 'map_75': 0.0}
     """
     levels, limits = _check_settings(thresholds, max_detections)
-    true, found = _check_images(y_true, y_pred)
-    classes = sorted({int(k) for _, kinds in true for k in kinds})
+    true, found = _check_images(y_true, y_pred, iscrowd, area)
+    classes = sorted({int(k) for _, kinds, _, _ in true for k in kinds})
     precision: dict[str, list[numpy.ndarray]] = {ending: [] for ending in AREAS}
     recall: dict[str, list[numpy.ndarray]] = {ending: [] for ending in AREAS}
     by_limit: dict[int, list[numpy.ndarray]] = {limit: [] for limit in limits}
     for kind in classes:
         images = [_of_class(kind, limits[-1], *one, *other) for one, other in zip(true, found, strict=True)]
-        for ending, area in AREAS.items():
-            matched = [_match(*image, levels, area) for image in images]
+        for ending, bounds in AREAS.items():
+            matched = [_match(image, levels, bounds) for image in images]
             objects = sum(count for *_, count in matched)
             if objects == 0:
                 continue
@@ -120,44 +127,60 @@ def mean_average_precision(
     return result | {f"mar{ending}": _mean(recall[ending]) for ending in AREAS if ending}
 
 
+class _Image(NamedTuple):
+    """The objects of a class in an image, and its detections from the most certain to the least."""
+
+    crowds: numpy.ndarray  # (M,), which objects are crowds
+    sizes: numpy.ndarray  # (M,)
+    overlaps: numpy.ndarray  # (D, M)
+    found_sizes: numpy.ndarray  # (D,)
+    scores: numpy.ndarray  # (D,)
+
+
 def _of_class(
     kind: int,
     most: int,
     true_boxes: numpy.ndarray,
     true_kinds: numpy.ndarray,
+    crowds: numpy.ndarray,
+    sizes: numpy.ndarray,
     boxes: numpy.ndarray,
     scores: numpy.ndarray,
     kinds: numpy.ndarray,
-) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Return the objects of a class in an image, (M, 4), its detections from the most certain to the least, (D, 4), and their scores."""
+) -> _Image:
+    """Return what there is of a class in an image."""
     own = numpy.flatnonzero(kinds == kind)
     order = own[numpy.argsort(-scores[own], kind="stable")][:most]
-    return true_boxes[true_kinds == kind], boxes[order], scores[order]
+    here = true_kinds == kind
+    crowds, boxes = crowds[here], boxes[order]
+    overlaps = box_iou(boxes, true_boxes[here])  # (D, M)
+    overlaps[:, crowds] = _share_inside(boxes, true_boxes[here][crowds])
+    return _Image(crowds, sizes[here], overlaps, box_area(boxes), scores[order])
+
+
+def _share_inside(boxes: numpy.ndarray, regions: numpy.ndarray) -> numpy.ndarray:
+    """Return the share of each box that is inside each region, (D, M); nan for a box without area."""
+    sides = numpy.minimum(boxes[:, None, 2:], regions[:, 2:]) - numpy.maximum(boxes[:, None, :2], regions[:, :2])
+    with numpy.errstate(invalid="ignore"):
+        return sides.clip(min=0).prod(axis=-1) / box_area(boxes)[:, None]
 
 
 def _match(
-    objects: numpy.ndarray,
-    boxes: numpy.ndarray,
-    scores: numpy.ndarray,
-    levels: numpy.ndarray,
-    area: tuple[float, float],
+    image: _Image, levels: numpy.ndarray, bounds: tuple[float, float]
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, int]:
     """Return the scores, which detections hit, (T, D), which count for nothing, (T, D), and how many objects there are to find."""
-    least, most = area
-    sizes, found_sizes = box_area(objects), box_area(boxes)
-    outside = (sizes < least) | (sizes > most)
-    order = numpy.argsort(outside, kind="stable")  # objects that count come first
-    objects, outside = objects[order], outside[order]
-    overlaps = box_iou(boxes, objects)  # (D, M)
-    hit, ignored = (numpy.zeros((len(levels), len(boxes)), bool) for _ in range(2))
+    crowds, sizes, overlaps, found_sizes, scores = image
+    least, most = bounds
+    outside = (sizes < least) | (sizes > most) | crowds
+    hit, ignored = (numpy.zeros((len(levels), len(scores)), bool) for _ in range(2))
     for t, level in enumerate(levels):
-        free = numpy.ones(len(objects), bool)
-        for d in range(len(boxes)):
+        free = numpy.ones(len(sizes), bool)
+        for d in range(len(scores)):
             taken = _best_object(overlaps[d], free, outside, level)
             if taken is None:
                 ignored[t, d] = found_sizes[d] < least or found_sizes[d] > most
             else:
-                free[taken], hit[t, d], ignored[t, d] = False, True, outside[taken]
+                free[taken], hit[t, d], ignored[t, d] = crowds[taken], True, outside[taken]
     return scores, hit, ignored, int((~outside).sum())
 
 
@@ -209,8 +232,8 @@ def _check_settings(thresholds: Any, max_detections: Any) -> tuple[numpy.ndarray
     return levels.astype(numpy.float64), limits
 
 
-def _check_images(y_true: Any, y_pred: Any) -> tuple[list[Any], list[Any]]:
-    """Return the arrays of all images on the host; raise unless they fit together."""
+def _check_images(y_true: Any, y_pred: Any, iscrowd: Any, area: Any) -> tuple[list[Any], list[Any]]:
+    """Return the arrays of all images on the host, with crowds and areas of their objects; raise unless they fit together."""
     where = "mean_average_precision"
     if len(y_true) != len(y_pred):
         raise ShapeError(f"{where}: there must be one tuple for each image, got {len(y_true)} and {len(y_pred)}")
@@ -230,4 +253,23 @@ def _check_images(y_true: Any, y_pred: Any) -> tuple[list[Any], list[Any]]:
             kept.append((boxes.astype(numpy.float64), *others))
         if numpy.isnan(found[-1][1].astype(numpy.float64)).any():
             raise DataError(f"{where}: a score of image {index} is nan")
+    crowds = _of_objects("iscrowd", iscrowd, [numpy.zeros(len(boxes), bool) for boxes, *_ in true])
+    sizes = _of_objects("area", area, [box_area(boxes) for boxes, *_ in true])
+    true = [(*one, crowd.astype(bool), size) for one, crowd, size in zip(true, crowds, sizes, strict=True)]
     return true, found
+
+
+def _of_objects(name: str, given: Any, default: list[numpy.ndarray]) -> list[numpy.ndarray]:
+    """Return an array of one number for each object of each image; raise ShapeError unless they are so many."""
+    if given is None:
+        return default
+    where = f"mean_average_precision: {name}"
+    if not hasattr(given, "__len__") or len(given) != len(default):
+        raise ShapeError(f"{where} must hold an array for each of {len(default)} images, got {shown(given)}")
+    arrays = [numpy.asarray(on_host(array)) for array in given]
+    for index, (array, own) in enumerate(zip(arrays, default, strict=True)):
+        if array.shape != own.shape:
+            raise ShapeError(f"{where}[{index}] must have shape {own.shape}, one for each object, got {array.shape}")
+        if array.size and array.dtype.kind not in ("biu" if own.dtype == bool else "iuf"):
+            raise DtypeError(f"{where}[{index}] cannot be of dtype {array.dtype}")
+    return arrays

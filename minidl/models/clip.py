@@ -17,7 +17,7 @@ from minidl import init
 from minidl.engines import current
 from minidl.errors import DataError, DtypeError, OrderError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers import CrossEntropyLoss, Embedding, Layer, LayerNorm, LearnedPositions, Linear, Parameter, inference
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.models.vision import ACTIVATIONS, Block, PatchEmbedding, read_side, start_transformer
 from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
@@ -494,10 +494,7 @@ def _read_tower(settings: Settings, heads: int, width: int, hidden: int) -> Towe
 
 def _read_config(config: Any, changes: dict[str, Any]) -> CLIPConfig:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(CLIPConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"CLIP: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    config = dataclasses.replace(CLIPConfig() if config is None else config, **changes)
+    config = change_settings(CLIPConfig() if config is None else config, changes, "CLIP")
     for tower in (config.vision, config.text):
         if tower.activation not in ACTIVATIONS:
             raise UnknownNameError.among("activation of CLIP", tower.activation, ACTIVATIONS)

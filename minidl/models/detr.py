@@ -19,6 +19,7 @@ from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.layers import Conv2d, Embedding, Layer, Linear, inference
 from minidl.models.detr_backbone import DEPTHS, detr_backbone
 from minidl.models.detr_parts import BoxHead, Decoder, DETRConfig, Encoder
+from minidl.models.initial import redraw
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array
 from minidl.ops.box_geometry import cxcywh_to_xyxy
@@ -138,8 +139,7 @@ class DETR(Trainable, Layer):
         for part in (self.encoder, self.decoder):
             for parameter in part.parameters():
                 if parameter.value.ndim == 2:
-                    drawn = init.xavier_uniform(parameter.shape, dtype=parameter.dtype, generator=generator)
-                    parameter.value[...] = current().asarray(drawn)
+                    redraw(parameter, init.xavier_uniform, generator)
 
     def forward(  # type: ignore[override]
         self, images: Array, pixel_mask: Array | None = None, each_layer: bool = False

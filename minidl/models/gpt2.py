@@ -20,6 +20,7 @@ from minidl.layers.attention import join_heads, merge_heads, split_heads, split_
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
 from minidl.layers.key_values import KeyValues
+from minidl.models.initial import redraw
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array
 from minidl.ops._scalars import depth
@@ -289,8 +290,7 @@ class GPT2(Trainable, Layer):
                 parameter.value[...] = 0
             elif parameter.value.ndim == 2:
                 std = residual if name.endswith("c_proj.weight") else 0.02
-                drawn = init.normal(parameter.shape, std=std, dtype=parameter.dtype, generator=generator)
-                parameter.value[...] = current().asarray(drawn)
+                redraw(parameter, init.normal, generator, std=std)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, dtype: Any = "float32") -> GPT2:

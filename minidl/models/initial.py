@@ -11,7 +11,7 @@ from minidl import engines, init
 from minidl.layers import Conv2d, Layer, Linear
 from minidl.layers.parameter import Parameter
 
-__all__ = ["start_convolutions", "start_linear", "walk"]
+__all__ = ["redraw", "start_convolutions", "start_linear", "start_transformer", "walk"]
 
 Generator = numpy.random.Generator | None
 
@@ -35,7 +35,7 @@ def start_convolutions(model: Layer, generator: Generator) -> None:
     """
     for layer in walk(model):
         if isinstance(layer, Conv2d):
-            _set(layer.weight, init.kaiming_normal, generator, mode="fan_out", nonlinearity="relu")
+            redraw(layer.weight, init.kaiming_normal, generator, mode="fan_out", nonlinearity="relu")
             if layer.bias is not None:
                 layer.bias.value = 0.0
 
@@ -44,11 +44,22 @@ def start_linear(model: Layer, std: float, generator: Generator) -> None:
     """Draw the weights of every Linear from a normal distribution with this standard deviation, and set its bias to 0."""
     for layer in walk(model):
         if isinstance(layer, Linear):
-            _set(layer.weight, init.normal, generator, std=std)
+            redraw(layer.weight, init.normal, generator, std=std)
             if layer.bias is not None:
                 layer.bias.value = 0.0
 
 
-def _set(parameter: Parameter, initializer: Any, generator: Generator, **settings: Any) -> None:
-    value = initializer(parameter.shape, dtype=parameter.dtype, generator=generator, **settings)
-    parameter.value = engines.current().asarray(value)
+def start_transformer(model: Layer, generator: Generator) -> None:
+    """Draw all matrices from a normal distribution with standard deviation 0.02, and set biases to 0."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.value[...] = 0
+        elif len(parameter.shape) > 1:
+            redraw(parameter, init.normal, generator, std=0.02)
+
+
+def redraw(parameter: Parameter, initializer: Any, generator: Generator, **settings: Any) -> None:
+    """Replace initial values by others; do nothing where none are drawn (:func:`minidl.init.undrawn`)."""
+    if not init.is_undrawn():
+        value = initializer(parameter.shape, dtype=parameter.dtype, generator=generator, **settings)
+        parameter.value = engines.current().asarray(value)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from minidl import init
 from minidl.errors import FileFormatError, ParameterError, UnknownNameError
 from minidl.weights.safetensors_file import parse_json
 
@@ -88,8 +89,12 @@ def from_pretrained(folder: str | os.PathLike[str], *, dtype: Any = "float32") -
     if kind not in _CLASSES:
         raise UnknownNameError.among(f"model_type in {folder / 'config.json'}:", kind, _CLASSES)
     module, name = _CLASSES[kind].rsplit(".", 1)
-    model = getattr(importlib.import_module(module), name).from_settings(settings, dtype=dtype)
+    made_by = getattr(importlib.import_module(module), name).from_settings
+    with init.undrawn():
+        model = made_by(settings, dtype=dtype)
     model.load_hugging_face(folder)
+    if left := [name for name, parameter in model.named_parameters() if parameter._undrawn]:
+        raise ParameterError(f"from_pretrained({os.fspath(folder)!r}): the weights lack {', '.join(left)}")
     return model.eval()
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy
 
 from minidl import init
-from minidl.engines import current
 from minidl.errors import DataError, DtypeError, ParameterError, ShapeError
 from minidl.layers import (
     Dropout,
@@ -26,6 +25,7 @@ from minidl.layers import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from minidl.models.initial import redraw
 from minidl.ops import Array
 from minidl.training import Trainable
 
@@ -155,11 +155,9 @@ class Transformer(Trainable, Layer):
         for parameter in self.parameters():
             if parameter.value.ndim == 2:
                 if any(parameter is table for table in tables):
-                    std = 1 / math.sqrt(self.d_model)
-                    drawn = init.normal(parameter.shape, std=std, dtype=parameter.dtype, generator=generator)
+                    redraw(parameter, init.normal, generator, std=1 / math.sqrt(self.d_model))
                 else:
-                    drawn = init.xavier_uniform(parameter.shape, dtype=parameter.dtype, generator=generator)
-                parameter.value[...] = current().asarray(drawn)
+                    redraw(parameter, init.xavier_uniform, generator)
 
     # training --------------------------------------------------------------------------------------------------------
 

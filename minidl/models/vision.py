@@ -24,6 +24,7 @@ from minidl.layers import (
     ReLU,
     SiLU,
 )
+from minidl.models.initial import start_transformer
 from minidl.models.pretrained import Settings
 from minidl.ops import Array, namespace
 
@@ -298,16 +299,6 @@ class Block(Layer):
     def _end_backward(self, part: int, dy: Array) -> Array:
         scale, dy = (self.scale1, self.scale2)[part], self.dropouts[part].backward(dy)
         return dy if scale is None else scale.backward(dy)
-
-
-def start_transformer(model: Layer, generator: numpy.random.Generator | None) -> None:
-    """Draw all matrices from a normal distribution with standard deviation 0.02, and set biases to 0."""
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            parameter.value[...] = 0
-        elif len(parameter.shape) > 1:
-            drawn = init.normal(parameter.shape, std=0.02, dtype=parameter.dtype, generator=generator)
-            parameter.value[...] = current().asarray(drawn)
 
 
 def read_side(settings: Settings, name: str, default: int, model: str) -> int:

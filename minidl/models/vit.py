@@ -12,13 +12,14 @@ from typing import Any
 import numpy
 
 from minidl.errors import OrderError, ParameterError, UnknownNameError
-from minidl.layers import Dropout, Layer, LayerNorm, Linear
+from minidl.layers import Chain, Dropout, Layer, LayerNorm, Linear, Tanh
 from minidl.layers.base import Shape
-from minidl.models.pretrained import Settings, require
+from minidl.models.pretrained import Settings, change_settings, require
 from minidl.models.vision import ACTIVATIONS, Block, PatchEmbedding, read_side, start_transformer
 from minidl.ops import Array, namespace
 from minidl.ops._scalars import depth
 from minidl.training import Trainable
+from minidl.weights import open_weights
 
 __all__ = ["ViT", "ViTConfig"]
 
@@ -45,7 +46,7 @@ NAMES = {
     "encoder.layer.*.layer_scale2.lambda1": "layers.*.scale2.weight",
     "encoder.layer.*": "layers.*",
     "layernorm.*": "norm.*",
-    "pooler.*": None,  # a map after the norm that is not in the paper
+    "pooler.dense.*": "pooler.dense.*",
 }
 """The names in Hugging Face's files, after a prefix such as ``vit.``, and those here."""
 
@@ -70,6 +71,8 @@ class ViTConfig:
         K, the outputs of the head; 0 leaves it out.
     mean_head : bool, default False
         Whether the head reads the class token and the mean of the patches side by side, as DINOv2's does.
+    pooler : bool, default False
+        Whether there is the map of :meth:`ViT.pooled`, which is not in the paper.
     activation : str, default "gelu"
     eps : float, default 1e-12
         Of the norms.
@@ -101,6 +104,7 @@ class ViTConfig:
     hidden: int | None = None
     classes: int = 0
     mean_head: bool = False
+    pooler: bool = False
     activation: str = "gelu"
     eps: float = 1e-12
     dropout: float = 0.0
@@ -144,6 +148,7 @@ class ViT(Trainable, Layer):
     layers : list of Block
     norm : LayerNorm
     head : Linear or None
+    pooler : Chain or None
 
     Raises
     ------
@@ -194,13 +199,14 @@ class ViT(Trainable, Layer):
         self.layers = [Block(*block, **options) for _ in range(depth(c.layers, "ViT", "layers"))]
         self.norm = LayerNorm(c.width, c.eps, dtype=dtype)
         self.head = Linear((1 + c.mean_head) * c.width, c.classes, **options) if c.classes else None
+        self.pooler = Chain({"dense": Linear(c.width, c.width, **options), "activation": Tanh()}) if c.pooler else None
         start_transformer(self, generator)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, dtype: Any = "float32") -> ViT:
         """Build the model that a config.json of ViT or DINOv2 describes.
 
-        There is a head if ``architectures`` names one for classification.
+        There is a head if ``architectures`` names one for classification, and else a pooler, unless it is a DINOv2.
 
         Raises
         ------
@@ -216,6 +222,8 @@ class ViT(Trainable, Layer):
             "hidden_act": list(ACTIVATIONS),
             "qkv_bias": [True],
             "drop_path_rate": [0.0],
+            "pooler_act": ["tanh"],
+            "pooler_output_size": [None, settings.get("hidden_size", 768)],
             "hidden_dropout_prob": [settings.get("hidden_dropout_prob", 0.0)] if plain else [0.0],
         }
         require(settings, allowed, base)
@@ -235,6 +243,7 @@ class ViT(Trainable, Layer):
             hidden=hidden,
             classes=_count_classes(settings) if settings.get("architectures") == known[1] else 0,
             mean_head=not plain,
+            pooler=plain and settings.get("architectures") != known[1],
             activation=settings.get("hidden_act", "gelu"),
             eps=settings.get("layer_norm_eps", 1e-12 if plain else 1e-6),
             dropout=settings.get("hidden_dropout_prob", 0.0),
@@ -247,8 +256,15 @@ class ViT(Trainable, Layer):
         return cls(config, dtype=dtype)
 
     def load_hugging_face(self, path: str | os.PathLike[str]) -> None:
-        """Read the weights of a folder or safetensors file of Hugging Face's ViT or DINOv2."""
-        self.load(path, names=foreign_names())
+        """Read the weights of a folder or safetensors file of Hugging Face's ViT or DINOv2; a pooler is kept only if the file has one."""
+        names = foreign_names()
+        if self.pooler is not None:
+            with open_weights(path) as tensors:
+                if not any("pooler.dense" in name for name in tensors):
+                    self.pooler = None
+        if self.pooler is None:
+            names |= dict.fromkeys([foreign for foreign in names if "pooler" in foreign])
+        self.load(path, names=names)
 
     # computing -------------------------------------------------------------------------------------------------------
 
@@ -292,6 +308,18 @@ class ViT(Trainable, Layer):
         for layer in self.layers:
             states.append(layer.forward(states[-1]))
         return states
+
+    def pooled(self, y: Array) -> Array:
+        """Return tanh(W y_0 + b), (N, C), for the tokens y that forward gave, (N, T, C).
+
+        Raises
+        ------
+        OrderError
+            If the model has no pooler, or its file had none.
+        """
+        if self.pooler is None:
+            raise OrderError("ViT: there is no pooler")
+        return self.pooler.forward(y[:, 0])
 
     # looking inside --------------------------------------------------------------------------------------------------
 
@@ -346,14 +374,11 @@ def _count_classes(settings: Settings) -> int:
 
 def _read_config(config: Any, changes: dict[str, Any]) -> ViTConfig:
     """Return the configuration with the changes; raise unless it can be built."""
-    known = {field.name for field in dataclasses.fields(ViTConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise ParameterError(f"ViT: unknown setting {unknown[0]!r}; there are {', '.join(sorted(known))}")
     if isinstance(config, str):
         config = ViTConfig.named(config)
     if not isinstance(config, ViTConfig):
         raise ParameterError(f"ViT: expected a ViTConfig or a name such as 'S/16', got {config!r}")
-    config = dataclasses.replace(config, **changes)
+    config = change_settings(config, changes, "ViT")
     if config.activation not in ACTIVATIONS:
         raise UnknownNameError.among("activation of ViT", config.activation, ACTIVATIONS)
     if config.classes < 0:

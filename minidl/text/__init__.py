@@ -25,6 +25,7 @@ from minidl.text.tokenizers import (
     stream_text,
 )
 from minidl.text.trainer import Trainer
+from minidl.text.wordpiece import EncodedBatch, WordPieceTokenizer
 from minidl.text.words import split_words
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "CharTokenizer",
     "Checkpoint",
     "Encoded",
+    "EncodedBatch",
     "Filled",
     "HuggingFaceTokenizer",
     "Hypothesis",
@@ -42,6 +44,7 @@ __all__ = [
     "Tokenizer",
     "Trainer",
     "Windows",
+    "WordPieceTokenizer",
     "answer",
     "beam_search",
     "classify",

@@ -5,7 +5,7 @@ A model is anything with these, such as ``minidl.models.BERT``:
 - ``forward(ids, attention_mask, token_type_ids)``, all (N, T); the last only if ``config.token_types`` is at least 2.
 - ``config`` with ``padding_idx``, ``token_types`` and ``head``; ``context``, the most tokens of a text.
 
-A tokenizer is a :class:`minidl.text.HuggingFaceTokenizer`.
+A tokenizer is a :class:`minidl.text.WordPieceTokenizer` or a :class:`minidl.text.HuggingFaceTokenizer`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from minidl.arrays import to_host
 from minidl.errors import DataError, ParameterError, ShapeError
 from minidl.layers import inference
 from minidl.text.hugging_face import Encoded, HuggingFaceTokenizer
+from minidl.text.wordpiece import WordPieceTokenizer
+
+EncoderTokenizer = WordPieceTokenizer | HuggingFaceTokenizer
 
 __all__ = ["Answer", "Filled", "answer", "classify", "embed", "fill_mask", "search"]
 
@@ -60,7 +63,7 @@ class Answer(NamedTuple):
 
 def embed(
     model: Any,
-    tokenizer: HuggingFaceTokenizer,
+    tokenizer: EncoderTokenizer,
     texts: Sequence[str],
     *,
     batch_size: int = 32,
@@ -79,7 +82,7 @@ def embed(
     ----------
     model : BERT
         With the head "features".
-    tokenizer : HuggingFaceTokenizer
+    tokenizer : WordPieceTokenizer or HuggingFaceTokenizer
     texts : sequence of str
     batch_size : int, default 32
     max_length : int, default the model's context
@@ -155,14 +158,14 @@ def search(queries: Any, corpus: Any, k: int = 10) -> tuple[numpy.ndarray, numpy
     return numpy.take_along_axis(cosines, indices, axis=1), indices
 
 
-def fill_mask(model: Any, tokenizer: HuggingFaceTokenizer, text: str, k: int = 5) -> list[list[Filled]]:
+def fill_mask(model: Any, tokenizer: EncoderTokenizer, text: str, k: int = 5) -> list[list[Filled]]:
     """Return, for each mask token in a text, the k likeliest tokens in its place.
 
     Parameters
     ----------
     model : BERT
         With the head "masked_lm".
-    tokenizer : HuggingFaceTokenizer
+    tokenizer : WordPieceTokenizer or HuggingFaceTokenizer
     text : str
         With the mask token, which is ``[MASK]`` or ``<mask>``.
     k : int, default 5
@@ -197,7 +200,7 @@ def fill_mask(model: Any, tokenizer: HuggingFaceTokenizer, text: str, k: int = 5
 
 def classify(
     model: Any,
-    tokenizer: HuggingFaceTokenizer,
+    tokenizer: EncoderTokenizer,
     texts: Sequence[str],
     *,
     batch_size: int = 32,
@@ -209,7 +212,7 @@ def classify(
     ----------
     model : BERT
         With the head "sequence_classification" and more than one class.
-    tokenizer : HuggingFaceTokenizer
+    tokenizer : WordPieceTokenizer or HuggingFaceTokenizer
     texts : sequence of str
     batch_size : int, default 32
     max_length : int, default the model's context
@@ -234,7 +237,7 @@ def classify(
 
 def answer(
     model: Any,
-    tokenizer: HuggingFaceTokenizer,
+    tokenizer: EncoderTokenizer,
     question: str,
     context: str,
     *,
@@ -251,7 +254,7 @@ def answer(
     ----------
     model : BERT
         With the head "question_answering".
-    tokenizer : HuggingFaceTokenizer
+    tokenizer : WordPieceTokenizer or HuggingFaceTokenizer
     question, context : str
     max_answer : int, default 30
         The most tokens of an answer.
@@ -325,7 +328,7 @@ def _best_span(logits: numpy.ndarray, inside: numpy.ndarray, longest: int) -> tu
 
 
 def _encode_all(
-    where: str, model: Any, tokenizer: HuggingFaceTokenizer, texts: Sequence[str], max_length: int | None
+    where: str, model: Any, tokenizer: EncoderTokenizer, texts: Sequence[str], max_length: int | None
 ) -> list[Encoded]:
     """Return the tokens of each text; one that is too long loses tokens before the special ones at its end."""
     if isinstance(texts, str):

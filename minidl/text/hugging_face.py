@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 class HuggingFaceTokenizer(Tokenizer):
     """Any ``tokenizer.json`` of Hugging Face: WordPiece, Unigram, BPE and the rest.
 
-    ``load_tokenizer`` makes one of such a file. Special tokens written in a text become their ids, as that package does it. Texts
+    ``load_tokenizer`` makes one of such a file, unless it is a WordPiece that minidl has itself. Special tokens written in a text become their ids, as that package does it. Texts
     are neither cut nor filled up, even if the file says so.
 
     Parameters
@@ -109,6 +109,10 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def settings(self) -> dict[str, Any]:
         return {"tokenizer": json.loads(self._tokenizer.to_str())}
+
+    @classmethod
+    def from_tokenizer_json(cls, found: dict[str, Any]) -> HuggingFaceTokenizer:
+        return cls.from_settings({"tokenizer": found})
 
     @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> HuggingFaceTokenizer:

@@ -64,6 +64,16 @@ class Tokenizer:
         """Create the tokenizer again."""
         raise NotImplementedError
 
+    @classmethod
+    def from_vocab(cls, path: str | os.PathLike[str], **settings: Any) -> Tokenizer:
+        """Read the tokenizer from a file that lists its vocabulary, if there are such files of this kind."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_tokenizer_json(cls, found: dict[str, Any]) -> Tokenizer | None:
+        """Return the tokenizer of a ``tokenizer.json`` of Hugging Face, or None if this class is not for it."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the tokenizer as a dict that JSON can hold; see :func:`from_dict`."""
         return {"format": FORMAT, "version": 1, "kind": self.kind, **self.settings()}
@@ -236,7 +246,7 @@ def from_dict(found: Any, where: str = "from_dict") -> Tokenizer:
     FileFormatError
         If it is neither.
     MissingDependencyError
-        If it is in Hugging Face's form and the package tokenizers is not installed.
+        If it is in Hugging Face's form, no WordPiece of BERT's, and the package tokenizers is not installed.
 
     Examples
     --------
@@ -246,7 +256,8 @@ def from_dict(found: Any, where: str = "from_dict") -> Tokenizer:
     if not isinstance(found, dict):
         raise FileFormatError(f"{where}: expected an object, got {type(found).__name__}")
     if "model" in found and "format" not in found:
-        return Tokenizer.kinds["hugging_face"].from_settings({"tokenizer": found})
+        made = (Tokenizer.kinds[kind].from_tokenizer_json(found) for kind in ("wordpiece", "hugging_face"))
+        return next(tokenizer for tokenizer in made if tokenizer is not None)
     if found.get("format") != FORMAT or found.get("version") != 1:
         raise FileFormatError(
             f"{where}: expected a tokenizer of minidl, version 1, or Hugging Face's tokenizer.json; found the names "
@@ -262,18 +273,26 @@ def from_dict(found: Any, where: str = "from_dict") -> Tokenizer:
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """Read a tokenizer from the file that :meth:`Tokenizer.save` wrote, or from a ``tokenizer.json`` of Hugging Face.
+    """Read a tokenizer from the file that :meth:`Tokenizer.save` wrote, or from one of Hugging Face.
+
+    Parameters
+    ----------
+    path : path
+        Such a file; a ``tokenizer.json``; or BERT's ``vocab.txt``, with what the ``tokenizer_config.json`` beside it says.
 
     Raises
     ------
     FileFormatError
         If the file is no such file.
     MissingDependencyError
-        For a ``tokenizer.json``, if the package tokenizers is not installed.
+        For a ``tokenizer.json`` that is no WordPiece of BERT's, if the package tokenizers is not installed.
     FileNotFoundError, PermissionError, IsADirectoryError, ParameterError
         If the file cannot be read.
     """
-    return from_dict(read_json(path), os.fspath(path))
+    name = os.fspath(path)
+    if name.endswith(".txt"):
+        return Tokenizer.kinds["wordpiece"].from_vocab(path)
+    return from_dict(read_json(path), name)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -16,7 +16,7 @@ _PATTERN = re.compile(
     r"|\s+(?!\S)"  # spaces up to the last one, which belongs to the next word
     r"|\s+"
 )
-_WHITE_SPACE = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {
+WHITE_SPACE = frozenset("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {
     chr(c) for c in range(0x2000, 0x200B)
 }
 """Unicode's property White_Space. ``str.isspace`` has four control characters more."""
@@ -31,7 +31,7 @@ class _Kinds(dict[int, str]):
         character = chr(code)
         if character in _KEPT:
             kind = character
-        elif character in _WHITE_SPACE:
+        elif character in WHITE_SPACE:
             kind = "\n"
         else:  # category L is letters, N is numbers
             kind = {"L": "a", "N": "1"}.get(unicodedata.category(character)[0], "!")

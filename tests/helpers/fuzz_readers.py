@@ -21,6 +21,7 @@ import minidl as dl
 from minidl import data, text, weights
 from minidl.data import images
 from minidl.errors import MinidlError
+from minidl.text.tokenizers import read_json
 
 EXTRA = 1 << 30
 """Bytes of address space beyond what the process has at the start: far more than any of these files needs."""
@@ -62,6 +63,25 @@ def mutate(content, rng):
     return bytes(content)
 
 
+def wordpiece_of(pieces):
+    """Return a tokenizer.json of Hugging Face."""
+    return {
+        "added_tokens": [{"id": 1, "content": "[UNK]"}],
+        "normalizer": {"type": "BertNormalizer", "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "decoder": {"type": "WordPiece", "prefix": "##"},
+        "model": {"type": "WordPiece", "vocab": {piece: i for i, piece in enumerate(pieces)}},
+    }
+
+
+def read_wordpiece(path):
+    """Read a tokenizer.json without the package that reads other kinds."""
+    found = read_json(path)
+    if isinstance(found, dict):
+        text.WordPieceTokenizer.from_tokenizer_json(found)
+
+
 def valid_files():
     """Return files that can be read: their names, contents, and readers."""
     array = numpy.arange(24, dtype="int16").reshape(2, 3, 4)
@@ -82,6 +102,8 @@ def valid_files():
         pairs = text.BytePairTokenizer.train("to be or not to be, to be", 260, ["<end>"])
         pairs.save(folder / "bpe.json")
         text.CharTokenizer("tobe rn").save(folder / "char.json")
+        pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "to", "##be", "or"]
+        text.WordPieceTokenizer({piece: i for i, piece in enumerate(pieces)}).save(folder / "wordpiece.json")
         text.write_tokens(folder / "tokens.npy", pairs.encode("to be or not"), pairs.vocab_size)
         checkpoint = text.Checkpoint({"kind": "gpt"}, pairs, tensors, {"step": numpy.array(3)}, {"step": 3})
         text.save_checkpoint(folder / "c.safetensors", checkpoint)
@@ -101,6 +123,9 @@ def valid_files():
             ("s.index.json", (folder / "s.index.json").read_bytes(), weights.load_file),
             ("bpe.json", (folder / "bpe.json").read_bytes(), text.load_tokenizer),
             ("char.json", (folder / "char.json").read_bytes(), text.load_tokenizer),
+            ("wordpiece.json", (folder / "wordpiece.json").read_bytes(), text.load_tokenizer),
+            ("vocab.txt", "\n".join(pieces).encode(), text.load_tokenizer),
+            ("tokenizer.json", json.dumps(wordpiece_of(pieces)).encode(), read_wordpiece),
             ("tokens.npy", (folder / "tokens.npy").read_bytes(), text.open_tokens),
             ("c.safetensors", (folder / "c.safetensors").read_bytes(), text.load_checkpoint),
             ("cifar-10-binary.tar.gz", archive.getvalue(), lambda path: data.cifar10(path.parent, download=False)),

@@ -1,13 +1,15 @@
 """Linear layers with weights of 16 and 8 bits: what they compute, how a model gets them, and what they refuse."""
 
 import copy
+import gc
+import weakref
 
 import numpy
 import pytest
 
 import minidl as dl
 from minidl.errors import DtypeError, NonFiniteError, OrderError, ParameterError, ShapeError, UnknownNameError
-from minidl.layers import StoredLinear
+from minidl.layers import Layer, StoredLinear
 from minidl.ops.stored import STORAGE, int8_linear, restore_weight, store_weight
 from minidl.weights.tensors import Bfloat16Array
 
@@ -147,6 +149,35 @@ def test_a_model_in_place(dtype, host_engine, random):
         assert not numpy.array_equal(found, want)
         numpy.testing.assert_array_equal(model.predict(x), found)
         numpy.testing.assert_array_equal(copy.deepcopy(model).forward(x), found)
+
+
+@pytest.mark.parametrize("dtype", STORAGE)
+def test_large_weights_are_stored_in_parts(dtype, random, monkeypatch):
+    weight = random.normal(size=(33, 20)).astype("float32")
+    layer = dl.Linear(20, 33)
+    layer.weight.value = weight
+    monkeypatch.setattr("minidl.layers.stored.BLOCK", 100)
+    own, (stored, scale) = StoredLinear(layer, dtype), store_weight(weight, dtype)
+    numpy.testing.assert_array_equal(own.weight, stored)
+    numpy.testing.assert_array_equal(own.scale, scale)
+
+
+def test_the_weights_are_given_back_and_an_error_changes_nothing(monkeypatch):
+    monkeypatch.setattr("minidl.layers.stored.BLOCK", 100)
+    model = Layer()
+    model.layers = [dl.Linear(20, 33), dl.Linear(33, 33), dl.Linear(33, 7)]  # each with a buffer of its own
+    old = [weakref.ref(layer.weight.buffer) for layer in model.layers]
+    model.layers[2].weight.value[2, 1] = numpy.inf
+    with pytest.raises(NonFiniteError):
+        dl.store_weights(model, "int8")
+    assert all(type(layer) is dl.Linear for layer in model.layers)
+    model.layers[2].weight.value[2, 1] = 0
+    gc.disable()
+    try:
+        dl.store_weights(model, "int8")
+        assert [reference() is None for reference in old] == [True, True, False]  # the last is not worth a collection
+    finally:
+        gc.enable()
 
 
 def test_layers_in_attributes_lists_and_dicts(random):

@@ -29,21 +29,6 @@ def test_shapes(head):
     assert model.output_shape((4,)) == SHAPES[head][1:]
 
 
-@pytest.mark.parametrize(("frozen", "first"), [(["embeddings"], 1), (["embeddings", "layers.0"], 2), (["layers.0"], 0)])
-def test_backward_ends_at_the_first_part_that_is_trained(frozen, first):
-    whole, model = small(head="question_answering"), small(head="question_answering").freeze(*frozen)
-    dy = numpy.random.default_rng(0).normal(size=SHAPES["question_answering"])
-    reached = []
-    for number, part in enumerate([model.embeddings, *model.layers]):
-        part.backward = lambda dy, number=number, backward=part.backward: reached.append(number) or backward(dy)
-    for each in (whole, model):
-        each.eval().forward(IDS, MASK)
-        each.backward(dy)
-    assert reached == [2, 1, 0][: 3 - first]
-    for own, other in zip(model.parameters(), whole.parameters(), strict=True):
-        numpy.testing.assert_allclose(own.grad, other.grad if own.trainable else 0 * other.grad)
-
-
 def test_padding_changes_nothing_for_the_tokens():
     model = small().eval()
     alone = model.forward(IDS[1:, :3])
@@ -66,6 +51,29 @@ def test_gradients_of_the_blocks():
     for parameter in block.parameters():
         parameter.value[...] += numpy.random.default_rng(1).normal(size=parameter.shape) * 0.5
     gradcheck(block, numpy.random.default_rng(0).normal(size=(2, 3, 4)))
+
+
+def test_backward_ends_at_the_first_part_that_is_trained():
+    """What is trained gets the same gradient as without freezing, and nothing below it is computed."""
+    dy = numpy.random.default_rng(0).normal(size=SHAPES["token_classification"])
+    whole = small(head="token_classification").eval()
+    whole.forward(IDS)
+    whole.backward(dy)
+    wanted = {name: p.grad for name, p in whole.named_parameters()}
+    for trained, reached in [("head", []), ("layers.1", ["layers.1"]), ("embeddings.types", ["layers.1", "layers.0"])]:
+        model = small(head="token_classification").eval()
+        model.freeze().unfreeze(trained)
+        visited = []
+        for i, block in enumerate(model.layers):
+            block.backward = lambda dy, i=i, own=block.backward, visited=visited: (
+                visited.append(f"layers.{i}"),
+                own(dy),
+            )[1]
+        model.forward(IDS)
+        model.backward(dy)
+        assert visited == reached
+        for name, p in model.named_parameters():
+            numpy.testing.assert_array_equal(p.grad, wanted[name] if name.startswith(trained) else 0 * p.grad)
 
 
 def test_dropout_is_drawn_in_training_only():

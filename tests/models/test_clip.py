@@ -110,7 +110,7 @@ def test_inputs_are_checked(random):
 
 
 def test_settings_are_checked(tmp_path):
-    with pytest.raises(ParameterError, match="unknown setting 'depth'"):
+    with pytest.raises(ParameterError, match="there is no setting 'depth'; there are "):
         CLIP(depth=3)
     with pytest.raises(UnknownNameError, match="activation of CLIP 'x'"):
         CLIP(text=Tower(activation="x"))

@@ -106,7 +106,7 @@ def test_pictures_that_are_no_patches_are_refused(random):
 
 
 def test_settings_are_checked():
-    with pytest.raises(ParameterError, match="unknown setting 'depth'"):
+    with pytest.raises(ParameterError, match="there is no setting 'depth'; there are "):
         ViT("S/16", depth=3)
     with pytest.raises(UnknownNameError, match="S/16"):
         ViT("XS/16")
@@ -124,6 +124,7 @@ def test_settings_are_checked():
     ("kind", "changes", "message"),
     [
         ("vit", {"qkv_bias": False}, "qkv_bias = False; minidl has True"),
+        ("vit", {"pooler_act": "relu"}, "pooler_act = 'relu'; minidl has 'tanh'"),
         ("vit", {"hidden_act": "gelu_fast"}, "hidden_act = 'gelu_fast'"),
         ("vit", {"architectures": ["ViTForMaskedImageModeling"]}, "architectures = .*; minidl has None, .*'ViTModel'"),
         ("vit", {"image_size": [12, 16]}, r"image_size = \[12, 16\]; minidl has squares"),
@@ -136,6 +137,18 @@ def test_what_a_config_cannot_have(kind, changes, message, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(SETTINGS[kind] | changes))
     with pytest.raises(ParameterError, match=message):
         from_pretrained(tmp_path)
+
+
+def test_a_pooler(random):
+    model = build(random, pooler=True)
+    y = random.normal(size=(2, 5, model.config.width))
+    dense = model.pooler["dense"]
+    numpy.testing.assert_allclose(model.pooled(y), numpy.tanh(y[:, 0] @ dense.weight.value.T + dense.bias.value))
+    assert ViT.from_settings(SETTINGS["vit"]).pooler is not None
+    for kind, classes in [("vit", "ViTForImageClassification"), ("dinov2", "Dinov2Model")]:
+        without = ViT.from_settings(SETTINGS[kind] | {"architectures": [classes]})
+        with pytest.raises(OrderError, match="ViT: there is no pooler"):
+            without.pooled(y)
 
 
 def test_a_config_gives_the_sizes():

@@ -1,10 +1,10 @@
 """Recurrent models against others: the loss of PyTorch from the same weights, and a trained GRU that spells words."""
 
-import importlib.metadata
 import itertools
 
 import numpy
 import pytest
+from package_files import find_in_package
 
 torch = pytest.importorskip("torch")
 
@@ -123,11 +123,7 @@ WORDS = {
 @pytest.fixture(scope="module")
 def checkpoint():
     """The arrays of g2p_en's checkpoint, without importing the package, whose dependencies fetch data."""
-    try:
-        files = importlib.metadata.distribution("g2p_en").files or []
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package g2p_en, which holds a trained GRU, is not installed")
-    [path] = [file.locate() for file in files if file.name == "checkpoint20.npz"]
+    path = find_in_package("g2p_en", "checkpoint20.npz", "--no-deps g2p_en==2.1.0")
     with numpy.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

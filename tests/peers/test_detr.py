@@ -1,11 +1,14 @@
 """DETR, its loss and boxes against Hugging Face's and PyTorch's, with the same weights."""
 
 import functools
+import json
+import re
 
 import numpy
 import pytest
 
 import minidl as dl
+from minidl import weights
 from minidl.layers import SetLoss
 from minidl.models import from_pretrained
 from minidl.ops import box_geometry
@@ -155,6 +158,55 @@ def test_without_a_mask_and_on_each_engine(tmp_path, pictures):
             logits, boxes = from_pretrained(tmp_path, dtype="float64").forward(images)
         numpy.testing.assert_allclose(logits, out.logits.detach(), **TOLERANCE["float64"])
         numpy.testing.assert_allclose(boxes, out.pred_boxes.detach(), **TOLERANCE["float64"])
+
+
+PUBLISHED = {
+    "activation_dropout": 0.0, "activation_function": "relu", "architectures": ["DetrForObjectDetection"], "attention_dropout": 0.0,
+    "auxiliary_loss": False, "backbone": "resnet18", "classifier_dropout": 0.0, "d_model": 16, "decoder_attention_heads": 2,
+    "decoder_ffn_dim": 20, "decoder_layers": 1, "dilation": False, "dropout": 0.1, "encoder_attention_heads": 2, "encoder_ffn_dim": 20,
+    "encoder_layers": 1, "id2label": {str(i): "N/A" for i in range(4)}, "is_encoder_decoder": True, "max_position_embeddings": 1024,
+    "model_type": "detr", "num_hidden_layers": 1, "num_queries": 7, "position_embedding_type": "sine", "scale_embedding": False,
+}  # fmt: skip
+"""config.json as that of facebook/detr-resnet-50, with smaller numbers."""
+
+
+def name_as_published(name):
+    """Return the name that a tensor has in the file of facebook/detr-resnet-50, whose backbone is timm's."""
+    for pattern, there in (
+        (r"embedder\.embedder\.convolution", "conv1"),
+        (r"embedder\.embedder\.normalization", "bn1"),
+        (r"encoder\.stages\.(\d)\.layers", lambda found: f"layer{int(found[1]) + 1}"),
+        (r"\.shortcut\.convolution", ".downsample.0"),
+        (r"\.shortcut\.normalization", ".downsample.1"),
+        (r"\.layer\.(\d)\.convolution", lambda found: f".conv{int(found[1]) + 1}"),
+        (r"\.layer\.(\d)\.normalization", lambda found: f".bn{int(found[1]) + 1}"),
+    ):
+        name = re.sub(pattern, there, name)
+    return name
+
+
+def test_a_file_with_the_names_that_were_published(tmp_path, pictures):
+    torch.manual_seed(0)
+    backbone = transformers.ResNetConfig(
+        embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2] * 4, layer_type="basic", out_features=["stage4"]
+    )
+    sizes = {
+        name: PUBLISHED[name] for name in PUBLISHED if name.endswith(("layers", "heads", "dim", "queries", "model"))
+    }
+    config = transformers.DetrConfig(use_timm_backbone=False, backbone_config=backbone, num_labels=4, **sizes)
+    twin = transformers.DetrForObjectDetection(config).eval()
+    twin.save_pretrained(tmp_path)
+    with weights.open_weights(tmp_path) as tensors:
+        named = {name_as_published(name): tensor.read_all() for name, tensor in tensors.items()}
+    assert "model.backbone.conv_encoder.model.layer4.0.downsample.1.running_var" in named
+    named["model.backbone.conv_encoder.model.bn1.num_batches_tracked"] = numpy.int64([0])
+    weights.save_file(named, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))
+    model, images = from_pretrained(tmp_path), pictures[0].astype("float32")
+    out = twin(torch.tensor(images))
+    logits, boxes = model.forward(images)
+    numpy.testing.assert_allclose(logits, out.logits.detach(), **TOLERANCE["float32"])
+    numpy.testing.assert_allclose(boxes, out.pred_boxes.detach(), **TOLERANCE["float32"])
 
 
 def test_detections(tmp_path, pictures):

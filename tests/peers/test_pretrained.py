@@ -59,15 +59,14 @@ def inputs_of(twin, ids, mask, types):
 
 def gradients_by_foreign_name(model, twin):
     """Our gradients, under the names of transformers: those of queries, keys and values are rows of one."""
-    from minidl.models.bert import _names_for
+    from minidl.models.bert_files import names_for
     from minidl.weights.matching import _compile_names
 
-    translate = _compile_names(_names_for(twin.config.model_type, model.config.head))
+    translate = _compile_names(names_for(twin.config.model_type, model.config.head))
     own = {}
     for name, parameter in model.named_parameters():
         if ".qkv." in name:
-            for i, part in enumerate(("query", "key", "value")):
-                own[name.replace("qkv", part)] = numpy.split(parameter.grad, 3)[i]
+            own |= {f"{name}[{i}/3]": part for i, part in enumerate(numpy.split(parameter.grad, 3))}
         else:
             own[name] = parameter.grad
     return {name: own[translate(name)] for name, _ in twin.named_parameters() if translate(name) is not None}

