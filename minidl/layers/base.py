@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -571,6 +572,22 @@ class Layer:
             tensor that is to be loaded has a dtype that NumPy lacks, such as float8.
         """
         return state.load(self, path, strict, names, transpose)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the cache, so that a pickle holds the weights and not the last batch."""
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layer:
+        """Copy the cache, too: a backward may follow."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        state = copy.deepcopy(self.__getstate__(), memo)
+        if hasattr(twin, "__setstate__"):  # somebody's own
+            twin.__setstate__(state)
+        else:
+            vars(twin).update(state)
+        if "_cache" in vars(self):
+            twin.__dict__["_cache"] = copy.deepcopy(self._cache, memo)
+        return twin
 
     # showing ---------------------------------------------------------------------------------------------------------
 

@@ -378,13 +378,14 @@ class Chain(Layer):
 
     def _flatten_if_built(self) -> None:
         """Move all parameters into one buffer, unless they already share one, perhaps that of a larger model."""
-        if self._layers and self.built:
-            parameters = super().parameters()
-            own = {(p.dtype, p.buffer) for p in parameters if isinstance(p, Parameter)}
-            foreign = any(not isinstance(p, Parameter) for p in parameters)
-            if foreign or len({dtype for dtype, _ in own}) < len(own):
-                flatten(parameters)
-            self._flat = True
+        with structure.lock:
+            if self._layers and not self._flat and self.built:
+                parameters = super().parameters()
+                own = {(p.dtype, p.buffer) for p in parameters if isinstance(p, Parameter)}
+                foreign = any(not isinstance(p, Parameter) for p in parameters)
+                if foreign or len({dtype for dtype, _ in own}) < len(own):
+                    flatten(parameters)
+                self._flat = True
 
     def parameters(self) -> list[Any]:
         """Return the parameters, each once, all in one flat buffer."""
@@ -408,7 +409,7 @@ class Chain(Layer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the plans, because a copy needs plans for its own layers."""
-        return {**vars(self), "_plans": {}, "_recorded": None}
+        return {**super().__getstate__(), "_plans": {}, "_recorded": None}
 
     def __len__(self) -> int:
         return len(self._layers)

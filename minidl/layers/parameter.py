@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -56,10 +57,18 @@ class _Structure:
     A step looks up its arrays once, and again only when the count has changed. It grows when a parameter is frozen or trained
     again, moved to another buffer, or assigned to an attribute of a layer, and when a layer's settings are assigned. Whoever
     changes such a thing does so first and counts afterwards, so a plan that was made in between is merely made again.
+
+    Attributes
+    ----------
+    changes : int
+    lock : threading.RLock
+        Held while parameters are made or moved because somebody uses a model for the first time, which several threads may do
+        at once.
     """
 
     def __init__(self) -> None:
         self.changes = 0
+        self.lock = threading.RLock()
 
 
 structure = _Structure()  # an instance, because Python reads an attribute of a class more slowly

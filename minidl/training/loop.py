@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,18 +34,31 @@ ADVICE = "Try a smaller learning rate, standardise the inputs, or clip the gradi
 def evaluating(model: Any) -> Iterator[None]:
     """Run a block in evaluation, with no caches kept and no layer's mode changed; several threads may do so at once.
 
-    Only somebody's own layers that are no ``minidl.Layer``, but have a mode, are switched and switched back.
+    Only somebody's own layers that are no ``minidl.Layer``, but have a mode, are switched, by the first of the threads, and
+    switched back by the last.
     """
     strange = [layer for _, layer in model.named_layers() if not isinstance(layer, Layer) and hasattr(layer, "train")]
-    modes = [getattr(layer, "training", True) for layer in strange]
-    for layer in strange:
-        layer.train(False)
+    with _switching:
+        for layer in strange:
+            mode, users = _switched.get(id(layer), (getattr(layer, "training", True), 0))
+            _switched[id(layer)] = mode, users + 1
+            layer.train(False)
     try:
         with inference(evaluate=True):
             yield
     finally:
-        for layer, mode in zip(strange, modes, strict=True):
-            layer.train(mode)
+        with _switching:
+            for layer in strange:
+                mode, users = _switched.pop(id(layer))
+                if users > 1:
+                    _switched[id(layer)] = mode, users - 1
+                else:
+                    layer.train(mode)
+
+
+_switched: dict[int, tuple[bool, int]] = {}
+"""The mode that somebody's own layer had, by its identity, and how many evaluations use it now."""
+_switching = threading.Lock()
 
 
 class Loop:
@@ -71,15 +86,19 @@ class Loop:
         metrics: list[Any],
         several: bool = False,
     ) -> None:
-        self.model, self.trunk, self.loss = model, trunk, loss
+        self.model, self.trunk = model, trunk
         self.meter = Meter(metrics, activation, loss)
         self.is_sum = getattr(loss, "reduction", "mean") in ("sum", "half_sum")
         self.knows_divisor = isinstance(loss, Loss)
         self.parameters: list[Any] = model.parameters()
-        self.forward: Callable[[Any], Any] = trunk.forward
-        self.measure: Callable[..., Any] = loss.forward
-        if several:
-            self.forward = lambda x: call_with(trunk.forward, x)
+        self.forward: Callable[[Any], Any] = (lambda x: call_with(trunk.forward, x)) if several else trunk.forward
+        self.several = several
+        self.use(loss)
+
+    def use(self, loss: Any) -> None:
+        """Measure with this loss."""
+        self.loss, self.measure = loss, loss.forward
+        if self.several:
             self.measure = lambda output, y, *weights: loss.forward(output, ungroup(y), *weights)
 
     def train_epoch(
@@ -181,8 +200,12 @@ class Loop:
         hooks = Hooks((), self.model, ()) if hooks is None else hooks
         feed.epoch = epoch
         hooks.call("on_test_begin", {})
+        own = copy.copy(self)
+        own.use(
+            copy.copy(self.loss)
+        )  # a loss keeps a cache, which belongs to the step of another thread, or of this one
         with self.meter.claimed(), evaluating(self.model):
-            logs = self._evaluate(feed, progress, hooks)
+            logs = own._evaluate(feed, progress, hooks)
         hooks.call("on_test_end", logs)
         return logs
 
