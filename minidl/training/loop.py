@@ -17,12 +17,14 @@ from minidl.layers import Activation, Layer, Loss, inference
 from minidl.ops import namespace
 from minidl.training.accumulation import Accumulation, LookAhead
 from minidl.training.array_group import call_with, ungroup
+from minidl.training.checkpoints import Run
 from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
 from minidl.training.feed import Feed
 from minidl.training.hooks import Hooks
 from minidl.training.meter import Meter
 from minidl.training.modes import Statistics
 from minidl.training.progress import Progress
+from minidl.training.recorder import Place
 from minidl.training.stream import Stream
 
 __all__ = ["Loop", "evaluating"]
@@ -109,14 +111,19 @@ class Loop:
         progress: Progress,
         epoch: int,
         accumulation_steps: int = 1,
+        run: Run | None = None,
+        place: Place | None = None,
     ) -> dict[str, float]:
         """Run one epoch of steps, each over one batch or several; return the loss and the metrics over it.
+
+        With ``run`` a checkpoint may be written after each step, and ``place`` says where the epoch goes on.
 
         The host checks the loss of each step, so that a loss that is not finite cannot spoil the weights. On a GPU this is
         the only time in a step that the host waits.
         """
         with self.meter.claimed():
-            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps)
+            place = Place(epoch) if run is None or place is None else run.begin_epoch(place)
+            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps, run, place)
 
     def _train_epoch(
         self,
@@ -126,6 +133,8 @@ class Loop:
         progress: Progress,
         epoch: int,
         accumulation_steps: int,
+        run: Run | None,
+        place: Place,
     ) -> dict[str, float]:
         forward, backward, measure, loss, meter = self.forward, self.trunk.backward, self.measure, self.loss, self.meter
         skip = {"input_gradient": False} if getattr(self.trunk, "input_gradient_optional", False) else {}
@@ -137,11 +146,14 @@ class Loop:
         together = Accumulation(accumulation_steps, self.is_sum) if accumulation_steps > 1 else None
         if together is not None:
             batches = LookAhead(feed)
-        total, seen = 0.0, 0.0
+        total, seen, value = place.total, place.seen, math.nan
+        step = place.step - 1
+        if place.step and self.model.stop_training:  # by a callback after the last of these steps
+            batches = ()
         statistics = Statistics(self.model)
         try:
             with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
-                for step, (x, y, weights) in enumerate(batches):
+                for step, (x, y, weights) in enumerate(batches, place.step):
                     for hook in before:
                         hook(step, {})
                     output = forward(x)
@@ -174,8 +186,10 @@ class Loop:
                     if after:
                         for hook in after:
                             hook(step, {"loss": value})
-                        if taken and self.model.stop_training:
-                            break
+                    if taken and run is not None:
+                        run.after_step(Place(epoch, step + 1, total, seen))
+                    if after and taken and self.model.stop_training:
+                        break
         except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
             statistics.put_back()
             raise
