@@ -97,6 +97,7 @@ class Chain(Layer):
 
     input_gradient_optional = True
     _not_parts: tuple[str, ...] = ("_layers", "_plans", "_recorded")
+    _told_by_parts = True
 
     def __init__(self, *layers: Any) -> None:
         super().__init__()
@@ -406,6 +407,12 @@ class Chain(Layer):
             yield from super().named_parameters(prefix)
         except NotBuiltError as error:
             raise error.at(type(self).__name__)  # noqa: B904
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self._told_by_parts or "_made_with" in vars(self):
+            return super()._made_from()
+        numbered = self._names == [str(index) for index in range(len(self._names))]
+        return (tuple(self._layers) if numbered else (dict(zip(self._names, self._layers, strict=True)),)), {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the plans, because a copy needs plans for its own layers."""
