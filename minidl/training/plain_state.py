@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import random as python_random
+import sys
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -182,14 +183,17 @@ def _plain_mapping(state: Any) -> Any:
 # random generators ----------------------------------------------------------------------------------------------------
 
 _GENERATORS = (numpy.random.Generator, numpy.random.RandomState, python_random.Random)
+_SEARCHED = (list, tuple, dict, functools.partial, types.MethodType, types.FunctionType, types.GeneratorType)
+DEPTH = 4
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), numpy.ndarray, numpy.dtype, type, types.ModuleType)
 
 
 class Sources:
     """All random generators that can be reached from some objects, with the states of those objects' own numbers.
 
-    Attributes, lists, tuples and dicts are searched, and what functions hold: closures, defaults, ``functools.partial``. The
-    global generators of NumPy's old interface and of Python count too where ``everywhere`` is true.
+    Attributes, lists, tuples and dicts are searched, and what functions hold: closures, defaults, ``functools.partial``. Not
+    searched are objects of Python's own library, and what lies more than four objects of others deep, such as the inside of a
+    tracker. The global generators of NumPy's old interface and of Python count too where ``everywhere`` is true.
 
     Parameters
     ----------
@@ -263,16 +267,21 @@ def _put_state(generator: Any, state: Any, path: str) -> None:
 
 def _generators(thing: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     """Yield each generator that can be reached, once, with its path."""
-    pending = [(path, thing)]
+    pending = [(path, thing, 0)]
     while pending:
-        path, thing = pending.pop()
-        if isinstance(thing, _PLAIN) or id(thing) in seen:
+        path, thing, depth = pending.pop()
+        if isinstance(thing, _PLAIN) or id(thing) in seen or depth > DEPTH:
+            continue
+        if isinstance(thing, _GENERATORS):
+            seen.add(id(thing))
+            yield path, thing
+            continue
+        room = type(thing).__module__.partition(".")[0]
+        if room in sys.stdlib_module_names and not isinstance(thing, _SEARCHED):
             continue
         seen.add(id(thing))
-        if isinstance(thing, _GENERATORS):
-            yield path, thing
-        else:
-            pending += reversed(list(_inside(thing, path)))
+        deeper = depth + (room not in ("builtins", "functools", "minidl"))
+        pending += [(inner, item, deeper) for inner, item in reversed(list(_inside(thing, path)))]
 
 
 def _inside(thing: Any, path: str) -> Iterator[tuple[str, Any]]:
