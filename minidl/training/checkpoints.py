@@ -94,6 +94,11 @@ class Run:
             self._interrupted = self._stack.enter_context(noted_interrupt())
         return self
 
+    @property
+    def writes(self) -> bool:
+        """Whether checkpoints are written."""
+        return self._folder is not None
+
     def __exit__(self, problem: Any, *details: Any) -> None:
         self._stack.close()
         if self._interrupted and problem is None:

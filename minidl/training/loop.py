@@ -146,6 +146,7 @@ class Loop:
         together = Accumulation(accumulation_steps, self.is_sum) if accumulation_steps > 1 else None
         if together is not None:
             batches = LookAhead(feed)
+        saving = run if run is not None and run.writes else None
         total, seen, value = place.total, place.seen, math.nan
         step = place.step - 1
         if place.step and self.model.stop_training:  # by a callback after the last of these steps
@@ -186,8 +187,8 @@ class Loop:
                     if after:
                         for hook in after:
                             hook(step, {"loss": value})
-                    if taken and run is not None:
-                        run.after_step(Place(epoch, step + 1, total, seen))
+                    if taken and saving is not None:
+                        saving.after_step(Place(epoch, step + 1, total, seen))
                     if after and taken and self.model.stop_training:
                         break
         except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
