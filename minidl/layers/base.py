@@ -16,7 +16,15 @@ from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
 from minidl.layers import freezing, state
 from minidl.layers.inference import is_evaluating, keeps_caches
-from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, structure, to_namespace
+from minidl.layers.parameter import (
+    Parameter,
+    ParameterBuffer,
+    flatten,
+    own_array,
+    run_backward,
+    structure,
+    to_namespace,
+)
 from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
 from minidl.ops._scalars import scalars_checked
@@ -606,14 +614,16 @@ class Layer:
         """Leave out the cache, so that a pickle holds the weights and not the last batch."""
         return {name: value for name, value in vars(self).items() if name != "_cache"}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make buffers arrays of the layer's own, in case that they are maps of a file."""
+        vars(self).update(state)
+        for name in self._buffer_names:
+            self.__dict__[name] = own_array(self.__dict__[name])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Layer:
         """Copy the cache, too: a backward may follow."""
         twin = memo[id(self)] = object.__new__(type(self))
-        state = copy.deepcopy(self.__getstate__(), memo)
-        if hasattr(twin, "__setstate__"):  # somebody's own
-            twin.__setstate__(state)
-        else:
-            vars(twin).update(state)
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         if "_cache" in vars(self):
             twin.__dict__["_cache"] = copy.deepcopy(self._cache, memo)
         return twin

@@ -41,6 +41,7 @@ __all__ = [
     "Storage",
     "claim_gradients",
     "flatten",
+    "own_array",
     "release_gradients",
     "run_backward",
     "structure",
@@ -393,7 +394,7 @@ class ParameterBuffer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         places = state.pop("places")
-        vars(self).update(state)
+        vars(self).update(state, values=own_array(state["values"]), _gradients=own_array(state["_gradients"]))
         for parameter, (start, shape) in zip(self.parameters, places, strict=True):
             parameter.buffer, parameter.start, parameter.shape = self, start, shape
             parameter.size = math.prod(shape)
@@ -403,6 +404,11 @@ class ParameterBuffer:
 
     def __repr__(self) -> str:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"
+
+
+def own_array(array: Any) -> Any:
+    """Return an array that may be written to: joblib hands large arrays to other processes as maps of a file, for reading."""
+    return numpy.array(array) if isinstance(array, numpy.memmap) else array
 
 
 def _new_parameter(kind: type[Parameter]) -> Parameter:
