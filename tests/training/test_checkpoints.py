@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from array_double import DoubleEngine
 
 import minidl as dl
 from minidl import optim, text, training
@@ -557,3 +558,24 @@ def test_nothing_in_the_files_is_a_pickle(tmp_path):
     model_of().fit(X, Y, 7, checkpoint=tmp_path)
     files = [path for path in Path(tmp_path).rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".safetensors", ".json"}
+
+
+@pytest.mark.parametrize("kind", ["arrays", "augmented", "batches"])
+def test_on_a_device(kind, tmp_path):
+    """With the array double in a GPU's place, whose data, outputs and weights are not on the host."""
+    engine = DoubleEngine()
+
+    def run(**more):
+        with dl.use(engine):
+            model = model_of()
+            model.build((4,))
+            model.to(engine)
+            dl.seed(1)
+            data = (Own(),) if kind == "batches" else (X, Y, 7)
+            augment = (lambda x, generator: x + generator.normal()) if kind == "augmented" else None
+            model.fit(*data, epochs=2, augment=augment, **more)
+            return model.state_dict() | {"history": json.dumps(model.history.history)}
+
+    expected = run(checkpoint=tmp_path, every=1, keep=99)
+    for place in sorted(tmp_path.iterdir())[::3]:
+        assert_same(run(resume=place), expected)
