@@ -27,6 +27,7 @@ VALUES = {  # what an argument is given that has no default, or whose default is
     "columns": 3,
     "data": X,
     "dim": 1,
+    "function": print,
     "epochs": 3,
     "expand_ratio": 2,
     "groups": 2,

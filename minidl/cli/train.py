@@ -82,6 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, help="(default: 0)")
     add_engine(parser)
     parser.add_argument("--save", type=Path, help="write the weights here, as safetensors")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FOLDER", help="write checkpoints here, from which --resume goes on"
+    )
     train_text.add_arguments(parser)
 
 
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, report on the held-out data, and save."""
     if args.text is not None:
         return train_text.run(args)
-    if wrong := train_text.given(args, train_text.OWN):
+    if wrong := train_text.given(args, [name for name in train_text.OWN if name not in ("every", "resume")]):
         raise ParameterError(f"{', '.join(wrong)} goes with --text, not with --data")
     for name, value in DEFAULTS.items():
         if getattr(args, name) is None:
@@ -118,13 +121,23 @@ def run(args: argparse.Namespace) -> int:
             "mean_squared_error" if wanted else "sparse_categorical_crossentropy",
             [] if wanted else ["accuracy"],
         )
-        model.fit(
-            given.transform(x_train),
-            wanted.transform(y_train.reshape(-1, 1)) if wanted else y_train,
-            args.batch_size,
-            args.epochs,
-            verbose=1 if sys.stderr.isatty() else 2,
-        )
+        folder = args.checkpoint or args.resume
+        try:
+            model.fit(
+                given.transform(x_train),
+                wanted.transform(y_train.reshape(-1, 1)) if wanted else y_train,
+                args.batch_size,
+                args.epochs,
+                verbose=1 if sys.stderr.isatty() else 2,
+                checkpoint=folder,
+                every=args.every,
+                resume=args.resume,
+            )
+        except KeyboardInterrupt:
+            if folder is None:
+                raise
+            print(f"stopped; {folder} holds a checkpoint. Go on with the same command and --resume {folder}")
+            return 130
         fold_scales(model, given, wanted)
         print(_judge(problem, y_test, model.predict(x_test)))
         if args.save is not None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from minidl.cli.arguments import check_place, use_chosen_engine, whole
 from minidl.cli.language_models import KINDS, create_model
 from minidl.data.files import read_text
 from minidl.errors import DataError, ParameterError
+from minidl.training.interruption import noted_interrupt
 
 __all__ = ["add_arguments", "given", "run"]
 
@@ -57,18 +56,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--heads", type=whole, help="attention heads of a gpt (default: 4)")
     group.add_argument("--width", type=whole, help="features of a token (default: 128; recurrent: 256)")
     group.add_argument("--steps", type=whole, help="steps of training (default: 2000)")
-    group.add_argument("--every", type=whole, help="steps between two checkpoints, with a sample (default: 250)")
-    group.add_argument("--resume", type=Path, metavar="FILE", help="go on from this checkpoint")
+    group.add_argument(
+        "--every",
+        type=whole,
+        help="steps between two checkpoints (default: 250 for text, with a sample; else an epoch)",
+    )
+    group.add_argument(
+        "--resume", type=Path, metavar="PATH", help="go on from this checkpoint, or the newest in this folder"
+    )
 
 
-def given(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
+def given(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
     """Return the arguments among these that were given, as they are written."""
     return ["--" + name.replace("_", "-") for name in names if getattr(args, name) not in (None, [])]
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, with checkpoints, until all steps are done or Ctrl-C is pressed; return 130 in that case."""
-    wrong = given(args, ("target", "ignore", "task", "activation", "epochs", "optimizer"))
+    wrong = given(args, ("target", "ignore", "task", "activation", "epochs", "optimizer", "checkpoint"))
     if wrong:
         raise ParameterError(f"{', '.join(wrong)} goes with --data, not with --text")
     path = _choose_path(args)
@@ -199,7 +204,7 @@ class _Session:
     def train(self) -> int:
         """Take the remaining steps."""
         trainer = self.trainer
-        with _noted_interrupt() as interrupt:
+        with noted_interrupt() as interrupt:
             while trainer.step < trainer.steps and not interrupt:
                 started = time.perf_counter()
                 self.losses.append(trainer.advance())
@@ -252,24 +257,3 @@ class _Session:
         training["settings"] = self.settings
         weights = self.trainer.model.state_dict()
         text.save_checkpoint(self.path, text.Checkpoint(self.described, self.tokenizer, weights, optimizer, training))
-
-
-@contextmanager
-def _noted_interrupt() -> Iterator[list[int]]:
-    """Let the first Ctrl-C only be noted, so that a step is finished and saved; a second one stops at once."""
-    noted: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread, which alone gets the signal
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import itertools
 import mmap
 from collections import deque
 from collections.abc import Iterator, Mapping, Set
@@ -72,6 +73,16 @@ class Passes:
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} defines no __iter__")
 
+    def after(self, count: int) -> Iterator[Any]:
+        """Start a pass and return an iterator over what comes after so many batches.
+
+        Random numbers for the order are drawn now. Batches that need not be read to be left out are not read.
+        """
+        batches = iter(self)
+        for _ in itertools.islice(batches, count):
+            pass
+        return batches
+
     def length(self) -> int | None:
         """Return the number of batches per pass, or None if it is unknown."""
         return None
@@ -110,8 +121,14 @@ class SequencePasses(Passes):
         self.data, self.generator = data, generator
 
     def __iter__(self) -> Iterator[Any]:
-        count = len(self.data)
-        order = range(count) if self.generator is None else self.generator.permutation(count).tolist()
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[Any]:
+        batches = len(self.data)
+        order = range(batches) if self.generator is None else self.generator.permutation(batches).tolist()
+        return self._read(order[count:])
+
+    def _read(self, order: Any) -> Iterator[Any]:
         for index in order:
             yield self.data[index]
         if hasattr(self.data, "on_epoch_end"):
@@ -159,9 +176,15 @@ class ArrayPasses(Passes):
         self.arrays, self.rows, self.batch_size, self.generator = arrays, rows, batch_size, generator
 
     def __iter__(self) -> Iterator[Any]:
+        return self.after(0)
+
+    def after(self, count: int) -> Iterator[Any]:
+        order = None if self.generator is None else self.generator.permutation(len(self.rows))
+        return self._read(order, count)
+
+    def _read(self, order: Any, batches: int) -> Iterator[Any]:
         first, count, size = self.rows.start, len(self.rows), self.batch_size
-        order = None if self.generator is None else self.generator.permutation(count)
-        for start in range(0, count, size):
+        for start in range(batches * size, count, size):
             stop = min(start + size, count)
             rows = slice(first + start, first + stop) if order is None else order[start:stop] + first
             yield tuple(_rows_of(array, rows) for array in self.arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -15,7 +16,15 @@ from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
 from minidl.layers import freezing, state
 from minidl.layers.inference import is_evaluating, keeps_caches
-from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, run_backward, structure, to_namespace
+from minidl.layers.parameter import (
+    Parameter,
+    ParameterBuffer,
+    flatten,
+    own_array,
+    run_backward,
+    structure,
+    to_namespace,
+)
 from minidl.layers.tree import find_parts, format_layer
 from minidl.ops import Array
 from minidl.ops._scalars import scalars_checked
@@ -91,16 +100,20 @@ class Layer:
     _training: bool = True
     _trainable: bool = True
     _buffer_names: tuple[str, ...] = ()
-    _not_parts: tuple[str, ...] = ()
+    _not_parts: tuple[str, ...] = ("_made_with",)
     """Attributes that are not searched for parts, because ``children`` lists what they hold, or because it belongs elsewhere."""
     _live: tuple[str, ...] = ("bias", "generator")
     """The arguments of the constructor that may be assigned later, because every forward reads them."""
     _fixed: frozenset[str] = frozenset()
     _made: bool = False
+    _told_by_parts: bool = False
+    """Whether a config tells which layers there are now, rather than what the constructor was given."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Let the layers of minidl refuse assignments to settings that are only read by the constructor."""
         super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls._told_by_parts = vars(cls).get("_told_by_parts", False)
         if cls.__module__.startswith("minidl.") and "__init__" in vars(cls):
             arguments = list(inspect.signature(cls.__init__).parameters)[1:]
             arguments += filter(None, [getattr(cls.__init__, "other_name", None)])
@@ -515,7 +528,8 @@ class Layer:
     ) -> None:
         """Write the weights to a safetensors file. The file is replaced as a whole, or not at all.
 
-        A tied parameter is written once, under its first name.
+        A tied parameter is written once, under its first name. The metadata of the file hold :meth:`to_config`, so that
+        ``minidl.models.load_model(path)`` makes the model anew; if a layer cannot be written so, they say why.
 
         Parameters
         ----------
@@ -572,6 +586,48 @@ class Layer:
         """
         return state.load(self, path, strict, names, transpose)
 
+    def to_config(self) -> dict[str, Any]:
+        """Return how the model is made, as plain data for JSON; ``minidl.models.from_config`` makes one like it, without the weights.
+
+        Returns
+        -------
+        dict
+            ``"model"``: classes with their arguments. ``"parameters"``: names, shapes and precision, by which ``from_config``
+            checks its result. ``"tied"`` and ``"frozen"`` parameters, and ``"swapped"`` layers, in whose places ``add_lora`` or
+            ``store_weights`` put others.
+
+        Raises
+        ------
+        ParameterError
+            If the model holds a layer of a class that was not registered, or something was made with arguments that are no
+            plain data; the message says where.
+        """
+        from minidl.layers.configuration import describe_model
+
+        return describe_model(self)
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Return positional and named arguments that make a layer like this one, or None if they are not known."""
+        return ((), {}) if type(self).__init__ is Layer.__init__ else vars(self).get("_made_with")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the cache, so that a pickle holds the weights and not the last batch."""
+        return {name: value for name, value in vars(self).items() if name != "_cache"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make buffers arrays of the layer's own, in case that they are maps of a file."""
+        vars(self).update(state)
+        for name in self._buffer_names:
+            self.__dict__[name] = own_array(self.__dict__[name])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Layer:
+        """Copy the cache, too: a backward may follow."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        if "_cache" in vars(self):
+            twin.__dict__["_cache"] = copy.deepcopy(self._cache, memo)
+        return twin
+
     # showing ---------------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
@@ -592,6 +648,8 @@ def _finish(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **kwargs)
         if type(self).__init__ is finishing:
             self.__dict__["_made"] = True
+            if not self._told_by_parts:
+                self.__dict__["_made_with"] = args, kwargs
 
     return finishing
 

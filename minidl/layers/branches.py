@@ -189,6 +189,8 @@ class Parallel(Branches):
     array([[1., 6.]])
     """
 
+    _told_by_parts = True
+
     @axis_or_dim
     def __init__(self, *branches: Any, axis: int = 1, combine: str = "concatenate") -> None:
         super().__init__()
@@ -202,6 +204,11 @@ class Parallel(Branches):
             raise ParameterError("Parallel: axis 0 is the batch; axis=1 concatenates features or channels")
         self.axis, self.combine = axis, combine
         self._set_ways({name: to_layer(branch, f"Parallel: branch {name}") for name, branch in given.items()})
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self._told_by_parts or "_made_with" in vars(self):
+            return super()._made_from()
+        return (dict(self.ways),), {"axis": self.axis, "combine": self.combine}
 
     def forward(self, x: Array) -> Array:
         """Return the outputs of the branches, concatenated or added."""

@@ -97,6 +97,7 @@ class Chain(Layer):
 
     input_gradient_optional = True
     _not_parts: tuple[str, ...] = ("_layers", "_plans", "_recorded")
+    _told_by_parts = True
 
     def __init__(self, *layers: Any) -> None:
         super().__init__()
@@ -378,13 +379,14 @@ class Chain(Layer):
 
     def _flatten_if_built(self) -> None:
         """Move all parameters into one buffer, unless they already share one, perhaps that of a larger model."""
-        if self._layers and self.built:
-            parameters = super().parameters()
-            own = {(p.dtype, p.buffer) for p in parameters if isinstance(p, Parameter)}
-            foreign = any(not isinstance(p, Parameter) for p in parameters)
-            if foreign or len({dtype for dtype, _ in own}) < len(own):
-                flatten(parameters)
-            self._flat = True
+        with structure.lock:
+            if self._layers and not self._flat and self.built:
+                parameters = super().parameters()
+                own = {(p.dtype, p.buffer) for p in parameters if isinstance(p, Parameter)}
+                foreign = any(not isinstance(p, Parameter) for p in parameters)
+                if foreign or len({dtype for dtype, _ in own}) < len(own):
+                    flatten(parameters)
+                self._flat = True
 
     def parameters(self) -> list[Any]:
         """Return the parameters, each once, all in one flat buffer."""
@@ -406,9 +408,15 @@ class Chain(Layer):
         except NotBuiltError as error:
             raise error.at(type(self).__name__)  # noqa: B904
 
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self._told_by_parts or "_made_with" in vars(self):
+            return super()._made_from()
+        numbered = self._names == [str(index) for index in range(len(self._names))]
+        return (tuple(self._layers) if numbered else (dict(zip(self._names, self._layers, strict=True)),)), {}
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the plans, because a copy needs plans for its own layers."""
-        return {**vars(self), "_plans": {}, "_recorded": None}
+        return {**super().__getstate__(), "_plans": {}, "_recorded": None}
 
     def __len__(self) -> int:
         return len(self._layers)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -41,6 +42,7 @@ __all__ = [
     "Storage",
     "claim_gradients",
     "flatten",
+    "own_array",
     "release_gradients",
     "run_backward",
     "structure",
@@ -57,10 +59,18 @@ class _Structure:
     A step looks up its arrays once, and again only when the count has changed. It grows when a parameter is frozen or trained
     again, moved to another buffer, or assigned to an attribute of a layer, and when a layer's settings are assigned. Whoever
     changes such a thing does so first and counts afterwards, so a plan that was made in between is merely made again.
+
+    Attributes
+    ----------
+    changes : int
+    lock : threading.RLock
+        Held while parameters are made or moved because somebody uses a model for the first time, which several threads may do
+        at once.
     """
 
     def __init__(self) -> None:
         self.changes = 0
+        self.lock = threading.RLock()
 
 
 structure = _Structure()  # an instance, because Python reads an attribute of a class more slowly
@@ -396,7 +406,7 @@ class ParameterBuffer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         places = state.pop("places")
-        vars(self).update(state)
+        vars(self).update(state, values=own_array(state["values"]), _gradients=own_array(state["_gradients"]))
         for parameter, (start, shape) in zip(self.parameters, places, strict=True):
             parameter.buffer, parameter.start, parameter.shape = self, start, shape
             parameter.size = math.prod(shape)
@@ -406,6 +416,11 @@ class ParameterBuffer:
 
     def __repr__(self) -> str:
         return f"ParameterBuffer({len(self.parameters)} parameters, {self.values.size} values of {self.values.dtype})"
+
+
+def own_array(array: Any) -> Any:
+    """Return an array that may be written to: joblib hands large arrays to other processes as maps of a file, for reading."""
+    return numpy.array(array) if isinstance(array, numpy.memmap) else array
 
 
 def _new_parameter(kind: type[Parameter]) -> Parameter:

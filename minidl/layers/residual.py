@@ -66,6 +66,7 @@ class Residual(Branches):
     """
 
     _not_parts = ("branch", "shortcut", "ways", "follower")
+    _told_by_parts = True
     shortcut_name = "shortcut"
     """The name of the shortcut in ``state_dict``."""
 
@@ -132,6 +133,12 @@ class Residual(Branches):
         else:
             before = self.branch.replace(name, layer)
         return before
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if not self._told_by_parts or "_made_with" in vars(self):
+            return super()._made_from()
+        named = {"shortcut": self.shortcut, "activation": self.follower}
+        return (dict(zip(self.branch._names, self.branch.layers, strict=True)),), named
 
     def children(self) -> dict[str, Any]:
         """Return the layers of the branch by name, then the shortcut and the activation."""

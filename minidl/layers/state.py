@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy
 
 from minidl import weights
+from minidl.errors import MinidlError
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array
 from minidl.weights.matching import IncompatibleKeys, Names, Target, Transpose, load_tensors
@@ -79,7 +81,16 @@ def save(
         alias: target.names[0] for target in targets for alias in target.names[1:]
     }  # as safetensors.torch notes them
     arrays = {target.names[0]: target.array for target in targets}
-    weights.save_file(arrays, path, aliases, dtype=dtype, max_shard_size=max_shard_size)
+    metadata = {**aliases, **_config_of(layer)}
+    weights.save_file(arrays, path, metadata, dtype=dtype, max_shard_size=max_shard_size)
+
+
+def _config_of(layer: Layer) -> dict[str, str]:
+    """Return the config for the metadata of a file, or why there is none, which ``load_model`` then says."""
+    try:
+        return {"minidl.config": json.dumps(layer.to_config(), separators=(",", ":"))}
+    except MinidlError as error:
+        return {"minidl.no_config": str(error)}
 
 
 def load(

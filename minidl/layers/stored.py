@@ -63,6 +63,7 @@ class StoredLinear(Layer):
     weight: Array
     bias: Array | None
     scale: Array | None
+    _told_by_parts = True  # the layer that it was made of, and its weights, are not kept
 
     def __init__(self, linear: Affine, dtype: str) -> None:
         super().__init__()

@@ -288,6 +288,11 @@ class TransformerEncoder(Layer):
 
     input_gradient_optional = True
 
+    _told_by_parts = True
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"encoder_layer": self.layers[0], "num_layers": len(self.layers), "norm": self.norm}
+
     def __init__(self, encoder_layer: TransformerEncoderLayer, num_layers: int, norm: Any = None) -> None:
         super().__init__()
         self.layers = _copies(encoder_layer, num_layers)
@@ -331,6 +336,11 @@ class TransformerDecoder(Layer):
     >>> decoder.forward(x, memory, tgt_is_causal=True).shape
     (3, 5, 8)
     """
+
+    _told_by_parts = True
+
+    def _made_from(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"decoder_layer": self.layers[0], "num_layers": len(self.layers), "norm": self.norm}
 
     def __init__(self, decoder_layer: TransformerDecoderLayer, num_layers: int, norm: Any = None) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ def find_parts(owner: Any) -> Iterator[tuple[str, Any]]:
         objects, or a dict with other keys.
     """
     left_out = _attributes_to_leave_out(type(owner))  # type: ignore[arg-type]
-    for name, value in vars(owner).items():
+    for name, value in vars(owner).copy().items():  # another thread may be building the layer
         if type(value) not in _PLAIN and name not in left_out:
             yield from _find(name, value, type(owner).__name__)
 

@@ -1,8 +1,10 @@
 """Named architectures, each readable from top to bottom, and Sequential, of which they are made."""
 
+from minidl.layers.configuration import register_layer
 from minidl.models.bert import BERT, BERTConfig
 from minidl.models.char_rnn import CharRNN
 from minidl.models.clip import CLIP, CLIPConfig, ContrastiveLoss, classify_zero_shot
+from minidl.models.config import from_config, load_model
 from minidl.models.detr import DETR, Detections, DETRConfig
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
@@ -42,11 +44,14 @@ __all__ = [
     "ViTConfig",
     "classify_zero_shot",
     "depthwise_separable",
+    "from_config",
     "from_pretrained",
     "inverted_residual",
     "lenet",
+    "load_model",
     "mlp",
     "mobilenet_v2",
+    "register_layer",
     "resnet",
     "resnet18",
     "small_resnet",

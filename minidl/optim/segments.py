@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from minidl.errors import ParameterError
-from minidl.layers.parameter import Parameter, ParameterBuffer
+from minidl.layers.parameter import Parameter, ParameterBuffer, own_array
 from minidl.layers.table import TableParameter
 from minidl.ops import Array
 
@@ -41,6 +42,10 @@ class Segment:
         first = self.parameters[0]
         self.table = first if isinstance(first, TableParameter) else None
         self.plain = self.whole and self.table is None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the state arrays of its own, in case that they are maps of a file."""
+        vars(self).update(state, state={name: own_array(array) for name, array in state["state"].items()})
 
     @property
     def values(self) -> Array:

@@ -4,6 +4,7 @@ from minidl.training.callbacks import Callback, CSVLogger, GradientClipping, Lam
 from minidl.training.history import History
 from minidl.training.trainable import Trainable
 from minidl.training.watchers import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+from minidl.training.watching import Report
 
 __all__ = [
     "CSVLogger",
@@ -15,5 +16,6 @@ __all__ = [
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "Report",
     "Trainable",
 ]

@@ -69,7 +69,9 @@ class Callback:
         The keys of an epoch's logs: ``"loss"``, the metrics, and with validation ``"val_loss"`` and so on.
     params : dict
         ``"epochs"``, ``"steps"`` of an epoch (its batches; None if not known) and ``"verbose"``, of the call; and
-        ``"gradient_accumulation_steps"`` unless it is 1.
+        ``"gradient_accumulation_steps"`` unless it is 1, and ``"resumed"``, True if training goes on from a checkpoint. A
+        checkpoint holds what the callback's ``state_dict`` returns, if it has one and ``load_state_dict``, or else its
+        attributes that are numbers, texts, arrays, and lists, tuples, sets and dicts of them.
     """
 
     model: Any = None
@@ -343,7 +345,8 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         head = self.separator.join(("epoch", *self.numbers)) + "\n"
-        going_on = self.append and self.filename.is_file() and self.filename.stat().st_size > 0
+        append = self.append or bool(self.params.get("resumed"))
+        going_on = append and self.filename.is_file() and self.filename.stat().st_size > 0
         start = self._check_columns(head) if going_on else head
         self._file = io.TextIOWrapper(open_in_place(self.filename, append=going_on), encoding="utf-8", newline="\n")
         self._file.write(start)
@@ -361,6 +364,17 @@ class CSVLogger(Callback):
                 "filename, or append=False"
             )
         return "" if last == b"\n" else "\n"
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how long the file is, for a checkpoint."""
+        return {"size": 0 if self._file is None else self._file.tell()}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Cut off the lines that were written after the checkpoint."""
+        if self._file is not None and self._file.seekable():
+            self._file.seek(0, os.SEEK_END)
+            self._file.truncate(min(self._file.tell(), state_dict["size"]))
+            self._file.seek(0, os.SEEK_END)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self._file is not None and logs is not None:

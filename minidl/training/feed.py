@@ -60,6 +60,8 @@ class Feed:
         self.steps = -(-len(x) // batch_size)
         self._engine = engines.current()
         self._arrays: tuple[Any, Any, Any] = (x, y, weights)
+        self._began: Any = None  # the generator's state before the order of this epoch was drawn
+        self._going_on: tuple[Any, int] | None = None
         self._elsewhere = self._engine.xp is not numpy  # the data are on the host, the engine is not
         small = sum(a.nbytes for a in self._arrays if a is not None) <= KEEP_ON_DEVICE
         if self._elsewhere and small and change is None:
@@ -68,24 +70,46 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield (x, y, weights or None) for each step."""
-        order = None if self.generator is None else self.generator.permutation(self.count)
+        order, step = self._draw_order()
         if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
-            return self._yield_batch_by_batch(order)
-        return self._yield_views(order)
+            return self._yield_batch_by_batch(order, step)
+        return self._yield_views(order, step)
 
-    def _yield_views(self, order: numpy.ndarray | None) -> Iterator[Batch]:
+    def position(self) -> dict[str, Any]:
+        """Return what :meth:`go_on` needs beside the number of steps: the generator as it was when the epoch began."""
+        return {"began": self._began}
+
+    def go_on(self, position: dict[str, Any], step: int) -> None:
+        """Let the next epoch be the rest of the one that has this position, after so many steps."""
+        self._going_on = (position["began"], step) if step else None
+
+    def _draw_order(self) -> tuple[numpy.ndarray | None, int]:
+        """Return the order of an epoch, and the step that it begins with."""
+        (began, step), self._going_on = self._going_on or (None, 0), None
+        if self.generator is None:
+            return None, step
+        bits, now = self.generator.bit_generator, None
+        if began is not None:
+            now, bits.state = bits.state, began
+        self._began = bits.state
+        order = self.generator.permutation(self.count)
+        if now is not None:
+            bits.state = now
+        return order, step
+
+    def _yield_views(self, order: numpy.ndarray | None, step: int) -> Iterator[Batch]:
         x, y, weights = self._arrays
         if order is not None:
             chosen = order if self._elsewhere else self._engine.asarray(order)
             x, y, weights = x[chosen], y[chosen], None if weights is None else weights[chosen]
         size = self.batch_size
-        for start in range(0, self.count, size):
+        for start in range(step * size, self.count, size):
             part = slice(start, start + size)
             yield self._prepare((x[part], y[part], None if weights is None else weights[part]))
 
-    def _yield_batch_by_batch(self, order: numpy.ndarray) -> Iterator[Batch]:
+    def _yield_batch_by_batch(self, order: numpy.ndarray, step: int) -> Iterator[Batch]:
         x, y, weights = self._arrays
-        for start in range(0, self.count, self.batch_size):
+        for start in range(step * self.batch_size, self.count, self.batch_size):
             chosen: Any = order[start : start + self.batch_size]
             if not self._elsewhere:
                 chosen = self._engine.asarray(chosen)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 from minidl.errors import MissingDependencyError, OrderError, UnknownNameError
+from minidl.training.checks import whole_number
 
 __all__ = ["History"]
 
@@ -76,6 +79,57 @@ class History:
             panel.set_ylabel(name)
         figure.tight_layout()
         return figure
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        model: Any = None,
+        x: Any = None,
+        y: Any = None,
+        classes: Sequence[str] | None = None,
+        title: str = "Training report",
+        mistakes: int = 24,
+    ) -> None:
+        """Write a page about the training as one HTML file, which opens in any browser and needs no network.
+
+        It shows the curves of the loss and the metrics. With the model it shows its table, and with examples what the model
+        makes of them: the confusion matrix and the worst mistakes of a classifier, or the largest errors of a regression.
+        Images are shown as pictures.
+
+        Parameters
+        ----------
+        path : path
+            An existing file is replaced.
+        model : layer, optional
+        x, y : array, optional
+            Examples that the model was not trained on. Integers of shape (N,) are classes.
+        classes : sequence of str, optional
+            The names of the classes; numbers by default.
+        title : str, default "Training report"
+        mistakes : int, default 24
+            How many mistakes to show.
+
+        Raises
+        ------
+        OrderError
+            If there are no epochs yet, and no model.
+        ParameterError, ShapeError
+            If the model, x and y are not given together, or do not fit.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> history = History()
+        >>> history.append(0, {"loss": 2.0, "val_loss": 2.5})
+        >>> history.append(1, {"loss": 1.0, "val_loss": 2.0})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     history.report(os.path.join(folder, "report.html"))
+        ...     os.listdir(folder)
+        ['report.html']
+        """
+        from minidl.training.page import write_page
+
+        write_page(path, self, model, x, y, classes, title, whole_number(mistakes, "mistakes", "History.report", 1))
 
     def __repr__(self) -> str:
         last = {name: round(values[-1], 6) for name, values in self.history.items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +17,14 @@ from minidl.layers import Activation, Layer, Loss, inference
 from minidl.ops import namespace
 from minidl.training.accumulation import Accumulation, LookAhead
 from minidl.training.array_group import call_with, ungroup
+from minidl.training.checkpoints import Run
 from minidl.training.diagnosis import all_finite, first_not_finite, named_not_finite
 from minidl.training.feed import Feed
 from minidl.training.hooks import Hooks
 from minidl.training.meter import Meter
 from minidl.training.modes import Statistics
 from minidl.training.progress import Progress
+from minidl.training.recorder import Place
 from minidl.training.stream import Stream
 
 __all__ = ["Loop", "evaluating"]
@@ -32,18 +36,31 @@ ADVICE = "Try a smaller learning rate, standardise the inputs, or clip the gradi
 def evaluating(model: Any) -> Iterator[None]:
     """Run a block in evaluation, with no caches kept and no layer's mode changed; several threads may do so at once.
 
-    Only somebody's own layers that are no ``minidl.Layer``, but have a mode, are switched and switched back.
+    Only somebody's own layers that are no ``minidl.Layer``, but have a mode, are switched, by the first of the threads, and
+    switched back by the last.
     """
     strange = [layer for _, layer in model.named_layers() if not isinstance(layer, Layer) and hasattr(layer, "train")]
-    modes = [getattr(layer, "training", True) for layer in strange]
-    for layer in strange:
-        layer.train(False)
+    with _switching:
+        for layer in strange:
+            mode, users = _switched.get(id(layer), (getattr(layer, "training", True), 0))
+            _switched[id(layer)] = mode, users + 1
+            layer.train(False)
     try:
         with inference(evaluate=True):
             yield
     finally:
-        for layer, mode in zip(strange, modes, strict=True):
-            layer.train(mode)
+        with _switching:
+            for layer in strange:
+                mode, users = _switched.pop(id(layer))
+                if users > 1:
+                    _switched[id(layer)] = mode, users - 1
+                else:
+                    layer.train(mode)
+
+
+_switched: dict[int, tuple[bool, int]] = {}
+"""The mode that somebody's own layer had, by its identity, and how many evaluations use it now."""
+_switching = threading.Lock()
 
 
 class Loop:
@@ -71,15 +88,19 @@ class Loop:
         metrics: list[Any],
         several: bool = False,
     ) -> None:
-        self.model, self.trunk, self.loss = model, trunk, loss
+        self.model, self.trunk = model, trunk
         self.meter = Meter(metrics, activation, loss)
         self.is_sum = getattr(loss, "reduction", "mean") in ("sum", "half_sum")
         self.knows_divisor = isinstance(loss, Loss)
         self.parameters: list[Any] = model.parameters()
-        self.forward: Callable[[Any], Any] = trunk.forward
-        self.measure: Callable[..., Any] = loss.forward
-        if several:
-            self.forward = lambda x: call_with(trunk.forward, x)
+        self.forward: Callable[[Any], Any] = (lambda x: call_with(trunk.forward, x)) if several else trunk.forward
+        self.several = several
+        self.use(loss)
+
+    def use(self, loss: Any) -> None:
+        """Measure with this loss."""
+        self.loss, self.measure = loss, loss.forward
+        if self.several:
             self.measure = lambda output, y, *weights: loss.forward(output, ungroup(y), *weights)
 
     def train_epoch(
@@ -90,14 +111,19 @@ class Loop:
         progress: Progress,
         epoch: int,
         accumulation_steps: int = 1,
+        run: Run | None = None,
+        place: Place | None = None,
     ) -> dict[str, float]:
         """Run one epoch of steps, each over one batch or several; return the loss and the metrics over it.
+
+        With ``run`` a checkpoint may be written after each step, and ``place`` says where the epoch goes on.
 
         The host checks the loss of each step, so that a loss that is not finite cannot spoil the weights. On a GPU this is
         the only time in a step that the host waits.
         """
         with self.meter.claimed():
-            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps)
+            place = Place(epoch) if run is None or place is None else run.begin_epoch(place)
+            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps, run, place)
 
     def _train_epoch(
         self,
@@ -107,6 +133,8 @@ class Loop:
         progress: Progress,
         epoch: int,
         accumulation_steps: int,
+        run: Run | None,
+        place: Place,
     ) -> dict[str, float]:
         forward, backward, measure, loss, meter = self.forward, self.trunk.backward, self.measure, self.loss, self.meter
         skip = {"input_gradient": False} if getattr(self.trunk, "input_gradient_optional", False) else {}
@@ -118,11 +146,15 @@ class Loop:
         together = Accumulation(accumulation_steps, self.is_sum) if accumulation_steps > 1 else None
         if together is not None:
             batches = LookAhead(feed)
-        total, seen = 0.0, 0.0
+        saving = run if run is not None and run.writes else None
+        total, seen, value = place.total, place.seen, math.nan
+        step = place.step - 1
+        if place.step and self.model.stop_training:  # by a callback after the last of these steps
+            batches = ()
         statistics = Statistics(self.model)
         try:
             with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
-                for step, (x, y, weights) in enumerate(batches):
+                for step, (x, y, weights) in enumerate(batches, place.step):
                     for hook in before:
                         hook(step, {})
                     output = forward(x)
@@ -155,8 +187,10 @@ class Loop:
                     if after:
                         for hook in after:
                             hook(step, {"loss": value})
-                        if taken and self.model.stop_training:
-                            break
+                    if taken and saving is not None:
+                        saving.after_step(Place(epoch, step + 1, total, seen))
+                    if after and taken and self.model.stop_training:
+                        break
         except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
             statistics.put_back()
             raise
@@ -181,8 +215,12 @@ class Loop:
         hooks = Hooks((), self.model, ()) if hooks is None else hooks
         feed.epoch = epoch
         hooks.call("on_test_begin", {})
+        own = copy.copy(self)
+        own.use(
+            copy.copy(self.loss)
+        )  # a loss keeps a cache, which belongs to the step of another thread, or of this one
         with self.meter.claimed(), evaluating(self.model):
-            logs = self._evaluate(feed, progress, hooks)
+            logs = own._evaluate(feed, progress, hooks)
         hooks.call("on_test_end", logs)
         return logs
 

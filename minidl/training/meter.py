@@ -15,6 +15,7 @@ from minidl.errors import ParameterError
 from minidl.layers import Activation
 from minidl.layers.loss import ClassLoss
 from minidl.ops import Array, namespace
+from minidl.training.plain_state import object_state, pack, put_object_state, unpack
 
 __all__ = ["Meter", "metrics_named"]
 
@@ -99,6 +100,25 @@ class Meter:
         if self._outputs:
             self._pass_on()
         return {metric.name: float(metric.result()) for metric in self.metrics}
+
+    def state(self, arrays: dict[str, numpy.ndarray]) -> dict[str, Any]:
+        """Return the sums of the metrics, and the steps that they have not seen yet, as plain data; arrays go to ``arrays``."""
+        to_host = engines.current().to_host
+        pending = [list(map(to_host, pair)) for pair in zip(self._outputs, self._targets, strict=True)]
+        return {
+            "metrics": [object_state(m, arrays, f"metrics.{i}", strict=True) for i, m in enumerate(self.metrics)],
+            "pending": pack(pending, arrays, "pending"),
+            "held": self._held,
+            "in_rows": self._in_rows,
+        }
+
+    def put(self, state: dict[str, Any], arrays: dict[str, numpy.ndarray]) -> None:
+        """Go on from what :meth:`state` returned."""
+        for metric, own in zip(self.metrics, state["metrics"], strict=True):
+            put_object_state(metric, own, arrays)
+        pending = [list(map(engines.current().asarray, pair)) for pair in unpack(state["pending"], arrays)]
+        self._outputs, self._targets = [output for output, _ in pending], [target for _, target in pending]
+        self._held, self._in_rows = state["held"], state["in_rows"]
 
     def _pass_on(self) -> None:
         engine = engines.current()

@@ -40,6 +40,8 @@ class Schedule:
     change : callable or None
         Augmentation, applied to the inputs of each batch.
     class_weight : dict or None
+    noting : bool
+        Whether it will be asked how far the data were read.
     """
 
     batch_size: int
@@ -49,6 +51,7 @@ class Schedule:
     generator: numpy.random.Generator | None = None
     change: Callable[[Any], Any] | None = None
     class_weight: Any = None
+    noting: bool = False
 
 
 class Prepared:
@@ -198,7 +201,7 @@ def _stream(needs: Requirements, passes: Passes, schedule: Schedule, where: str)
             weights = None if weights is None else engine.asarray(weights)
         return x, y, weights
 
-    return Stream(passes, check, where, schedule.steps, schedule.restart, schedule.epoch)
+    return Stream(passes, check, where, schedule.steps, schedule.restart, schedule.epoch, schedule.noting)
 
 
 def _unpack(batch: Any, place: str) -> tuple[Any, Any, Any]:

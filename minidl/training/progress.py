@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import time
@@ -68,6 +69,8 @@ class Progress:
 
     def _make_bar(self) -> Any:
         """Create the bar; tqdm is imported only here because importing it takes half as long as minidl itself."""
+        if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+            return self._make_widget()
         from tqdm import tqdm
 
         class Bar(tqdm):  # type: ignore[type-arg]
@@ -86,6 +89,15 @@ class Progress:
             ncols=None if known else 100,
             nrows=None if known else 24,
         )
+
+    def _make_widget(self) -> Any:
+        """Create a bar of ipywidgets, for notebooks; it takes the place of the line that is written over and over."""
+        from tqdm.notebook import tqdm
+
+        class Widget(tqdm):  # type: ignore[type-arg]
+            monitor_interval = 0
+
+        return Widget(total=self.steps, desc=self.title, leave=False, mininterval=0)
 
     def due(self) -> bool:
         """Whether it is time to update the bar."""

@@ -10,6 +10,7 @@ import numpy
 from minidl import engines
 from minidl.errors import DataError, ParameterError, ShapeError
 from minidl.layers import Activation, Chain, Loss, Parameter
+from minidl.layers.parameter import structure
 from minidl.training import checks, losses, targets
 from minidl.training.array_group import ArrayGroup, call_with, group_arrays, move
 from minidl.training.loop import Loop, evaluating
@@ -156,13 +157,15 @@ def prepare_inputs(model: Any, x: Any, where: str) -> Any:
             f"{where}: x has shape {array.shape}, a single number for each example, but the model expects examples of shape "
             f"{model.input_shape}; for one feature use x.reshape(-1, 1)"
         )
-    if not model.built:
-        model.build(array.shape[1:])
+    with structure.lock:  # several threads may predict at once
+        if not model.built:
+            model.build(array.shape[1:])
     keep = bool(getattr(model, "integer_inputs", False))
     dtype = _dtype(model)
     inputs = checks.as_inputs(array, dtype, where, "x", keep)
     if not model.built:  # a user's own layer hides the shapes: they show when an example passes through
-        _one_example(model, model.forward, inputs)
+        with structure.lock:
+            _one_example(model, model.forward, inputs)
         if _dtype(model) != dtype:
             inputs = checks.as_inputs(array, _dtype(model), where, "x", keep)
     return inputs
@@ -198,7 +201,8 @@ def _several_examples(model: Any, given: ArrayGroup, where: str) -> ArrayGroup:
 
     dtype, inputs = _dtype(model), convert()
     if not model.built:
-        _one_example(model, model.forward, inputs)
+        with structure.lock:
+            _one_example(model, model.forward, inputs)
         inputs = inputs if _dtype(model) == dtype else convert()
     return inputs
 

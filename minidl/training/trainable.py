@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from minidl.layers import BCEWithLogitsLoss, Layer, Parameter
 from minidl.training import checks, losses
 from minidl.training.array_group import call_with
 from minidl.training.callbacks import Callback
+from minidl.training.checkpoints import Checkpoints, Run
 from minidl.training.feed import Feed
 from minidl.training.history import History
 from minidl.training.hooks import Hooks
@@ -25,6 +27,7 @@ from minidl.training.modes import switch_to_training
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
+from minidl.training.recorder import Place, Recorder
 from minidl.training.single_batches import SingleBatches, as_result
 from minidl.training.stream import Stream
 
@@ -172,6 +175,10 @@ class Trainable(SingleBatches, _Base):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         gradient_accumulation_steps: int = 1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        keep: int = 2,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for a number of passes over the data.
 
@@ -230,6 +237,17 @@ class Trainable(SingleBatches, _Base):
             Batches for each step of the optimiser, which then sees the gradient of all of them as one batch, in the memory of
             one. The last step of an epoch may have fewer. Gradient clipping and ``on_gradients`` are called once a step, the
             other hooks for every batch. Batch normalisation still sees one batch at a time.
+        checkpoint : path, optional
+            A folder for checkpoints, which hold everything that training depends on; see docs/checkpoints.md. Ctrl-C then
+            waits for the end of the step and writes one; ``history`` holds the epochs that are done.
+        every : int, optional
+            Steps of the optimiser between two checkpoints. By default one is written after each epoch.
+        keep : int, default 2
+            How many checkpoints stay.
+        resume : path, optional
+            A folder of checkpoints, or one of them. Training goes on from the newest, as if it had never stopped. Give the
+            other arguments as before; ``epochs`` may be larger. With ``checkpoint`` the same folder, which may be empty at
+            first, the same call begins a training and goes on with it.
 
         Returns
         -------
@@ -253,6 +271,9 @@ class Trainable(SingleBatches, _Base):
             If the loss becomes nan or inf. The message names the epoch, the step and the first layer whose output is not
             finite. That step is not taken, so the weights are those before it. Also if a parameter is nan or inf after an
             epoch.
+        FileFormatError, FileNotFoundError
+            If there is no checkpoint to go on from, or it is damaged. If it is that of another training, a ParameterError
+            names the first difference.
 
         Examples
         --------
@@ -281,11 +302,16 @@ class Trainable(SingleBatches, _Base):
         )
         steps = _check_steps(steps_per_epoch, "steps_per_epoch", "fit")
         together = checks.whole_number(gradient_accumulation_steps, "gradient_accumulation_steps", "fit", 1)
+        plan = None
+        if checkpoint is not None or resume is not None or every is not None:
+            plan = Checkpoints(checkpoint, every, keep, resume)
         level = resolve_verbose(verbose, "fit")
         generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
         change = _bind_generator(augment, generator)
         check_repeatable(x, span, steps, "x", "steps_per_epoch")
-        schedule = Schedule(size, steps, False, span.start, generator if shuffle else None, change, class_weight)
+        noting = plan is not None
+        order = generator if shuffle else None
+        schedule = Schedule(size, steps, False, span.start, order, change, class_weight, noting)
         only_arrays = [
             *(["batch_size"] if batch_size is not TRAINING_BATCH else []),
             *(["validation_split"] if validation_split and validation_data is None else []),
@@ -293,7 +319,7 @@ class Trainable(SingleBatches, _Base):
         data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "fit", only_arrays)
         rows, validation = None, None
         validation_schedule = Schedule(
-            size, _check_steps(validation_steps, "validation_steps", "fit"), True, span.start
+            size, _check_steps(validation_steps, "validation_steps", "fit"), True, span.start, noting=noting
         )
         if validation_data is not None:
             validation = self._validation(validation_data, validation_schedule, span)
@@ -307,8 +333,22 @@ class Trainable(SingleBatches, _Base):
         self._ready_optimizer()
         params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
         params |= {"gradient_accumulation_steps": together} if together > 1 else {}
-        hooks = Hooks(_as_list(callbacks), self, self._numbers(validation is not None), params)
-        return self._epochs(data.loop, feed, validation, hooks, level, span, together)
+        params |= {"resumed": True} if plan is not None and plan.found is not None else {}
+        callbacks = _as_list(callbacks)
+        hooks = Hooks(callbacks, self, self._numbers(validation is not None), params)
+        recorder = None
+        if plan is not None:
+            feeds = [feed] if validation is None else [feed, validation[1]]
+            same = {"batch_size": size, "examples": feed.count if isinstance(feed, Feed) else None}
+            same |= {
+                "steps_per_epoch": steps,
+                "gradient_accumulation_steps": together,
+                "validated": validation is not None,
+            }
+            recorder = Recorder(self, data.loop, feeds, callbacks, {"fit": generator, "augment": augment}, same)
+        history = History()
+        with Run(plan, recorder, history) as run:
+            return self._epochs(data.loop, feed, validation, hooks, level, span, together, run)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
         """Return the loop and the batches for validation."""
@@ -366,18 +406,27 @@ class Trainable(SingleBatches, _Base):
         verbose: int,
         epochs: range,
         accumulation_steps: int,
+        run: Run,
     ) -> History:
-        history = self.history = History()
+        history = self.history = run.history
         self.stop_training = False
         logs: dict[str, float] = {}
         self.zero_grad()  # what was left by a backward outside, or by a fit that was aborted
         self._stayed = switch_to_training(self, self._stayed)
         try:
+            run.put_back(epochs.start, callbacks=False)  # for the hooks, and once more in case that they change it
             hooks.call("on_train_begin", {})
-            for epoch in epochs:
-                hooks.call("on_epoch_begin", epoch, {})
+            place = run.put_back(epochs.start)
+            logs = {name: values[-1] for name, values in history.history.items()}
+            for epoch in range(place.epoch, epochs.stop):
+                if self.stop_training and not place.step:  # as it had been, before it goes on
+                    break
+                if not place.step:
+                    hooks.call("on_epoch_begin", epoch, {})
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
-                    logs = loop.train_epoch(feed, self.optimizer, hooks, progress, epoch, accumulation_steps)
+                    logs = loop.train_epoch(
+                        feed, self.optimizer, hooks, progress, epoch, accumulation_steps, run, place
+                    )
                     if validation is not None:
                         judge, held_out = validation
                         found = judge.evaluate(held_out, epoch=epoch, hooks=hooks)
@@ -385,6 +434,8 @@ class Trainable(SingleBatches, _Base):
                     progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
+                place = Place(epoch + 1)
+                run.after_epoch(place, self.stop_training or epoch + 1 == epochs.stop)
                 if self.stop_training:
                     break
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class _Watcher(Callback):
 
     outlasts = False
     """Whether the best of one fit is still the best so far in the next."""
+    _state: tuple[str, ...] = ("best",)
+    """The attributes that change, which a checkpoint holds."""
 
     def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if mode not in ("auto", "min", "max"):
@@ -53,6 +56,15 @@ class _Watcher(Callback):
                 f"{type(self).__name__}: it is not known whether a larger {name!r} is better; give mode='min' or 'max'"
             )
         return bool(larger)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes from epoch to epoch, for a checkpoint; settings are not part of it."""
+        return {name: getattr(self, name) for name in self._state}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from the result of :meth:`state_dict`."""
+        for name in self._state:
+            setattr(self, name, state_dict[name])
 
     def improved(self, logs: Logs | None) -> bool:
         """Compare the newest number with the best so far, and remember it if it is better. nan never is."""
@@ -101,6 +113,8 @@ class EarlyStopping(_Watcher):
     ----------
     L. Prechelt, "Early stopping, but when?", in: Neural Networks: Tricks of the Trade (1998).
     """
+
+    _state = ("best", "best_epoch", "stopped_epoch", "_best_weights", "_waited")
 
     def __init__(
         self,
@@ -222,6 +236,8 @@ class ReduceLROnPlateau(_Watcher):
     min_lr : float, default 0.0
         No rate falls below it.
     """
+
+    _state = ("best", "_waited", "_cooling")
 
     def __init__(
         self,

@@ -21,7 +21,16 @@ from minidl.errors import DtypeError, FileFormatError, MissingDependencyError, P
 from minidl.ops import Array
 from minidl.weights.tensors import BLOCK, Bfloat16Array, Tensor, from_bfloat16, narrow
 
-__all__ = ["PICKLED", "SAVED_DTYPES", "StoredTensor", "list_tensors", "parse_json", "stored_size", "write_tensors"]
+__all__ = [
+    "PICKLED",
+    "SAVED_DTYPES",
+    "StoredTensor",
+    "list_tensors",
+    "parse_json",
+    "read_metadata",
+    "stored_size",
+    "write_tensors",
+]
 
 _STORED = {
     **{f"F{8 * size}": numpy.dtype(f"<f{size}") for size in (2, 4, 8)},
@@ -153,6 +162,26 @@ def list_tensors(file: BufferedReader) -> dict[str, StoredTensor]:
         name: StoredTensor(name, about["dtype"], tuple(about["shape"]), file, 8 + length + about["data_offsets"][0])
         for name, about in header.items()
     }
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file, or of the first shard of an index.
+
+    Raises
+    ------
+    MissingDependencyError, FileFormatError, FileNotFoundError
+        As :func:`list_tensors`.
+    """
+    if path.suffix == ".json":
+        try:
+            path = path.with_name(min(parse_json(path.read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FileFormatError(f"{path} is not an index of shards: {error!r}") from error
+    with path.open("rb") as file:
+        list_tensors(file)
+        file.seek(0)
+        header = parse_json(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(header.get("__metadata__", {}))
 
 
 def _advice(file: BufferedReader, error: Exception) -> str:

@@ -24,7 +24,7 @@ from minidl.weights.safetensors_file import (
     write_tensors,
 )
 
-__all__ = ["load_file", "open_weights", "save_file"]
+__all__ = ["find_weights", "load_file", "open_weights", "save_file"]
 
 _INDEX = ".index.json"
 
@@ -139,7 +139,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTenso
     MissingDependencyError, FileFormatError, ParameterError, FileNotFoundError
         As :func:`load_file`.
     """
-    found = _find_file(Path(path))
+    found = find_weights(Path(path))
     with contextlib.ExitStack() as stack:
         if found.suffix == ".json":
             yield _open_shards(found, stack)
@@ -147,7 +147,7 @@ def open_weights(path: str | os.PathLike[str]) -> Iterator[dict[str, StoredTenso
             yield list_tensors(stack.enter_context(open_binary(found)))
 
 
-def _find_file(path: Path) -> Path:
+def find_weights(path: Path) -> Path:
     """Return the file or the index that a path names, or that is in the folder that it names."""
     if path.is_dir():
         plain = path / "model.safetensors"

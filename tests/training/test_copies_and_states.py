@@ -1,6 +1,7 @@
 """Copies train on as the original does; what a fit must leave alone stays as it was; an aborted step leaves no trace."""
 
 import copy
+import io
 import multiprocessing
 import pickle
 
@@ -76,6 +77,34 @@ class TestCopies:
         assert any(
             (a != b).any() for a, b in zip(weights_of(untouched).values(), weights_of(twin).values(), strict=True)
         )
+
+    def test_large_arrays_that_arrive_as_maps_of_a_file(self, tmp_path):
+        """As joblib hands them to the processes of ``n_jobs=2``: for reading only."""
+
+        class Mapping(pickle.Pickler):
+            count = 0
+
+            def reducer_override(self, thing):
+                if (
+                    type(thing) is not numpy.ndarray
+                    or thing.dtype.kind != "f"
+                    or thing.base is not None
+                    or not thing.size
+                ):
+                    return NotImplemented
+                Mapping.count += 1
+                numpy.save(tmp_path / f"{Mapping.count}.npy", thing)
+                return numpy.load, (tmp_path / f"{Mapping.count}.npy", "r")
+
+        model = model_of()
+        train(model)
+        content = io.BytesIO()
+        Mapping(content).dump(model)
+        assert Mapping.count > 4
+        twin = pickle.loads(content.getvalue())
+        train(model)
+        train(twin)
+        assert_same(weights_of(model), weights_of(twin))
 
     def test_a_trip_to_a_spawned_process(self):
         model = model_of()

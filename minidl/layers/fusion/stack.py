@@ -142,28 +142,28 @@ class LinearStack:
         They are looked up again when ``structure.changes`` has changed, and before every use if an activation computes its
         settings, which nobody counts.
         """
-        self._buffer = self._caches = None
-        self._known_at = -1
+        self._caches = None
+        self._known_at, known = -1, structure.changes
         pairs = [_pair(step) for _, step in self.steps]
         if not all(affine.built for affine, _ in pairs):
             return False
-        self._members = [(a, a.weight, a.bias, f, () if f is None else f.settings) for a, f in pairs]
+        self._members = members = [(a, a.weight, a.bias, f, () if f is None else f.settings) for a, f in pairs]
         self._attributes = [(vars(a), None if f is None else vars(f)) for a, f in pairs]
         parameters = self.parameters()
         if len({parameter.buffer for parameter in parameters}) != 1:
             return False
-        self._buffer = parameters[0].buffer
-        if all(follower is None or "settings" in vars(follower) for _, follower in pairs):
-            self._known_at = structure.changes
-        self._kind, self._dtype = type(self._buffer.values), self._buffer.values.dtype
-        self._whole = len(set(parameters)) == len(parameters) == len(self._buffer.parameters) and all(
+        self._buffer = buffer = parameters[0].buffer
+        self._kind, self._dtype = type(buffer.values), buffer.values.dtype
+        self._whole = len(set(parameters)) == len(parameters) == len(buffer.parameters) and all(
             parameter.trainable for parameter in parameters
         )
         self._untouched, self._pairs = {}, {}
         self._layers = tuple(
             (w._value, None if b is None else b._value, None if f is None else f.op, settings)
-            for _, w, b, f, settings in self._members
+            for _, w, b, f, settings in members
         )
+        if all(follower is None or "settings" in vars(follower) for _, follower in pairs):
+            self._known_at = known  # last, because another thread takes it for everything
         return True
 
     def _forward_one_by_one(self, x: Array) -> Array:
