@@ -10,7 +10,8 @@ from typing import Any
 import numpy
 
 from minidl.errors import DtypeError, MinidlError, ShapeError
-from minidl.interop.onnx.operators import OPERATORS, Node
+from minidl.interop.onnx.fusing import FusedConv, fuse
+from minidl.interop.onnx.operators import OPERATORS
 from minidl.interop.onnx.reading import Graph, read_graph, read_model
 from minidl.layers import Layer, Parameter
 from minidl.layers.base import Shape
@@ -79,8 +80,14 @@ class OnnxModel(Trainable, Layer):
         self.graph.weights = {}
         self.integer_inputs = any(dtype.kind in "iub" for dtype, _ in self.inputs.values())
         self._reached = self._find_reached()
-        self._last_use = self._find_last_use()
+        self._plan_inference()
         self.flat_buffers()
+
+    def _plan_inference(self) -> None:
+        """Choose what runs as one in inference, and after which step each value is not needed any more."""
+        known = {**self.graph.constants, **{name: self._value(own) for name, own in self._by_name.items()}}
+        self._plan = fuse(self.graph.nodes, known, self.outputs)
+        self._last_use = self._find_last_use()
 
     def _keep(self, name: str, value: Any) -> str:
         """Make an attribute of a weight, under its name in the file, unless that is taken."""
@@ -100,11 +107,12 @@ class OnnxModel(Trainable, Layer):
         return reached
 
     def _find_last_use(self) -> list[list[str]]:
-        """Return, for each node, the values that no later one reads."""
+        """Return, for each step of inference, the values that no later one reads."""
         kept, seen, last = {*self.outputs, *self.graph.constants, *self._by_name}, set(), []
-        for node in reversed(self.graph.nodes):
-            last.append([name for name in {*node.inputs, *node.outputs} - seen if name and name not in kept])
-            seen.update(node.inputs, node.outputs)
+        for step in reversed(self._plan):
+            names = set(step.inputs) | set(step.outputs)
+            last.append([name for name in names - seen if name and name not in kept])
+            seen |= names
         return last[::-1]
 
     # computing -------------------------------------------------------------------------------------------------------
@@ -122,28 +130,34 @@ class OnnxModel(Trainable, Layer):
         values = dict(self.graph.constants)
         values.update((name, self._value(own)) for name, own in self._by_name.items())
         values.update(zip(self.inputs, self._checked(xs), strict=True))
-        keeping, tape = keeps_caches(), []
-        for node, done in zip(self.graph.nodes, self._last_use, strict=True):
-            outputs, back = self._run(node, values)
-            if keeping:
-                tape.append((back, outputs))
-            for name, y in zip(node.outputs, outputs, strict=False):
-                if name:
-                    values[name] = y
-            if not keeping:
+        if not keeps_caches():
+            for step, done in zip(self._plan, self._last_use, strict=True):
+                self._store(step, self._run(step, values)[0], values)
                 for name in done:
                     values.pop(name, None)
+        else:
+            tape = []
+            for node in self.graph.nodes:
+                outputs, back = self._run(node, values)
+                self._store(node, outputs, values)
+                tape.append((back, len(outputs)))
+            self._remember((tape, [numpy.shape(x) for x in xs]))
         found = tuple(values[name] for name in self.outputs)
-        self._remember((tape, [numpy.shape(x) for x in xs], found))
         return found[0] if len(found) == 1 else found
+
+    @staticmethod
+    def _store(step: Any, outputs: Any, values: dict[str, Any]) -> None:
+        values.update((name, y) for name, y in zip(step.outputs, outputs, strict=False) if name)
 
     def _value(self, own: str) -> Any:
         value = vars(self)[own]
         return value.value if isinstance(value, Parameter) else value
 
-    def _run(self, node: Node, values: dict[str, Any]) -> Any:
+    def _run(self, node: Any, values: dict[str, Any]) -> Any:
         try:
             with numpy.errstate(all="ignore"):
+                if isinstance(node, FusedConv):
+                    return (node.run(values),), None
                 return OPERATORS[node.kind].rule(node, *(values[name] if name else None for name in node.inputs))
         except MinidlError as error:
             raise error.at(f"node {node.name} of the graph, {node.kind}")  # noqa: B904 - the same error, with its place
@@ -169,19 +183,19 @@ class OnnxModel(Trainable, Layer):
 
     def backward(self, dy: Any) -> Any:
         """Add to the gradients of the weights; return that of the input, or a tuple for several, None for integers."""
-        tape, _, found = self._remembered()
+        tape, _ = self._remembered()
         upstream = dy if isinstance(dy, tuple) else (dy,)
-        if len(upstream) != len(found):
-            raise ShapeError(f"{self!r}: backward takes {len(found)} gradients, one for each output, got {len(upstream)}")
+        if len(upstream) != len(self.outputs):
+            raise ShapeError(f"{self!r}: backward takes {len(self.outputs)} gradients, one for each output, got {len(upstream)}")
         gradients: dict[str, Any] = {}
         for name, d in zip(self.outputs, upstream, strict=True):
             if d is not None:
                 gradients[name] = gradients[name] + d if name in gradients else d
-        for node, (back, outputs) in zip(reversed(self.graph.nodes), reversed(tape), strict=True):
+        for node, (back, count) in zip(reversed(self.graph.nodes), reversed(tape), strict=True):
             mine = [gradients.pop(name, None) if name else None for name in node.outputs]
             if all(d is None for d in mine) or not any(name in self._reached for name in node.outputs if name):
                 continue
-            mine += [None] * (len(outputs) - len(mine))
+            mine += [None] * (count - len(mine))
             try:
                 with numpy.errstate(all="ignore"):
                     found_here = back(*mine)
@@ -229,6 +243,7 @@ class OnnxModel(Trainable, Layer):
                 replace(node, attributes={name: turn(value) for name, value in node.attributes.items()})
                 for node in self.graph.nodes
             ]
+        self._plan_inference()
         return self
 
     @property

@@ -13,6 +13,7 @@ import numpy
 from minidl.errors import FileFormatError
 from minidl.interop.onnx.extra import import_onnx
 from minidl.interop.onnx.operators import OPERATORS, Node, Unsupported
+from minidl.interop.onnx.rewriting import rewrite
 
 __all__ = ["OLDEST", "Graph", "read_graph", "read_model"]
 
@@ -101,6 +102,7 @@ def read_graph(model: Any) -> Graph:
     _leave_out_unused(found)
     _name_weights(found)
     _compute_known(found)
+    rewrite(found)
     _leave_out_unused(found)
     return found
 
