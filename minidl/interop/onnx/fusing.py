@@ -72,59 +72,88 @@ class FusedConv:
         own = {node.outputs[0] for node in self.members}
         return tuple(name for node in self.members for name in node.inputs if name not in own)
 
-    def run(self, values: Mapping[str, Any]) -> Any:
-        """Return the output."""
-        conv, engine = self.conv, current()
-        x, weight, *rest = (values[name] if name else None for name in conv.inputs)
-        axes = x.ndim - 2
+    def prepare(self, constants: Mapping[str, Any], weight: Any) -> None:
+        """Look up, once, what does not change from one forward to the next."""
+        conv, axes = self.conv, weight.ndim - 2
         kernel, strides, dilations = settings_of(conv, weight.shape[2:])
-        pads = padding_of(conv, x.shape[2:], kernel, strides, dilations)
-        around: Any = tuple(b for b, _ in pads) if all(b == a for b, a in pads) else tuple(pads)
-        windows = tuple(strides), around, tuple(dilations), conv.get("group", 1)
-        scale, shift = self._affine(values, rest[0] if rest else None)
-        name, settings = None, ()
+        fixed = conv.get("auto_pad", "NOTSET") in ("NOTSET", "")
+        self._op = f"conv{axes}d"
+        self._settings = kernel, strides, dilations
+        self._windows = self._windows_for((1,) * axes) if fixed else None
+        self._activation: tuple[Any, tuple[Any, ...]] = (None, ())
         if self.activation is not None:
             name, find = ACTIVATIONS[self.activation.kind]
-            settings = find(self.activation) or ()
-        y = engine.conv_affine(f"conv{axes}d", x, weight, windows, scale, shift, name, settings)
-        for node in self.after:
-            number = next(values[name] for name in node.inputs if name in values)
-            (numpy.multiply if node.kind == "Mul" else numpy.add)(y, number, out=y)
+            self._activation = name, find(self.activation) or ()
+        self._steps: list[tuple[str, Any, Node]] = []
+        for node in self.affine:
+            number = None
+            if node.kind != "BatchNormalization":
+                number = next((constants[name] for name in node.inputs if name in constants), None)
+                number = None if number is None else _each(number, weight.shape[0], weight.dtype)
+            self._steps.append((node.kind, number, node))
+        own = {node.outputs[0] for node in self.members}
+        self._after = [(node.kind, next(name for name in node.inputs if name not in own)) for node in self.after]
+
+    def _windows_for(self, image: Any) -> tuple[Any, ...]:
+        """Return the op's arguments after the bias."""
+        kernel, strides, dilations = self._settings
+        pads = padding_of(self.conv, image, kernel, strides, dilations)
+        around: Any = tuple(b for b, _ in pads) if all(b == a for b, a in pads) else tuple(pads)
+        return tuple(strides), around, tuple(dilations), self.conv.get("group", 1)
+
+    def run(self, values: Mapping[str, Any]) -> Any:
+        """Return the output."""
+        names = self.conv.inputs
+        x, weight = values[names[0]], values[names[1]]
+        bias = values[names[2]] if len(names) > 2 and names[2] else None
+        windows = self._windows or self._windows_for(x.shape[2:])
+        scale, shift = self._affine(values, bias, weight) if self._steps else (None, bias)
+        y = current().conv_affine(self._op, x, weight, windows, scale, shift, *self._activation)
+        for kind, name in self._after:
+            (numpy.multiply if kind == "Mul" else numpy.add)(y, values[name], out=y)
         return y
 
-    def _affine(self, values: Mapping[str, Any], bias: Any) -> tuple[Any, Any]:
+    def _affine(self, values: Mapping[str, Any], bias: Any, weight: Any) -> tuple[Any, Any]:
         """Return one scale and one shift for each channel, None for 1 and 0."""
-        size = values[self.conv.inputs[1]].shape[0]
         scale, shift = None, bias
-        for node in self.affine:
-            if node.kind == "BatchNormalization":
+        for kind, number, node in self._steps:
+            if kind == "BatchNormalization":
                 gain, beta, mean, var = (values[name] for name in node.inputs[1:])
                 each = gain / numpy.sqrt(var + numpy.asarray(node.get("epsilon", 1e-5), var.dtype))
                 shift = beta - mean * each if shift is None else (shift - mean) * each + beta
                 scale = each if scale is None else scale * each
                 continue
-            number = next(values[name] for name in node.inputs if name in values).reshape(-1)  # the other is not stored
-            if node.kind == "Mul":
+            if number is None:
+                other = next(values[name] for name in node.inputs if name in values)  # the value before is not stored
+                number = _each(other, weight.shape[0], weight.dtype)
+            if kind == "Mul":
                 scale = number if scale is None else scale * number
                 shift = None if shift is None else shift * number
             else:
                 shift = number if shift is None else shift + number
-        return tuple(
-            None if part is None else numpy.ascontiguousarray(numpy.broadcast_to(part, (size,))) for part in (scale, shift)
-        )  # type: ignore[return-value]
+        return scale, shift
 
 
-def fuse(nodes: list[Node], constants: Mapping[str, Any], outputs: list[str]) -> list[Node | FusedConv]:
+def _each(number: Any, channels: int, dtype: Any) -> Any:
+    """Return one number for each channel."""
+    flat = number.reshape(-1)
+    return flat if flat.size == channels else numpy.full(channels, flat[0], dtype)
+
+
+def fuse(
+    nodes: list[Node], constants: Mapping[str, Any], weights: Mapping[str, Any], outputs: list[str]
+) -> list[Node | FusedConv]:
     """Return what a forward in inference runs.
 
     Parameters
     ----------
     nodes : list of Node
-    constants : mapping of str to array
-        Constants and weights.
+    constants, weights : mapping of str to array
+        What never changes, and what may.
     outputs : list of str
         Of the graph.
     """
+    known = {**constants, **weights}
     reads = Counter(name for node in nodes for name in node.inputs)
     reads.update(outputs)
     reader = {name: node for node in nodes for name in node.inputs}
@@ -133,11 +162,12 @@ def fuse(nodes: list[Node], constants: Mapping[str, Any], outputs: list[str]) ->
     for node in nodes:
         if id(node) in taken:
             continue
-        weight = constants.get(node.inputs[1]) if node.kind == "Conv" else None
+        weight = known.get(node.inputs[1]) if node.kind == "Conv" else None
         if weight is None or weight.ndim not in (3, 4):
             plan.append(node)
             continue
-        fused = _follow(node, constants, reads, reader)
+        fused = _follow(node, known, reads, reader)
+        fused.prepare(constants, weight)
         taken.update(map(id, fused.members))
         plan.append(fused)
     return plan

@@ -85,8 +85,8 @@ class OnnxModel(Trainable, Layer):
 
     def _plan_inference(self) -> None:
         """Choose what runs as one in inference, and after which step each value is not needed any more."""
-        known = {**self.graph.constants, **{name: self._value(own) for name, own in self._by_name.items()}}
-        self._plan = fuse(self.graph.nodes, known, self.outputs)
+        weights = {name: self._value(own) for name, own in self._by_name.items()}
+        self._plan = fuse(self.graph.nodes, self.graph.constants, weights, self.outputs)
         self._last_use = self._find_last_use()
 
     def _keep(self, name: str, value: Any) -> str:
@@ -108,10 +108,11 @@ class OnnxModel(Trainable, Layer):
 
     def _find_last_use(self) -> list[list[str]]:
         """Return, for each step of inference, the values that no later one reads."""
+        written = {*self.inputs, *(name for step in self._plan for name in step.outputs)}
         kept, seen, last = {*self.outputs, *self.graph.constants, *self._by_name}, set(), []
         for step in reversed(self._plan):
             names = set(step.inputs) | set(step.outputs)
-            last.append([name for name in names - seen if name and name not in kept])
+            last.append([name for name in names - seen if name and name not in kept and name in written])
             seen |= names
         return last[::-1]
 
@@ -128,42 +129,48 @@ class OnnxModel(Trainable, Layer):
             If a node asks for something, by the numbers it gets, that minidl does not compute.
         """
         values = dict(self.graph.constants)
-        values.update((name, self._value(own)) for name, own in self._by_name.items())
+        for name, own in self._by_name.items():
+            values[name] = self._value(own)
         values.update(zip(self.inputs, self._checked(xs), strict=True))
-        if not keeps_caches():
-            for step, done in zip(self._plan, self._last_use, strict=True):
-                self._store(step, self._run(step, values)[0], values)
-                for name in done:
-                    values.pop(name, None)
-        else:
-            tape = []
-            for node in self.graph.nodes:
-                outputs, back = self._run(node, values)
-                self._store(node, outputs, values)
-                tape.append((back, len(outputs)))
-            self._remember((tape, [numpy.shape(x) for x in xs]))
+        with numpy.errstate(all="ignore"):
+            if keeps_caches():
+                self._remember((self._run_keeping(values), [numpy.shape(x) for x in xs]))
+            else:
+                self._run_planned(values)
         found = tuple(values[name] for name in self.outputs)
         return found[0] if len(found) == 1 else found
-
-    @staticmethod
-    def _store(step: Any, outputs: Any, values: dict[str, Any]) -> None:
-        values.update((name, y) for name, y in zip(step.outputs, outputs, strict=False) if name)
 
     def _value(self, own: str) -> Any:
         value = vars(self)[own]
         return value.value if isinstance(value, Parameter) else value
 
-    def _run(self, node: Any, values: dict[str, Any]) -> Any:
+    def _run_planned(self, values: dict[str, Any]) -> None:
+        """Run the steps of inference; arrays that nobody needs any more are dropped."""
+        node: Any = None
         try:
-            with numpy.errstate(all="ignore"):
+            for node, done in zip(self._plan, self._last_use, strict=True):
                 if isinstance(node, FusedConv):
-                    return (node.run(values),), None
-                return OPERATORS[node.kind].rule(node, *(values[name] if name else None for name in node.inputs))
-        except MinidlError as error:
-            raise error.at(f"node {node.name} of the graph, {node.kind}")  # noqa: B904 - the same error, with its place
-        except (ValueError, IndexError, TypeError) as error:
-            shapes = ", ".join(str(numpy.shape(values[name])) for name in node.inputs if name)
-            raise ShapeError(f"node {node.name} of the graph, {node.kind} of shapes {shapes}: {error}") from error
+                    values[node.outputs[0]] = node.run(values)
+                else:
+                    rule = OPERATORS[node.kind].rule
+                    outputs, _ = rule(node, *[values[name] if name else None for name in node.inputs])
+                    values.update(zip(node.outputs, outputs, strict=False))
+                for name in done:
+                    del values[name]
+        except (MinidlError, ValueError, IndexError, TypeError) as error:
+            raise _placed(error, node, values) from error
+
+    def _run_keeping(self, values: dict[str, Any]) -> list[Any]:
+        """Run the nodes; return the backward of each, and how many outputs it has."""
+        tape, node = [], None
+        try:
+            for node in self.graph.nodes:
+                outputs, back = OPERATORS[node.kind].rule(node, *[values[n] if n else None for n in node.inputs])
+                values.update(zip(node.outputs, outputs, strict=False))
+                tape.append((back, len(outputs)))
+        except (MinidlError, ValueError, IndexError, TypeError) as error:
+            raise _placed(error, node, values) from error
+        return tape
 
     def _checked(self, xs: Sequence[Any]) -> list[Any]:
         """Return the inputs in the dtypes of the graph."""
@@ -255,3 +262,12 @@ class OnnxModel(Trainable, Layer):
     def extra_repr(self) -> str:
         """Return the number of nodes and the inputs."""
         return f"{len(self.graph.nodes)} nodes, {', '.join(self.inputs)} to {', '.join(self.outputs)}"
+
+
+def _placed(error: Exception, node: Any, values: dict[str, Any]) -> Exception:
+    """Return an error with the node that it came from."""
+    where = f"node {node.name} of the graph, {node.kind}"
+    if isinstance(error, MinidlError):
+        return error.at(where)
+    shapes = ", ".join(str(numpy.shape(values[name])) for name in node.inputs if name in values)
+    return ShapeError(f"{where} of shapes {shapes}: {error}")
