@@ -74,7 +74,12 @@ class Drawing:
     # making nodes ----------------------------------------------------------------------------------------------------
 
     def add(
-        self, kind: str, inputs: Sequence[Any], outputs: Sequence[tuple[tuple[Any, ...], Any]], since: int = 1, **how: Any
+        self,
+        kind: str,
+        inputs: Sequence[Any],
+        outputs: Sequence[tuple[tuple[Any, ...], Any]],
+        since: int = 1,
+        **how: Any,
     ) -> list[Symbol]:
         """Add a node and return its outputs, given the shape and the dtype of each; None is an input that is left out."""
         self.opset = max(self.opset, since)
@@ -200,7 +205,9 @@ class Symbol:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **how: Any) -> Any:
         found = _OPERATORS.get(ufunc.__name__)
         if method != "__call__" or how:
-            raise OrderError(f"export: numpy.{ufunc.__name__}.{method} with {', '.join(how) or 'these arguments'} has no rule")
+            raise OrderError(
+                f"export: numpy.{ufunc.__name__}.{method} with {', '.join(how) or 'these arguments'} has no rule"
+            )
         if found is not None:
             return self.binary(found, *inputs)
         return getattr(self.__array_namespace__(), ufunc.__name__)(*inputs)
@@ -245,7 +252,9 @@ class Symbol:
         """Add a node of two inputs, of which one may be a number."""
         compares = kind in ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual")
         parts = []
-        dtype = numpy.result_type(*(part.dtype if isinstance(part, Symbol) else part for part in map(_plain, (left, right))))
+        dtype = numpy.result_type(
+            *(part.dtype if isinstance(part, Symbol) else part for part in map(_plain, (left, right)))
+        )
         for part in (left, right):
             if isinstance(part, Length):
                 part = self.drawing.number(part, dtype)
@@ -320,11 +329,20 @@ class Symbol:
     def _logical(self, kind: str, other: Any) -> Symbol:
         if self.dtype.kind != "b" or numpy.dtype(getattr(other, "dtype", bool)).kind != "b":
             raise DtypeError(f"export: {kind} is for booleans, got {self.dtype} and {getattr(other, 'dtype', other)}")
-        return self.drawing.one(kind, self, other, shape=broadcast(self.shape, numpy.shape(other) if not isinstance(other, Symbol) else other.shape))
+        return self.drawing.one(
+            kind,
+            self,
+            other,
+            shape=broadcast(self.shape, numpy.shape(other) if not isinstance(other, Symbol) else other.shape),
+        )
 
     def __matmul__(self, other: Any) -> Symbol:
         other = other if isinstance(other, Symbol) else self.drawing.symbol(other)
-        shape = (*broadcast(self.shape[:-2], other.shape[:-2]), self.shape[-2], other.shape[-1]) if other.ndim > 2 or self.ndim > 2 else (self.shape[0], other.shape[1])
+        shape = (
+            (*broadcast(self.shape[:-2], other.shape[:-2]), self.shape[-2], other.shape[-1])
+            if other.ndim > 2 or self.ndim > 2
+            else (self.shape[0], other.shape[1])
+        )
         return self.drawing.one("MatMul", self, other, shape=shape)
 
     def __rmatmul__(self, other: Any) -> Symbol:
@@ -384,13 +402,13 @@ class Symbol:
 
     def __getitem__(self, index: Any) -> Symbol:
         index = index if isinstance(index, tuple) else (index,)
-        if sum(isinstance(i, Symbol) or isinstance(i, (numpy.ndarray, list)) for i in index) > 1:
+        if sum(isinstance(i, (Symbol, numpy.ndarray, list)) for i in index) > 1:
             return self._at(index)
         if Ellipsis in [i for i in index if i is Ellipsis]:
             at = next(k for k, i in enumerate(index) if i is Ellipsis)
             used = sum(i is not None and i is not Ellipsis for i in index)
             index = (*index[:at], *[slice(None)] * (self.ndim - used), *index[at + 1 :])
-        y, axis, new = self, 0, []
+        y, axis = self, 0
         for i in index:
             if i is None:
                 y = y.unsqueeze(axis)
@@ -403,7 +421,6 @@ class Symbol:
                 y = y.take(numpy.int64(i), axis)
                 axis -= 1
             axis += 1
-        del new
         return y
 
     def _at(self, index: tuple[Any, ...]) -> Symbol:
@@ -439,7 +456,9 @@ class Symbol:
         """Return elements of an axis, as numpy.take does."""
         ids = ids if isinstance(ids, Symbol) else self.drawing.symbol(numpy.asarray(ids))
         ids = ids if ids.dtype in ("int32", "int64") else ids.astype("int64")
-        return self.drawing.one("Gather", self, ids, shape=(*self.shape[:axis], *ids.shape, *self.shape[axis + 1 :]), axis=axis)
+        return self.drawing.one(
+            "Gather", self, ids, shape=(*self.shape[:axis], *ids.shape, *self.shape[axis + 1 :]), axis=axis
+        )
 
     # reductions ------------------------------------------------------------------------------------------------------
 

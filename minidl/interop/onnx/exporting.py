@@ -27,7 +27,17 @@ from minidl.ops import FORMULAS
 
 __all__ = ["export"]
 
-_LEFT_OUT = {"_cache", "_optimizer", "loss", "metrics", "history", "_make_optimizer", "_compiled_for", "_optimized", "_stayed"}
+_LEFT_OUT = {
+    "_cache",
+    "_optimizer",
+    "loss",
+    "metrics",
+    "history",
+    "_make_optimizer",
+    "_compiled_for",
+    "_optimized",
+    "_stayed",
+}
 """Attributes that a forward in evaluation does not need, and that may be large."""
 
 
@@ -85,7 +95,9 @@ def export(
         single |= drawing.fixed
     stuck = sorted(name for name, axis in drawing.fixed if axis == 0 and (name, 0) not in asked)
     if stuck:
-        raise ParameterError(f"export: the model computes with the size of the batch, axis 0 of {stuck[0]}; give fixed={{{stuck[0]!r}: [0]}}")
+        raise ParameterError(
+            f"export: the model computes with the size of the batch, axis 0 of {stuck[0]}; give fixed={{{stuck[0]!r}: [0]}}"
+        )
     if drawing.missing:
         raise ParameterError("export: there is no rule for " + "; ".join(dict.fromkeys(drawing.missing)))
     write_model(drawing, given, outputs, model, path, weights)
@@ -143,7 +155,9 @@ def _engine(drawing: Drawing, copy: _Copy) -> Engine:
             settings = [repr(a) for a in args if not isinstance(a, Symbol) and a is not None]
             settings += [f"{name}={a!r}" for name, a in how.items() if not isinstance(a, Symbol)]
             drawing.missing.append(f"{op}({', '.join(settings)}) of {copy.place()}")
-            zeros = [numpy.zeros([example_of(n) for n in a.shape], a.dtype) if isinstance(a, Symbol) else a for a in args]
+            zeros = [
+                numpy.zeros([example_of(n) for n in a.shape], a.dtype) if isinstance(a, Symbol) else a for a in args
+            ]
             y, _ = FORMULAS[op](*zeros, **how)
             return (tuple(map(drawing.symbol, y)) if isinstance(y, tuple) else drawing.symbol(y)), None
 
@@ -206,7 +220,9 @@ class _Copy:
             made = type(value)(map(self.of, value))
         elif type(value) is dict:
             made = {key: self.of(part) for key, part in value.items()}
-        elif isinstance(value, Layer) or (hasattr(value, "forward") and hasattr(value, "backward") and hasattr(value, "__dict__")):
+        elif isinstance(value, Layer) or (
+            hasattr(value, "forward") and hasattr(value, "backward") and hasattr(value, "__dict__")
+        ):
             return self._layer(value)
         else:
             return value

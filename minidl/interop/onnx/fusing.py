@@ -181,7 +181,12 @@ def _follow(conv: Node, constants: Mapping[str, Any], reads: Counter[str], reade
         node = reader[last]
         others = [name for name in node.inputs if name != last]
         constant = all(name in constants for name in others) and len(list(filter(None, node.outputs))) == 1
-        if node.kind == "BatchNormalization" and constant and fused.activation is None and not node.get("training_mode", 0):
+        if (
+            node.kind == "BatchNormalization"
+            and constant
+            and fused.activation is None
+            and not node.get("training_mode", 0)
+        ):
             fused.affine.append(node)
         elif node.kind in ("Mul", "Add") and constant and len(others) == 1:
             where = _place(constants[others[0]], weight, fused)

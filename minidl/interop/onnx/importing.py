@@ -109,7 +109,9 @@ class OnnxModel(Trainable, Layer):
     def _find_last_use(self) -> list[list[str]]:
         """Return, for each step of inference, the values that no later one reads."""
         written = {*self.inputs, *(name for step in self._plan for name in step.outputs)}
-        kept, seen, last = {*self.outputs, *self.graph.constants, *self._by_name}, set(), []
+        kept = {*self.outputs, *self.graph.constants, *self._by_name}
+        seen: set[str] = set()
+        last = []
         for step in reversed(self._plan):
             names = set(step.inputs) | set(step.outputs)
             last.append([name for name in names - seen if name and name not in kept and name in written])
@@ -129,8 +131,10 @@ class OnnxModel(Trainable, Layer):
             If a node asks for something, by the numbers it gets, that minidl does not compute.
         """
         values = dict(self.graph.constants)
-        for name, own in self._by_name.items():
-            values[name] = self._value(own)
+        own = vars(self)
+        for name, title in self._by_name.items():
+            value = own[title]
+            values[name] = value._value if type(value) is Parameter else value
         values.update(zip(self.inputs, self._checked(xs), strict=True))
         with numpy.errstate(all="ignore"):
             if keeps_caches():
@@ -193,7 +197,9 @@ class OnnxModel(Trainable, Layer):
         tape, _ = self._remembered()
         upstream = dy if isinstance(dy, tuple) else (dy,)
         if len(upstream) != len(self.outputs):
-            raise ShapeError(f"{self!r}: backward takes {len(self.outputs)} gradients, one for each output, got {len(upstream)}")
+            raise ShapeError(
+                f"{self!r}: backward takes {len(self.outputs)} gradients, one for each output, got {len(upstream)}"
+            )
         gradients: dict[str, Any] = {}
         for name, d in zip(self.outputs, upstream, strict=True):
             if d is not None:
@@ -237,7 +243,10 @@ class OnnxModel(Trainable, Layer):
         """
         super().to(engine, dtype)
         if dtype is not None:
-            new, old = numpy.dtype(dtype), {d for d, _ in self.inputs.values() if d.kind == "f"} | {numpy.dtype("float32")}
+            new, old = (
+                numpy.dtype(dtype),
+                {d for d, _ in self.inputs.values() if d.kind == "f"} | {numpy.dtype("float32")},
+            )
 
             def turn(value: Any) -> Any:
                 if isinstance(value, numpy.ndarray):

@@ -35,6 +35,7 @@ class Length:
     """
 
     __slots__ = ("drawing", "example", "key", "text")
+    text: str
 
     def __init__(self, drawing: Any, example: int, key: tuple[Any, ...]) -> None:
         self.drawing, self.example, self.key = drawing, example, key

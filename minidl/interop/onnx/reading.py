@@ -21,8 +21,21 @@ OLDEST = 7
 """The oldest opset that is read: before it, arithmetic was broadcast by attributes."""
 
 WEIGHTED = frozenset(
-    "Conv ConvTranspose Gemm MatMul BatchNormalization InstanceNormalization LayerNormalization RMSNormalization "
-    "GroupNormalization PRelu RNN LSTM GRU".split()
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "BatchNormalization",
+        "InstanceNormalization",
+        "LayerNormalization",
+        "RMSNormalization",
+        "GroupNormalization",
+        "PRelu",
+        "RNN",
+        "LSTM",
+        "GRU",
+    ]
 )
 """Operators of which any floating-point constant is a weight, even one written as a node or with one element."""
 
@@ -95,7 +108,9 @@ def read_graph(model: Any) -> Graph:
         domain = "" if proto.domain in ("", "ai.onnx") else f"{proto.domain}."
         problems += [] if not (why := _problem(node, domain)) else [f"{node.name}: {domain}{node.kind}{why}"]
     if problems:
-        raise Unsupported(f"load: minidl does not compute {len(problems)} parts of this graph:\n  " + "\n  ".join(problems))
+        raise Unsupported(
+            f"load: minidl does not compute {len(problems)} parts of this graph:\n  " + "\n  ".join(problems)
+        )
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     inputs = {value.name: _described(onnx, value) for value in graph.input if value.name not in constants}
     found = Graph(nodes, constants, {}, inputs, [value.name for value in graph.output])

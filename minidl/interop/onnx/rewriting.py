@@ -88,9 +88,9 @@ def _hard_swish(find: _Finder, node: Node) -> tuple[str, str, dict[str, Any]] | 
             if shared is not None and _clipped(find, shared) == x:
                 return x, "HardSwish", {}
             gate = find.inner(other, "HardSigmoid")
-            if gate is not None and gate.inputs[0] == x:
-                if math.isclose(gate.get("alpha", 0.2), 1 / 6, rel_tol=1e-6) and gate.get("beta", 0.5) == 0.5:
-                    return x, "HardSwish", {}
+            slope, middle = (gate.get("alpha", 0.2), gate.get("beta", 0.5)) if gate is not None else (0.0, 0.0)
+            if gate is not None and gate.inputs[0] == x and middle == 0.5 and math.isclose(slope, 1 / 6, rel_tol=1e-6):
+                return x, "HardSwish", {}
     return None
 
 
@@ -122,8 +122,9 @@ def _gelu(find: _Finder, node: Node) -> tuple[str, str, dict[str, Any]] | None:
         half = find.with_number(left, "Mul", 0.5)  # (x / 2) (1 + erf)
         if half is not None and _one_plus_erf(find, right) == half:
             return half, "Gelu", {"approximate": "none"}
-        if (x := _one_plus_erf(find, right)) is not None and find.with_number(left, "Mul", 0.5) == x:
-            return x, "Gelu", {"approximate": "none"}
+        inside = _one_plus_erf(find, right)
+        if inside is not None and find.with_number(left, "Mul", 0.5) == inside:
+            return inside, "Gelu", {"approximate": "none"}
     return None
 
 
@@ -151,7 +152,12 @@ def _layer_norm(find: _Finder, node: Node) -> tuple[str, str, dict[str, Any]] | 
             eps = find.number(shifted.inputs[1])
             squares = _mean_over_last(find, shifted.inputs[0])
             power = find.inner(squares, "Pow") if squares else None
-            if eps is None or power is None or not find.is_near(power.inputs[1], 2.0) or power.inputs[0] != divided.inputs[0]:
+            if (
+                eps is None
+                or power is None
+                or not find.is_near(power.inputs[1], 2.0)
+                or power.inputs[0] != divided.inputs[0]
+            ):
                 continue
             centred = find.inner(power.inputs[0], "Sub", reads=2)
             if centred is not None and _mean_over_last(find, centred.inputs[1]) == centred.inputs[0]:

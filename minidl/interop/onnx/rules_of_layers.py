@@ -51,7 +51,9 @@ def _turn(self: RotaryPositions, x: Symbol, offset: int = 0, out: Any = None) ->
     frequency = self.base ** (-numpy.arange(0, self.dim, 2) / self.dim)  # (D / 2,)
     places = xp.arange(x.shape[-2]).astype("float64") + float(offset)
     angles = places.unsqueeze(1) * frequency  # (T, D / 2)
-    return current().rotary_embedding(x, xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype), self.interleaved)
+    return current().rotary_embedding(
+        x, xp.cos(angles).astype(x.dtype), xp.sin(angles).astype(x.dtype), self.interleaved
+    )
 
 
 @_method(GroupedQueryAttention, "_alibi")
@@ -103,7 +105,9 @@ def _places(self: DETR, batch: Any, size: list[Any], pixel_mask: Symbol | None) 
 def _nearest(xp: Any, places: Any, pixels: Any) -> Symbol:
     """Return the nearest pixel of each place."""
     drawing = xp.drawing
-    return xp.arange(places).binary("Div", xp.arange(places) * drawing.number(pixels, "int64"), drawing.number(places, "int64"))
+    return xp.arange(places).binary(
+        "Div", xp.arange(places) * drawing.number(pixels, "int64"), drawing.number(places, "int64")
+    )
 
 
 # checks of numbers, which a graph does not make ---------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """One rule for each op of minidl: the nodes that compute it. A rule takes the op's arguments and returns (y, None), as the op does.
 
-docs/onnx.md has the table. Elementwise functions are in the first table, the others below in the order of ``minidl.ops``.
+Elementwise functions are in the first table, the others below in the order of ``minidl.ops``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 
 from minidl.errors import ShapeError
-from minidl.interop.onnx.drawing import Symbol, example_of
+from minidl.interop.onnx.drawing import Symbol
 from minidl.interop.onnx.lengths import Length
 
 __all__ = ["RULES", "rule"]
@@ -50,17 +50,17 @@ def require(x: Symbol, axis: int, size: int, op: str) -> None:
 # functions of one element ------------------------------------------------------------------------------------------------
 
 _ELEMENTWISE: dict[str, tuple[str, int, Callable[..., dict[str, Any]]]] = {
-    "relu": ("Relu", 1, lambda: {}),
-    "sigmoid": ("Sigmoid", 1, lambda: {}),
-    "tanh": ("Tanh", 1, lambda: {}),
-    "softsign": ("Softsign", 1, lambda: {}),
+    "relu": ("Relu", 1, dict),
+    "sigmoid": ("Sigmoid", 1, dict),
+    "tanh": ("Tanh", 1, dict),
+    "softsign": ("Softsign", 1, dict),
     "leaky_relu": ("LeakyRelu", 1, lambda negative_slope=0.01: {"alpha": float(negative_slope)}),
     "elu": ("Elu", 1, lambda alpha=1.0: {"alpha": float(alpha)}),
     "celu": ("Celu", 12, lambda alpha=1.0: {"alpha": float(alpha)}),
-    "selu": ("Selu", 6, lambda: {}),
+    "selu": ("Selu", 6, dict),
     "gelu": ("Gelu", 20, lambda approximate="none": {"approximate": approximate}),
-    "mish": ("Mish", 18, lambda: {}),
-    "hardswish": ("HardSwish", 14, lambda: {}),
+    "mish": ("Mish", 18, dict),
+    "hardswish": ("HardSwish", 14, dict),
     "hardsigmoid": ("HardSigmoid", 6, lambda: {"alpha": 1 / 6, "beta": 0.5}),
     "softmax": ("Softmax", 13, lambda axis=-1: {"axis": int(axis)}),
     "log_softmax": ("LogSoftmax", 13, lambda axis=-1: {"axis": int(axis)}),
@@ -140,7 +140,14 @@ def _linear(x: Symbol, weight: Symbol, bias: Symbol | None = None) -> Symbol:
 
 
 @rule("matmul")
-def _matmul(a: Symbol, b: Symbol, transpose_a: bool = False, transpose_b: bool = False, out: Any = None, accumulate: bool = False) -> Symbol:
+def _matmul(
+    a: Symbol,
+    b: Symbol,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    out: Any = None,
+    accumulate: bool = False,
+) -> Symbol:
     a = a.swapaxes(-1, -2) if transpose_a else a
     return a @ (b.swapaxes(-1, -2) if transpose_b else b)
 
@@ -186,7 +193,9 @@ def positions(n: Any, k: int, s: int, d: int, p: tuple[int, int]) -> Any:
 
 
 @rule("conv1d", "conv2d", "conv3d")
-def _conv(x: Symbol, weight: Symbol, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> Symbol:
+def _conv(
+    x: Symbol, weight: Symbol, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Symbol:
     axes = x.ndim - 2
     require(x, 1, int(weight.shape[1]) * groups, "a convolution")
     kernel, stride, dilation = [int(k) for k in weight.shape[2:]], each(stride, axes), each(dilation, axes)
@@ -264,7 +273,12 @@ def _max_pool(
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
 def _avg_pool(
-    x: Symbol, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+    x: Symbol,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
 ) -> Symbol:
     kernel, stride, _, around, added, shape = _windows(x, kernel_size, stride, padding, 1, ceil_mode)
     how = {"kernel_shape": kernel, "strides": stride, "pads": flat(around)}
@@ -309,11 +323,16 @@ for _axes in (1, 2):
 
 
 @rule("max_unpool1d", "max_unpool2d")
-def _max_unpool(x: Symbol, indices: Symbol, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None) -> Symbol:
+def _max_unpool(
+    x: Symbol, indices: Symbol, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Symbol:
     """Write each maximum to its place in zeros."""
     axes = x.ndim - 2
     kernel = each(kernel_size, axes)
-    stride, around = (kernel if stride is None else each(stride, axes)), pads(padding, x.shape[2:], kernel, kernel, [1] * axes)
+    stride, around = (
+        (kernel if stride is None else each(stride, axes)),
+        pads(padding, x.shape[2:], kernel, kernel, [1] * axes),
+    )
     image = [(n - 1) * s + (k - sum(p)) for n, s, k, p in zip(x.shape[2:], stride, kernel, around, strict=True)]
     if output_size is not None:
         image = [int(n) for n in tuple(output_size)[-axes:]]
@@ -363,7 +382,7 @@ def _layer_norm(x: Symbol, normalized_shape: Any, weight: Any = None, bias: Any 
 
 @rule("rms_norm")
 def _rms_norm(x: Symbol, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Symbol:
-    """The default of eps is the machine's, as in PyTorch; ONNX's is 1e-5."""
+    """Normalise; the default of eps is the machine's, as in PyTorch, while ONNX's is 1e-5."""
     shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
     eps = float(numpy.finfo(x.dtype).eps) if eps is None else float(eps)
     return x.drawing.one("RMSNormalization", x, _or(weight, x, shape, 1), since=23, axis=-len(shape), epsilon=eps)
@@ -380,7 +399,12 @@ def _group_norm(x: Symbol, num_groups: int, weight: Any = None, bias: Any = None
 
 # images ------------------------------------------------------------------------------------------------------------------
 
-_PAD_MODES = {"constant": ("constant", 1), "reflect": ("reflect", 1), "replicate": ("edge", 1), "circular": ("wrap", 19)}
+_PAD_MODES = {
+    "constant": ("constant", 1),
+    "reflect": ("reflect", 1),
+    "replicate": ("edge", 1),
+    "circular": ("wrap", 19),
+}
 
 
 @rule("pad")
@@ -394,33 +418,41 @@ def _pad(x: Symbol, padding: Any, mode: str = "constant", value: float = 0.0) ->
     return x.drawing.one("Pad", x, numpy.array(flat(pairs), "int64"), fill, shape=shape, since=since, mode=name)
 
 
-def _resize(x: Symbol, size: Any, scale_factor: Any, since: int = 11, **how: Any) -> Symbol:
+def _resize(x: Symbol, size: Any, scale_factor: Any, **how: Any) -> Symbol:
     axes = x.ndim - 2
     given = size if scale_factor is None else scale_factor
     values = list(given) if isinstance(given, (tuple, list)) else [given] * axes
     if scale_factor is None:
         shape = (*x.shape[:2], *values)
-        return x.drawing.one("Resize", x, None, None, x.drawing.shape(shape), shape=shape, since=since, **how)
+        return x.drawing.one("Resize", x, None, None, x.drawing.shape(shape), shape=shape, since=11, **how)
     image = [n * int(f) if f == int(f) else math.floor(int(n) * f) for n, f in zip(x.shape[2:], values, strict=True)]
     same = [not isinstance(n, Length) and n == m for n, m in zip(x.shape[2:], image, strict=True)]
     scales = [1.0, 1.0, *(1.0 if equal else float(f) for equal, f in zip(same, values, strict=True))]
-    return x.drawing.one("Resize", x, None, numpy.array(scales, "float32"), shape=(*x.shape[:2], *image), since=since, **how)
+    return x.drawing.one(
+        "Resize", x, None, numpy.array(scales, "float32"), shape=(*x.shape[:2], *image), since=11, **how
+    )
 
 
 @rule("upsample_nearest")
 def _nearest(x: Symbol, size: Any = None, scale_factor: Any = None) -> Symbol:
-    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    how: dict[str, Any] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     return _resize(x, size, scale_factor, **how)
 
 
 @rule("upsample_nearest_exact")
 def _nearest_exact(x: Symbol, size: Any = None, scale_factor: Any = None) -> Symbol:
-    how = {"mode": "nearest", "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"}
+    how: dict[str, Any] = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_ceil",
+    }
     return _resize(x, size, scale_factor, **how)
 
 
 def _smooth(mode: str, op: str) -> Callable[..., Symbol]:
-    def draw(x: Symbol, size: Any = None, scale_factor: Any = None, align_corners: bool = False, antialias: bool = False) -> Symbol:
+    def draw(
+        x: Symbol, size: Any = None, scale_factor: Any = None, align_corners: bool = False, antialias: bool = False
+    ) -> Symbol:
         if antialias:
             return _by_matrices(x, op, size, scale_factor, align_corners)
         how = {"mode": mode, "coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel"}
@@ -491,18 +523,16 @@ def _attention(
         copies = int(query.shape[-3]) // int(key.shape[-3])
         ids = numpy.repeat(numpy.arange(int(key.shape[-3])), copies)
         key, value = (x.take(ids, axis=x.ndim - 3) for x in (key, value))
-    scale = 1 / math.sqrt(example_of(query.shape[-1])) if scale is None else float(scale)
+    scale = 1 / math.sqrt(int(query.shape[-1])) if scale is None else float(scale)
     scores = (query * like(query, scale)) @ key.swapaxes(-1, -2)  # (..., T, S)
     seen = None
     if is_causal or window is not None:
         rows = xp.arange(query.shape[-2]).unsqueeze(1) + numpy.int64(offset)
         columns = xp.arange(key.shape[-2]).unsqueeze(0)
-        if is_causal:
-            seen = columns <= rows
-            if window is not None:
-                seen = seen & (columns > rows - numpy.int64(window))
-        else:
-            seen = (columns > rows - numpy.int64(window)) & (columns < rows + numpy.int64(window))
+        seen = columns <= rows if is_causal else None
+        if window is not None:
+            near = columns > rows - numpy.int64(window)
+            seen = near & (columns < rows + numpy.int64(window)) if seen is None else seen & near
     if attn_mask is not None:
         mask = xp.asarray(attn_mask)
         if mask.dtype.kind == "b":
@@ -528,8 +558,17 @@ def _gates(rows: Any, order: list[int], hidden: int) -> Any:
 def _recurrent(kind: str, order: list[int], states: int) -> Callable[..., Any]:
     def draw(x: Symbol, *args: Any, **named: Any) -> Any:
         """One node for one direction of one layer; ONNX has the axes (T, N, C), and its gates in another order."""
-        names = ["h0", "c0"][:states] + ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "lengths", "reverse", "nonlinearity"]
-        given = dict.fromkeys(names) | dict(zip(names, args, strict=False)) | named
+        names = [
+            *["h0", "c0"][:states],
+            "weight_ih",
+            "weight_hh",
+            "bias_ih",
+            "bias_hh",
+            "lengths",
+            "reverse",
+            "nonlinearity",
+        ]
+        given: dict[str, Any] = dict.fromkeys(names) | dict(zip(names, args, strict=False)) | named
         hidden = int(given["weight_hh"].shape[1])
         drawing, xp = x.drawing, x.__array_namespace__()
         w, r, b, c = (_gates(given[name], order, hidden) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
@@ -556,4 +595,3 @@ def _recurrent(kind: str, order: list[int], states: int) -> Callable[..., Any]:
 rule("rnn")(_recurrent("RNN", [0], 1))
 rule("gru")(_recurrent("GRU", [1, 0, 2], 1))
 rule("lstm")(_recurrent("LSTM", [0, 3, 1, 2], 2))
-

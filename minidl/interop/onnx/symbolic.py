@@ -49,7 +49,9 @@ class Namespace:
             return lambda x, axis=None, keepdims=False, **how: self._of(x).reduce(REDUCTIONS[name], axis, keepdims)
         if isinstance(getattr(numpy, name, None), (type, numpy.dtype)) or name in ("inf", "pi", "newaxis"):
             return getattr(numpy, name)
-        raise OrderError(f"export: numpy.{name} of an array of the model has no rule; write it with minidl.ops or operators")
+        raise OrderError(
+            f"export: numpy.{name} of an array of the model has no rule; write it with minidl.ops or operators"
+        )
 
     def _of(self, x: Any) -> Symbol:
         return x if isinstance(x, Symbol) else self.drawing.symbol(x)
@@ -79,7 +81,9 @@ class Namespace:
         return self.full(x.shape, 0, x.dtype if dtype is None else dtype)
 
     def empty(self, shape: Any, dtype: Any = "float64", **how: Any) -> Symbol:
-        raise OrderError("export: an array that is filled in place has no rule; put parts together with concatenate or stack")
+        raise OrderError(
+            "export: an array that is filled in place has no rule; put parts together with concatenate or stack"
+        )
 
     def arange(self, *bounds: Any, dtype: Any = "int64") -> Symbol:
         start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1) if len(bounds) == 2 else bounds
@@ -134,7 +138,10 @@ class Namespace:
 
     def where(self, condition: Any, x: Any, y: Any) -> Symbol:
         dtype = numpy.result_type(*(part.dtype if isinstance(part, Symbol) else part for part in (x, y)))
-        parts = [part.astype(dtype) if isinstance(part, Symbol) else self.drawing.symbol(numpy.asarray(part, dtype)) for part in (x, y)]
+        parts = [
+            part.astype(dtype) if isinstance(part, Symbol) else self.drawing.symbol(numpy.asarray(part, dtype))
+            for part in (x, y)
+        ]
         condition = self._of(condition)
         shape = broadcast(condition.shape, *(part.shape for part in parts))
         return self.drawing.one("Where", condition, *parts, shape=shape, dtype=dtype)

@@ -17,7 +17,7 @@ from minidl.interop.onnx.extra import import_onnx
 from minidl.interop.onnx.lengths import Length
 from minidl.weights import write_atomically
 
-__all__ = ["write_model"]
+__all__ = ["describe", "read_header", "write_model"]
 
 LARGEST = 2**31 - 1
 """The bytes that a message of protobuf may have."""
@@ -47,17 +47,33 @@ def write_model(
     write_atomically(path, proto.SerializeToString())
 
 
+def read_header(file: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and where the numbers begin."""
+    with Path(file).open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        return json.loads(stream.read(size)), 8 + size
+
+
 def _places(file: Path) -> dict[str, tuple[str, int, int]]:
     """Return file, offset and length of each tensor of a safetensors file."""
-    with file.open("rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-    found = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            begin, end = entry["data_offsets"]
-            found[name] = (file.name, 8 + size + begin, end - begin)
-    return found
+    header, start = read_header(file)
+    offsets = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    return {name: (file.name, start + begin, end - begin) for name, (begin, end) in offsets.items()}
+
+
+def describe(path: str | os.PathLike[str]) -> list[str]:
+    """Return lines that say what a file holds, for the command line."""
+    onnx = import_onnx("export")
+    model = onnx.load(os.fspath(path), load_external_data=False)
+    lines = [f"{os.fspath(path)}: opset {model.opset_import[0].version}, {len(model.graph.node)} nodes"]
+    for verb, values in (("takes", model.graph.input), ("gives", model.graph.output)):
+        for value in values:
+            lengths = [
+                d.dim_param or (str(d.dim_value) if d.dim_value else "?") for d in value.type.tensor_type.shape.dim
+            ]
+            lines.append(f"  {verb} {value.name}, ({', '.join(lengths)})")
+    places = {entry.value for t in model.graph.initializer for entry in t.external_data if entry.key == "location"}
+    return lines + [f"  reads its weights from {place}, which must stay beside it" for place in sorted(places)]
 
 
 def _proto(

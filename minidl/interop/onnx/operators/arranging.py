@@ -96,13 +96,19 @@ def _split(node: Node, x: Any, sizes: Any = None) -> Any:
 
 @operator("Slice", "starts ends axes", settings=(1, 2, 3, 4))
 def _slice(node: Node, x: Any, starts: Any = None, ends: Any = None, axes: Any = None, steps: Any = None) -> Any:
-    starts, ends = (node[name] if given is None else numbers(given) for name, given in (("starts", starts), ("ends", ends)))
+    starts, ends = (
+        node[name] if given is None else numbers(given) for name, given in (("starts", starts), ("ends", ends))
+    )
     axes = numbers(axes) if axes is not None else node.get("axes", range(len(starts)))
     steps = numbers(steps) if steps is not None else [1] * len(starts)
     at = [slice(None)] * x.ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         n = x.shape[axis]
-        at[axis] = slice(start, None, step) if step < 0 and end < -n else slice(max(start, -n) if step > 0 else start, end, step)
+        at[axis] = (
+            slice(start, None, step)
+            if step < 0 and end < -n
+            else slice(max(start, -n) if step > 0 else start, end, step)
+        )
 
     def back(dy: Any) -> Any:
         dx = numpy.zeros(x.shape, dy.dtype)
@@ -317,7 +323,8 @@ def _range(node: Node, start: Any, limit: Any, delta: Any) -> Any:
 
 @operator("EyeLike", "dtype k")
 def _eye_like(node: Node, x: Any) -> Any:
-    return (numpy.eye(*x.shape, k=node.get("k", 0), dtype=node.get("dtype", x.dtype)),), lambda dy: ()
+    rows, columns = x.shape
+    return (numpy.eye(rows, columns, node.get("k", 0), node.get("dtype", x.dtype)),), lambda dy: ()
 
 
 @operator("OneHot", "axis", settings=(0, 1))
@@ -328,7 +335,11 @@ def _one_hot(node: Node, ids: Any, depth: Any, values: Any) -> Any:
     order = [1] * hot.ndim
     order[axis] = n
     hit = hot == numpy.arange(n).reshape(order)
-    return (numpy.where(hit, values[1], values[0]).astype(values.dtype),), lambda dy: ()
+
+    def back(dy: Any) -> Any:
+        return None, None, numpy.stack([numpy.where(hit, 0, dy).sum(), numpy.where(hit, dy, 0).sum()])
+
+    return (numpy.where(hit, values[1], values[0]).astype(values.dtype),), back
 
 
 @operator("NonZero")

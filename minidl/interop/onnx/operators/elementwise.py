@@ -82,7 +82,7 @@ for _kind, (_function, _derivative) in _FUNCTIONS.items():
 
 @operator("Swish", "alpha")
 def _swish(node: Node, x: Any) -> Any:
-    """y = x s(a x), of which the derivative is s + a x s (1 - s)."""
+    """Return x s(a x), of which the derivative is s + a x s (1 - s)."""
     alpha = fits(x, node.get("alpha", 1.0))
     s, _ = current().sigmoid(alpha * x)
     return (x * s,), lambda dy: (dy * (s + alpha * x * s * (1 - s)),)
@@ -113,8 +113,11 @@ def _shrink(node: Node, x: Any) -> Any:
 @operator("HardSigmoid", "alpha beta")
 def _hard_sigmoid(node: Node, x: Any) -> Any:
     alpha, beta = fits(x, node.get("alpha", 0.2)), fits(x, node.get("beta", 0.5))
-    line = alpha * x + beta
-    return (numpy.clip(line, 0, 1),), lambda dy: (dy * alpha * ((line > 0) & (line < 1)),)
+    line = alpha * x
+    line += beta
+    return (numpy.minimum(numpy.maximum(line, fits(x, 0)), fits(x, 1)),), lambda dy: (
+        dy * alpha * ((line > 0) & (line < 1)),
+    )
 
 
 @operator("Identity")
@@ -172,7 +175,7 @@ def _mul(node: Node, a: Any, b: Any) -> Any:
 
 @operator("Div")
 def _div(node: Node, a: Any, b: Any) -> Any:
-    """Integers are divided towards zero, as in C."""
+    """Divide; integers towards zero, as in C."""
     if a.dtype.kind != "f":
         q, r = numpy.divmod(a, b)
         return ((q + ((r != 0) & ((a < 0) != (b < 0)))).astype(a.dtype),), lambda dy: ()

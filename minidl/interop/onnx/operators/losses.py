@@ -58,9 +58,14 @@ def _along(x: Any, scale: Any, axis: int, block: int) -> Any:
     return scale.reshape(()) if scale.size == 1 else scale
 
 
-@operator("QuantizeLinear", "axis block_size", {"saturate": (1,), "output_dtype": (0, 2, 3, 4, 5), "precision": (0, 1)}, settings=(1, 2))
+@operator(
+    "QuantizeLinear",
+    "axis block_size",
+    {"saturate": (1,), "output_dtype": (0, 2, 3, 4, 5), "precision": (0, 1)},
+    settings=(1, 2),
+)
 def _quantize(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
-    """y = clip(round(x / scale) + zero), which has no useful gradient."""
+    """Return clip(round(x / scale) + zero), which has no useful gradient."""
     kinds = {0: "uint8", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
     dtype = numpy.dtype(kinds[node.get("output_dtype", 0)]) if zero is None else zero.dtype
     if dtype.kind not in "iu" or dtype.name not in ("uint8", "int8", "uint16", "int16"):
@@ -111,10 +116,18 @@ def _matmul_integer(node: Node, a: Any, b: Any, a_zero: Any = None, b_zero: Any 
 
 
 @operator("QLinearMatMul", settings=tuple(range(8)))
-def _q_linear(node: Node, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, scale: Any, zero: Any) -> Any:
+def _q_linear(
+    node: Node, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, scale: Any, zero: Any
+) -> Any:
     if zero.dtype.name not in ("uint8", "int8"):
         raise node.refuse(f"there is no dtype {zero.dtype.name}")
     sums = numpy.matmul(_less_zero(a, a_zero, a.ndim - 2), _less_zero(b, b_zero, b.ndim - 1))
-    y = numpy.rint(sums * (numpy.asarray(a_scale, "float64") * numpy.asarray(b_scale, "float64") / numpy.asarray(scale, "float64"))) + zero
+    y = (
+        numpy.rint(
+            sums
+            * (numpy.asarray(a_scale, "float64") * numpy.asarray(b_scale, "float64") / numpy.asarray(scale, "float64"))
+        )
+        + zero
+    )
     limits = numpy.iinfo(zero.dtype)
     return (numpy.clip(y, limits.min, limits.max).astype(zero.dtype),), lambda dy: ()

@@ -15,7 +15,7 @@ __all__: list[str] = []
 
 @operator("MatMul")
 def _matmul(node: Node, a: Any, b: Any) -> Any:
-    """Vectors are rows on the left and columns on the right, and integers are multiplied by NumPy."""
+    """Multiply; vectors are rows on the left and columns on the right, and integers are for NumPy."""
     if a.dtype.kind != "f":
         return (numpy.matmul(a, b),), lambda dy: ()
     left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)
@@ -38,7 +38,7 @@ def _matmul(node: Node, a: Any, b: Any) -> Any:
 
 @operator("Gemm", "alpha beta transA transB")
 def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Any:
-    """y = alpha A B + beta C."""
+    """Return alpha A B + beta C."""
     left, right = (a.T if node.get("transA", 0) else a), (b if node.get("transB", 0) else b.T)
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     fused = c is not None and alpha == beta == 1 and c.shape == (right.shape[0],) and a.dtype.kind == "f"
@@ -69,7 +69,9 @@ def _batch_norm(node: Node, x: Any, weight: Any, bias: Any, mean: Any, var: Any)
     if node.get("training_mode", 0):
         return _batch_norm_in_training(node, x, weight, bias, mean, var)
     eps = node.get("epsilon", 1e-5)
-    y, cache = current().batch_norm(x, weight.astype(x.dtype), bias.astype(x.dtype), mean.astype(x.dtype), var.astype(x.dtype), False, eps)
+    y, cache = current().batch_norm(
+        x, weight.astype(x.dtype), bias.astype(x.dtype), mean.astype(x.dtype), var.astype(x.dtype), False, eps
+    )
     return (y,), lambda dy: current().batch_norm_backward(numpy.ascontiguousarray(dy), cache)
 
 
@@ -77,8 +79,16 @@ def _batch_norm_in_training(node: Node, x: Any, weight: Any, bias: Any, mean: An
     """Return y, and the running statistics after this batch, with its variance as it is."""
     y, cache = current().batch_norm(x, weight, bias, eps=node.get("epsilon", 1e-5))
     share, axes = node.get("momentum", 0.9), (0, *range(2, x.ndim))
-    new = [(old * share + now * (1 - share)).astype(old.dtype) for old, now in ((mean, x.mean(axes)), (var, x.var(axes)))]
-    return (y, *new), lambda dy, *_: current().batch_norm_backward(numpy.ascontiguousarray(dy), cache)
+    new = [
+        (old * share + now * (1 - share)).astype(old.dtype) for old, now in ((mean, x.mean(axes)), (var, x.var(axes)))
+    ]
+
+    def back(dy: Any, *statistics: Any) -> Any:
+        if dy is None or any(d is not None for d in statistics):
+            raise node.refuse("there is no gradient through the running statistics")
+        return current().batch_norm_backward(numpy.ascontiguousarray(dy), cache)
+
+    return (y, *new), back
 
 
 @operator("InstanceNormalization", "epsilon")
@@ -92,7 +102,7 @@ def _group_norm(node: Node, x: Any, weight: Any, bias: Any) -> Any:
     """Before opset 21 there is one weight for each group."""
     per_group = node.opset < 21
     each = x.shape[1] // node["num_groups"]
-    w, b = ((numpy.repeat(weight, each), numpy.repeat(bias, each)) if per_group else (weight, bias))
+    w, b = (numpy.repeat(weight, each), numpy.repeat(bias, each)) if per_group else (weight, bias)
     y, cache = current().group_norm(x, node["num_groups"], w, b, node.get("epsilon", 1e-5))
 
     def back(dy: Any) -> Any:
@@ -112,16 +122,18 @@ def _layer_norm(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     axis, eps = node.get("axis", -1) % x.ndim, node.get("epsilon", 1e-5)
     shape = x.shape[axis:]
     y, cache = current().layer_norm(x, shape, _over_last(x, weight, shape), _over_last(x, bias, shape), eps)
-    more = []
+    more: list[Any] = []
     if node.wants(1) or node.wants(2):
         axes = tuple(range(axis, x.ndim))
-        mean = x.mean(axes, keepdims=True)
-        more = [mean, 1 / numpy.sqrt(x.var(axes, keepdims=True) + fits(x, eps))]
+        more = [x.mean(axes, keepdims=True), 1 / numpy.sqrt(x.var(axes, keepdims=True) + fits(x, eps))]
 
-    def back(dy: Any, *statistics: Any) -> Any:
-        if any(d is not None for d in statistics):
-            raise node.refuse("there is no gradient through Mean and InvStdDev")
-        dx, dw, db = current().layer_norm_backward(numpy.ascontiguousarray(dy), cache)
+    def back(dy: Any, dmean: Any = None, dinv: Any = None) -> Any:
+        dy = numpy.zeros_like(y) if dy is None else numpy.ascontiguousarray(dy)
+        dx, dw, db = current().layer_norm_backward(dy, cache)
+        n = math.prod(shape)
+        dx = dx if dmean is None else dx + dmean / fits(x, n)
+        if dinv is not None:  # of (var + eps)^(-1/2), with dvar / dx = 2 (x - mean) / n
+            dx = dx - dinv * more[1] ** 3 * (x - more[0]) / fits(x, n)
         return dx, unbroadcast(dw, weight.shape), None if bias is None else unbroadcast(db, bias.shape)
 
     return (y, *more), back
@@ -142,7 +154,7 @@ def _rms_norm(node: Node, x: Any, weight: Any) -> Any:
 
 @operator("LpNormalization", "axis p")
 def _lp_norm(node: Node, x: Any) -> Any:
-    """y = x / |x|_p along an axis; a row of zeros stays."""
+    """Return x / |x|_p along an axis; a row of zeros stays."""
     axis, p = node.get("axis", -1), node.get("p", 2)
     length = (numpy.abs(x) ** p).sum(axis, keepdims=True) ** fits(x, 1 / p)
     safe = numpy.where(length == 0, 1, length).astype(x.dtype)
@@ -156,7 +168,7 @@ def _lp_norm(node: Node, x: Any) -> Any:
 
 @operator("MeanVarianceNormalization", "axes")
 def _mvn(node: Node, x: Any) -> Any:
-    """y = (x - mean) / (std + 1e-9)."""
+    """Return (x - mean) / (std + 1e-9)."""
     axes = tuple(node.get("axes", (0, 2, 3)))
     n = math.prod(x.shape[axis] for axis in axes)
     centred = x - x.mean(axes, keepdims=True)
@@ -173,7 +185,7 @@ def _mvn(node: Node, x: Any) -> Any:
 
 @operator("LRN", "alpha beta bias size")
 def _lrn(node: Node, x: Any) -> Any:
-    """y = x / (bias + alpha / size sum of the squares of neighbouring channels)^beta."""
+    """Return x / (bias + alpha / size sum of the squares of neighbouring channels)^beta."""
     size, beta = node["size"], fits(x, node.get("beta", 0.75))
     alpha, bias = fits(x, node.get("alpha", 1e-4) / size), fits(x, node.get("bias", 1.0))
     c = numpy.arange(x.shape[1])

@@ -53,7 +53,7 @@ def _mean(x: Any, axes: Any) -> Any:
 
 
 def _product(x: Any, axes: Any) -> Any:
-    """The derivative is the product of the others, which a zero does not spoil: it is summed up by hand only there."""
+    """Multiply; the derivative is the product of the others, also where one of them is zero."""
     y = x.prod(axes, keepdims=True)
 
     def back(dy: Any) -> Any:

@@ -20,7 +20,7 @@ _COORDINATES = (
     "asymmetric",
     "tf_crop_and_resize",
 )
-_NEAREST = {
+_NEAREST: dict[str, Any] = {
     "floor": numpy.floor,
     "ceil": numpy.ceil,
     "round_prefer_floor": lambda p: numpy.ceil(p - 0.5),
@@ -34,12 +34,18 @@ def _coordinates(kind: str, m: int, n: int, scale: float, region: tuple[float, f
     if kind == "asymmetric":
         return at / scale
     if kind == "align_corners":
-        return at * ((n - 1) / (scale * n - 1)) if m > 1 else at * 0  # the reference counts with the length before rounding
+        return (
+            at * ((n - 1) / (scale * n - 1)) if m > 1 else at * 0
+        )  # the reference counts with the length before rounding
     if kind == "pytorch_half_pixel":
         return (at + 0.5) / scale - 0.5 if m > 1 else at * 0
     if kind == "tf_crop_and_resize":
         begin, end = region
-        return begin * (n - 1) + at * (end - begin) * (n - 1) / (m - 1) if m > 1 else 0.5 * (begin + end) * (n - 1) + at * 0
+        return (
+            begin * (n - 1) + at * (end - begin) * (n - 1) / (m - 1)
+            if m > 1
+            else 0.5 * (begin + end) * (n - 1) + at * 0
+        )
     shift = 0.0
     if kind == "half_pixel_symmetric":
         adjusted = m / (scale * n)
@@ -115,14 +121,21 @@ def _resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any 
     """Resize; before opset 11, and as Upsample, scales are the second input and coordinates are asymmetric."""
     if node.kind == "Upsample" or node.opset < 11:
         scales = roi if roi is not None else numpy.asarray(node["scales"])
-        old = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", "mode": node.get("mode", "nearest")}
+        old = {
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+            "mode": node.get("mode", "nearest"),
+        }
         roi, node = None, Node(node.kind, node.name, node.inputs, node.outputs, old, 11)
     axes = [axis % x.ndim for axis in node.get("axes", range(x.ndim))]
     lengths, factors = _output(node, x, axes, scales, sizes)
     regions = [(0.0, 1.0)] * len(axes)
     if roi is not None and roi.size:
         regions = list(zip(map(float, roi[: len(axes)]), map(float, roi[len(axes) :]), strict=True))
-    if node.get("mode", "nearest") == "nearest" and node.get("coordinate_transformation_mode", "") != "tf_crop_and_resize":
+    if (
+        node.get("mode", "nearest") == "nearest"
+        and node.get("coordinate_transformation_mode", "") != "tf_crop_and_resize"
+    ):
         return _repeat(node, x, axes, lengths, factors)
     matrices = {
         axis: _matrix(node, x.shape[axis], m, scale, region)
@@ -148,7 +161,10 @@ def _resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any 
 
 def _repeat(node: Node, x: Any, axes: list[int], lengths: list[int], factors: list[float]) -> Any:
     """Pick the nearest pixel on each axis."""
-    kind, choose = node.get("coordinate_transformation_mode", "half_pixel"), _NEAREST[node.get("nearest_mode", "round_prefer_floor")]
+    kind, choose = (
+        node.get("coordinate_transformation_mode", "half_pixel"),
+        _NEAREST[node.get("nearest_mode", "round_prefer_floor")],
+    )
     picked = {}
     for axis, m, scale in zip(axes, lengths, factors, strict=True):
         n = x.shape[axis]

@@ -27,7 +27,10 @@ def reorder(rows: Any, order: list[int]) -> Any:
     return numpy.concatenate([numpy.split(rows, len(order))[place] for place in order])
 
 
-@operator("RNN LSTM GRU", "hidden_size direction activations layout linear_before_reset input_forget clip activation_alpha activation_beta")
+@operator(
+    "RNN LSTM GRU",
+    "hidden_size direction activations layout linear_before_reset input_forget clip activation_alpha activation_beta",
+)
 def _recurrent(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, *first: Any) -> Any:
     """Run each direction by the op; ONNX has the axes (T, N, C), its gates in another order, and an axis for directions."""
     kind, order = node.kind, ORDERS[node.kind]
@@ -39,12 +42,17 @@ def _recurrent(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any =
     if node.get("input_forget", 0) or node.get("clip") or (len(first) > 2 and first[2] is not None):
         raise node.refuse("there are no peepholes, no coupled gates and no clipping")
     if kind == "GRU" and not node.get("linear_before_reset", 0) and not _reset_is_linear(w, r, b):
-        raise node.refuse("resets the state before the product with R_h; minidl, as PyTorch, does after it: linear_before_reset=1")
+        raise node.refuse(
+            "resets the state before the product with R_h; minidl, as PyTorch, does after it: linear_before_reset=1"
+        )
     op = kind.lower()
     batch_first = node.get("layout", 0) == 1
     sequence = numpy.ascontiguousarray(x if batch_first else x.swapaxes(0, 1))  # (N, T, C)
     states = 2 if kind == "LSTM" else 1
-    given = [None if a is None else (a.swapaxes(0, 1) if batch_first else a) for a in (*first[:states], *[None] * (states - len(first[:states])))]
+    given = [
+        None if a is None else (a.swapaxes(0, 1) if batch_first else a)
+        for a in (*first[:states], *[None] * (states - len(first[:states])))
+    ]
     lengths = None if lengths is None else lengths.astype("int64")
     results = []
     for way, reverse in enumerate(ways):
@@ -62,10 +70,14 @@ def _recurrent(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any =
         dy = None if dy is None else (dy if batch_first else dy.transpose(2, 0, 1, 3))  # (N, T, directions, H)
         dends = [None if d is None else (d.swapaxes(0, 1) if batch_first else d) for d in dfinals]
         dends += [None] * (states - len(dends))
-        dx, dw, dr, db, dfirst = 0, [], [], [], []
+        dx: Any = 0
+        dw, dr, db, dfirst = [], [], [], []
         inverse = list(numpy.argsort(order))
         for way, (_, cache) in enumerate(results):
-            upstream = (None if dy is None else numpy.ascontiguousarray(dy[:, :, way]), *(None if d is None else numpy.ascontiguousarray(d[way]) for d in dends))
+            upstream = (
+                None if dy is None else numpy.ascontiguousarray(dy[:, :, way]),
+                *(None if d is None else numpy.ascontiguousarray(d[way]) for d in dends),
+            )
             own, *rest = getattr(current(), f"{op}_backward")(upstream, cache)
             dx = dx + own
             dfirst.append(rest[:states])
@@ -76,7 +88,7 @@ def _recurrent(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any =
         starts = [numpy.stack([d[i] for d in dfirst]) if given[i] is not None else None for i in range(states)]
         starts = [None if d is None else (d.swapaxes(0, 1) if batch_first else d) for d in starts]
         dx = dx if batch_first else dx.swapaxes(0, 1)
-        return dx, numpy.stack(dw), numpy.stack(dr), None if b is None else numpy.stack(db), None, *starts
+        return dx, numpy.stack(dw), numpy.stack(dr), None if b is None else numpy.stack(db), None, *starts  # type: ignore[arg-type]
 
     return (y, *finals), back
 
@@ -96,7 +108,9 @@ def _rotary(node: Node, x: Any, cos: Any, sin: Any, ids: Any = None) -> Any:
         cos, sin = cos[ids], sin[ids]  # (N, T, R)
     size = node.get("rotary_embedding_dim", 0)
     cos, sin = (part[..., : size // 2] if size else part for part in (cos, sin))
-    y, cache = current().rotary_embedding(numpy.ascontiguousarray(z), cos[:, None], sin[:, None], bool(node.get("interleaved", 0)))
+    y, cache = current().rotary_embedding(
+        numpy.ascontiguousarray(z), cos[:, None], sin[:, None], bool(node.get("interleaved", 0))
+    )
 
     def back(dy: Any) -> Any:
         dz = split_heads(dy, node["num_heads"]) if flat else dy
@@ -140,7 +154,14 @@ def _masks(node: Node, q: Any, k: Any, mask: Any, offset: int, counts: Any) -> t
     settings=(3, 6),
 )
 def _attention(
-    node: Node, q: Any, k: Any, v: Any, mask: Any = None, past_key: Any = None, past_value: Any = None, counts: Any = None
+    node: Node,
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    past_key: Any = None,
+    past_value: Any = None,
+    counts: Any = None,
 ) -> Any:
     flat, scale = q.ndim == 3, node.get("scale")
     shapes = q.shape, k.shape, v.shape
@@ -161,7 +182,11 @@ def _attention(
     def back(dy: Any, dkey: Any = None, dvalue: Any = None, dweights: Any = None) -> Any:
         if dweights is not None:
             raise node.refuse("there is no gradient through the weights")
-        dy = numpy.zeros_like(y) if dy is None else numpy.ascontiguousarray(split_heads(dy, node["q_num_heads"]) if flat else dy)
+        dy = (
+            numpy.zeros_like(y)
+            if dy is None
+            else numpy.ascontiguousarray(split_heads(dy, node["q_num_heads"]) if flat else dy)
+        )
         dq, dk, dv, *_ = current().scaled_dot_product_attention_backward(dy, cache)
         dk, dv = (d if more is None else d + more for d, more in ((dk, dkey), (dv, dvalue)))
         own = [d[:, :, past:] for d in (dk, dv)]

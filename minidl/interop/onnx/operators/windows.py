@@ -78,7 +78,7 @@ def _conv(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
 
 @operator("ConvTranspose", f"{_WINDOWS} group output_padding output_shape", _AUTO)
 def _conv_transpose(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
-    """What is not padded evenly is cut from an output that is not padded."""
+    """Cut what is not padded evenly from an output that is not padded."""
     axes = x.ndim - 2
     kernel, strides, dilations = settings_of(node, weight.shape[2:])
     extra = list(node.get("output_padding", [0] * axes))
@@ -93,7 +93,9 @@ def _conv_transpose(node: Node, x: Any, weight: Any, bias: Any = None) -> Any:
     if axes not in (1, 2):
         raise node.refuse(f"there is no transposed convolution over {axes} axes")
     op = f"conv_transpose{axes}d"
-    even = all(b == a for b, a in pads) and all(e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True))
+    even = all(b == a for b, a in pads) and all(
+        e < max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)
+    )
     even = even and all(b >= 0 for b, _ in pads)
     around, more = (tuple(b for b, _ in pads), tuple(extra)) if even else ((0,) * axes, (0,) * axes)
     settings = tuple(strides), around, more, node.get("group", 1), tuple(dilations)
@@ -140,7 +142,10 @@ def _max_pool(node: Node, x: Any) -> Any:
     if axes not in (1, 2, 3):
         raise node.refuse(f"there is no pooling over {axes} axes")
     kernel, strides, dilations, pads, added = _placed(node, x)
-    op, plain = f"max_pool{axes}d", not any(map(any, added)) and all(b == a and 2 * b <= k for (b, a), k in zip(pads, kernel, strict=True))
+    op, plain = (
+        f"max_pool{axes}d",
+        not any(map(any, added)) and all(b == a and 2 * b <= k for (b, a), k in zip(pads, kernel, strict=True)),
+    )
     given = x.astype("float64") if x.dtype.kind != "f" else x
     both = [(b, a + c) for (b, a), (_, c) in zip(pads, added, strict=True)]
     z, around = (given, tuple(b for b, _ in pads)) if plain else (padded(given, both, -numpy.inf), (0,) * axes)
@@ -166,14 +171,18 @@ def _places(node: Node, places: Any, shape: Any, padded_shape: Any, pads: Pairs)
     order = at[::-1] if node.get("storage_order", 0) else at
     image = shape[2:][::-1] if node.get("storage_order", 0) else shape[2:]
     within = numpy.ravel_multi_index(order, image)
-    return (numpy.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (len(shape) - 2)) * math.prod(image) + within).astype("int64")
+    return (
+        numpy.arange(shape[0] * shape[1]).reshape(*shape[:2], *[1] * (len(shape) - 2)) * math.prod(image) + within
+    ).astype("int64")
 
 
 def window_sums(x: Any, kernel: list[int], strides: list[int], dilations: list[int]) -> Any:
     """Return the sum over each window of each channel, and its backward: a convolution with ones."""
     axes, op = len(kernel), f"conv{len(kernel)}d"
     flat = numpy.ascontiguousarray(x).reshape(-1, 1, *x.shape[2:])
-    y, cache = getattr(current(), op)(flat, numpy.ones((1, 1, *kernel), x.dtype), None, tuple(strides), (0,) * axes, tuple(dilations), 1)
+    y, cache = getattr(current(), op)(
+        flat, numpy.ones((1, 1, *kernel), x.dtype), None, tuple(strides), (0,) * axes, tuple(dilations), 1
+    )
 
     def back(dy: Any) -> Any:
         flat_dy = numpy.ascontiguousarray(dy).reshape(y.shape)
@@ -222,9 +231,11 @@ def _lp_pool(node: Node, x: Any) -> Any:
 
 @operator("GlobalAveragePool")
 def _global_average(node: Node, x: Any) -> Any:
-    axes = tuple(range(2, x.ndim))
     n = math.prod(x.shape[2:])
-    return (x.mean(axis=axes, keepdims=True),), lambda dy: (numpy.broadcast_to(dy / fits(dy, n), x.shape),)
+    y = numpy.add.reduce(x.reshape(*x.shape[:2], -1), axis=2) / fits(
+        x, n
+    )  # a third of the time of x.mean for small images
+    return (y.reshape(*x.shape[:2], *[1] * (x.ndim - 2)),), lambda dy: (numpy.broadcast_to(dy / fits(dy, n), x.shape),)
 
 
 @operator("GlobalMaxPool")
@@ -265,14 +276,22 @@ def _col_to_im(node: Node, x: Any, image: Any, block: Any) -> Any:
         count = (n - d * (k - 1) - 1) // s + 1
         index.append(numpy.arange(k)[:, None] * d + numpy.arange(count) * s)  # (k, positions)
     axes = len(kernel)
-    spread = [part.reshape([n for j in range(axes) for n in [part.shape[0] if i == j else 1]] + [part.shape[1] if i == j else 1 for j in range(axes)]) for i, part in enumerate(index)]
+    spread = [
+        part.reshape(
+            [n for j in range(axes) for n in [part.shape[0] if i == j else 1]]
+            + [part.shape[1] if i == j else 1 for j in range(axes)]
+        )
+        for i, part in enumerate(index)
+    ]
     where = places[tuple(spread)].reshape(math.prod(kernel), -1)  # (window, positions)
     columns = x.reshape(x.shape[0], -1, *where.shape)
     y = numpy.zeros((*columns.shape[:2], math.prod(size) + 1), x.dtype)  # the last takes what falls on the padding
-    numpy.add.at(y, (slice(None), slice(None), where), columns)
+    numpy.add.at(y, (slice(None), slice(None), where), columns)  # type: ignore[arg-type]
 
     def back(dy: Any) -> Any:
-        flat = numpy.concatenate([dy.reshape(*columns.shape[:2], -1), numpy.zeros((*columns.shape[:2], 1), dy.dtype)], axis=2)
+        flat = numpy.concatenate(
+            [dy.reshape(*columns.shape[:2], -1), numpy.zeros((*columns.shape[:2], 1), dy.dtype)], axis=2
+        )
         return (flat[:, :, where].reshape(x.shape),)
 
     return (y[:, :, :-1].reshape(*columns.shape[:2], *size),), back
