@@ -152,7 +152,7 @@ def _problem(node: Node, domain: str) -> str:
     operator = OPERATORS.get(node.kind) if not domain else None
     if operator is None:
         shown = ", ".join(f"{name}={_shown(value)}" for name, value in node.attributes.items())
-        return f"({shown})" if shown else " "
+        return f"({shown})" if shown else "()"
     wrong = [
         f"{name}={_shown(value)}"
         for name, value in node.attributes.items()

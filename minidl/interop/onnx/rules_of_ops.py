@@ -382,7 +382,7 @@ def _layer_norm(x: Symbol, normalized_shape: Any, weight: Any = None, bias: Any 
 
 @rule("rms_norm")
 def _rms_norm(x: Symbol, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Symbol:
-    """Normalise; the default of eps is the machine's, as in PyTorch, while ONNX's is 1e-5."""
+    """Normalise rows; the default of eps is the machine's, as in PyTorch, while ONNX's is 1e-5."""
     shape = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
     eps = float(numpy.finfo(x.dtype).eps) if eps is None else float(eps)
     return x.drawing.one("RMSNormalization", x, _or(weight, x, shape, 1), since=23, axis=-len(shape), epsilon=eps)

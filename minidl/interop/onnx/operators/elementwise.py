@@ -175,7 +175,7 @@ def _mul(node: Node, a: Any, b: Any) -> Any:
 
 @operator("Div")
 def _div(node: Node, a: Any, b: Any) -> Any:
-    """Divide; integers towards zero, as in C."""
+    """Divide a by b; integers towards zero, as in C."""
     if a.dtype.kind != "f":
         q, r = numpy.divmod(a, b)
         return ((q + ((r != 0) & ((a < 0) != (b < 0)))).astype(a.dtype),), lambda dy: ()

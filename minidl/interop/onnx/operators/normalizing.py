@@ -15,7 +15,7 @@ __all__: list[str] = []
 
 @operator("MatMul")
 def _matmul(node: Node, a: Any, b: Any) -> Any:
-    """Multiply; vectors are rows on the left and columns on the right, and integers are for NumPy."""
+    """Multiply matrices; vectors are rows on the left and columns on the right, and integers are for NumPy."""
     if a.dtype.kind != "f":
         return (numpy.matmul(a, b),), lambda dy: ()
     left, right = (a[None] if a.ndim == 1 else a), (b[:, None] if b.ndim == 1 else b)

@@ -53,7 +53,7 @@ def _mean(x: Any, axes: Any) -> Any:
 
 
 def _product(x: Any, axes: Any) -> Any:
-    """Multiply; the derivative is the product of the others, also where one of them is zero."""
+    """Multiply elements; the derivative is the product of the others, also where one of them is zero."""
     y = x.prod(axes, keepdims=True)
 
     def back(dy: Any) -> Any:

@@ -118,7 +118,7 @@ def _output(node: Node, x: Any, axes: list[int], scales: Any, sizes: Any) -> tup
     settings=(1, 2, 3),
 )
 def _resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> Any:
-    """Resize; before opset 11, and as Upsample, scales are the second input and coordinates are asymmetric."""
+    """Resize an array; before opset 11, and as Upsample, scales are the second input and coordinates are asymmetric."""
     if node.kind == "Upsample" or node.opset < 11:
         scales = roi if roi is not None else numpy.asarray(node["scales"])
         old = {
