@@ -30,7 +30,6 @@ REASONS = (
     (r"ai\.onnx\.ml|ImageDecoder", "other domains: trees, encoders, picture files"),
     (r"Bernoulli|Random|Multinomial|what is dropped", "random numbers, which a graph does not define"),
     (r"caps no scores", "attention with capped scores, or scores before the softmax"),
-    (r"resets the state", "a GRU that resets before the product; minidl's, as PyTorch's, resets after it"),
     (r"peepholes", "an LSTM with peepholes"),
     (r"older than", "graphs older than opset 7"),
 )

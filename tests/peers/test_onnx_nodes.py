@@ -70,22 +70,34 @@ def test_the_table_is_current():
     assert onnx_nodes.between_marks(onnx_nodes.PAGE.read_text("utf-8"))[1].splitlines() == onnx_nodes.table(found)
 
 
+@pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-def test_gru_that_resets_after_the_product(host_engine, direction):
-    """The form that no node test has, against ONNX's reference implementation."""
-    from onnx.reference import ReferenceEvaluator
-
+def test_gru_with_lengths(host_engine, direction, after):
+    """Both forms, which reset the state before or after the product, with lengths, against onnxruntime and differences."""
+    ort = pytest.importorskip("onnxruntime")
     rng = numpy.random.default_rng(0)
     ways = 2 if direction == "bidirectional" else 1
-    shapes = {"X": (4, 3, 2), "W": (ways, 15, 2), "R": (ways, 15, 5), "B": (ways, 30)}
+    shapes = {"X": (4, 3, 2), "W": (ways, 15, 2), "R": (ways, 15, 5), "B": (ways, 30), "h": (ways, 3, 5)}
     arrays = {name: rng.standard_normal(shape).astype("float32") for name, shape in shapes.items()}
+    names = ["X", "W", "R", "B", "lengths", "h"]
     node = onnx.helper.make_node(
-        "GRU", list(shapes), ["Y", "Y_h"], hidden_size=5, linear_before_reset=1, direction=direction
+        "GRU", names, ["Y", "Y_h"], hidden_size=5, linear_before_reset=after, direction=direction
     )
-    values = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in (*shapes, "Y", "Y_h")]
-    opset = [onnx.helper.make_opsetid("", 22)]
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:4], values[4:]), opset_imports=opset)
+    float32, int32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT32
+    inputs = [onnx.helper.make_tensor_value_info("X", float32, [4, 3, 2])]
+    inputs += [onnx.helper.make_tensor_value_info("lengths", int32, [3])]
+    outputs = [onnx.helper.make_tensor_value_info(name, float32, None) for name in ("Y", "Y_h")]
+    weights = [onnx.numpy_helper.from_array(arrays[name], name) for name in ("W", "R", "B", "h")]
+    opset = [onnx.helper.make_opsetid("", 21)]
+    graph = onnx.helper.make_graph([node], "g", inputs, outputs, weights)
+    proto = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    lengths = numpy.array([4, 2, 3], "int32")
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = session.run(None, {"X": arrays["X"], "lengths": lengths})
     with dl.use(host_engine):
-        found = OnnxModel(read_graph(model)).forward(*arrays.values())
-    for one, other in zip(found, ReferenceEvaluator(model).run(None, arrays), strict=True):
-        numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        model = OnnxModel(read_graph(proto))
+        assert {parameter.name for parameter in model.parameters()} == {"W", "R", "B", "h"}
+        for one, other in zip(model.forward(arrays["X"], lengths), wanted, strict=True):
+            numpy.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        model.to(dtype="float64")
+        assert dl.gradcheck(model, arrays["X"].astype("float64"), lengths).ok

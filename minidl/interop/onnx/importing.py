@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import DtypeError, MinidlError, ShapeError
+from minidl import engines
+from minidl.errors import DtypeError, EngineError, MinidlError, ShapeError
 from minidl.interop.onnx.fusing import FusedConv, fuse
 from minidl.interop.onnx.operators import OPERATORS
 from minidl.interop.onnx.reading import Graph, read_graph, read_model
 from minidl.layers import Layer, Parameter
 from minidl.layers.base import Shape
-from minidl.layers.inference import keeps_caches
+from minidl.layers.inference import inference, keeps_caches
 from minidl.training import Trainable
 
 __all__ = ["OnnxModel", "load"]
@@ -238,9 +239,13 @@ class OnnxModel(Trainable, Layer):
 
         Raises
         ------
+        EngineError
+            If the engine is not on the host: the rules of many operators are NumPy's.
         DtypeError
             If the dtype is not floating-point.
         """
+        if engine is not None and (engines.get(engine) if isinstance(engine, str) else engine).xp is not numpy:
+            raise EngineError(f"{self!r}: a graph is computed on the host; choose the engine numpy or native")
         super().to(engine, dtype)
         if dtype is not None:
             new, old = (
@@ -262,11 +267,23 @@ class OnnxModel(Trainable, Layer):
         self._plan_inference()
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the last forward kept for backward: functions, which cannot be pickled."""
+        return {**vars(self), "_cache": None}
+
     @property
     def input_shape(self) -> Shape | None:
         """The shape of one example of a single input, or None if it may vary."""
         (_, shape), *more = self.inputs.values()
         return None if more or not shape or None in shape[1:] else shape[1:]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one example of the output, by a forward of zeros; the graph's own description may be open."""
+        (dtype, _), *more = self.inputs.values()
+        if more or len(self.outputs) > 1:
+            raise ShapeError(f"{self!r}: has several inputs or outputs, so one shape does not tell the others")
+        with inference():
+            return numpy.shape(self.forward(numpy.zeros((1, *input_shape), dtype)))[1:]
 
     def extra_repr(self) -> str:
         """Return the number of nodes and the inputs."""

@@ -5,6 +5,7 @@ from minidl.interop.onnx.operators import (  # noqa: F401 - imported, they fill 
     elementwise,
     losses,
     normalizing,
+    recurrent,
     reducing,
     resizing,
     sequences,

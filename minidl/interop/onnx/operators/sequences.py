@@ -1,4 +1,4 @@
-"""Recurrent networks, attention and rotary positions."""
+"""Attention and rotary positions."""
 
 from __future__ import annotations
 
@@ -12,91 +12,6 @@ from minidl.layers.attention import merge_heads, split_heads
 from minidl.ops.attention import attention_weights
 
 __all__: list[str] = []
-
-ORDERS = {"RNN": [0], "LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2]}
-"""Where our gates are in ONNX's order: i, f, g, o in i, o, f, c; r, z, n in z, r, h."""
-_ACTIVATIONS = {
-    "RNN": (["Tanh"], ["Relu"]),
-    "LSTM": (["Sigmoid", "Tanh", "Tanh"],),
-    "GRU": (["Sigmoid", "Tanh"],),
-}
-
-
-def reorder(rows: Any, order: list[int]) -> Any:
-    """Return the rows of the gates in another order."""
-    return numpy.concatenate([numpy.split(rows, len(order))[place] for place in order])
-
-
-@operator(
-    "RNN LSTM GRU",
-    "hidden_size direction activations layout linear_before_reset input_forget clip activation_alpha activation_beta",
-)
-def _recurrent(node: Node, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, *first: Any) -> Any:
-    """Run each direction by the op; ONNX has the axes (T, N, C), its gates in another order, and an axis for directions."""
-    kind, order = node.kind, ORDERS[node.kind]
-    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[node.get("direction", "forward")]
-    names = [name.capitalize() for name in node.get("activations", _ACTIVATIONS[kind][0] * len(ways))]
-    count = len(_ACTIVATIONS[kind][0])
-    if any(names[i : i + count] not in _ACTIVATIONS[kind] for i in range(0, len(names), count)):
-        raise node.refuse(f"there are no activations {', '.join(names)}")
-    if node.get("input_forget", 0) or node.get("clip") or (len(first) > 2 and first[2] is not None):
-        raise node.refuse("there are no peepholes, no coupled gates and no clipping")
-    if kind == "GRU" and not node.get("linear_before_reset", 0) and not _reset_is_linear(w, r, b):
-        raise node.refuse(
-            "resets the state before the product with R_h; minidl, as PyTorch, does after it: linear_before_reset=1"
-        )
-    op = kind.lower()
-    batch_first = node.get("layout", 0) == 1
-    sequence = numpy.ascontiguousarray(x if batch_first else x.swapaxes(0, 1))  # (N, T, C)
-    states = 2 if kind == "LSTM" else 1
-    given = [
-        None if a is None else (a.swapaxes(0, 1) if batch_first else a)
-        for a in (*first[:states], *[None] * (states - len(first[:states])))
-    ]
-    lengths = None if lengths is None else lengths.astype("int64")
-    results = []
-    for way, reverse in enumerate(ways):
-        weights = [reorder(part[way], order) for part in (w, r)]
-        biases = [None, None] if b is None else [reorder(half, order) for half in numpy.split(b[way], 2)]
-        begin = [None if a is None else numpy.ascontiguousarray(a[way]) for a in given]
-        more = [names[way * count].lower()] if kind == "RNN" else []
-        results.append(getattr(current(), op)(sequence, *begin, *weights, *biases, lengths, reverse, *more))
-    y = numpy.stack([outputs[0] for outputs, _ in results], axis=2)  # (N, T, directions, H)
-    finals = [numpy.stack([outputs[1 + i] for outputs, _ in results]) for i in range(states)]  # (directions, N, H)
-    y = y if batch_first else y.transpose(1, 2, 0, 3)  # (T, directions, N, H)
-    finals = [a.swapaxes(0, 1) for a in finals] if batch_first else finals
-
-    def back(dy: Any, *dfinals: Any) -> Any:
-        dy = None if dy is None else (dy if batch_first else dy.transpose(2, 0, 1, 3))  # (N, T, directions, H)
-        dends = [None if d is None else (d.swapaxes(0, 1) if batch_first else d) for d in dfinals]
-        dends += [None] * (states - len(dends))
-        dx: Any = 0
-        dw, dr, db, dfirst = [], [], [], []
-        inverse = list(numpy.argsort(order))
-        for way, (_, cache) in enumerate(results):
-            upstream = (
-                None if dy is None else numpy.ascontiguousarray(dy[:, :, way]),
-                *(None if d is None else numpy.ascontiguousarray(d[way]) for d in dends),
-            )
-            own, *rest = getattr(current(), f"{op}_backward")(upstream, cache)
-            dx = dx + own
-            dfirst.append(rest[:states])
-            weights = rest[states:]
-            dw.append(reorder(weights[0], inverse))
-            dr.append(reorder(weights[1], inverse))
-            db.append(None if b is None else numpy.concatenate([reorder(d, inverse) for d in weights[2:4]]))
-        starts = [numpy.stack([d[i] for d in dfirst]) if given[i] is not None else None for i in range(states)]
-        starts = [None if d is None else (d.swapaxes(0, 1) if batch_first else d) for d in starts]
-        dx = dx if batch_first else dx.swapaxes(0, 1)
-        return dx, numpy.stack(dw), numpy.stack(dr), None if b is None else numpy.stack(db), None, *starts  # type: ignore[arg-type]
-
-    return (y, *finals), back
-
-
-def _reset_is_linear(w: Any, r: Any, b: Any) -> bool:
-    """Whether both forms of a GRU are one: for one feature without a bias of R, r (R h) is R (r h)."""
-    size = r.shape[2]
-    return size == 1 and (b is None or not b[:, 5 * size :].any())
 
 
 @operator("RotaryEmbedding", "interleaved num_heads rotary_embedding_dim", settings=(1, 2, 3))
