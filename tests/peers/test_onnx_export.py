@@ -15,7 +15,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 import minidl as dl  # noqa: E402
 from minidl import layers, models  # noqa: E402
 from minidl.cli import main  # noqa: E402
-from minidl.errors import OrderError, ParameterError, ShapeError  # noqa: E402
+from minidl.errors import DataError, NotBuiltError, OrderError, ParameterError, ShapeError  # noqa: E402
 from minidl.interop.onnx import export, load  # noqa: E402
 from minidl.models.clip import Tower  # noqa: E402
 
@@ -371,6 +371,16 @@ class TestFiles:
         session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
         numpy.testing.assert_allclose(session.run(None, {"x": x})[0], model.forward(x), rtol=1e-5)
 
+    def test_more_than_a_message_holds(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("minidl.interop.onnx.writing.LARGEST", 2000)  # bytes, in place of 2 GB
+        model, x = models.mlp([8, 50, 3]), floats(4, 8)
+        with pytest.raises(DataError, match="less than 2 GB"):
+            model.export(tmp_path / "m.onnx", weights="inside")
+        assert not list(tmp_path.iterdir())
+        model.export(tmp_path / "m.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+        numpy.testing.assert_allclose(session.run(None, {"x": x})[0], model.forward(x), rtol=1e-5)
+
     def test_elsewhere(self, tmp_path):
         with pytest.raises(ParameterError, match="beside the graph"):
             models.mlp([8, 3]).export(tmp_path / "m.onnx", weights=tmp_path / "other" / "m.safetensors")
@@ -421,6 +431,10 @@ class TestRefusals:
         with pytest.raises(OrderError, match="numbers are asked for"):
             export(layers.Chain(Own()), tmp_path / "m.onnx", floats(2, 8))
 
+    def test_a_model_without_parameters_yet(self, tmp_path):
+        with pytest.raises(NotBuiltError, match="before it knows its input"):
+            export(dl.Sequential(dl.Dense(3)), tmp_path / "m.onnx", floats(2, 8))
+
     def test_inputs_that_are_not_known(self, tmp_path):
         with pytest.raises(ShapeError, match="give an example"):
             export(dl.Conv2d(3, 4, 3), tmp_path / "m.onnx")
@@ -452,10 +466,6 @@ class TestCommandLine:
         (tmp_path / "config.json").write_text(json.dumps(settings))
         state = {target.names[0]: target.array for target in model._targets()}
         dl.weights.save_file(state, tmp_path / "model.safetensors")
-        try:
-            models.from_pretrained(tmp_path)
-        except dl.MinidlError as error:
-            pytest.skip(f"the folder is none of Hugging Face: {error}")
         assert main(["export", str(tmp_path), "--output", str(tmp_path / "m.onnx"), "--inside"]) == 0
         assert "takes attention_mask, (attention_mask_0, attention_mask_1)" in capsys.readouterr().out
 
