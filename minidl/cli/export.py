@@ -32,40 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the graph and say what it takes and gives."""
-    model, inputs = _open(args.model)
-    export(model, args.output, *inputs, weights="inside" if args.inside else None)
+    export(_open(args.model), args.output, weights="inside" if args.inside else None)
     print("\n".join(describe(args.output)))
     return 0
 
 
-def _open(path: Path) -> tuple[Any, tuple[Any, ...]]:
-    """Return a model and an example of each of its inputs."""
+def _open(path: Path) -> Any:
+    """Return the model of a file or a folder."""
     if path.is_dir():
-        model = models.from_pretrained(path)
-        return model, _examples(model)
+        return models.from_pretrained(path)
     state = weights.load_file(path)
     about = read_header(path)[0].get("__metadata__", {})
     if "features" in about:
-        return _perceptron(path, state, about), ()
+        return _perceptron(path, state, about)
     checkpoint = text.load_checkpoint(path)
     model = create_model(checkpoint.settings)
     model.load_state_dict(checkpoint.weights)
-    return model, (_ids(),)
-
-
-def _ids() -> numpy.ndarray:
-    return numpy.zeros((2, 3), "int64")
-
-
-def _examples(model: Any) -> tuple[Any, ...]:
-    """Return an example of each input of a published model."""
-    if isinstance(model, models.BERT):
-        return _ids(), numpy.ones((2, 3), "int64")
-    if isinstance(model, models.GPT2):
-        return (_ids(),)
-    size, channels = getattr(model.config, "image_size", 64), getattr(model.config, "channels", 3)
-    images = numpy.zeros((2, channels if isinstance(channels, int) else 3, size, size), "float32")
-    return (images, _ids()) if isinstance(model, models.CLIP) else (images,)
+    return model
 
 
 def _perceptron(path: Path, state: dict[str, numpy.ndarray], about: dict[str, str]) -> Any:

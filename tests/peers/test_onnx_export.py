@@ -352,6 +352,24 @@ def test_there_and_back(name, tmp_path):
         )
 
 
+@pytest.mark.parametrize("name", ["BERT", "CLIP", "CharRNN", "DETR", "GPT2", "Transformer", "TwoTower", "ViT", "mlp"])
+def test_named_models_need_no_example(name, tmp_path):
+    """Their lengths are open, so what is drawn with the default runs with others."""
+    model, given = CASES[name][0]
+    model.export(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    xs = as_tuple(given[1])
+    if name == "BERT":
+        xs = (*xs, numpy.ones_like(xs[0]))
+    if name == "ViT":
+        xs = (floats(3, 3, 8, 8),)  # the size that the model was built for
+    with dl.inference(evaluate=True):
+        wanted = as_tuple(model.forward(*xs))
+    found = session.run(None, {value.name: x for value, x in zip(session.get_inputs(), xs, strict=True)})
+    for y, other in zip(found, wanted, strict=True):
+        numpy.testing.assert_allclose(y, other, rtol=2e-5, atol=2e-6)
+
+
 class TestFiles:
     def test_the_weights_stay_in_safetensors(self, tmp_path):
         """After further training only that file is saved again, and the graph gives the new answers."""

@@ -16,6 +16,7 @@ from minidl.arrays import to_host
 from minidl.engines.base import Engine
 from minidl.errors import OrderError, ParameterError, ShapeError
 from minidl.interop.onnx.drawing import Drawing, Symbol, example_of
+from minidl.interop.onnx.examples import examples_for
 from minidl.interop.onnx.lengths import Length
 from minidl.interop.onnx.rules_of_layers import use_rules
 from minidl.interop.onnx.rules_of_ops import RULES
@@ -60,8 +61,8 @@ def export(
     path : path
         Such as ``"m.onnx"``.
     *inputs : array
-        An example of each input, such as ``x[:2]``; only shapes and dtypes count. By default one of ``model.input_shape``.
-        Give images of another size than the model was built for, if it takes any size.
+        An example of each input, such as ``x[:2]``; only shapes and dtypes count. Named models, and models that know the shape
+        of their input, need none; give images of another size than the model was built for, if it takes any size.
     names : sequence of str, optional
         Of the inputs; those of the arguments of ``forward`` by default.
     weights : path, optional
@@ -107,13 +108,12 @@ def _examples_of(model: Any, inputs: Sequence[Any]) -> list[Any]:
     """Return the inputs as arrays."""
     if inputs:
         return [numpy.asarray(to_host(x)) for x in inputs]
-    shape = getattr(model, "input_shape", None)
-    if shape is None:
+    found = examples_for(model)
+    if found is None:
         raise ShapeError(
             f"export: {type(model).__name__} takes inputs of many shapes; give an example of each, such as x[:2]"
         )
-    floating = [p.dtype for p in model.parameters() if p.dtype.kind == "f"]
-    return [numpy.zeros((2, *shape), floating[0] if floating else "float32")]
+    return list(found)
 
 
 def _names_of(model: Any, count: int) -> list[str]:
