@@ -130,7 +130,7 @@ class TestTrain:
         assert dl.metrics.r2_score(read.y, model.predict(read.X)[:, 0]) > 0.95
         with safetensors.safe_open(path, "np") as file:
             assert {name: json.loads(value) for name, value in file.metadata().items()} == {
-                "features": ["a", "b"], "target": "number", "classes": None,
+                "features": ["a", "b"], "target": "number", "classes": None, "activation": "relu",
             }  # fmt: skip
 
     def test_a_european_table_with_timestamps(self, capsys, tmp_path):

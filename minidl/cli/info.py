@@ -19,6 +19,7 @@ EXTRAS = (
     ("safetensors", "weights", "saving and loading weights"),
     ("matplotlib", "plot", "pictures"),
     ("tensorboardX", "board", "TensorBoard"),
+    ("onnx", "onnx", "graphs for other runtimes, and of other frameworks"),
     ("tokenizers", "text", "tokenizers of Hugging Face"),
     ("cupy", "cuda13", "NVIDIA GPUs; 'cuda12' for CUDA 12"),
     ("hypothesis", "test", "the tests"),

@@ -249,5 +249,11 @@ def _judge(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
 
 def _save(model: Any, problem: _Problem, path: Path) -> None:
     """Write the weights, with the features, the target and the classes as metadata of the file."""
-    about = {"features": problem.features, "target": problem.target, "classes": problem.classes}
+    activation = getattr(model[1], "op", None) if len(model) > 1 else None
+    about = {
+        "features": problem.features,
+        "target": problem.target,
+        "classes": problem.classes,
+        "activation": activation,
+    }
     weights.save_file(model.state_dict(), path, {name: json.dumps(value) for name, value in about.items()})

@@ -518,6 +518,10 @@ class GroupedQueryAttention(Layer):
         assert after is not None
         return y, after
 
+    def _alibi(self, q: Array, k: Array, offset: int) -> Array:
+        """Return what ALiBi adds to the scores, (H, T, S)."""
+        return current().asarray(alibi_bias(self.num_heads, q.shape[2], k.shape[2], offset, q.dtype))
+
     def _run(self, x: Array, before: KeyValues | None) -> tuple[Array, KeyValues | None]:
         """Return the output, and the state if there was one before."""
         if len(getattr(x, "shape", ())) != 3 or x.shape[2] != self.embed_dim:
@@ -543,8 +547,7 @@ class GroupedQueryAttention(Layer):
             k, v = after.keys, after.values
         mask = None
         if self.positions == "alibi":
-            bias = alibi_bias(self.num_heads, q.shape[2], k.shape[2], offset, q.dtype)
-            mask = current().asarray(bias)  # (H, T, S)
+            mask = self._alibi(q, k, offset)
         p = self.dropout if self.training else 0.0
         y, cache = current().scaled_dot_product_attention(
             q,

@@ -628,6 +628,22 @@ class Layer:
             twin.__dict__["_cache"] = copy.deepcopy(self._cache, memo)
         return twin
 
+    def export(self, path: str | os.PathLike[str], *inputs: Array, **how: Any) -> None:
+        """Write the model as an ONNX graph that computes what ``forward`` does in evaluation.
+
+        Parameters
+        ----------
+        path : path
+            Such as ``"m.onnx"``; the weights go to ``"m.safetensors"`` beside it.
+        *inputs : array
+            An example of each input, such as ``x[:2]``.
+        **how
+            As in :func:`minidl.interop.onnx.export`, which does the work and says what it raises.
+        """
+        import minidl  # by the front door, and only when it is called: layers know none of the neighbours
+
+        minidl.interop.onnx.export(self, path, *inputs, **how)
+
     # showing ---------------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
