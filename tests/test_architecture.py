@@ -19,6 +19,7 @@ LEVELS = [
     {"training"},
     {"models", "text"},
     {"testing", "inspection"},
+    {"interop"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -1,0 +1,5 @@
+"""The neighbours: each module speaks to one library, is imported on its own, and needs the extra that its page names.
+
+``minidl.interop.sklearn`` has estimators for scikit-learn, ``minidl.interop.torch`` bridges to PyTorch in both directions.
+Nothing else in minidl needs these libraries.
+"""
