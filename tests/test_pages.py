@@ -6,7 +6,7 @@ import pytest
 from pages import blocks, output, promised
 
 DOCS = Path(__file__).parents[1] / "docs"
-LEAST = {"attention": 6, "decisions": 4, "fine_tuning": 12, "layers": 10, "recurrent": 7, "text": 8}
+LEAST = {"attention": 6, "decisions": 4, "fine_tuning": 12, "layers": 10, "recurrent": 7, "scikit_learn": 2, "text": 8, "torch": 2}
 """How many blocks a page has at least: a page in which none is found proves nothing."""
 
 
@@ -15,6 +15,10 @@ LEAST = {"attention": 6, "decisions": 4, "fine_tuning": 12, "layers": 10, "recur
 def test_every_block_prints_what_it_promises(page):
     if page == "fine_tuning":
         pytest.importorskip("safetensors")
+    if page == "scikit_learn":
+        pytest.importorskip("sklearn", minversion="1.6")
+    if page == "torch":
+        pytest.importorskip("torch")
     found, names = blocks(DOCS / f"{page}.md"), {"__name__": "page"}
     assert len(found) >= LEAST[page]
     for block in found:
