@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import DataError, DtypeError, ParameterError
+from minidl.errors import DataError, DtypeError, EngineError, ParameterError
 from minidl.ops import Array, namespace
 
 __all__ = [
     "arrays_by_name",
     "check_real",
+    "from_dlpack",
     "is_elsewhere",
     "is_sparse",
     "is_table",
@@ -27,6 +28,8 @@ __all__ = [
     "to_host",
 ]
 
+ON_HOST, ON_GPU = (1, 3), (2, 13)
+"""Kinds of devices in DLPack: memory that the CPU reads, and memory that CUDA reads."""
 LIBRARIES = ("pandas", "polars", "pyarrow", "torch")
 
 
@@ -185,6 +188,58 @@ def take_rows(data: Any, rows: Any) -> Any:
     if isinstance(rows, slice) or library is not None:
         return data[rows]
     return data[namespace(data).asarray(rows)]
+
+
+def from_dlpack(array: Any, xp: Any = numpy, name: str = "the array") -> Array:
+    """Return an array that shares the memory of another library's, such as a PyTorch tensor or an array of JAX.
+
+    Parameters
+    ----------
+    array : object with ``__dlpack__``
+    xp : module, default numpy
+        The namespace of the result: ``numpy`` for memory of the host, ``cupy`` for that of a GPU.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    DtypeError
+        If it records gradients (its library would not learn of what is done with the memory), has a dtype that NumPy has not,
+        such as bfloat16, or cannot be handed over.
+    EngineError
+        If it is on another device.
+
+    Examples
+    --------
+    >>> x = numpy.ones(3)
+    >>> numpy.shares_memory(from_dlpack(x), x)
+    True
+    """
+    if getattr(array, "requires_grad", False):
+        raise DtypeError(
+            f"{name} is a {_kind(array)} that requires grad; give x.detach(), or use a model inside a PyTorch graph with "
+            "minidl.interop.torch.MinidlModule"
+        )
+    dtype = str(getattr(array, "dtype", ""))
+    if "bfloat16" in dtype or "float8" in dtype:
+        raise DtypeError(
+            f"{name} has dtype {dtype}, which NumPy has not; convert it to float32, in PyTorch with x.float()"
+        )
+    try:
+        device = int(array.__dlpack_device__()[0])
+    except (RuntimeError, ValueError):  # of PyTorch, for devices that DLPack does not know
+        device = -1
+    if device not in (ON_HOST if xp is numpy else ON_GPU):
+        place = getattr(array, "device", f"a device of kind {device}")
+        where, how, other = ("host", "x.cpu()", "cupy") if xp is numpy else ("GPU", "x.cuda()", "native")
+        raise EngineError(
+            f"{name} is on {place}, but the engine computes on the {where}; move it, in PyTorch with {how}, or choose "
+            f"another engine, minidl.use({other!r})"
+        )
+    try:
+        return xp.from_dlpack(array)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # whatever the other library cannot hand over
+        raise DtypeError(f"{name} is a {_kind(array)} whose memory cannot be shared: {error}") from error
 
 
 # conversions ----------------------------------------------------------------------------------------------------------

@@ -66,3 +66,21 @@ def test_every_layer_class_is_exported():
 def test_what_does_not_exist_is_an_attribute_error():
     for name in ("Linaer", "linear", "flatten", "Steps"):
         assert not hasattr(dl, name)
+
+
+def test_neighbours_that_are_missing_are_named_with_the_extra_that_installs_them():
+    code = """
+import importlib, sys
+for name in ("sklearn", "torch"):
+    sys.modules[name] = None
+    try:
+        importlib.import_module(f"minidl.interop.{name}")
+    except ImportError as error:
+        print(type(error).__name__, error)
+"""
+    assert run(code).splitlines() == [
+        "MissingDependencyError minidl.interop.sklearn needs the package scikit-learn>=1.6; install it with: "
+        "pip install 'minidl[sklearn]'",
+        "MissingDependencyError minidl.interop.torch needs the package torch; install it with: "
+        "pip install 'minidl[torch]'",
+    ]

@@ -13,7 +13,9 @@ LEAST = {
     "fine_tuning": 12,
     "layers": 10,
     "recurrent": 7,
+    "scikit_learn": 2,
     "text": 8,
+    "torch": 2,
     "watching": 2,
 }
 """How many blocks a page has at least: a page in which none is found proves nothing."""
@@ -24,6 +26,10 @@ LEAST = {
 def test_every_block_prints_what_it_promises(page):
     if page in ("checkpoints", "fine_tuning"):
         pytest.importorskip("safetensors")
+    if page == "scikit_learn":
+        pytest.importorskip("sklearn", minversion="1.6")
+    if page == "torch":
+        pytest.importorskip("torch")
     found, names = blocks(DOCS / f"{page}.md"), {"__name__": "page"}
     assert len(found) >= LEAST[page]
     for block in found:

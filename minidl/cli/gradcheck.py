@@ -18,6 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what", nargs="*", help="ops by name (default: all), or path/to/file.py:MyLayer, or 'file.py:MyLayer(3, 2)'"
     )
     add_engine(parser)
+    parser.add_argument(
+        "--torch",
+        action="append",
+        default=[],
+        metavar="PLACE:NAME",
+        help="a module of PyTorch: torch.nn:GELU, 'torch.nn:Linear(3, 2)', package.module:function, path/to/file.py:MyModule",
+    )
     parser.add_argument("--shape", help="input shape for a layer of your own, batch axis first, such as 4,3")
     parser.add_argument("--seed", type=seed, default=0, help="seed of the input for a layer of your own")
     parser.add_argument("--short", action="store_true", help="one small case of each op")
@@ -26,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table of comparisons for each subject; return 1 if a gradient is wrong."""
+    if args.torch:
+        from minidl.interop.torch import check_module
     own = [what for what in args.what if ".py" in what]
     ops = [what for what in args.what if ".py" not in what]
     shape = None if args.shape is None else sizes(args.shape, "--shape")
@@ -37,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
             report = testing.check_object(what, shape, seed=args.seed)
             print(report)
             fine = fine and report.ok
-        if ops or not own:
+        for what in args.torch:
+            report = check_module(what, shape, seed=args.seed)
+            print(report)
+            fine = fine and report.ok
+        if ops or not (own or args.torch):
             report = testing.check_catalogue(engine, ops or None, short=args.short)
             print(report if args.all else report.worst())
             print(f"{len(report.table)} comparisons on the {engine.name} engine")

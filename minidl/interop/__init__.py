@@ -1,11 +1,15 @@
-"""THE NEIGHBOURS: other libraries and formats, each an extra that is imported when it is used."""
+"""The neighbours: each module speaks to one library or format, and needs the extra that its page names.
+
+``minidl.interop.sklearn`` has estimators for scikit-learn, ``minidl.interop.torch`` bridges to PyTorch in both directions,
+``minidl.interop.onnx`` writes and reads graphs. Nothing else in minidl needs these libraries.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-_NEIGHBOURS = ("onnx",)
+_NEIGHBOURS = ("onnx", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:

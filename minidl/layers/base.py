@@ -12,6 +12,7 @@ from typing import Any
 import numpy
 
 from minidl import engines
+from minidl.arrays import from_dlpack
 from minidl.engines import current
 from minidl.errors import DtypeError, EngineError, OrderError, ParameterError, ShapeError
 from minidl.layers import freezing, state
@@ -714,6 +715,8 @@ def as_shape(given: Any, where: str) -> Shape:
 def cast_input(layer: Layer, x: Any, value: Array) -> Array:
     """Return x in the precision of a layer's parameters, of which ``value`` is one, as Keras does.
 
+    A PyTorch tensor is taken without a copy, as :func:`minidl.arrays.from_dlpack` does.
+
     Raises
     ------
     DtypeError
@@ -722,6 +725,9 @@ def cast_input(layer: Layer, x: Any, value: Array) -> Array:
         If x and the parameters are on different devices.
     """
     kind = getattr(getattr(x, "dtype", None), "kind", None)
+    if kind is None and hasattr(x, "__dlpack__"):
+        x = from_dlpack(x, engines.namespace(value), f"{layer!r}: the input")
+        kind = x.dtype.kind
     if kind is None:
         raise DtypeError(f"{layer!r}: expected an array, got {type(x).__name__}; convert it with numpy.asarray(...)")
     if x.dtype == "uint8":

@@ -38,10 +38,9 @@ def require_float(array: Array, name: str, op: str) -> None:
     minidl.errors.DtypeError: relu: x must be a floating-point array, got dtype int64; convert it with x.astype(...)
     """
     dtype = getattr(array, "dtype", None)
-    if dtype is None:
-        raise DtypeError(
-            f"{op}: {name} must be an array, got {type(array).__name__}; convert it with numpy.asarray(...)"
-        )
+    if dtype is None or not hasattr(dtype, "kind"):
+        convert = "minidl.arrays.from_dlpack" if hasattr(array, "__dlpack__") else "numpy.asarray"
+        raise DtypeError(f"{op}: {name} must be an array, got {type(array).__name__}; convert it with {convert}(...)")
     if isinstance(array, numpy.matrix):
         raise DtypeError(
             f"{op}: {name} is a numpy.matrix, for which * is the product of matrices; give numpy.asarray({name})"

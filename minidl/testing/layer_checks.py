@@ -22,7 +22,7 @@ from minidl.testing.report import Report, Row
 from minidl.testing.subjects import is_loss, positional
 from minidl.weights import to_host
 
-__all__ = ["check_layer", "check_object", "load_object"]
+__all__ = ["check_layer", "check_object", "draw_input", "import_file", "load_object", "split_target"]
 
 BATCH = 4
 GUESSES = ((BATCH, 3), (BATCH,), (2, 3, 8, 8), (2, 5, 3))
@@ -76,7 +76,7 @@ def check_object(
     elif inspect.isfunction(subject):
         arrays = tuple(_draw(tuple(shape or GUESSES[0]), random) for _ in positional(subject, required=True))
     elif hasattr(subject, "forward") and hasattr(subject, "backward"):
-        arrays = (_draw_input(subject, shape, random),)
+        arrays = (draw_input(subject, shape, random),)
     else:
         raise ParameterError(
             f"gradcheck: {target} must be a function or an object with forward and backward, got type "
@@ -88,11 +88,8 @@ def check_object(
 
 def load_object(target: str) -> Any:
     """Import ``path/to/file.py:NAME`` and return the object of that name; a class is instantiated."""
-    path, colon, expression = target.rpartition(":")
-    if not colon or not path or not expression:
-        raise ParameterError(f"gradcheck: expected path/to/file.py:NAME, got {target!r}")
-    module = _import_file(Path(path))
-    name, arguments, keywords = _parse(expression)
+    path, name, arguments, keywords = split_target(target)
+    module = import_file(Path(path))
     if not hasattr(module, name):
         raise UnknownNameError.among(f"name in {path}", name, _list_checkable(module))
     found = getattr(module, name)
@@ -103,7 +100,21 @@ def load_object(target: str) -> Any:
     return found
 
 
-def _import_file(path: Path) -> ModuleType:
+def split_target(target: str) -> tuple[str, str, list[Any] | None, dict[str, Any]]:
+    """Return the parts of ``PLACE:NAME`` or ``PLACE:NAME(1, key=2)``; without brackets there are no arguments, None.
+
+    >>> split_target("layers.py:Scale(3, bias=False)")
+    ('layers.py', 'Scale', [3], {'bias': False})
+    """
+    place, colon, expression = target.partition(".py:") if ".py:" in target else target.partition(":")
+    place += ".py" if colon == ".py:" else ""
+    if not colon or not place or not expression:
+        raise ParameterError(f"gradcheck: expected path/to/file.py:NAME, got {target!r}")
+    return place, *_parse(expression)
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file of Python, which may import its neighbours."""
     if not path.is_file():
         raise DataError(f"gradcheck: there is no file {path}")
     specification = importlib.util.spec_from_file_location(f"minidl_checked_{path.stem}", path)
@@ -163,7 +174,7 @@ def _create(kind: type[Any], target: str, arguments: list[Any] | None, keywords:
     return kind(*arguments or [], **keywords)
 
 
-def _draw_input(subject: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> Any:
+def draw_input(subject: Any, shape: Sequence[int] | None, random: numpy.random.Generator) -> Any:
     """Draw an input of a shape that the subject accepts."""
     if shape is not None:
         return _draw(tuple(shape), random)

@@ -12,7 +12,7 @@ import numpy
 from minidl import random
 from minidl.engines import Engine
 
-__all__ = ["frozen"]
+__all__ = ["frozen", "generators_of"]
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def frozen(subject: Any) -> Iterator[Callable[[], None]]:
     >>> first == again == generator.random()
     True
     """
-    generators = [*_generators(subject), random.generator()]
+    generators = [*generators_of(subject), random.generator()]
     states = [generator.bit_generator.state for generator in generators]
     legacy = list(_find(subject, numpy.random.RandomState))
     legacy_states = [source.get_state(legacy=False) for source in legacy]
@@ -60,7 +60,8 @@ def frozen(subject: Any) -> Iterator[Callable[[], None]]:
 NOT_LOOKED_INTO = (str, bytes, int, float, type, numpy.ndarray, ModuleType, Engine)
 
 
-def _generators(subject: Any) -> Iterator[numpy.random.Generator]:
+def generators_of(subject: Any) -> Iterator[numpy.random.Generator]:
+    """Yield each generator inside an object once."""
     return _find(subject, numpy.random.Generator)
 
 
