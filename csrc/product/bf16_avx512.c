@@ -51,12 +51,20 @@ static inline ptrdiff_t panel_width(ptrdiff_t left, int limit) { return step(vec
 
 /* Packing -------------------------------------------------------------------------------------------------------------- */
 
-/* 16 lines of which each lies along k: 32 elements of each at a time. */
-INLINE void pack_lines(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t across, ptrdiff_t width, word *to) {
+/* 32 stored neighbours along k, of which `left` exist, as words. */
+INLINE __m512i stored_along(const uint16_t *from, ptrdiff_t left) {
+    return _mm512_maskz_loadu_epi16(left >= 2 * LANES ? 0xffffffffu : (1u << left) - 1, from);
+}
+
+/* 16 lines of which each lies along k: 32 elements of each at a time. They are numbers, or stored already if those are NULL. */
+INLINE void pack_lines(ptrdiff_t count, ptrdiff_t k, const float *from, const uint16_t *stored, ptrdiff_t across, ptrdiff_t width,
+                       word *to) {
     for (ptrdiff_t p = 0; p < k; p += 2 * LANES) {
         __m512i lines[LANES];
         UNROLL for (int s = 0; s < LANES; s++)
-            lines[s] = s < count ? words_along(from + s * across + p, k - p) : _mm512_setzero_si512();
+            lines[s] = s >= count     ? _mm512_setzero_si512()
+                       : from == NULL ? stored_along(stored + s * across + p, k - p)
+                                      : words_along(from + s * across + p, k - p);
         transpose(lines);
         const ptrdiff_t pairs = (minidl_min(k - p, 2 * LANES) + 1) / 2;
         if (pairs == LANES)
@@ -73,12 +81,22 @@ static void pack(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t acro
         width = panel_width(count - i, limit);
         if (along == 1)
             for (ptrdiff_t j = 0; j < width; j += LANES)
-                pack_lines(count - i - j, k, from + (i + j) * across, across, width, to + j);
+                pack_lines(count - i - j, k, from + (i + j) * across, NULL, across, width, to + j);
         else
             for (ptrdiff_t p = 0; p < k; p += 2)
                 for (ptrdiff_t j = 0; j < width; j += LANES)
                     _mm512_storeu_si512(to + p / 2 * width + j,
                                         words_across(from + i + j + p * along, along, first_lanes(count - i - j), p + 1 < k));
+    }
+}
+
+/* Panels of B from lines of numbers that are stored in bfloat16. */
+static void pack_stored(ptrdiff_t count, ptrdiff_t k, const uint16_t *from, ptrdiff_t across, word *to) {
+    const ptrdiff_t pairs = (k + 1) / 2;
+    for (ptrdiff_t i = 0, width; i < count; i += width, to += pairs * width) {
+        width = panel_width(count - i, VECTORS);
+        for (ptrdiff_t j = 0; j < width; j += LANES)
+            pack_lines(count - i - j, k, NULL, from + (i + j) * across, across, width, to + j);
     }
 }
 
@@ -157,28 +175,38 @@ static void rows_of_tiles(const product *x, ptrdiff_t mc, ptrdiff_t nc, ptrdiff_
     }
 }
 
-static void multiply(const product *x, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue, void *workspace) {
+/* The product with x->b, or, if there is some, with what is stored. */
+static void multiply_by(const product *x, const uint16_t *stored, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue,
+                        void *workspace) {
     const minidl_gemm_f32 *const single = minidl_gemm_f32_in_use();
-    if (x->k == 0) { /* an empty sum has nothing to round */
-        single->multiply(x, p, epilogue, workspace);
-        return;
-    }
+    const int once = x->m <= p->mc && x->k <= p->kc; /* whether A is packed as a whole, for all blocks of B */
     word *const packed_b = (word *)(((uintptr_t)workspace + MINIDL_LINE - 1) / MINIDL_LINE * MINIDL_LINE);
     word *const packed_a = packed_b + vectors_in(p->nc) * LANES * ((p->kc + 1) / 2);
     for (ptrdiff_t jc = 0, nc; jc < x->n; jc += nc) {
         nc = minidl_min(p->nc, x->n - jc);
         for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
             kc = minidl_min(p->kc, x->k - pc);
-            pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
+            if (stored != NULL) pack_stored(nc, kc, stored + jc * x->k + pc, x->k, packed_b);
+            else pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
             for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
                 mc = minidl_min(p->mc, x->m - ic);
                 float *const c = x->c.at + ic * x->c.row + jc;
-                pack(mc, kc, x->a.at + ic * x->a.row + pc * x->a.col, x->a.row, x->a.col, 1, packed_a);
+                if (jc == 0 || !once) pack(mc, kc, x->a.at + ic * x->a.row + pc * x->a.col, x->a.row, x->a.col, 1, packed_a);
                 rows_of_tiles(x, mc, nc, kc, packed_a, packed_b, pc == 0 ? x->beta : 1, c);
                 if (epilogue != NULL && pc + kc == x->k) single->finish(epilogue, ic, mc, jc, nc, c, x->c.row);
             }
         }
     }
+}
+
+static void multiply(const product *x, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue, void *workspace) {
+    if (x->k == 0) minidl_gemm_f32_in_use()->multiply(x, p, epilogue, workspace); /* an empty sum has nothing to round */
+    else multiply_by(x, NULL, p, epilogue, workspace);
+}
+
+void minidl_bf16_words_multiply(const product *x, const uint16_t *words, const minidl_epilogue_f32 *epilogue, void *workspace) {
+    const minidl_gemm_plan plan = choose(x);
+    multiply_by(x, words, &plan, epilogue, workspace);
 }
 
 /* The instruction of the largest tile, with values in registers: no product can be faster. */

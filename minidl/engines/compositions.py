@@ -304,12 +304,20 @@ def rescale(engine: Any, x: Array, factor: float) -> None:
     x *= factor
 
 
-def stored_linear(engine: Any, x: Array, weight: Array, scale: Array | None = None, bias: Array | None = None) -> Array:
+def stored_linear(
+    engine: Any,
+    x: Array,
+    weight: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    activation: str | None = None,
+    settings: tuple[Any, ...] = (),
+) -> Array:
     """Compute an affine map whose weights are stored in 16 or 8 bits. For inference: it has no backward.
 
     In one line, with the W that ``minidl.ops.stored.restore_weight`` returns, or for int8 as in ``int8_linear`` there::
 
-        y = x W^T + b
+        y = activation(x W^T + b)
 
     A kernel reads the stored weights, where this makes float32 of them.
 
@@ -321,11 +329,17 @@ def stored_linear(engine: Any, x: Array, weight: Array, scale: Array | None = No
     scale : array of float32, shape (out,), optional
         Of int8.
     bias : array of float32, shape (out,), optional
+    activation : str, optional
+        One of :data:`FUSIBLE`.
+    settings : tuple, default ()
+        The activation's arguments after x.
 
     Returns
     -------
     y : array of float32, shape (..., out)
     """
     if weight.dtype == "int8" and scale is not None:
-        return int8_linear(x, weight, scale, bias)
-    return engine.linear(x, restore_weight(weight, scale), bias)[0]
+        y = int8_linear(x, weight, scale, bias)
+    else:
+        y = engine.linear(x, restore_weight(weight, scale), bias)[0]
+    return y if activation is None else getattr(engine, activation)(y, *settings)[0]

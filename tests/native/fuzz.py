@@ -385,7 +385,8 @@ def stored_linear_call(engine, b):
         weight, scale = arranged(b.rng, weight), None if b.chance(0.3) else scale
     x = b.normal(*b.one_of([(rows, k), (k,), (2, rows, k), (rows, k + 1)]))
     bias = b.normal(out + b.chance(0.05)) if b.chance(0.5) else None
-    return [engine.stored_linear(x, weight, scale, bias)]
+    after = b.one_of([(), (None,), ("tanh",), ("gelu", ("tanh",)), ("leaky_relu", (0.25,)), ("gelu", (1,)), ("elu", (-1.0, 2.0))])
+    return [engine.stored_linear(x, weight, scale, bias, *after)]
 
 
 OTHERS = (

@@ -6,9 +6,9 @@ keep no caches.
 """
 
 from minidl.layers.fusion.conv import FusedConv, NormalizedConv
-from minidl.layers.fusion.linear import FusedLinear
+from minidl.layers.fusion.linear import FusedLinear, FusedStored
 from minidl.layers.fusion.plan import RULES, Rule, plan_steps
 from minidl.layers.fusion.residual import SummedResidual
 from minidl.layers.fusion.stack import LinearStack
 
-__all__ = ["RULES", "FusedConv", "FusedLinear", "LinearStack", "NormalizedConv", "Rule", "SummedResidual", "plan_steps"]
+__all__ = ["RULES", "FusedConv", "FusedLinear", "FusedStored", "LinearStack", "NormalizedConv", "Rule", "SummedResidual", "plan_steps"]
