@@ -67,14 +67,6 @@ static void some_outputs(void *context, int part, ptrdiff_t from, ptrdiff_t to) 
     activate(j, from, to);
 }
 
-void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                      const minidl_epilogue_f32 *after, float *y) {
-    after = after == NULL ? &nothing : after;
-    work j = {.is_float16 = is_float16, .x = x, .bias = after->bias, .after = after, .w = w, .y = y, .rows = rows,
-              .outputs = outputs, .k = k};
-    minidl_in_ranges(outputs, grain(rows, k), 16, some_outputs, &j);
-}
-
 /* Integers -------------------------------------------------------------------------------------------------------------- */
 
 typedef void int8_dots(const int8_t *x, const int8_t *w, ptrdiff_t outputs, ptrdiff_t k, int32_t *sums);
@@ -187,14 +179,40 @@ int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const fl
     return 0;
 }
 
-/* Weights in bfloat16, as they are stored -------------------------------------------------------------------------------- */
+/* Weights of 16 bits ------------------------------------------------------------------------------------------------------ */
 
-int minidl_packs_bf16_words(void) {
-#ifdef MINIDL_HAS_BF16_DOTS
-    return minidl_bf16_in_use() == &minidl_bf16_avx512;
-#else
+/* Few rows of x; rounded copies of them first, if that is asked for. */
+static int few_rows(work *j, int rounds) {
+    const size_t bytes = (size_t)(j->rows * j->k) * sizeof(float);
+    float *copy = NULL;
+    if (rounds) {
+        if ((copy = minidl_malloc(NULL, bytes)) == NULL) return 1;
+        minidl_round_to_bf16(j->x, copy, j->rows * j->k);
+        j->x = copy;
+    }
+    minidl_in_ranges(j->outputs, grain(j->rows, j->k), 16, some_outputs, j);
+    if (copy != NULL) minidl_free(NULL, copy, bytes);
     return 0;
-#endif
+}
+
+enum { BLOCK_OUTPUTS = 64, BLOCK_WEIGHTS = 1 << 17 }; /* so that a product has whole tiles; half a megabyte of float, for the L2 cache */
+
+/* Many rows: some weights at a time become float, so many that they stay in cache for the product. */
+static int by_blocks(const work *j, int rounds) {
+    const ptrdiff_t most = minidl_min(j->outputs, minidl_max(BLOCK_OUTPUTS, BLOCK_WEIGHTS / j->k));
+    const size_t bytes = (size_t)(most * j->k) * sizeof(float);
+    float *const wide = minidl_malloc(NULL, bytes);
+    int status = wide == NULL;
+    for (ptrdiff_t o = 0, n; o < j->outputs && status == 0; o += n) {
+        n = minidl_min(most, j->outputs - o);
+        minidl_widen(j->is_float16, (const uint16_t *)j->w + o * j->k, wide, n * j->k);
+        minidl_epilogue_f32 after = *j->after;
+        if (after.bias != NULL) after.bias += o;
+        status = (rounds ? minidl_bgemm : minidl_sgemm)(j->rows, n, j->k, 1, j->x, j->k, 1, wide, 1, j->k, 0, j->y + o, j->outputs,
+                                                        &after, minidl_get_threads());
+    }
+    if (wide != NULL) minidl_free(NULL, wide, bytes);
+    return status;
 }
 
 #ifdef MINIDL_HAS_BF16_DOTS
@@ -211,23 +229,30 @@ static void some_words(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
     if (after.bias != NULL) after.bias += from;
     minidl_bf16_words_multiply(&own, (const uint16_t *)j->w + from * j->k, &after, j->room + (size_t)part * j->each);
 }
+
+/* Many rows, rounded, times bfloat16 words as they are stored. */
+static int by_words(work *j) {
+    const int parts = minidl_ranges_worth(j->outputs, grain(j->rows, j->k));
+    const minidl_product_f32 whole = product_of(j, 0, j->outputs);
+    j->each = minidl_whole_lines(minidl_bf16_avx512.choose(&whole).workspace);
+    const size_t bytes = (size_t)parts * j->each;
+    j->room = minidl_malloc(NULL, bytes);
+    if (j->room == NULL) return 1;
+    minidl_in_so_many_ranges(parts, j->outputs, grain(j->rows, j->k), PANEL, some_words, j);
+    minidl_free(NULL, j->room, bytes);
+    return 0;
+}
 #endif
 
-int minidl_linear_bf16(const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                       const minidl_epilogue_f32 *after, float *y) {
+int minidl_linear_16(int is_float16, int rounds, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                     const minidl_epilogue_f32 *after, float *y) {
+    after = after == NULL ? &nothing : after;
+    work j = {.is_float16 = is_float16, .x = x, .bias = after->bias, .after = after, .w = w, .y = y, .rows = rows,
+              .outputs = outputs, .k = k};
+    const int again = is_float16 && rounds; /* float16 weights are rounded once more */
+    if (rows <= MINIDL_MOST_ROWS && !again) return few_rows(&j, rounds);
 #ifdef MINIDL_HAS_BF16_DOTS
-    work j = {.x = x, .after = after == NULL ? &nothing : after, .w = w, .y = y, .rows = rows, .outputs = outputs, .k = k};
-    const int parts = minidl_ranges_worth(outputs, grain(rows, k));
-    const minidl_product_f32 whole = product_of(&j, 0, outputs);
-    j.each = minidl_whole_lines(minidl_bf16_avx512.choose(&whole).workspace);
-    const size_t bytes = (size_t)parts * j.each;
-    j.room = minidl_malloc(NULL, bytes);
-    if (j.room == NULL) return 1;
-    minidl_in_so_many_ranges(parts, outputs, grain(rows, k), PANEL, some_words, &j);
-    minidl_free(NULL, j.room, bytes);
-    return 0;
-#else
-    (void)x, (void)rows, (void)w, (void)outputs, (void)k, (void)after, (void)y;
-    return 1;
+    if (rounds && !is_float16 && minidl_bf16_in_use() == &minidl_bf16_avx512) return by_words(&j);
 #endif
+    return by_blocks(&j, rounds);
 }

@@ -59,18 +59,14 @@ MINIDL_VARIANTS(minidl_narrow_f32)
  * where there is no memory for rounded rows and packed weights. */
 void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n);
 void minidl_widen(int is_float16, const uint16_t *x, float *y, ptrdiff_t n);
-void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                      const minidl_epilogue_f32 *after, float *y);
+/* Few rows read the weights as they lie. Many rows multiply some of them at a time, as float; or, where x is rounded to bfloat16
+ * (`rounds`, as product/bf16.h has it) and the processor multiplies such numbers, as they are stored. */
+int minidl_linear_16(int is_float16, int rounds, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                     const minidl_epilogue_f32 *after, float *y);
 /* k is at most MINIDL_MOST_INT8_TERMS. */
 int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const float *scale, ptrdiff_t outputs, ptrdiff_t k,
                        const minidl_epilogue_f32 *after, float *y);
 const char *minidl_int8_name(void); /* of what computes the sums */
-
-/* The same with bfloat16 weights and rows of x that are rounded to bfloat16, as in product/bf16.h, from weights as they are stored;
- * and whether this machine has it. */
-int minidl_packs_bf16_words(void);
-int minidl_linear_bf16(const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                       const minidl_epilogue_f32 *after, float *y);
 
 #ifdef MINIDL_HAS_BF16_DOTS
 void minidl_int8_dots_vnni(const int8_t *x, const int8_t *w, ptrdiff_t outputs, ptrdiff_t k, int32_t *sums);

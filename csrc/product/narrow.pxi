@@ -4,22 +4,12 @@ from libc.stdint cimport int8_t, uint16_t
 
 cdef extern from "product/narrow.h" nogil:
     enum:
-        MINIDL_MOST_ROWS
         MINIDL_MOST_INT8_TERMS
-    void minidl_widen(int is_float16, const uint16_t *x, float *y, ptrdiff_t n)
-    void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                          const minidl_epilogue_f32 *after, float *y)
-    int minidl_packs_bf16_words()
-    int minidl_linear_bf16(const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                           const minidl_epilogue_f32 *after, float *y)
+    int minidl_linear_16(int is_float16, int rounds, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                         const minidl_epilogue_f32 *after, float *y)
     int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const float *scale, ptrdiff_t outputs, ptrdiff_t k,
                            const minidl_epilogue_f32 *after, float *y)
     const char *minidl_int8_name()
-
-
-cdef enum:
-    BLOCK_OUTPUTS = 64  # at least, so that a product has whole tiles
-    BLOCK_WEIGHTS = 1 << 17  # half a megabyte of float32, which stays in the L2 cache
 
 
 cdef bint _vector(object values, ptrdiff_t length) noexcept:
@@ -72,19 +62,13 @@ def stored_linear(x, weight, scale=None, bias=None, activation=None, settings=()
         rows *= shape[axis]
     shape[ndim - 1] = outputs
     cdef cnp.ndarray added = None if bias is None else dense(bias), scales = dense(scale) if int8 else None
-    cdef After after
-    after.bias = NULL if added is None else cnp.PyArray_DATA(added)
-    after.op, after.settings, after.before = op, numbers, NULL
-    cdef bint many = not int8 and rows > MINIDL_MOST_ROWS, rounds = not int8 and rounds_operands()
-    cdef bint words = bf16 and many and rounds and minidl_packs_bf16_words()
-    if (many and not words) or (f16 and rounds):  # which rounds the weights once more
-        return _by_blocks(dense(x), rows, w, f16, &after, fresh(ndim, shape, cnp.NPY_FLOAT))
-    cdef cnp.ndarray read = dense(x) if int8 or words else operand(dense(x))
-    cdef cnp.ndarray y = fresh(ndim, shape, cnp.NPY_FLOAT)
+    cdef bint rounds = rounds_operands()
+    cdef cnp.ndarray read = dense(x), y = fresh(ndim, shape, cnp.NPY_FLOAT)
     cdef minidl_epilogue_f32 follows
     cdef float[MOST_SETTINGS] single
     memset(&follows, 0, sizeof(follows))
-    follows.bias = <const float *>after.bias
+    if added is not None:
+        follows.bias = <const float *>cnp.PyArray_DATA(added)
     if op >= 0:
         single[0], single[1] = <float>numbers[0], <float>numbers[1]
         follows.activation, follows.arguments = minidl_activations_f32_in_use().forward[op], <const void *>single
@@ -97,32 +81,8 @@ def stored_linear(x, weight, scale=None, bias=None, activation=None, settings=()
     with nogil:
         if int8:
             status = minidl_linear_int8(from_, rows, <const int8_t *>stored, steps, outputs, k, &follows, to)
-        elif words:
-            status = minidl_linear_bf16(from_, rows, <const uint16_t *>stored, outputs, k, &follows, to)
         else:
-            minidl_linear_16(f16, from_, rows, <const uint16_t *>stored, outputs, k, &follows, to)
+            status = minidl_linear_16(f16, rounds, from_, rows, <const uint16_t *>stored, outputs, k, &follows, to)
     if status != 0:
         raise MemoryError("the native engine could not allocate the rounded rows of a linear layer")
-    return y
-
-
-cdef cnp.ndarray _by_blocks(cnp.ndarray x, ptrdiff_t rows, cnp.ndarray weight, bint is_float16, After *follows, cnp.ndarray y):
-    """Compute y for many rows of x: some weights at a time become float32, so many that they stay in cache for the product."""
-    cdef ptrdiff_t outputs = cnp.PyArray_DIMS(weight)[0], k = cnp.PyArray_DIMS(weight)[1], first, count
-    cdef ptrdiff_t most = min(outputs, max(BLOCK_OUTPUTS, BLOCK_WEIGHTS // k))
-    cdef cnp.ndarray wide = _fresh2(most, k, cnp.NPY_FLOAT)
-    cdef Matrix left, right
-    cdef After after = follows[0]
-    cdef const uint16_t *words
-    cdef float *to = <float *>cnp.PyArray_DATA(wide)
-    left.data, left.rows, left.columns, left.row, left.column = <char *>cnp.PyArray_DATA(x), rows, k, k, 1
-    for first in range(0, outputs, most):
-        count = min(most, outputs - first)
-        words = <const uint16_t *>cnp.PyArray_DATA(weight) + first * k
-        with nogil:
-            minidl_widen(is_float16, words, to, count * k)
-        right.data, right.rows, right.columns, right.row, right.column = <char *>to, k, count, 1, k
-        if follows.bias != NULL:
-            after.bias = <const char *>follows.bias + first * sizeof(float)
-        product(False, &left, &right, 0.0, <char *>cnp.PyArray_DATA(y) + first * sizeof(float), outputs, &after)
     return y
