@@ -17,6 +17,7 @@ from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError, Un
 from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Linear, ReLU, Tanh
 from minidl.layers.attention import join_heads, merge_heads, split_heads
 from minidl.layers.base import Shape
+from minidl.layers.fusion import BlockParts, run_block
 from minidl.layers.parameter import Parameter
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array, namespace
@@ -214,6 +215,13 @@ class Block(Layer):
         dx = self.norm1.backward(dh)
         return dx + self.attention.backward(self.dropouts[0].backward(dx))
 
+    def parts(self) -> BlockParts:
+        """Return what the block is made of."""
+        attention, (drop, again) = self.attention, self.dropouts
+        dropouts = ((attention, attention.rate), (drop, drop.p), (again, again.p))
+        maps = (attention.qkv, attention.out)
+        return BlockParts((self.norm1, self.norm2), maps, self.feed_forward, attention.heads, False, False, dropouts)
+
 
 class BERT(Trainable, Layer):
     """BERT, and what differs from it only in sizes, positions and heads: RoBERTa, DistilBERT, MiniLM.
@@ -370,7 +378,7 @@ class BERT(Trainable, Layer):
         x = self.embeddings.forward(ids, types)  # (N, T, C)
         states = [x]
         for block in self.layers:
-            x = block.forward(x, mask)
+            x = run_block(block, x, mask)
             states = [*states, x] if every else [x]
         return states
 

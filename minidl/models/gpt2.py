@@ -19,6 +19,7 @@ from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Lea
 from minidl.layers.attention import join_heads, merge_heads, split_heads, split_joint
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
+from minidl.layers.fusion import BlockParts, run_block, step_block
 from minidl.layers.key_values import KeyValues
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.ops import Array
@@ -160,6 +161,14 @@ class Block(Layer):
         x = x + self.dropouts[0].forward(y)
         return x + self.dropouts[1].forward(self.mlp.forward(self.ln_2.forward(x))), after
 
+    def parts(self) -> BlockParts:
+        """Return what the block is made of."""
+        attn, (drop, again) = self.attn, self.dropouts
+        dropouts = ((attn, attn.attn_dropout), (drop, drop.p), (again, again.p))
+        return BlockParts(
+            (self.ln_1, self.ln_2), (attn.c_attn, attn.c_proj), self.mlp, attn.heads, True, True, dropouts
+        )
+
 
 class Trunk(Layer):
     """All but the last map: embeddings, blocks and a norm."""
@@ -180,7 +189,7 @@ class Trunk(Layer):
         """Return the features of each position, (N, T, C), for ids, (N, T)."""
         x = self.drop.forward(self.wpe.forward(self.wte.forward(x)))  # (N, T, C)
         for block in self.h:
-            x = block.forward(x)
+            x = run_block(block, x)
         return self.ln_f.forward(x)
 
     def backward(self, dy: Array) -> None:
@@ -198,7 +207,7 @@ class Trunk(Layer):
         x = self.drop.forward(self.wpe.forward(self.wte.forward(x), offset))  # (N, T, C)
         after = []
         for block, before in zip(self.h, state, strict=True):
-            x, kept = block.forward_with_state(x, before)
+            x, kept = step_block(block, x, before)
             assert kept is not None
             after.append(kept)
         return self.ln_f.forward(x), tuple(after)

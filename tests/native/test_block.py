@@ -47,7 +47,12 @@ def test_the_bits_of_its_ops(batch, queries, norm_first, precision, dtype, rando
     keys, values = random.standard_normal((2, batch, 4, 40, 6), dtype="f")
     padding = random.random((batch, 1, 1, queries)) < 0.8
     with dl.matmul_precision(precision):
-        for mask, cache in ((None, None), (padding, None), (None, (keys, values, 7)), (None, (keys, values, 40 - queries))):
+        for mask, cache in (
+            (None, None),
+            (padding, None),
+            (None, (keys, values, 7)),
+            (None, (keys, values, 40 - queries)),
+        ):
             for after in (("gelu", ("tanh",)), ("relu",), ("leaky_relu", (0.25,))):
                 causal = cache is not None
                 rest = (heads := 4, norm_first, causal, after[0], after[1] if len(after) > 1 else (), mask)
