@@ -160,25 +160,40 @@ static minidl_gemm_plan choose(const product *x) {
     return p;
 }
 
-/* Rows [0, mc) of C from c on, times the packed block of B. */
+/* Stored numbers that are wanted next: some of `count` lines of `length`, which are `across` apart. */
+typedef struct {
+    const uint16_t *at;
+    ptrdiff_t count, length, across;
+} lines;
+
+/* Ask for a share of them: that of rows [row, row + rows) of so many. */
+static void fetch(const lines *next, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t of) {
+    for (ptrdiff_t i = next->count * row / of; i < next->count * (row + rows) / of; i++)
+        for (ptrdiff_t p = 0; p < next->length; p += 2 * LANES) __builtin_prefetch(next->at + i * next->across + p, 0, 2);
+}
+
+/* Rows [done, done + mc) of C and columns from jc on, which begin at c, from packed blocks of A and B; and what follows when their
+ * sums are complete. Meanwhile a share of what is wanted next is asked for. */
 static void rows_of_tiles(const product *x, ptrdiff_t mc, ptrdiff_t nc, ptrdiff_t kc, const word *a, const word *b, float beta,
-                          float *c) {
+                          float *c, const lines *next, ptrdiff_t done, const minidl_epilogue_f32 *epilogue, ptrdiff_t jc) {
     const ptrdiff_t pairs = (kc + 1) / 2;
     for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
         rows = minidl_min(ROWS, mc - ir);
+        if (next->count > 0) fetch(next, done + ir, rows, x->m);
         const word *const left = a + ir / LANES * LANES * pairs + ir % LANES;
         for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
             width = panel_width(nc - jr, VECTORS);
             tiles[rows - 1][width / LANES - 1](pairs, left, b + jr * pairs, x->alpha, beta,
                                                first_lanes(nc - jr - width + LANES), c + ir * x->c.row + jr, x->c.row);
         }
+        if (epilogue != NULL)
+            minidl_gemm_f32_in_use()->finish(epilogue, done + ir, rows, jc, nc, c + ir * x->c.row, x->c.row);
     }
 }
 
 /* The product with x->b, or, if there is some, with what is stored. */
 static void multiply_by(const product *x, const uint16_t *stored, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue,
                         void *workspace) {
-    const minidl_gemm_f32 *const single = minidl_gemm_f32_in_use();
     const int once = x->m <= p->mc && x->k <= p->kc; /* whether A is packed as a whole, for all blocks of B */
     word *const packed_b = (word *)(((uintptr_t)workspace + MINIDL_LINE - 1) / MINIDL_LINE * MINIDL_LINE);
     word *const packed_a = packed_b + vectors_in(p->nc) * LANES * ((p->kc + 1) / 2);
@@ -186,14 +201,20 @@ static void multiply_by(const product *x, const uint16_t *stored, const minidl_g
         nc = minidl_min(p->nc, x->n - jc);
         for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
             kc = minidl_min(p->kc, x->k - pc);
-            if (stored != NULL) pack_stored(nc, kc, stored + jc * x->k + pc, x->k, packed_b);
-            else pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
+            lines next = {0};
+            if (stored != NULL) {
+                const int last = pc + kc == x->k;
+                const ptrdiff_t j = last ? jc + nc : jc, p = last ? 0 : pc + kc;
+                pack_stored(nc, kc, stored + jc * x->k + pc, x->k, packed_b);
+                next = (lines){stored + j * x->k + p, minidl_min(nc, x->n - j), minidl_min(kc, x->k - p), x->k};
+            } else
+                pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
             for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
                 mc = minidl_min(p->mc, x->m - ic);
                 float *const c = x->c.at + ic * x->c.row + jc;
                 if (jc == 0 || !once) pack(mc, kc, x->a.at + ic * x->a.row + pc * x->a.col, x->a.row, x->a.col, 1, packed_a);
-                rows_of_tiles(x, mc, nc, kc, packed_a, packed_b, pc == 0 ? x->beta : 1, c);
-                if (epilogue != NULL && pc + kc == x->k) single->finish(epilogue, ic, mc, jc, nc, c, x->c.row);
+                rows_of_tiles(x, mc, nc, kc, packed_a, packed_b, pc == 0 ? x->beta : 1, c, &next, ic,
+                              pc + kc == x->k ? epilogue : NULL, jc);
             }
         }
     }
@@ -205,7 +226,8 @@ static void multiply(const product *x, const minidl_gemm_plan *p, const minidl_e
 }
 
 void minidl_bf16_words_multiply(const product *x, const uint16_t *words, const minidl_epilogue_f32 *epilogue, void *workspace) {
-    const minidl_gemm_plan plan = choose(x);
+    minidl_gemm_plan plan = choose(x);
+    if (x->m <= MC) plan.nc = minidl_min(plan.nc, 4 * COLUMNS); /* narrow blocks, so that the next one finds room in the cache */
     multiply_by(x, words, &plan, epilogue, workspace);
 }
 

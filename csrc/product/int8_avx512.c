@@ -93,7 +93,7 @@ enum {
     ROWS = 8, /* of a tile: 24 registers of sums, 3 for weights, 1 for x */
     VECTORS = 3,
     COLUMNS = VECTORS * LANES,
-    NEAR = 256 * 1024, /* bytes of packed weights that leave room in an L2 cache of 1 MiB */
+    NEAR = 64 * 1024, /* bytes of packed weights, which leave room in an L2 cache for those that come next */
 };
 
 static inline ptrdiff_t words_in(ptrdiff_t k) { return minidl_units(k, 4); }
@@ -165,6 +165,13 @@ EACH_TILE(TILE)
 #define ENTRY(R, V) [R - 1][V - 1] = tile_##R##_##V,
 static tile_function *const tiles[ROWS][VECTORS] = {EACH_TILE(ENTRY)};
 
+/* Ask for a share of the weights of outputs [from, to): that of rows [row, row + rows). */
+static void fetch(const layer *j, ptrdiff_t from, ptrdiff_t to, ptrdiff_t row, ptrdiff_t rows) {
+    const ptrdiff_t bytes = (to - from) * j->k, begin = bytes * row / j->rows, end = bytes * (row + rows) / j->rows;
+    for (ptrdiff_t p = begin / MINIDL_LINE * MINIDL_LINE; p < end; p += MINIDL_LINE)
+        __builtin_prefetch(j->w + from * j->k + p, 0, 2); /* into the L2 cache */
+}
+
 void minidl_int8_product_vnni(const layer *j, const minidl_epilogue_f32 *after, ptrdiff_t from, ptrdiff_t to, void *room) {
     const minidl_gemm_f32 *const single = minidl_gemm_f32_in_use();
     const ptrdiff_t words = words_in(j->k), near = outputs_near(to - from, j->k);
@@ -179,6 +186,7 @@ void minidl_int8_product_vnni(const layer *j, const minidl_epilogue_f32 *after, 
         }
         for (ptrdiff_t ir = 0, rows; ir < j->rows; ir += rows) {
             rows = minidl_min(ROWS, j->rows - ir);
+            fetch(j, jc + nc, minidl_min(jc + nc + near, to), ir, rows); /* while there is something to compute */
             for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
                 width = minidl_min(COLUMNS, whole_vectors(nc - jr));
                 tiles[rows - 1][width / LANES - 1](j, ir, jc + jr, packed + jr * words, begin + jr,

@@ -362,6 +362,15 @@ class GPT2(Trainable, Layer):
         features, after = self.transformer.forward_with_state(x, state)
         return self.lm_head.forward(features), after
 
+    def next_logits(self, x: Array, state: Any = None) -> tuple[Array, tuple[KeyValues, ...]]:
+        """Return what :meth:`forward_with_state` gives at the last position alone, (N, V), and the state.
+
+        A prompt then costs one row of the last map, and not one for each of its tokens.
+        """
+        self._check(x, 0 if state is None else self._length_of(state, x))
+        features, after = self.transformer.forward_with_state(x, state)
+        return self.lm_head.forward(features[:, -1]), after
+
     def select_state(self, state: Any, rows: Any) -> Any:
         """Return the state of some rows of the batch, which may repeat."""
         return None if state is None else tuple(layer.select(rows) for layer in state)

@@ -7,6 +7,8 @@ A model is anything with these three, such as ``minidl.models.GPT2``:
   that follow.
 - ``select_state(state, rows) -> state``: the state of these rows of the batch.
 - ``context``: the most tokens that the model can look back at, or None if there is no limit.
+
+It may also have ``next_logits(ids, state=None) -> (logits, state)``, with logits (N, V) of the last position alone.
 """
 
 from __future__ import annotations
@@ -230,6 +232,7 @@ class _Window:
 
     def __init__(self, model: Any, use_cache: bool) -> None:
         self.model, self.use_cache = model, use_cache
+        self.last_alone = getattr(model, "next_logits", None)
         self.start = self.known = 0  # the state is that of tokens start to known
         self.state: Any = None
 
@@ -245,9 +248,13 @@ class _Window:
             self.state = None
         ids = engines.current().asarray(numpy.ascontiguousarray(tokens[:, self.known :]))  # (N, T)
         with inference(evaluate=True):
-            logits, self.state = self.model.forward_with_state(ids, self.state)
+            if self.last_alone is not None:
+                logits, self.state = self.last_alone(ids, self.state)  # (N, V)
+            else:
+                logits, self.state = self.model.forward_with_state(ids, self.state)  # (N, T, V)
+                logits = logits[:, -1]
         self.known = length
-        return to_host(logits[:, -1])
+        return to_host(logits)
 
     def select(self, rows: numpy.ndarray) -> None:
         """Keep these rows of the batch."""

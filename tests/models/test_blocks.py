@@ -1,5 +1,7 @@
 """Blocks that run in one call in inference: what their layers give, and only where nothing else is wanted."""
 
+import itertools
+
 import numpy
 import pytest
 
@@ -157,7 +159,7 @@ class TestWhere:
         seen.append(difference())
         block.attn.c_attn = StoredLinear(block.attn.c_attn, "int8")
         seen.append(difference())
-        for one, other in zip(seen[:-1], seen[1:], strict=True):
+        for one, other in itertools.pairwise(seen):
             assert not numpy.array_equal(one, other)
 
     def test_an_error_is_that_of_the_layer(self):
