@@ -2,10 +2,17 @@
 
 A step writes so many tokens after a prompt. The bound is reading all weights once for each token. minidl runs its public
 ``generate``; the peers run a loop written for the purpose, with room for exactly these tokens in their cache.
+
+    python benchmarks/generation.py nano,baby,124M [--stored float32,bfloat16,int8] [--seconds 14] [--threads 1]
+
+has minidl, with and without its blocks in one call, PyTorch and ONNX Runtime take turns in one process.
 """
 
 from __future__ import annotations
 
+import argparse
+import time
+import warnings
 from functools import partial
 from typing import Any
 
@@ -120,3 +127,60 @@ def _onnx(gpt: GPT, count: int, stored: str) -> Step:
         return numpy.array(ids)
 
     return step
+
+
+def _layer_by_layer(step: Step) -> Step:
+    """Return the step with the kernel of whole blocks switched off."""
+    from minidl.engines import current
+
+    def slower() -> Any:
+        applied = current().activations
+        kept = applied.pop("transformer_block")
+        try:
+            return step()
+        finally:
+            applied["transformer_block"] = kept
+
+    return slower
+
+
+def main() -> None:
+    import sequences
+    import torch
+
+    import minidl as dl
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", help="of nano, baby, 124M, with commas between them")
+    parser.add_argument("--stored", default="float32,bfloat16,int8")
+    parser.add_argument("--seconds", type=float, default=14.0, help="for each model and dtype")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    dl.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
+    sizes = {"nano": (sequences.NANO, 48), "baby": (sequences.BABY, 48), "124M": (sequences.SMALL, 16)}
+    for name in args.models.split(","):
+        for stored in args.stored.split(","):
+            made = {"minidl": _minidl(*sizes[name], stored), "torch": _torch(*sizes[name], stored)}
+            made["layer by layer"] = _layer_by_layer(made["minidl"])
+            if stored != "bfloat16":
+                made["onnxruntime"] = _onnx(*sizes[name], stored)
+            times: dict[str, list[float]] = {contender: [] for contender in made}
+            for step in made.values():
+                step()
+            end = time.perf_counter() + args.seconds
+            while time.perf_counter() < end:
+                for contender, step in made.items():
+                    start = time.perf_counter()
+                    step()
+                    times[contender].append(1e3 * (time.perf_counter() - start))
+            print(f"\nGPT {name}, {stored:<18} best  median  times minidl's (medians)")
+            best, median = min(times["minidl"]), numpy.median(times["minidl"])
+            for contender, its in times.items():
+                ratios = f"{min(its) / best:5.2f} ({numpy.median(its) / median:.2f})"
+                print(f"{contender:20} {min(its):8.2f} {numpy.median(its):8.2f}  {ratios}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -99,6 +99,7 @@ def transformer_block(x, norms, maps, heads, norm_first, is_causal, activation, 
     cdef object kept = None
     cdef bint fits = (_no_gaps(x, 3) and cnp.PyArray_SIZE(x) > 0 and type(heads) is int and 0 < heads < MOST_STEPS
                       and switch(norm_first) and switch(is_causal))
+    norms, maps = tuple(norms), tuple(maps)  # whose arrays stay alive while the GIL is released
     if fits:
         memset(&b, 0, sizeof(b))
         numbers[0] = numbers[1] = 0
@@ -106,7 +107,7 @@ def transformer_block(x, norms, maps, heads, norm_first, is_causal, activation, 
         b.batch, b.queries, b.width = shape[0], shape[1], shape[2]
         b.heads, b.norm_first, b.causal = heads, norm_first, is_causal
         op = _applied(activation, as_tuple(settings), numbers)
-        fits = op >= 0 and b.width % b.heads == 0
+        fits = op >= 0 and b.width % b.heads == 0 and len(norms) == 2 and len(maps) == 4
     if fits:
         fits = (_norm_of(norms[0], b.width, &b.norms[0]) and _norm_of(norms[1], b.width, &b.norms[1])
                 and _map_of(maps[0], b.width, &b.qkv) and _map_of(maps[1], b.width, &b.out) and _map_of(maps[2], b.width, &b.first)

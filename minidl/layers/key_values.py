@@ -111,8 +111,12 @@ class KeyValues:
         length : int
             How many positions.
         """
+        store, end = self._store, self.length + length
+        if store is not None and store.used == self.length and end <= store.keys.shape[2]:
+            store.used = end
+            return self._of(store, end)
         like = x.reshape((x.shape[0], x.shape[1], heads, x.shape[2] // heads)).transpose((0, 2, 1, 3))  # (N, H, T, D)
-        return self._with_room(like, like, self.length + length)
+        return self._with_room(like, like, end)
 
     def place(self, length: int) -> tuple[Array, Array, int]:
         """Return the arrays of keys and values with all their room, (N, H, room, D), and the length that is given."""

@@ -72,14 +72,16 @@ def step_block(block: Any, x: Array, state: KeyValues | None) -> tuple[Array, Ke
 
 def _described(engine: Engine, block: Any, x: Array) -> tuple[Any, ...] | None:
     """Return the arguments of the kernel between x and the mask, or None where the layers have to run one by one."""
-    if keeps_caches() or not engine.has_kernel("transformer_block"):
+    applied = engine.activations.get("transformer_block")  # nothing, if there is no kernel
+    if applied is None or keeps_caches():
         return None
     parts: BlockParts | None = block.parts()
-    if parts is None or not parts.feed_forward.fuse or len(parts.feed_forward) != 3:
+    if parts is None or not parts.feed_forward.fuse:
         return None
-    first, activation, second = parts.feed_forward.layers
-    if not (isinstance(activation, Activation) and engine.applies("transformer_block", activation.op)):
+    layers = parts.feed_forward.layers
+    if len(layers) != 3 or not isinstance(layers[1], Activation) or layers[1].op not in applied:
         return None
+    first, activation, second = layers
     for layer, rate in parts.dropouts:
         if rate and layer.training:
             return None
