@@ -3,10 +3,17 @@
 A step of generation writes so many tokens after a prompt, for each sequence of a batch. The bound is reading all weights once for
 each token. minidl runs its public ``generate``; the peers run a loop written for the purpose, with room for exactly these
 tokens in their cache. A step on a prompt reads it, keeps its keys and values, and gives the logits of the token after it.
+
+    python benchmarks/generation.py nano,baby,124M [--stored float32,bfloat16,int8] [--seconds 14] [--threads 1]
+
+has minidl, with and without its blocks in one call, PyTorch and ONNX Runtime take turns in one process.
 """
 
 from __future__ import annotations
 
+import argparse
+import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -79,7 +86,7 @@ def _minidl_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str) -> Step:
 
     def step() -> Any:
         with dl.inference():
-            return model.forward_with_state(prompt, last=True)[0]
+            return model.next_logits(prompt)[0][:, None]
 
     return step
 
@@ -215,3 +222,59 @@ def _onnx(gpt: GPT, prompt: numpy.ndarray, count: int, stored: str) -> Step:
 def _onnx_prompt(gpt: GPT, prompt: numpy.ndarray, stored: str) -> Step:
     advance, empty = _onnx_model(gpt, stored, len(prompt))
     return lambda: advance(prompt, 0, empty)[0]
+
+
+def _layer_by_layer(step: Step) -> Step:
+    """Return the step with the kernel of whole blocks switched off."""
+    from minidl.engines import current
+
+    def slower() -> Any:
+        applied = current().activations
+        kept = applied.pop("transformer_block")
+        try:
+            return step()
+        finally:
+            applied["transformer_block"] = kept
+
+    return slower
+
+
+def main() -> None:
+    import sequences
+    import torch
+
+    import minidl as dl
+
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("models", help="of nano, baby, 124M, with commas between them")
+    parser.add_argument("--stored", default="float32,bfloat16,int8")
+    parser.add_argument("--seconds", type=float, default=14.0, help="for each model and dtype")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    dl.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
+    sizes = {"nano": (sequences.NANO, 48), "baby": (sequences.BABY, 48), "124M": (sequences.SMALL, 16)}
+    for name in args.models.split(","):
+        for stored in args.stored.split(","):
+            makers = generation(name, *sizes[name], stored).makers
+            made = {kind: makers[kind]() for kind in ("minidl", "torch", "onnxruntime") if kind in makers}
+            made["layer by layer"] = _layer_by_layer(made["minidl"])
+            times: dict[str, list[float]] = {contender: [] for contender in made}
+            for step in made.values():
+                step()
+            end = time.perf_counter() + args.seconds
+            while time.perf_counter() < end:
+                for contender, step in made.items():
+                    start = time.perf_counter()
+                    step()
+                    times[contender].append(1e3 * (time.perf_counter() - start))
+            print(f"\nGPT {name}, {stored:<18} best  median  times minidl's (medians)")
+            best, median = min(times["minidl"]), numpy.median(times["minidl"])
+            for contender, its in times.items():
+                ratios = f"{min(its) / best:5.2f} ({numpy.median(its) / median:.2f})"
+                print(f"{contender:20} {min(its):8.2f} {numpy.median(its):8.2f}  {ratios}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

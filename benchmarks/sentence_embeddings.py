@@ -37,12 +37,12 @@ def contenders(folder: Path, threads: int, compiling: bool) -> dict[str, Callabl
     twin = transformers.BertModel.from_pretrained(folder).eval()
     found: dict[str, Any] = {}
 
-    def ours(dtype: str | None) -> Any:
+    def ours(dtype: str | None, products: str = "highest") -> Any:
         model = from_pretrained(folder)
         model = model if dtype is None else dl.store_weights(model, dtype)
 
         def run(ids: numpy.ndarray) -> numpy.ndarray:
-            with dl.inference():
+            with dl.inference(), dl.matmul_precision(products):
                 return model.forward(ids)
 
         return run
@@ -56,7 +56,8 @@ def contenders(folder: Path, threads: int, compiling: bool) -> dict[str, Callabl
 
     found["minidl float32"] = ours(None)
     found["torch float32"] = theirs(twin)
-    found["minidl bfloat16"] = ours("bfloat16")
+    found["minidl bfloat16 weights"] = ours("bfloat16")
+    found["minidl bfloat16"] = ours("bfloat16", "bfloat16")
     found["torch bfloat16"] = theirs(copy.deepcopy(twin).to(torch.bfloat16))
     found["minidl int8"] = ours("int8")
     if compiling:  # needs a C++ compiler, and minutes

@@ -83,6 +83,7 @@ include "loss/losses.pxi"
 include "update/updates.pxi"
 include "embedding/embedding.pxi"
 include "attention/attention.pxi"
+include "attention/block.pxi"
 include "embedding/rotary.pxi"
 
 

@@ -20,6 +20,8 @@
 #ifndef MINIDL_BF16_H
 #define MINIDL_BF16_H
 
+#include <stdint.h>
+
 #include "product/gemm_variant.h"
 
 int minidl_bgemm(ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, float alpha, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
@@ -37,5 +39,11 @@ const char *minidl_bf16_name(void); /* of the variant in use, or NULL */
 
 extern const minidl_gemm_f32 minidl_bf16_amx, minidl_bf16_avx512, minidl_bf16_rounded;
 const minidl_gemm_f32 *minidl_bf16_in_use(void);
+
+#ifdef MINIDL_HAS_BF16_DOTS
+/* A product of minidl_bf16_avx512 on one thread, whose B is the transpose of (n, k) numbers stored in bfloat16, rows without gaps. */
+void minidl_bf16_words_multiply(const minidl_product_f32 *x, const uint16_t *words, const minidl_epilogue_f32 *epilogue,
+                                void *workspace);
+#endif
 
 #endif

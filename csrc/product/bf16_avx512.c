@@ -51,12 +51,20 @@ static inline ptrdiff_t panel_width(ptrdiff_t left, int limit) { return step(vec
 
 /* Packing -------------------------------------------------------------------------------------------------------------- */
 
-/* 16 lines of which each lies along k: 32 elements of each at a time. */
-INLINE void pack_lines(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t across, ptrdiff_t width, word *to) {
+/* 32 stored neighbours along k, of which `left` exist, as words. */
+INLINE __m512i stored_along(const uint16_t *from, ptrdiff_t left) {
+    return _mm512_maskz_loadu_epi16(left >= 2 * LANES ? 0xffffffffu : (1u << left) - 1, from);
+}
+
+/* 16 lines of which each lies along k: 32 elements of each at a time. They are numbers, or stored already if those are NULL. */
+INLINE void pack_lines(ptrdiff_t count, ptrdiff_t k, const float *from, const uint16_t *stored, ptrdiff_t across, ptrdiff_t width,
+                       word *to) {
     for (ptrdiff_t p = 0; p < k; p += 2 * LANES) {
         __m512i lines[LANES];
         UNROLL for (int s = 0; s < LANES; s++)
-            lines[s] = s < count ? words_along(from + s * across + p, k - p) : _mm512_setzero_si512();
+            lines[s] = s >= count     ? _mm512_setzero_si512()
+                       : from == NULL ? stored_along(stored + s * across + p, k - p)
+                                      : words_along(from + s * across + p, k - p);
         transpose(lines);
         const ptrdiff_t pairs = (minidl_min(k - p, 2 * LANES) + 1) / 2;
         if (pairs == LANES)
@@ -73,12 +81,22 @@ static void pack(ptrdiff_t count, ptrdiff_t k, const float *from, ptrdiff_t acro
         width = panel_width(count - i, limit);
         if (along == 1)
             for (ptrdiff_t j = 0; j < width; j += LANES)
-                pack_lines(count - i - j, k, from + (i + j) * across, across, width, to + j);
+                pack_lines(count - i - j, k, from + (i + j) * across, NULL, across, width, to + j);
         else
             for (ptrdiff_t p = 0; p < k; p += 2)
                 for (ptrdiff_t j = 0; j < width; j += LANES)
                     _mm512_storeu_si512(to + p / 2 * width + j,
                                         words_across(from + i + j + p * along, along, first_lanes(count - i - j), p + 1 < k));
+    }
+}
+
+/* Panels of B from lines of numbers that are stored in bfloat16. */
+static void pack_stored(ptrdiff_t count, ptrdiff_t k, const uint16_t *from, ptrdiff_t across, word *to) {
+    const ptrdiff_t pairs = (k + 1) / 2;
+    for (ptrdiff_t i = 0, width; i < count; i += width, to += pairs * width) {
+        width = panel_width(count - i, VECTORS);
+        for (ptrdiff_t j = 0; j < width; j += LANES)
+            pack_lines(count - i - j, k, NULL, from + (i + j) * across, across, width, to + j);
     }
 }
 
@@ -142,43 +160,75 @@ static minidl_gemm_plan choose(const product *x) {
     return p;
 }
 
-/* Rows [0, mc) of C from c on, times the packed block of B. */
+/* Stored numbers that are wanted next: some of `count` lines of `length`, which are `across` apart. */
+typedef struct {
+    const uint16_t *at;
+    ptrdiff_t count, length, across;
+} lines;
+
+/* Ask for a share of them: that of rows [row, row + rows) of so many. */
+static void fetch(const lines *next, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t of) {
+    for (ptrdiff_t i = next->count * row / of; i < next->count * (row + rows) / of; i++)
+        for (ptrdiff_t p = 0; p < next->length; p += 2 * LANES) __builtin_prefetch(next->at + i * next->across + p, 0, 2);
+}
+
+/* Rows [done, done + mc) of C and columns from jc on, which begin at c, from packed blocks of A and B; and what follows when their
+ * sums are complete. Meanwhile a share of what is wanted next is asked for. */
 static void rows_of_tiles(const product *x, ptrdiff_t mc, ptrdiff_t nc, ptrdiff_t kc, const word *a, const word *b, float beta,
-                          float *c) {
+                          float *c, const lines *next, ptrdiff_t done, const minidl_epilogue_f32 *epilogue, ptrdiff_t jc) {
     const ptrdiff_t pairs = (kc + 1) / 2;
     for (ptrdiff_t ir = 0, rows; ir < mc; ir += rows) {
         rows = minidl_min(ROWS, mc - ir);
+        if (next->count > 0) fetch(next, done + ir, rows, x->m);
         const word *const left = a + ir / LANES * LANES * pairs + ir % LANES;
         for (ptrdiff_t jr = 0, width; jr < nc; jr += width) {
             width = panel_width(nc - jr, VECTORS);
             tiles[rows - 1][width / LANES - 1](pairs, left, b + jr * pairs, x->alpha, beta,
                                                first_lanes(nc - jr - width + LANES), c + ir * x->c.row + jr, x->c.row);
         }
+        if (epilogue != NULL)
+            minidl_gemm_f32_in_use()->finish(epilogue, done + ir, rows, jc, nc, c + ir * x->c.row, x->c.row);
     }
 }
 
-static void multiply(const product *x, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue, void *workspace) {
-    const minidl_gemm_f32 *const single = minidl_gemm_f32_in_use();
-    if (x->k == 0) { /* an empty sum has nothing to round */
-        single->multiply(x, p, epilogue, workspace);
-        return;
-    }
+/* The product with x->b, or, if there is some, with what is stored. */
+static void multiply_by(const product *x, const uint16_t *stored, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue,
+                        void *workspace) {
+    const int once = x->m <= p->mc && x->k <= p->kc; /* whether A is packed as a whole, for all blocks of B */
     word *const packed_b = (word *)(((uintptr_t)workspace + MINIDL_LINE - 1) / MINIDL_LINE * MINIDL_LINE);
     word *const packed_a = packed_b + vectors_in(p->nc) * LANES * ((p->kc + 1) / 2);
     for (ptrdiff_t jc = 0, nc; jc < x->n; jc += nc) {
         nc = minidl_min(p->nc, x->n - jc);
         for (ptrdiff_t pc = 0, kc; pc < x->k; pc += kc) {
             kc = minidl_min(p->kc, x->k - pc);
-            pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
+            lines next = {0};
+            if (stored != NULL) {
+                const int last = pc + kc == x->k;
+                const ptrdiff_t j = last ? jc + nc : jc, p = last ? 0 : pc + kc;
+                pack_stored(nc, kc, stored + jc * x->k + pc, x->k, packed_b);
+                next = (lines){stored + j * x->k + p, minidl_min(nc, x->n - j), minidl_min(kc, x->k - p), x->k};
+            } else
+                pack(nc, kc, x->b.at + pc * x->b.row + jc * x->b.col, x->b.col, x->b.row, VECTORS, packed_b);
             for (ptrdiff_t ic = 0, mc; ic < x->m; ic += mc) {
                 mc = minidl_min(p->mc, x->m - ic);
                 float *const c = x->c.at + ic * x->c.row + jc;
-                pack(mc, kc, x->a.at + ic * x->a.row + pc * x->a.col, x->a.row, x->a.col, 1, packed_a);
-                rows_of_tiles(x, mc, nc, kc, packed_a, packed_b, pc == 0 ? x->beta : 1, c);
-                if (epilogue != NULL && pc + kc == x->k) single->finish(epilogue, ic, mc, jc, nc, c, x->c.row);
+                if (jc == 0 || !once) pack(mc, kc, x->a.at + ic * x->a.row + pc * x->a.col, x->a.row, x->a.col, 1, packed_a);
+                rows_of_tiles(x, mc, nc, kc, packed_a, packed_b, pc == 0 ? x->beta : 1, c, &next, ic,
+                              pc + kc == x->k ? epilogue : NULL, jc);
             }
         }
     }
+}
+
+static void multiply(const product *x, const minidl_gemm_plan *p, const minidl_epilogue_f32 *epilogue, void *workspace) {
+    if (x->k == 0) minidl_gemm_f32_in_use()->multiply(x, p, epilogue, workspace); /* an empty sum has nothing to round */
+    else multiply_by(x, NULL, p, epilogue, workspace);
+}
+
+void minidl_bf16_words_multiply(const product *x, const uint16_t *words, const minidl_epilogue_f32 *epilogue, void *workspace) {
+    minidl_gemm_plan plan = choose(x);
+    if (x->m <= MC) plan.nc = minidl_min(plan.nc, 4 * COLUMNS); /* narrow blocks, so that the next one finds room in the cache */
+    multiply_by(x, words, &plan, epilogue, workspace);
 }
 
 /* The instruction of the largest tile, with values in registers: no product can be faster. */

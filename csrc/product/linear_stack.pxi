@@ -86,4 +86,6 @@ def fused_activations():
         "linear_activation": (*_KEEPS_OUTPUT, *_KEEPS_INPUT),
         "conv_activation": tuple(_KEEPS_OUTPUT),
         "conv_affine": tuple(_KEEPS_OUTPUT),
+        "stored_linear": (*_KEEPS_OUTPUT, *_KEEPS_INPUT),
+        "transformer_block": (*_KEEPS_OUTPUT, *_KEEPS_INPUT),
     }

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "product/bf16.h"
 #include "runtime/integers.h"
 #include "runtime/memory.h"
 #include "runtime/parallel.h"
@@ -11,12 +12,19 @@ enum { WORTH = 65536, TOGETHER = 8 }; /* multiply-adds that are worth a thread; 
 
 typedef struct {
     int is_float16;
-    const float *x, *bias, *scale, *row_scale;
+    const float *x, *bias, *scale;
+    const minidl_epilogue_f32 *after;
     const void *w;
-    float *y;
+    float *y, *row_scale;
     ptrdiff_t rows, outputs, k;
-    const int8_t *q;
+    int8_t *q;
+    ptrdiff_t q_row; /* from one row of integers to the next */
+    int many; /* whether rows are multiplied in tiles */
+    char *room; /* of each part */
+    size_t each;
 } work;
+
+static const minidl_epilogue_f32 nothing;
 
 static void round_range(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
     const work *const j = context;
@@ -43,17 +51,20 @@ void minidl_widen(int is_float16, const uint16_t *x, float *y, ptrdiff_t n) {
 /* How many outputs are worth a thread. */
 static ptrdiff_t grain(ptrdiff_t rows, ptrdiff_t k) { return WORTH / minidl_max(rows * k, 1) + 1; }
 
+/* The activation of outputs [from, to) of all rows. */
+static void activate(const work *j, ptrdiff_t from, ptrdiff_t to) {
+    for (ptrdiff_t r = 0; j->after->activation != NULL && r < j->rows; r++) {
+        float *const at = j->y + r * j->outputs + from;
+        j->after->activation(at, at, to - from, j->after->arguments);
+    }
+}
+
 static void some_outputs(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
     const work *const j = context;
     (void)part;
     minidl_narrow_f32_in_use()->dots(j->is_float16, j->x, j->rows, (const uint16_t *)j->w + from * j->k, to - from, j->k,
                                      j->bias == NULL ? NULL : j->bias + from, j->y + from, j->outputs);
-}
-
-void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                      const float *bias, float *y) {
-    work j = {.is_float16 = is_float16, .x = x, .bias = bias, .w = w, .y = y, .rows = rows, .outputs = outputs, .k = k};
-    minidl_in_ranges(outputs, grain(rows, k), 16, some_outputs, &j);
+    activate(j, from, to);
 }
 
 /* Integers -------------------------------------------------------------------------------------------------------------- */
@@ -95,35 +106,153 @@ static float to_int8(const float *x, ptrdiff_t k, int8_t *q) {
     return scale;
 }
 
+static int has_vnni(void) {
+#ifdef MINIDL_HAS_BF16_DOTS
+    return minidl_isa_has_vnni();
+#else
+    return 0;
+#endif
+}
+
+static void round_rows(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
+    const work *const j = context;
+    (void)part;
+    for (ptrdiff_t r = from; r < to; r++) {
+#ifdef MINIDL_HAS_BF16_DOTS
+        if (minidl_isa_has_vnni()) {
+            j->row_scale[r] = minidl_int8_round_vnni(j->x + r * j->k, j->k, j->many ? 128 : 0, j->q + r * j->q_row, j->q_row);
+            continue;
+        }
+#endif
+        j->row_scale[r] = to_int8(j->x + r * j->k, j->k, j->q + r * j->q_row);
+    }
+}
+
 static void some_integers(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
     const work *const j = context;
+#ifdef MINIDL_HAS_BF16_DOTS
+    if (j->many) {
+        const minidl_int8_rows rows = {.rows = j->rows, .outputs = j->outputs, .k = j->k, .q = (const uint32_t *)j->q, .w = j->w,
+                                       .row_scale = j->row_scale, .scale = j->scale, .y = j->y};
+        minidl_int8_product_vnni(&rows, j->after, from, to, j->room + (size_t)part * j->each);
+        return;
+    }
+#endif
     int8_dots *const dots = dots_in_use();
     (void)part;
     for (ptrdiff_t o = from, n; o < to; o += n) { /* outputs whose weights stay in cache for all rows */
         n = minidl_min(TOGETHER, to - o);
         for (ptrdiff_t r = 0; r < j->rows; r++) {
             int32_t sums[TOGETHER];
-            dots(j->q + r * j->k, (const int8_t *)j->w + o * j->k, n, j->k, sums);
+            dots(j->q + r * j->q_row, (const int8_t *)j->w + o * j->k, n, j->k, sums);
             for (ptrdiff_t t = 0; t < n; t++) {
                 const float y = (float)sums[t] * (j->row_scale[r] * j->scale[o + t]);
                 j->y[r * j->outputs + o + t] = j->bias == NULL ? y : y + j->bias[o + t];
             }
         }
     }
+    activate(j, from, to);
 }
 
+enum { FEW_ROWS = 4, PANEL = 16 }; /* rows for which packing weights costs more than it saves; ranges of outputs begin at multiples */
+
 int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const float *scale, ptrdiff_t outputs, ptrdiff_t k,
-                       const float *bias, float *y) {
-    const size_t scales = minidl_whole_lines((size_t)rows * sizeof(float));
-    const size_t bytes = scales + (size_t)(rows * k);
+                       const minidl_epilogue_f32 *after, float *y) {
+    after = after == NULL ? &nothing : after;
+    work j = {.x = x, .bias = after->bias, .after = after, .scale = scale, .w = w, .y = y, .rows = rows, .outputs = outputs, .k = k};
+    j.many = rows > FEW_ROWS && has_vnni();
+    j.q_row = j.many ? minidl_units(k, 4) * 4 : k;
+    const int parts = minidl_ranges_worth(outputs, grain(rows, k));
+#ifdef MINIDL_HAS_BF16_DOTS
+    if (j.many) j.each = minidl_whole_lines(minidl_int8_room_vnni(outputs, k));
+#endif
+    const size_t scales = minidl_whole_lines((size_t)rows * sizeof(float)), integers = minidl_whole_lines((size_t)(rows * j.q_row));
+    const size_t bytes = scales + integers + (size_t)parts * j.each;
     char *const memory = minidl_malloc(NULL, bytes);
     if (memory == NULL) return 1;
-    float *const row_scale = (float *)memory;
-    int8_t *const q = (int8_t *)(memory + scales);
-    for (ptrdiff_t r = 0; r < rows; r++) row_scale[r] = to_int8(x + r * k, k, q + r * k);
-    work j = {.bias = bias, .scale = scale, .row_scale = row_scale, .w = w, .y = y, .rows = rows, .outputs = outputs, .k = k,
-              .q = q};
-    minidl_in_ranges(outputs, grain(rows, k), 16, some_integers, &j);
+    j.row_scale = (float *)memory;
+    j.q = (int8_t *)(memory + scales);
+    j.room = memory + scales + integers;
+    minidl_in_ranges(rows, MINIDL_CHEAP / minidl_max(k, 1) + 1, 1, round_rows, &j);
+    minidl_in_so_many_ranges(parts, outputs, grain(rows, k), PANEL, some_integers, &j);
     minidl_free(NULL, memory, bytes);
     return 0;
+}
+
+/* Weights of 16 bits ------------------------------------------------------------------------------------------------------ */
+
+/* Few rows of x; rounded copies of them first, if that is asked for. */
+static int few_rows(work *j, int rounds) {
+    const size_t bytes = (size_t)(j->rows * j->k) * sizeof(float);
+    float *copy = NULL;
+    if (rounds) {
+        if ((copy = minidl_malloc(NULL, bytes)) == NULL) return 1;
+        minidl_round_to_bf16(j->x, copy, j->rows * j->k);
+        j->x = copy;
+    }
+    minidl_in_ranges(j->outputs, grain(j->rows, j->k), 16, some_outputs, j);
+    if (copy != NULL) minidl_free(NULL, copy, bytes);
+    return 0;
+}
+
+enum { BLOCK_OUTPUTS = 64, BLOCK_WEIGHTS = 1 << 17 }; /* so that a product has whole tiles; half a megabyte of float, for the L2 cache */
+
+/* Many rows: some weights at a time become float, so many that they stay in cache for the product. */
+static int by_blocks(const work *j, int rounds) {
+    const ptrdiff_t most = minidl_min(j->outputs, minidl_max(BLOCK_OUTPUTS, BLOCK_WEIGHTS / j->k));
+    const size_t bytes = (size_t)(most * j->k) * sizeof(float);
+    float *const wide = minidl_malloc(NULL, bytes);
+    int status = wide == NULL;
+    for (ptrdiff_t o = 0, n; o < j->outputs && status == 0; o += n) {
+        n = minidl_min(most, j->outputs - o);
+        minidl_widen(j->is_float16, (const uint16_t *)j->w + o * j->k, wide, n * j->k);
+        minidl_epilogue_f32 after = *j->after;
+        if (after.bias != NULL) after.bias += o;
+        status = (rounds ? minidl_bgemm : minidl_sgemm)(j->rows, n, j->k, 1, j->x, j->k, 1, wide, 1, j->k, 0, j->y + o, j->outputs,
+                                                        &after, minidl_get_threads());
+    }
+    if (wide != NULL) minidl_free(NULL, wide, bytes);
+    return status;
+}
+
+#ifdef MINIDL_HAS_BF16_DOTS
+static minidl_product_f32 product_of(const work *j, ptrdiff_t from, ptrdiff_t to) {
+    return (minidl_product_f32){.m = j->rows, .n = to - from, .k = j->k, .a = {j->x, j->k, 1}, .c = {j->y + from, j->outputs, 1},
+                                .alpha = 1};
+}
+
+static void some_words(void *context, int part, ptrdiff_t from, ptrdiff_t to) {
+    const work *const j = context;
+    if (from == to) return; /* more threads than panels */
+    const minidl_product_f32 own = product_of(j, from, to);
+    minidl_epilogue_f32 after = *j->after;
+    if (after.bias != NULL) after.bias += from;
+    minidl_bf16_words_multiply(&own, (const uint16_t *)j->w + from * j->k, &after, j->room + (size_t)part * j->each);
+}
+
+/* Many rows, rounded, times bfloat16 words as they are stored. */
+static int by_words(work *j) {
+    const int parts = minidl_ranges_worth(j->outputs, grain(j->rows, j->k));
+    const minidl_product_f32 whole = product_of(j, 0, j->outputs);
+    j->each = minidl_whole_lines(minidl_bf16_avx512.choose(&whole).workspace);
+    const size_t bytes = (size_t)parts * j->each;
+    j->room = minidl_malloc(NULL, bytes);
+    if (j->room == NULL) return 1;
+    minidl_in_so_many_ranges(parts, j->outputs, grain(j->rows, j->k), PANEL, some_words, j);
+    minidl_free(NULL, j->room, bytes);
+    return 0;
+}
+#endif
+
+int minidl_linear_16(int is_float16, int rounds, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                     const minidl_epilogue_f32 *after, float *y) {
+    after = after == NULL ? &nothing : after;
+    work j = {.is_float16 = is_float16, .x = x, .bias = after->bias, .after = after, .w = w, .y = y, .rows = rows,
+              .outputs = outputs, .k = k};
+    const int again = is_float16 && rounds; /* float16 weights are rounded once more */
+    if (rows <= MINIDL_MOST_ROWS && !again) return few_rows(&j, rounds);
+#ifdef MINIDL_HAS_BF16_DOTS
+    if (rounds && !is_float16 && minidl_bf16_in_use() == &minidl_bf16_avx512) return by_words(&j);
+#endif
+    return by_blocks(&j, rounds);
 }

@@ -30,6 +30,7 @@
 
 #include <stdint.h>
 
+#include "product/gemm.h"
 #include "runtime/isa.h"
 
 enum { MINIDL_MOST_ROWS = 8 };             /* beyond, a matrix product of widened weights is faster */
@@ -54,18 +55,35 @@ typedef struct {
 } minidl_narrow_f32;
 MINIDL_VARIANTS(minidl_narrow_f32)
 
-/* Over threads. bias may be NULL. */
+/* Over threads. Of what follows a product, `after` has bias, activation and its arguments; it may be NULL. Statuses are 0, or 1
+ * where there is no memory for rounded rows and packed weights. */
 void minidl_round_to_bf16(const float *x, float *y, ptrdiff_t n);
 void minidl_widen(int is_float16, const uint16_t *x, float *y, ptrdiff_t n);
-void minidl_linear_16(int is_float16, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
-                      const float *bias, float *y);
-/* 0, or 1 where there is no memory for the rounded rows. k is at most MINIDL_MOST_INT8_TERMS. */
+/* Few rows read the weights as they lie. Many rows multiply some of them at a time, as float; or, where x is rounded to bfloat16
+ * (`rounds`, as product/bf16.h has it) and the processor multiplies such numbers, as they are stored. */
+int minidl_linear_16(int is_float16, int rounds, const float *x, ptrdiff_t rows, const uint16_t *w, ptrdiff_t outputs, ptrdiff_t k,
+                     const minidl_epilogue_f32 *after, float *y);
+/* k is at most MINIDL_MOST_INT8_TERMS. */
 int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const float *scale, ptrdiff_t outputs, ptrdiff_t k,
-                       const float *bias, float *y);
+                       const minidl_epilogue_f32 *after, float *y);
 const char *minidl_int8_name(void); /* of what computes the sums */
 
 #ifdef MINIDL_HAS_BF16_DOTS
 void minidl_int8_dots_vnni(const int8_t *x, const int8_t *w, ptrdiff_t outputs, ptrdiff_t k, int32_t *sums);
+
+/* Many rows of integers with 128 added, in whole words of four, times many rows of weights. */
+typedef struct {
+    ptrdiff_t rows, outputs, k;
+    const uint32_t *q;
+    const int8_t *w;
+    const float *row_scale, *scale;
+    float *y;
+} minidl_int8_rows;
+
+/* One row as integers, with so much added and zeros before that up to `room` of them; returns its scale. */
+float minidl_int8_round_vnni(const float *x, ptrdiff_t k, int add, int8_t *q, ptrdiff_t room);
+size_t minidl_int8_room_vnni(ptrdiff_t outputs, ptrdiff_t k); /* bytes that the next function needs for so many outputs */
+void minidl_int8_product_vnni(const minidl_int8_rows *j, const minidl_epilogue_f32 *after, ptrdiff_t from, ptrdiff_t to, void *room);
 #endif
 
 #endif

@@ -28,6 +28,7 @@ __all__ = [
     "norm",
     "rescale",
     "stored_linear",
+    "transformer_block",
 ]
 
 FUSIBLE = ACTIVATIONS
@@ -304,12 +305,20 @@ def rescale(engine: Any, x: Array, factor: float) -> None:
     x *= factor
 
 
-def stored_linear(engine: Any, x: Array, weight: Array, scale: Array | None = None, bias: Array | None = None) -> Array:
+def stored_linear(
+    engine: Any,
+    x: Array,
+    weight: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    activation: str | None = None,
+    settings: tuple[Any, ...] = (),
+) -> Array:
     """Compute an affine map whose weights are stored in 16 or 8 bits. For inference: it has no backward.
 
     In one line, with the W that ``minidl.ops.stored.restore_weight`` returns, or for int8 as in ``int8_linear`` there::
 
-        y = x W^T + b
+        y = activation(x W^T + b)
 
     A kernel reads the stored weights, where this makes float32 of them.
 
@@ -321,11 +330,99 @@ def stored_linear(engine: Any, x: Array, weight: Array, scale: Array | None = No
     scale : array of float32, shape (out,), optional
         Of int8.
     bias : array of float32, shape (out,), optional
+    activation : str, optional
+        One of :data:`FUSIBLE`.
+    settings : tuple, default ()
+        The activation's arguments after x.
 
     Returns
     -------
     y : array of float32, shape (..., out)
     """
     if weight.dtype == "int8" and scale is not None:
-        return int8_linear(x, weight, scale, bias)
-    return engine.linear(x, restore_weight(weight, scale), bias)[0]
+        y = int8_linear(x, weight, scale, bias)
+    else:
+        y = engine.linear(x, restore_weight(weight, scale), bias)[0]
+    return y if activation is None else getattr(engine, activation)(y, *settings)[0]
+
+
+def transformer_block(
+    engine: Any,
+    x: Array,
+    norms: Sequence[tuple[Array | None, Array | None, float]],
+    maps: Sequence[tuple[Array, Array | None, Array | None]],
+    heads: int,
+    norm_first: bool,
+    is_causal: bool,
+    activation: str,
+    settings: tuple[Any, ...] = (),
+    mask: Array | None = None,
+    cache: tuple[Array, Array, int] | None = None,
+) -> Array:
+    """Compute a block of a Transformer: attention and a feed-forward part, each with a sum and a norm. It has no backward.
+
+    With ``norm_first``::
+
+        h = x + out(attend(qkv(norm_0(x))))
+        y = h + second(activation(first(norm_1(h))))
+
+    and else::
+
+        h = norm_0(x + out(attend(qkv(x))))
+        y = norm_1(h + second(activation(first(h))))
+
+    Parameters
+    ----------
+    engine : Engine
+    x : array, shape (N, T, C)
+    norms : sequence of (weight, bias, eps)
+        Two layer normalisations; weight and bias have shape (C,) or are None.
+    maps : sequence of (weight, scale, bias)
+        The affine maps qkv, from C to 3 C, out, first and second. A weight is that of ``linear``, with None for the scale, or one
+        of :func:`stored_linear`.
+    heads : int
+        H, must divide C.
+    norm_first : bool
+    is_causal : bool
+        Whether a position sees only itself and those before it.
+    activation : str
+        One of :data:`FUSIBLE`.
+    settings : tuple, default ()
+        The activation's arguments after x.
+    mask : array, optional
+        As ``attn_mask`` of ``scaled_dot_product_attention``.
+    cache : (keys, values, length), optional
+        Arrays (N, H, room, C / H), in which the first ``length`` positions are those before x. The new ones are written behind
+        them, and the queries look at all.
+
+    Returns
+    -------
+    y : array, shape (N, T, C)
+    """
+
+    def normed(x: Array, norm: tuple[Array | None, Array | None, float]) -> Array:
+        weight, bias, eps = norm
+        return engine.layer_norm(x, x.shape[-1], weight, bias, eps)[0]
+
+    def mapped(x: Array, map_: tuple[Array, Array | None, Array | None]) -> Array:
+        weight, scale, bias = map_
+        if scale is not None or weight.dtype in ("uint16", "float16"):
+            return engine.stored_linear(x, weight, scale, bias)
+        return engine.linear(x, weight, bias)[0]
+
+    qkv, out, first, second = maps
+    batch, queries, width = x.shape
+    z = mapped(normed(x, norms[0]) if norm_first else x, qkv)  # (N, T, 3 C)
+    q, k, v = z.reshape((batch, queries, 3, heads, width // heads)).transpose((2, 0, 3, 1, 4))  # each (N, H, T, D)
+    length = 0
+    if cache is not None:
+        keys, values, length = cache
+        end = length + queries
+        keys[:, :, length:end], values[:, :, length:end] = k, v
+        k, v = keys[:, :, :end], values[:, :, :end]
+    y, _ = engine.scaled_dot_product_attention(q, k, v, mask, 0.0, is_causal, offset=length)
+    h = x + mapped(y.transpose((0, 2, 1, 3)).reshape(x.shape), out)  # (N, T, C)
+    h = h if norm_first else normed(h, norms[0])
+    y = mapped(normed(h, norms[1]) if norm_first else h, first)
+    y = h + mapped(getattr(engine, activation)(y, *settings)[0], second)
+    return y if norm_first else normed(y, norms[1])

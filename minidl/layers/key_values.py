@@ -93,18 +93,47 @@ class KeyValues:
         """
         batch, heads, length, size = keys.shape
         self.check(batch, heads, size, "KeyValues")
-        end = self.length + length
+        after = self._with_room(keys, values, self.length + length)
+        store = after._filled()
+        store.keys[:, :, self.length : after.length] = keys
+        store.values[:, :, self.length : after.length] = values
+        return after
+
+    def extended(self, x: Array, heads: int, length: int) -> KeyValues:
+        """Return the state with more positions, whose keys and values are arbitrary and yet to be written: see :meth:`place`.
+
+        Parameters
+        ----------
+        x : array, shape (N, T, C)
+            The arrays are of its kind.
+        heads : int
+            H; the size of a head is C / H.
+        length : int
+            How many positions.
+        """
+        store, end = self._store, self.length + length
+        if store is not None and store.used == self.length and end <= store.keys.shape[2]:
+            store.used = end
+            return self._of(store, end)
+        like = x.reshape((x.shape[0], x.shape[1], heads, x.shape[2] // heads)).transpose((0, 2, 1, 3))  # (N, H, T, D)
+        return self._with_room(like, like, end)
+
+    def place(self, length: int) -> tuple[Array, Array, int]:
+        """Return the arrays of keys and values with all their room, (N, H, room, D), and the length that is given."""
+        store = self._filled()
+        return store.keys, store.values, length
+
+    def _with_room(self, keys: Array, values: Array, end: int) -> KeyValues:
+        """Return the state of ``end`` positions, of which those after this state are arbitrary."""
         store = self._store
         if store is None or store.used != self.length or end > store.keys.shape[2]:
             store = self._grown(keys, values, end)
-        store.keys[:, :, self.length : end] = keys
-        store.values[:, :, self.length : end] = values
         store.used = end
         return self._of(store, end)
 
     def _grown(self, keys: Array, values: Array, end: int) -> _Store:
         """Return a copy with room for twice as many positions as are needed."""
-        xp, room = namespace(keys), max(2 * end, 16)
+        xp, room = namespace(keys), max(2 * end, 64)
         new = _Store(*(xp.empty((*a.shape[:2], room, a.shape[3]), dtype=a.dtype) for a in (keys, values)))
         if self.length:
             new.keys[:, :, : self.length] = self.keys

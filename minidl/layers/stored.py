@@ -9,7 +9,9 @@ import numpy
 
 from minidl.engines import current
 from minidl.errors import DtypeError, OrderError, ParameterError, UnknownNameError
+from minidl.layers.activation import Activation
 from minidl.layers.base import Layer, Shape, cast_input
+from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import Affine, Dense
 from minidl.layers.lora import LoRALinear
 from minidl.layers.swap import swap_layers
@@ -81,11 +83,18 @@ class StoredLinear(Layer):
 
     def forward(self, x: Array) -> Array:
         """Return activation(x W^T + b). No cache is kept."""
+        return self.apply(x, self.follower)
+
+    def apply(self, x: Array, follower: Any) -> Array:
+        """Return follower(x W^T + b), where the follower is a layer or None. What the engine's kernel applies runs with the product."""
         like = self.bias if self.bias is not None else numpy.float32(0)
         if getattr(x, "dtype", None) != numpy.float32 or not isinstance(x, numpy.ndarray):
             x = cast_input(self, x, current().asarray(like))
-        y = current().stored_linear(x, self.weight, self.scale, self.bias)  # (..., out)
-        return y if self.follower is None else self.follower.forward(y)
+        engine, stored = current(), (x, self.weight, self.scale, self.bias)
+        if isinstance(follower, Activation) and not keeps_caches() and engine.applies("stored_linear", follower.op):
+            return engine.stored_linear(*stored, follower.op, follower.settings)
+        y = engine.stored_linear(*stored)  # (..., out)
+        return y if follower is None else follower.forward(y)
 
     def backward(self, dy: Array) -> Array:
         """Raise OrderError: weights of so few digits cannot take the small steps of training."""

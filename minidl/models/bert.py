@@ -14,6 +14,7 @@ from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError, Un
 from minidl.layers import Chain, Dropout, Layer, LayerNorm, Linear, ReLU, Tanh
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
+from minidl.layers.fusion import run_block
 from minidl.models.bert_files import names_for, read_bert, read_distilbert
 from minidl.models.bert_parts import ACTIVATIONS, HEADS, BERTConfig, Block, Embeddings, SelfAttention
 from minidl.models.initial import start_transformer
@@ -179,7 +180,7 @@ class BERT(Trainable, Layer):
         x = self.embeddings.forward(ids, types)  # (N, T, C)
         states = [x]
         for block in self.layers:
-            x = block.forward(x, mask)
+            x = run_block(block, x, mask)
             states = [*states, x] if every else [x]
         return states
 

@@ -9,6 +9,7 @@ from minidl import random
 from minidl.engines import current
 from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Linear, ReLU
 from minidl.layers.attention import join_heads, merge_heads, split_heads
+from minidl.layers.fusion import BlockParts
 from minidl.ops import Array, namespace
 from minidl.ops.attention import attention_weights
 
@@ -200,3 +201,10 @@ class Block(Layer):
         dh = dh + self.feed_forward.backward(self.dropouts[1].backward(dh))
         dx = self.norm1.backward(dh)
         return dx + self.attention.backward(self.dropouts[0].backward(dx))
+
+    def parts(self) -> BlockParts:
+        """Return what the block is made of."""
+        attention, (drop, again) = self.attention, self.dropouts
+        dropouts = ((attention, attention.rate), (drop, drop.p), (again, again.p))
+        maps = (attention.qkv, attention.out)
+        return BlockParts((self.norm1, self.norm2), maps, self.feed_forward, attention.heads, False, False, dropouts)

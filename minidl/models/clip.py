@@ -17,6 +17,7 @@ from minidl import init
 from minidl.engines import current
 from minidl.errors import DataError, DtypeError, OrderError, ParameterError, ShapeError, UnknownNameError
 from minidl.layers import CrossEntropyLoss, Embedding, Layer, LayerNorm, LearnedPositions, Linear, Parameter, inference
+from minidl.layers.fusion import run_block
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.models.vision import ACTIVATIONS, Block, PatchEmbedding, read_side, start_transformer
 from minidl.ops import Array, namespace
@@ -142,7 +143,7 @@ class VisionTower(Layer):
         """Return the tokens before the first block and after each of them, all (N, T, C)."""
         states = [self.pre_norm.forward(self.embeddings.forward(x))]
         for layer in self.layers:
-            states.append(layer.forward(states[-1]))
+            states.append(run_block(layer, states[-1]))
         return states
 
     def _finish(self, x: Array) -> Array:
@@ -187,7 +188,7 @@ class TextTower(Layer):
         """Return the tokens before the first block and after each of them, all (N, T, C)."""
         states = [self.position_embedding.forward(self.token_embedding.forward(x))]
         for layer in self.layers:
-            states.append(layer.forward(states[-1]))
+            states.append(run_block(layer, states[-1]))
         return states
 
     def backward(self, dy: Array) -> None:

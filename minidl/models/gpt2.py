@@ -19,6 +19,7 @@ from minidl.layers import GELU, Chain, Dropout, Embedding, Layer, LayerNorm, Lea
 from minidl.layers.attention import join_heads, merge_heads, split_heads, split_joint
 from minidl.layers.base import Shape
 from minidl.layers.freezing import FirstTrained
+from minidl.layers.fusion import BlockParts, run_block, step_block
 from minidl.layers.key_values import KeyValues
 from minidl.models.initial import redraw
 from minidl.models.pretrained import Settings, change_settings, require
@@ -161,6 +162,14 @@ class Block(Layer):
         x = x + self.dropouts[0].forward(y)
         return x + self.dropouts[1].forward(self.mlp.forward(self.ln_2.forward(x))), after
 
+    def parts(self) -> BlockParts:
+        """Return what the block is made of."""
+        attn, (drop, again) = self.attn, self.dropouts
+        dropouts = ((attn, attn.attn_dropout), (drop, drop.p), (again, again.p))
+        return BlockParts(
+            (self.ln_1, self.ln_2), (attn.c_attn, attn.c_proj), self.mlp, attn.heads, True, True, dropouts
+        )
+
 
 class Trunk(Layer):
     """All but the last map: embeddings, blocks and a norm."""
@@ -181,7 +190,7 @@ class Trunk(Layer):
         """Return the features of each position, (N, T, C), for ids, (N, T)."""
         x = self.drop.forward(self.wpe.forward(self.wte.forward(x)))  # (N, T, C)
         for block in self.h:
-            x = block.forward(x)
+            x = run_block(block, x)
         return self.ln_f.forward(x)
 
     def backward(self, dy: Array) -> None:
@@ -199,7 +208,7 @@ class Trunk(Layer):
         x = self.drop.forward(self.wpe.forward(self.wte.forward(x), offset))  # (N, T, C)
         after = []
         for block, before in zip(self.h, state, strict=True):
-            x, kept = block.forward_with_state(x, before)
+            x, kept = step_block(block, x, before)
             assert kept is not None
             after.append(kept)
         return self.ln_f.forward(x), tuple(after)
@@ -333,9 +342,7 @@ class GPT2(Trainable, Layer):
         """Add to all gradients; ids have none, so None is returned."""
         self.transformer.backward(self.lm_head.backward(dy))
 
-    def forward_with_state(
-        self, x: Array, state: Any = None, last: bool = False
-    ) -> tuple[Array, tuple[KeyValues, ...]]:
+    def forward_with_state(self, x: Array, state: Any = None) -> tuple[Array, tuple[KeyValues, ...]]:
         """Return the logits of further tokens, and the key-value cache after them.
 
         Parameters
@@ -344,18 +351,25 @@ class GPT2(Trainable, Layer):
             The ids after those that the state knows.
         state : tuple of KeyValues, optional
             From the last call; None at the beginning.
-        last : bool, default False
-            Whether only the logits of the last token are wanted.
 
         Returns
         -------
-        logits : array, shape (N, T, V) or (N, 1, V)
+        logits : array, shape (N, T, V)
         state : tuple of KeyValues
             One for each layer. States that were returned before stay as they are.
         """
         self._check(x, 0 if state is None else self._length_of(state, x))
         features, after = self.transformer.forward_with_state(x, state)
-        return self.lm_head.forward(features[:, -1:] if last else features), after
+        return self.lm_head.forward(features), after
+
+    def next_logits(self, x: Array, state: Any = None) -> tuple[Array, tuple[KeyValues, ...]]:
+        """Return what :meth:`forward_with_state` gives at the last position alone, (N, V), and the state.
+
+        A prompt then costs one row of the last map, and not one for each of its tokens.
+        """
+        self._check(x, 0 if state is None else self._length_of(state, x))
+        features, after = self.transformer.forward_with_state(x, state)
+        return self.lm_head.forward(features[:, -1]), after
 
     def select_state(self, state: Any, rows: Any) -> Any:
         """Return the state of some rows of the batch, which may repeat."""

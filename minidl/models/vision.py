@@ -24,6 +24,7 @@ from minidl.layers import (
     ReLU,
     SiLU,
 )
+from minidl.layers.fusion import BlockParts
 from minidl.models.initial import start_transformer
 from minidl.models.pretrained import Settings
 from minidl.ops import Array, namespace
@@ -290,6 +291,15 @@ class Block(Layer):
         """Return dx: each residual path hands its gradient on, and its part adds its own."""
         dy = dy + self.norm2.backward(self.mlp.backward(self._end_backward(1, dy)))
         return dy + self.norm1.backward(self.attention.backward(self._end_backward(0, dy)))
+
+    def parts(self) -> BlockParts | None:
+        """Return what the block is made of; None if it has a scale or a gate."""
+        if self.scale1 is not None or not isinstance(self.mlp, Chain):
+            return None
+        attention, (drop, again) = self.attention, self.dropouts
+        dropouts = ((attention, attention.dropout), (drop, drop.p), (again, again.p))
+        maps = ((attention.in_proj_weight, attention.in_proj_bias), attention.out_proj)
+        return BlockParts((self.norm1, self.norm2), maps, self.mlp, attention.num_heads, True, self.causal, dropouts)
 
     def _end(self, part: int, y: Array) -> Array:
         """Return what a part adds: its output scaled, some of it dropped."""

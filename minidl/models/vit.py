@@ -14,6 +14,7 @@ import numpy
 from minidl.errors import OrderError, ParameterError, UnknownNameError
 from minidl.layers import Chain, Dropout, Layer, LayerNorm, Linear, Tanh
 from minidl.layers.base import Shape
+from minidl.layers.fusion import run_block
 from minidl.models.pretrained import Settings, change_settings, require
 from minidl.models.vision import ACTIVATIONS, Block, PatchEmbedding, read_side, start_transformer
 from minidl.ops import Array, namespace
@@ -272,7 +273,7 @@ class ViT(Trainable, Layer):
         """Return logits, (N, K), or without a head the tokens, (N, T, C), for images (N, channels, H, W)."""
         x = self.drop.forward(self.embeddings.forward(x))  # (N, T, C)
         for layer in self.layers:
-            x = layer.forward(x)
+            x = run_block(layer, x)
         return self._finish(x)
 
     def _finish(self, x: Array) -> Array:
@@ -306,7 +307,7 @@ class ViT(Trainable, Layer):
         """Return the tokens before the first block and after each of them, all (N, T, C)."""
         states = [self.drop.forward(self.embeddings.forward(x))]
         for layer in self.layers:
-            states.append(layer.forward(states[-1]))
+            states.append(run_block(layer, states[-1]))
         return states
 
     def pooled(self, y: Array) -> Array:

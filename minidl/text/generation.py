@@ -4,14 +4,15 @@ A model is anything with these three, such as ``minidl.models.GPT2``:
 
 - ``forward_with_state(ids, state=None) -> (logits, state)``, ids (N, T), logits (N, T, V). The state holds what the model
   knows of all tokens so far: keys and values of attention, or the state of a recurrent layer. With it, ids are only those
-  that follow. If it also takes ``last``, it is called with ``last=True`` and may return the logits of the last token alone.
+  that follow.
 - ``select_state(state, rows) -> state``: the state of these rows of the batch.
 - ``context``: the most tokens that the model can look back at, or None if there is no limit.
+
+It may also have ``next_logits(ids, state=None) -> (logits, state)``, with logits (N, V) of the last position alone.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -231,8 +232,7 @@ class _Window:
 
     def __init__(self, model: Any, use_cache: bool) -> None:
         self.model, self.use_cache = model, use_cache
-        takes = inspect.signature(model.forward_with_state).parameters
-        self.options = {"last": True} if "last" in takes else {}
+        self.last_alone = getattr(model, "next_logits", None)
         self.start = self.known = 0  # the state is that of tokens start to known
         self.state: Any = None
 
@@ -248,9 +248,13 @@ class _Window:
             self.state = None
         ids = engines.current().asarray(numpy.ascontiguousarray(tokens[:, self.known :]))  # (N, T)
         with inference(evaluate=True):
-            logits, self.state = self.model.forward_with_state(ids, self.state, **self.options)
+            if self.last_alone is not None:
+                logits, self.state = self.last_alone(ids, self.state)  # (N, V)
+            else:
+                logits, self.state = self.model.forward_with_state(ids, self.state)  # (N, T, V)
+                logits = logits[:, -1]
         self.known = length
-        return to_host(logits[:, -1])
+        return to_host(logits)
 
     def select(self, rows: numpy.ndarray) -> None:
         """Keep these rows of the batch."""

@@ -56,12 +56,15 @@ def check_stored(count, seed=0):
         rows, outputs, k = (int(random.choice((1, 2, 3, 5, 17, 31, 64, 65, 255, 300))) for _ in range(3))
         x, weight, bias = (random.standard_normal(s, dtype="f") for s in ((rows, k), (outputs, k), (outputs,)))
         bias = None if random.random() < 0.3 else bias
+        after = [(None,), ("relu",), ("leaky_relu", (0.25,))][int(random.integers(3))]
         for dtype in STORAGE:
             stored, scale = store_weight(weight, dtype)
-            found = native.stored_linear(x, stored, scale, bias)
-            want = formulas.stored_linear(x, stored, scale, bias)
-            if dtype == "int8":  # exact sums, and the same roundings after them
-                numpy.testing.assert_array_equal(found, want)
-            else:
-                numpy.testing.assert_allclose(found, want, rtol=0, atol=EPS * (k + 2) * 20)
+            for precision in ("highest", "bfloat16"):
+                with minidl.matmul_precision(precision):
+                    found = native.stored_linear(x, stored, scale, bias, *after)
+                    want = formulas.stored_linear(x, stored, scale, bias, *after)
+                if dtype == "int8":  # exact sums, and the same roundings after them
+                    numpy.testing.assert_array_equal(found, want)
+                else:
+                    numpy.testing.assert_allclose(found, want, rtol=0, atol=EPS * (k + 2) * 20)
     return engines.native.info()["int8 products"]

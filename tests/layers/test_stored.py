@@ -131,6 +131,20 @@ def test_engines_read_any_layout_and_follow_the_precision(host_engine, dtype, ra
         numpy.testing.assert_allclose(low, exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [3, 40])
+@pytest.mark.parametrize("dtype", STORAGE)
+@pytest.mark.parametrize("after", [("relu",), ("gelu",), ("gelu", ("tanh",)), ("elu", (0.5,)), ("softmax",)])
+def test_an_activation_follows(after, dtype, rows, host_engine, random):
+    x, weight, bias = (random.standard_normal(s, dtype="f") for s in ((rows, 70), (33, 70), (33,)))
+    stored, scale = store_weight(weight, dtype)
+    y = host_engine.stored_linear(x, stored, scale, bias)
+    want = getattr(host_engine, after[0])(y, *(after[1] if len(after) > 1 else ()))[0]
+    found = host_engine.stored_linear(x, stored, scale, bias, *after)
+    numpy.testing.assert_allclose(found, want, rtol=1e-6, atol=1e-6)
+    with pytest.raises(TypeError):
+        host_engine.stored_linear(x, stored, scale, bias, "relu", (1.0,))
+
+
 # layers and models --------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +250,19 @@ def test_a_model_that_is_stored_in_part_can_be_trained_in_the_rest(random):
     )
     numpy.testing.assert_array_equal(body.layers[0].weight, before[0])
     assert not numpy.array_equal(model["head"].weight.value, before[1])
+
+
+@pytest.mark.parametrize("dtype", STORAGE)
+def test_an_activation_runs_with_the_product_in_inference_alone(dtype, random):
+    model, x = dl.Sequential(dl.Linear(20, 33), dl.GELU(), dl.Dense(7, activation="tanh")), random.random((9, 20), "f")
+    model.forward(x)
+    dl.store_weights(model, dtype)
+    want = model.forward(x)  # layer by layer, since GELU keeps its cache
+    with dl.inference():
+        numpy.testing.assert_allclose(model.forward(x), want, rtol=1e-6, atol=1e-6)
+        fused = dl.engines.current().has_kernel("stored_linear")
+        assert any(" + GELU" in repr(step) for _, step in model.steps(keeping=False)) == fused
+        assert not any(" + GELU" in repr(step) for _, step in model.steps(keeping=True))
 
 
 def test_errors():

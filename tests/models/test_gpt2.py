@@ -177,3 +177,19 @@ def test_dropout_in_training_and_its_seed():
         numpy.testing.assert_array_equal(model.forward(IDS), model.forward(IDS))
     with pytest.raises(MinidlError):
         GPT2("nano", dropout=2.0)
+
+
+def test_the_logits_of_the_last_position_alone(engine):
+    with dl.use(engine):
+        model = GPT2("nano", vocab_size=11, context=16, layers=2, width=16, heads=2).eval()
+        ids = engine.asarray(numpy.arange(10).reshape(2, 5))
+        with dl.inference():
+            every, state = model.forward_with_state(ids)
+            last, same = model.next_logits(ids)
+            assert last.shape == (2, 11)
+            numpy.testing.assert_allclose(engine.to_host(last), engine.to_host(every)[:, -1], rtol=1e-5, atol=1e-6)
+            every, _ = model.forward_with_state(ids[:, :1], state)
+            last, _ = model.next_logits(ids[:, :1], same)
+            numpy.testing.assert_allclose(engine.to_host(last), engine.to_host(every)[:, -1], rtol=1e-5, atol=1e-6)
+        with pytest.raises(ShapeError, match="the context is 16 tokens"):
+            model.next_logits(engine.asarray(numpy.zeros((1, 17), "int64")))

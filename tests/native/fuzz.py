@@ -385,12 +385,44 @@ def stored_linear_call(engine, b):
         weight, scale = arranged(b.rng, weight), None if b.chance(0.3) else scale
     x = b.normal(*b.one_of([(rows, k), (k,), (2, rows, k), (rows, k + 1)]))
     bias = b.normal(out + b.chance(0.05)) if b.chance(0.5) else None
-    return [engine.stored_linear(x, weight, scale, bias)]
+    after = b.one_of(
+        [(), (None,), ("tanh",), ("gelu", ("tanh",)), ("leaky_relu", (0.25,)), ("gelu", (1,)), ("elu", (-1.0, 2.0))]
+    )
+    return [engine.stored_linear(x, weight, scale, bias, *after)]
+
+
+def transformer_block_call(engine, b):
+    batch, queries, heads, size, hidden = (
+        int(b.one_of(some)) for some in ((0, 1, 3), (1, 2, 20), (1, 3), (1, 4, 17), (1, 9))
+    )
+    width, dtype = heads * size, b.one_of([None, *STORAGE])
+    b.dtype = "float32" if dtype or b.chance(0.9) else b.dtype
+    maps = []
+    for out, into in ((3 * width, width), (width, width), (hidden, width), (width, hidden + b.chance(0.03))):
+        weight = b.normal(out, into) / numpy.sqrt(into).astype(b.dtype)
+        stored = (weight, None) if dtype is None else store_weight(numpy.ascontiguousarray(weight), dtype)
+        maps.append((*stored, b.normal(out) if b.chance(0.7) else None))
+    norms = [
+        (b.normal(width) if b.chance(0.7) else None, b.normal(width) if b.chance(0.7) else None, 1e-5) for _ in range(2)
+    ]
+    mask, cache = None, None
+    if b.chance(0.4):
+        length, room = b.one_of([(0, queries), (3, queries + 3), (5, 40), (3, queries)])
+        keys, values = (numpy.ascontiguousarray(b.normal(batch, heads, room, size)) for _ in range(2))
+        cache = (keys, values, length)
+    elif b.chance(0.3):
+        mask = b.rng.random((batch, 1, 1, queries)) < 0.7
+    causal, after = cache is not None or b.chance(0.2), b.one_of([("relu",), ("gelu", ("tanh",)), ("gelu", (1,))])
+    x = b.normal(*b.one_of([(batch, queries, width)] * 9 + [(batch, queries, width + 1)]))
+    y = engine.transformer_block(
+        x, norms, maps, heads, b.chance(0.5), causal, after[0], after[1] if len(after) > 1 else (), mask, cache
+    )
+    return [y] if cache is None else [y, *cache[:2]]
 
 
 OTHERS = (
     update_call, linear_activation_call, linear_stack_call, conv_activation_call, conv_affine_call, matmul_into_call, dropout_call,
-    flat_call, stored_linear_call,
+    flat_call, stored_linear_call, transformer_block_call,
 )  # fmt: skip
 IN_BFLOAT16 = (op_call, conv_affine_call, matmul_into_call, stored_linear_call)
 """Calls of one product each, and of attention, which gets more room."""

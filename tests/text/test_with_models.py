@@ -34,15 +34,15 @@ def test_only_the_last_token_has_logits_in_generation():
     model = MODELS["gpt"]().eval()
     ids = numpy.array([[3, 1, 4], [2, 6, 5]])
     every, state = model.forward_with_state(ids)
-    last, other = model.forward_with_state(ids, last=True)
-    assert last.shape == (2, 1, 11)
-    numpy.testing.assert_allclose(last, every[:, -1:], rtol=1e-12)
+    last, other = model.next_logits(ids)
+    assert last.shape == (2, 11)
+    numpy.testing.assert_allclose(last, every[:, -1], rtol=1e-12)
     assert other[0].length == state[0].length == 3
     shapes = []
     forward = model.lm_head.forward
-    model.lm_head.forward = lambda x: shapes.append(x.shape[1]) or forward(x)
+    model.lm_head.forward = lambda x: shapes.append(x.shape) or forward(x)
     text.generate(model, list(ids), 3, temperature=0)
-    assert shapes == [1, 1, 1]
+    assert shapes == [(2, 16)] * 3
 
 
 def test_beam_search_with_the_transformer():

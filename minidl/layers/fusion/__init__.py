@@ -5,10 +5,24 @@ chain plans such a step only if the current engine has the kernel. ``RULES`` lis
 keep no caches.
 """
 
+from minidl.layers.fusion.block import BlockParts, run_block, step_block
 from minidl.layers.fusion.conv import FusedConv, NormalizedConv
-from minidl.layers.fusion.linear import FusedLinear
+from minidl.layers.fusion.linear import FusedLinear, FusedStored
 from minidl.layers.fusion.plan import RULES, Rule, plan_steps
 from minidl.layers.fusion.residual import SummedResidual
 from minidl.layers.fusion.stack import LinearStack
 
-__all__ = ["RULES", "FusedConv", "FusedLinear", "LinearStack", "NormalizedConv", "Rule", "SummedResidual", "plan_steps"]
+__all__ = [
+    "RULES",
+    "BlockParts",
+    "FusedConv",
+    "FusedLinear",
+    "FusedStored",
+    "LinearStack",
+    "NormalizedConv",
+    "Rule",
+    "SummedResidual",
+    "plan_steps",
+    "run_block",
+    "step_block",
+]

@@ -10,9 +10,10 @@ from minidl.layers.base import cast_input
 from minidl.layers.inference import keeps_caches
 from minidl.layers.linear import Affine, Dense, Linear
 from minidl.layers.parameter import Parameter, run_backward
+from minidl.layers.stored import StoredLinear
 from minidl.ops import Array
 
-__all__ = ["FusedLinear"]
+__all__ = ["FusedLinear", "FusedStored"]
 
 
 class FusedLinear:
@@ -62,3 +63,27 @@ class FusedLinear:
 
     def __repr__(self) -> str:
         return repr(self.linear) if type(self.linear) is Dense else f"{self.linear!r} + {self.follower!r}"
+
+
+class FusedStored:
+    """A StoredLinear and the activation after it in one step: y = activation(x W^T + b). For inference only."""
+
+    def __init__(self, stored: StoredLinear, follower: Activation) -> None:
+        self.stored, self.follower = stored, follower
+
+    @classmethod
+    def join(cls, before: Any, layer: Any) -> FusedStored | None:
+        """Return the step for a StoredLinear and an activation; None for anything else."""
+        fits = type(before) is StoredLinear and before.follower is None and isinstance(layer, Activation)
+        return cls(before, layer) if fits else None
+
+    def forward(self, x: Array) -> Array:
+        """Return activation(x W^T + b)."""
+        return self.stored.apply(x, self.follower)
+
+    def parameters(self) -> list[Parameter]:
+        """Return none: what is stored is no parameter."""
+        return []
+
+    def __repr__(self) -> str:
+        return f"{self.stored!r} + {self.follower!r}"

@@ -10,7 +10,7 @@ from typing import Any
 from minidl.engines import Engine
 from minidl.layers.activation import Activation
 from minidl.layers.fusion.conv import FusedConv, NormalizedConv
-from minidl.layers.fusion.linear import FusedLinear
+from minidl.layers.fusion.linear import FusedLinear, FusedStored
 from minidl.layers.fusion.residual import SummedResidual
 from minidl.layers.fusion.stack import LinearStack
 
@@ -41,6 +41,7 @@ class Rule:
 
 RULES = (
     Rule("linear_activation", FusedLinear.join),
+    Rule("stored_linear", FusedStored.join, keeps_caches=False),
     Rule("conv_affine", NormalizedConv.join, keeps_caches=False),
     Rule("conv_affine", SummedResidual.join, keeps_caches=False),
     Rule("conv_activation", FusedConv.join),
