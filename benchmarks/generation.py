@@ -258,6 +258,7 @@ def main() -> None:
     for name in args.models.split(","):
         for stored in args.stored.split(","):
             makers = generation(name, *sizes[name], stored).makers
+            makers["minidl"] = makers.get("minidl", makers.get("minidl native"))
             made = {kind: makers[kind]() for kind in ("minidl", "torch", "onnxruntime") if kind in makers}
             made["layer by layer"] = _layer_by_layer(made["minidl"])
             times: dict[str, list[float]] = {contender: [] for contender in made}
