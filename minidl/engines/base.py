@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 
 from minidl.engines import compositions
+from minidl.engines.copies import Reading
 from minidl.ops import FORMULAS, Array, namespace
 from minidl.ops._names import axis_or_dim
 
@@ -121,6 +122,10 @@ class Engine:
     def to_host(self, array: Array) -> numpy.ndarray:
         """Return the array as a ``numpy.ndarray``."""
         return numpy.asarray(array)
+
+    def read_later(self, array: Array) -> Reading:
+        """Begin to copy an array to the host, and do not wait for it. On a CPU it is here already."""
+        return Reading(numpy.asarray(array))
 
     def synchronize(self) -> None:
         """Wait until everything is computed; call it before reading a clock. On a CPU there is nothing to wait for."""

@@ -19,7 +19,17 @@ __all__ = ["Arrival", "Copies", "Reading"]
 
 
 class Arrival:
-    """An array on its way to the GPU."""
+    """An array on its way to the GPU.
+
+    Parameters
+    ----------
+    array : array
+        Where it arrives.
+    event : any
+        What marks its arrival.
+    xp : module
+        CuPy.
+    """
 
     def __init__(self, array: Array, event: Any, xp: Any) -> None:
         self._array, self._event, self._xp = array, event, xp
@@ -33,26 +43,27 @@ class Arrival:
 class Reading:
     """Numbers on their way to the host.
 
-    Attributes
+    Parameters
     ----------
-    ready : bool
-        Whether they are here.
+    host : numpy.ndarray
+        Where they arrive.
+    event : any, optional
+        What marks their arrival; without it they are here.
     """
 
-    def __init__(self, pinned: numpy.ndarray, event: Any, source: Array) -> None:
-        self._pinned, self._event = pinned, event
-        self._source: Array | None = source  # its memory must not be used again before it is copied
+    def __init__(self, host: numpy.ndarray, event: Any = None) -> None:
+        self._host, self._event = host, event
 
     @property
     def ready(self) -> bool:
-        return bool(self._event.done)
+        """Whether they are here."""
+        return self._event is None or bool(self._event.done)
 
     def get(self) -> numpy.ndarray:
         """Return the numbers; wait for them if they are not here yet."""
         if not self.ready:
             self._event.synchronize()
-        self._source = None
-        return self._pinned
+        return self._host
 
 
 class Copies:
@@ -93,10 +104,10 @@ class Copies:
         return Arrival(placed, event, xp)
 
     def read_later(self, array: Array) -> Reading:
-        """Begin to copy an array to the host."""
+        """Begin to copy an array to the host, in the stream that computes: behind what is computed, and before what will be."""
         pinned = self._pinned(array.shape, array.dtype)
         array.get(out=pinned, blocking=False)
-        return Reading(pinned, self._xp.cuda.get_current_stream().record(), array)
+        return Reading(pinned, self._xp.cuda.get_current_stream().record())
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:
         """Return an array of the host in pinned memory, from CuPy's pool."""

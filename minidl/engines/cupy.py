@@ -41,7 +41,9 @@ class CupyEngine(Engine):
     device : int
     """
 
-    def __init__(self, device: int = 0, xp: Any = None, kernels: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self, device: int = 0, xp: Any = None, kernels: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
         xp = importlib.import_module("cupy") if xp is None else xp
         kernels = _kernels() if kernels is None else kernels
         super().__init__("cupy" if device == 0 else f"cupy:{device}", xp=xp, kernels=kernels)

@@ -23,9 +23,10 @@ their gradients or adds to all: if some are current, the others are filled with 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy
@@ -40,6 +41,7 @@ __all__ = [
     "Storage",
     "claim_gradients",
     "flatten",
+    "on_device_of",
     "release_gradients",
     "run_backward",
     "structure",
@@ -259,7 +261,7 @@ class ParameterBuffer:
     parameters : sequence of Parameter
         All of one dtype. They are moved here in this order, without gaps.
     xp : module, optional
-        The namespace of the arrays; by default that of the first parameter.
+        The namespace of the arrays, which are made on its current device; by default they are where the first parameter is.
     dtype : dtype, optional
         By default that of the first parameter.
 
@@ -279,7 +281,8 @@ class ParameterBuffer:
     def __init__(self, parameters: Sequence[Parameter], xp: Any = None, dtype: Any = None) -> None:
         first = parameters[0]._value
         total = sum(parameter.size for parameter in parameters)
-        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype)
+        with on_device_of(first) if xp is None else contextlib.nullcontext(xp) as makes:
+            self.values: Array = makes.empty(total, dtype=dtype or first.dtype)
         self._gradients: Array | None = None
         self.parameters = list(parameters)
         self._has_tables = any(parameter.starts_at_zero for parameter in parameters)
@@ -287,8 +290,9 @@ class ParameterBuffer:
         self.touched_at = self.complete_at = -1
         self.retired = False
         start = 0
-        for parameter in parameters:
-            start = self._adopt(parameter, start)
+        with on_device_of(self.values):
+            for parameter in parameters:
+                start = self._adopt(parameter, start)
 
     def _adopt(self, parameter: Parameter, start: int) -> int:
         """Move the parameter to ``start``; return the end of its values, where the next one starts."""
@@ -313,9 +317,9 @@ class ParameterBuffer:
         """Allocate the gradients if necessary."""
         if self._gradients is not None:
             return
-        xp = namespace(self.values)
-        make = xp.zeros if self._has_tables else xp.empty
-        self._gradients = make(self.values.shape, dtype=self.values.dtype)
+        with on_device_of(self.values) as xp:
+            make = xp.zeros if self._has_tables else xp.empty
+            self._gradients = make(self.values.shape, dtype=self.values.dtype)
         for parameter in self.parameters:
             if parameter.buffer is self:
                 stop = parameter.start + parameter.size
@@ -401,11 +405,24 @@ def _new_parameter(kind: type[Parameter]) -> Parameter:
     return object.__new__(kind)
 
 
+@contextlib.contextmanager
+def on_device_of(array: Array) -> Iterator[Any]:
+    """Run a block in which new arrays are made where an array is; give its namespace.
+
+    >>> with on_device_of(numpy.zeros(3)) as xp:
+    ...     xp.ones(2)
+    array([1., 1.])
+    """
+    xp = namespace(array)
+    with contextlib.nullcontext() if xp is numpy else array.device:
+        yield xp
+
+
 def to_namespace(array: Array, xp: Any) -> Array:
-    """Return the array in namespace ``xp``, copied to or from the GPU only if necessary."""
-    if namespace(array) is xp:
-        return array
-    return xp.asarray(to_host(array))
+    """Return the array in namespace ``xp``, on its current device, copied only if it is elsewhere."""
+    if namespace(array) is not xp:
+        return xp.asarray(to_host(array))
+    return array if xp is numpy else xp.asarray(array)  # which copies from another GPU
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
@@ -431,7 +448,8 @@ def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
         if not isinstance(parameter, Parameter):
             raise ParameterError(f"expected minidl.Parameter objects, got {type(parameter).__name__}")
     for parameter in dict.fromkeys(parameters):
-        groups.setdefault((parameter.dtype, namespace(parameter.value)), []).append(parameter)
+        device = getattr(getattr(parameter.value, "device", None), "id", None)
+        groups.setdefault((parameter.dtype, namespace(parameter.value), device), []).append(parameter)
     return [
         group[0].buffer if _is_whole(group[0].buffer, group) else ParameterBuffer(group) for group in groups.values()
     ]

@@ -43,7 +43,7 @@ def class_axis(op: str, scores: Array, name: str = "logits") -> int:
 
 def from_indices(
     op: str, x: Array, target: Array, w: Array | None, ignore_index: int, axis: int, name: str = "logits"
-) -> tuple[Array, float]:
+) -> tuple[Array, Any]:
     """Return t as zeros and ones, (N, K, ...), and the total weight of the targets that count.
 
     Inside ``checks_later`` the weight stays on the device, as an array without axes.
@@ -63,14 +63,21 @@ def from_indices(
     bad = (c != ignore_index) & ((c < 0) | (c >= classes))
     t = one_hot(x, target, ignore_index, axis)  # (N, K, ...)
     weight = (t if w is None else t * w).sum(dtype="float64")
-    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
-    if wrong:
+
+    def complain() -> NoReturn:
         first = int(bad.ravel().argmax())
         index = tuple(int(i) for i in numpy.unravel_index(first, target.shape))
         raise TargetError(
             f"{op}: target {int(c.ravel()[first])} at index {index} is not a class; with {classes} classes the "
             f"indices are 0 to {classes - 1}, or {ignore_index} to ignore"
         )
+
+    if are_later(x):
+        refuse_any(bad, complain)
+        return t, weight
+    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
+    if wrong:
+        complain()
     return t, divisor
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy
 
 from minidl import engines
+from minidl.engines.copies import Arrival
 from minidl.errors import DataError
 from minidl.ops import Array
 from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
 
-__all__ = ["Batch", "Feed", "augment_inputs"]
+__all__ = ["Batch", "Feed", "augment_inputs", "sent_ahead"]
 
 Batch = tuple["Array | ArrayGroup", "Array | ArrayGroup", "Array | None"]
 
@@ -68,6 +70,10 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield (x, y, weights or None) for each step."""
+        batches = self._batches()
+        return sent_ahead(batches, self._engine) if self._elsewhere else batches
+
+    def _batches(self) -> Iterator[Batch]:
         order = None if self.generator is None else self.generator.permutation(self.count)
         if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
             return self._yield_batch_by_batch(order)
@@ -95,12 +101,41 @@ class Feed:
         if self.change is not None:
             x, y, weights = batch
             batch = augment_inputs(x, self.change), y, weights
-        return self._move_to_device(batch) if self._elsewhere else batch
+        return batch
 
     def _move_to_device(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
         return move(x, place), move(y, place), None if weights is None else place(weights)
+
+
+def sent_ahead(batches: Iterable[Batch], engine: Any) -> Iterator[Batch]:
+    """Yield batches of the host as arrays of a GPU, each sent before the step on the one before it.
+
+    So the copy of a batch runs beside that step, and nobody waits for it but the GPU. An array that
+    is on the GPU already is not copied.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+    engine : Engine
+    """
+    ahead: Any = None
+    for batch in batches:
+        sent = tuple(None if part is None else move(part, functools.partial(_send, engine)) for part in batch)
+        if ahead is not None:
+            yield tuple(None if part is None else move(part, _take) for part in ahead)  # type: ignore[misc]
+        ahead = sent
+    if ahead is not None:
+        yield tuple(None if part is None else move(part, _take) for part in ahead)  # type: ignore[misc]
+
+
+def _send(engine: Any, array: Array) -> Any:
+    return engine.send(array) if isinstance(array, numpy.ndarray) else engine.asarray(array)
+
+
+def _take(sent: Any) -> Array:
+    return sent.take() if isinstance(sent, Arrival) else sent
 
 
 def augment_inputs(x: Any, change: Callable[[Any], Any]) -> Any:

@@ -30,6 +30,9 @@ class Stream:
         Start every epoch with the first batch, if the source can be iterated again. For validation.
     epoch : int, optional
         The epoch before the loop sets it, for messages.
+    deliver : callable, optional
+        Wraps the batches of an epoch, such as to send each to a GPU before the step on the one before it. It may read a batch
+        ahead, but no more than the epoch has.
 
     Attributes
     ----------
@@ -47,7 +50,9 @@ class Stream:
         steps: int | None = None,
         restart: bool = False,
         epoch: int | None = None,
+        deliver: Callable[[Iterator[Any]], Iterator[Any]] | None = None,
     ) -> None:
+        self.deliver = deliver
         self.passes, self.check, self.where = passes, check, where
         self.limit, self.restart = steps, (restart or steps is None) and not passes.once
         self.epoch = epoch
@@ -65,6 +70,9 @@ class Stream:
         return self._ahead[0], self._place(0)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._batches() if self.deliver is None else self.deliver(self._batches())
+
+    def _batches(self) -> Iterator[Any]:
         if self.restart and not self._ahead:
             self._pass = None
         done = 0

@@ -180,10 +180,13 @@ class ndarray:
         raise TypeError("make arrays with empty, zeros or asarray")
 
     @classmethod
-    def _of(cls, values):
+    def _of(cls, values, device=None):
         array = object.__new__(cls)
-        array._values, array._device = values, cuda_double.current_device()
+        array._values, array._device = values, cuda_double.current_device() if device is None else device
         return array
+
+    def reshape(self, *shape, order="C"):
+        return ndarray._of(self._values.reshape(*shape, order=order), self._device)
 
     @property
     def device(self):
@@ -258,8 +261,10 @@ class ndarray:
         parts = index if isinstance(index, tuple) else (index,)
         refuse_host(parts, "an index")
         note("wait", any(isinstance(part, ndarray) and part.dtype == bool for part in parts))
-        bare(self)
-        return wrapped(self._values[bare(index)])
+        note("to device", any(isinstance(part, list) for part in parts))
+        if any(isinstance(part, (ndarray, list)) for part in parts):
+            return wrapped(bare(self)[bare(index)])
+        return ndarray._of(numpy.asarray(self._values[index]), self._device)  # a view, for which nothing is computed
 
     def __setitem__(self, index, new):
         refuse_host(index if isinstance(index, tuple) else (index,), "an index")
@@ -312,6 +317,7 @@ for _name in OPERATORS:
     setattr(ndarray, _name, operator(_name))
 for _name in ("__bool__", "__float__", "__int__", "__index__"):
     setattr(ndarray, _name, waiting(_name))
+
 
 class Cuda:
     """What ``cupy.cuda`` gives, as far as the double stands in for it."""

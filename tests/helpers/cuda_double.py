@@ -8,7 +8,6 @@ uses pinned memory again too early copies the wrong numbers.
 import collections
 import contextlib
 
-
 COUNT = 2
 LAG = 3
 """How many later events of its stream must have been recorded before an event nobody waits for is done."""
@@ -28,7 +27,9 @@ def note(kind, count=1):
     """Count a transfer or a wait; neither is allowed while a stream is captured."""
     if count:
         if kind in ("wait", "to host", "to device") and get_current_stream().capturing:
-            raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing ({kind})")
+            raise RuntimeError(
+                f"cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing ({kind})"
+            )
         transfers[kind] += count
 
 
@@ -53,7 +54,7 @@ class Device:
         _device = self._before.pop()
 
     def __eq__(self, other):
-        return self.id == other.id
+        return self.id == other.id if isinstance(other, Device) else NotImplemented
 
     __hash__ = None
 

@@ -16,6 +16,7 @@ def draw(*shape, seed=0, dtype="float32"):
 def ids(*shape, below=5, seed=0):
     return numpy.random.default_rng([seed, *shape]).integers(0, below, shape)
 
+
 LAYERS = {
     "AdaptiveAvgPool1d": (lambda: layers.AdaptiveAvgPool1d(3), draw(2, 3, 7)),
     "AdaptiveAvgPool2d": (lambda: layers.AdaptiveAvgPool2d((3, 2)), draw(2, 3, 7, 5)),
@@ -70,10 +71,19 @@ LAYERS = {
     "RotaryPositions": (lambda: layers.RotaryPositions(4, 8), draw(2, 2, 5, 4)),
     "SinusoidalPositions": (lambda: layers.SinusoidalPositions(4), draw(2, 5, 4)),
     "SwiGLU": (lambda: layers.SwiGLU(4, 6), draw(2, 3, 4)),
-    "TransformerDecoderLayer": (lambda: layers.TransformerDecoderLayer(8, 2, 16, dropout=0.0), (draw(2, 4, 8), draw(2, 3, 8, seed=1))),
-    "TransformerDecoder": (lambda: layers.TransformerDecoder(layers.TransformerDecoderLayer(8, 2, 16, dropout=0.0), 2), (draw(2, 4, 8), draw(2, 3, 8, seed=1))),
+    "TransformerDecoderLayer": (
+        lambda: layers.TransformerDecoderLayer(8, 2, 16, dropout=0.0),
+        (draw(2, 4, 8), draw(2, 3, 8, seed=1)),
+    ),
+    "TransformerDecoder": (
+        lambda: layers.TransformerDecoder(layers.TransformerDecoderLayer(8, 2, 16, dropout=0.0), 2),
+        (draw(2, 4, 8), draw(2, 3, 8, seed=1)),
+    ),
     "TransformerEncoderLayer": (lambda: layers.TransformerEncoderLayer(8, 2, 16, dropout=0.0), draw(2, 4, 8)),
-    "TransformerEncoder": (lambda: layers.TransformerEncoder(layers.TransformerEncoderLayer(8, 2, 16, dropout=0.0), 2), draw(2, 4, 8)),
+    "TransformerEncoder": (
+        lambda: layers.TransformerEncoder(layers.TransformerEncoderLayer(8, 2, 16, dropout=0.0), 2),
+        draw(2, 4, 8),
+    ),
     "Unflatten": (lambda: layers.Unflatten(1, (2, 2)), draw(3, 4)),
     "Upsample nearest": (lambda: layers.Upsample(scale_factor=2), draw(2, 3, 3, 4)),
     "Upsample bilinear": (lambda: layers.Upsample(scale_factor=2, mode="bilinear"), draw(2, 3, 3, 4)),
@@ -136,7 +146,9 @@ MODELS = {
     "CharRNN": (lambda: models.CharRNN(6, 4, 5), ids(2, 4, below=6)),
     "GPT2": (lambda: models.GPT2(gpt_config()), ids(2, 5, below=9)),
     "Transformer": (
-        lambda: models.Transformer(6, 7, d_model=8, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=8, dropout=0.0),
+        lambda: models.Transformer(
+            6, 7, d_model=8, nhead=2, num_encoder_layers=1, num_decoder_layers=1, dim_feedforward=8, dropout=0.0
+        ),
         (ids(2, 4, below=6), ids(2, 3, below=7)),
     ),
     "TabularNetwork": (
@@ -145,14 +157,19 @@ MODELS = {
     ),
     "TwoTower": (lambda: models.TwoTower(4, 6, 3), (ids(3, below=4), ids(3, 2, below=6))),
     "ViT": (
-        lambda: models.ViT(models.ViTConfig(image_size=8, patch_size=4, channels=1, layers=1, heads=2, width=8, hidden=16, classes=3)),
+        lambda: models.ViT(
+            models.ViTConfig(image_size=8, patch_size=4, channels=1, layers=1, heads=2, width=8, hidden=16, classes=3)
+        ),
         draw(2, 1, 8, 8),
     ),
     "lenet": (lambda: models.lenet(3), draw(2, 1, 28, 28)),
     "mlp": (lambda: models.mlp([4, 6, 3], "gelu"), draw(5, 4)),
     "mobilenet": (lambda: models.mobilenet_v2(3, 0.1, "cifar", 1, 0.0), draw(2, 1, 8, 8)),
     "small_resnet": (lambda: models.small_resnet(3, 1, (4, 8)), draw(2, 1, 8, 8)),
-    "small_vgg": (lambda: models.vgg("4 M 8 M", 3, 1, batch_norm=True, pooled=2, hidden=8, dropout=0.0), draw(2, 1, 8, 8)),
+    "small_vgg": (
+        lambda: models.vgg("4 M 8 M", 3, 1, batch_norm=True, pooled=2, hidden=8, dropout=0.0),
+        draw(2, 1, 8, 8),
+    ),
     "unet": (lambda: models.unet(2, 1, 4, 1), draw(1, 1, 8, 8)),
 }
 """Models by name: how to make each, and its input or inputs."""
