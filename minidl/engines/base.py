@@ -123,9 +123,9 @@ class Engine:
         """Return the array as a ``numpy.ndarray``."""
         return numpy.asarray(array)
 
-    def read_later(self, array: Array) -> Reading:
-        """Begin to copy an array to the host, and do not wait for it. On a CPU it is here already."""
-        return Reading(numpy.asarray(array))
+    def read_later(self, *arrays: Array) -> Reading:
+        """Begin to copy arrays to the host, and do not wait for them. On a CPU they are here already."""
+        return Reading(list(map(numpy.asarray, arrays)))
 
     def synchronize(self) -> None:
         """Wait until everything is computed; call it before reading a clock. On a CPU there is nothing to wait for."""

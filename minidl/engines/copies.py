@@ -9,6 +9,7 @@ This module works on the namespace that it is given and imports no CuPy.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -41,29 +42,29 @@ class Arrival:
 
 
 class Reading:
-    """Numbers on their way to the host.
+    """Arrays on their way to the host.
 
     Parameters
     ----------
-    host : numpy.ndarray
+    arrays : list of numpy.ndarray
         Where they arrive.
     event : any, optional
         What marks their arrival; without it they are here.
     """
 
-    def __init__(self, host: numpy.ndarray, event: Any = None) -> None:
-        self._host, self._event = host, event
+    def __init__(self, arrays: list[numpy.ndarray], event: Any = None) -> None:
+        self._arrays, self._event = arrays, event
 
     @property
     def ready(self) -> bool:
         """Whether they are here."""
         return self._event is None or bool(self._event.done)
 
-    def get(self) -> numpy.ndarray:
-        """Return the numbers; wait for them if they are not here yet."""
+    def get(self) -> list[numpy.ndarray]:
+        """Return the arrays; wait for them if they are not here yet."""
         if not self.ready:
             self._event.synchronize()
-        return self._host
+        return self._arrays
 
 
 class Copies:
@@ -103,10 +104,16 @@ class Copies:
         self._under_way.append((event, pinned))  # until it is copied
         return Arrival(placed, event, xp)
 
-    def read_later(self, array: Array) -> Reading:
-        """Begin to copy an array to the host, in the stream that computes: behind what is computed, and before what will be."""
-        pinned = self._pinned(array.shape, array.dtype)
-        array.get(out=pinned, blocking=False)
+    def read_later(self, arrays: Sequence[Array]) -> Reading:
+        """Begin to copy arrays to the host, in the stream that computes: behind what is computed, and before what will be.
+
+        Parameters
+        ----------
+        arrays : sequence of array
+        """
+        pinned = [self._pinned(array.shape, array.dtype) for array in arrays]
+        for array, place in zip(arrays, pinned, strict=True):
+            array.get(out=place, blocking=False)
         return Reading(pinned, self._xp.cuda.get_current_stream().record())
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> numpy.ndarray:

@@ -128,10 +128,10 @@ class CupyEngine(Engine):
         with self.here():
             return self._copies.send(array)
 
-    def read_later(self, array: Array) -> Reading:
-        """Begin to copy an array to the host; see :class:`minidl.engines.copies.Copies`."""
+    def read_later(self, *arrays: Array) -> Reading:
+        """Begin to copy arrays to the host; see :class:`minidl.engines.copies.Copies`."""
         with self.here():
-            return self._copies.read_later(array)
+            return self._copies.read_later(arrays)
 
 
 def _kernels() -> Mapping[str, Callable[..., Any]]:

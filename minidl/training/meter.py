@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +52,7 @@ class Meter:
         self._outputs: list[Array] = []
         self._targets: list[Array] = []
         self._held = 0
-        self._travelling: deque[tuple[tuple[Any, ...], Callable[..., None]]] = deque()
+        self._travelling: deque[tuple[Any, Callable[[list[numpy.ndarray]], None]]] = deque()
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -131,27 +130,34 @@ class Meter:
         Nobody waits for them until somebody wants to see the metrics.
         """
         ignored = None if self._loss is None else self._loss.settings["ignore_index"]
-        others = []
+        others, means, sums = [], [], []
         for metric in self.metrics:
-            sums = sums_on_device(metric, output, target, ignored)
-            if sums is None:
+            found = sums_on_device(metric, output, target, ignored)
+            if found is None:
                 others.append(metric)
             else:
-                reading = engine.read_later(namespace(output).stack(sums))
-                self._travelling.append(((reading,), functools.partial(_add_sums, metric)))
-        if others:
-            readings = engine.read_later(output), engine.read_later(target)
-            self._travelling.append((readings, functools.partial(self._update, others)))
+                means.append(metric)
+                sums += found
+        sent = [namespace(output).stack(sums)] if sums else []
+        sent += [output, target] if others else []
+
+        def take_in(arrived: list[numpy.ndarray]) -> None:
+            if means:
+                _add_sums(means, arrived[0].tolist())
+            if others:
+                self._update(others, *arrived[-2:])
+
+        self._travelling.append((engine.read_later(*sent), take_in))
         self._take_in(wait=False)
 
     def _take_in(self, wait: bool) -> None:
         """Hand to the metrics what has arrived, or everything, waiting for it."""
         while self._travelling:
-            readings, use = self._travelling[0]
-            if not (wait or all(reading.ready for reading in readings)):
+            reading, take_in = self._travelling[0]
+            if not (wait or reading.ready):
                 return
             self._travelling.popleft()
-            use(*(reading.get() for reading in readings))
+            take_in(reading.get())
 
     def _drop_ignored(self, prediction: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Drop the targets that the loss ignores, and their predictions."""
@@ -166,16 +172,17 @@ class Meter:
         self._outputs, self._targets, self._held = [], [], 0
 
 
-def _add_sums(metric: Any, sums: numpy.ndarray) -> None:
-    """Add what arrived from a GPU to a metric that is a mean."""
-    total, count, wrong = sums.tolist()
-    if wrong:
-        raise DataError(
-            f"{metric.name}: {int(wrong)} predictions or targets are not what the metric takes: one is nan, a number is not finite, "
-            "or the target of a yes or no is neither 0 nor 1"
-        )
-    metric.total += total
-    metric.count += int(count)
+def _add_sums(metrics: list[Any], sums: list[float]) -> None:
+    """Add what arrived from a GPU, three numbers for each, to metrics that are means."""
+    for place, metric in enumerate(metrics):
+        total, count, wrong = sums[3 * place : 3 * place + 3]
+        if wrong:
+            raise DataError(
+                f"{metric.name}: {int(wrong)} predictions or targets are not what the metric takes: one is nan, a number is not "
+                "finite, or the target of a yes or no is neither 0 nor 1"
+            )
+        metric.total += total
+        metric.count += int(count)
 
 
 _claimed: set[int] = set()

@@ -126,31 +126,24 @@ class LateTotals(Totals):
         held, self._held = self._held, []
         checks = self._checks[:]
         del self._checks[:]
-        bad = _read_later(self._engine, [flag for flag, _ in checks])
-        values = _read_later(self._engine, [value for _, value, _ in held])
-        weights = _read_later(self._engine, [n for _, _, n in held if hasattr(n, "dtype")])
+        sent = ([flag for flag, _ in checks], [v for _, v, _ in held], [n for *_, n in held if hasattr(n, "dtype")])
+        reading = self._engine.read_later(*(namespace(part[0]).stack(part) for part in sent if part))
 
         def look(wait: bool) -> bool:
             """Look at what has arrived, waiting for it if told to; return whether it has."""
-            if not wait and not all(reading.ready for reading in (bad, values, weights) if reading is not None):
+            if not wait and not reading.ready:
                 return False
-            for (_, complain), wrong in zip(checks, _numbers(bad), strict=True):
+            arrived = iter(reading.get())
+            bad, values, weights = (next(arrived).astype(numpy.float64).tolist() if part else [] for part in sent)
+            for (_, complain), wrong in zip(checks, bad, strict=True):
                 if wrong:
                     complain()
-            on_device = iter(_numbers(weights))
-            for (step, _, n), value in zip(held, _numbers(values), strict=True):
+            on_device = iter(weights)
+            for (step, _, n), value in zip(held, values, strict=True):
                 self._count(value, next(on_device) if hasattr(n, "dtype") else n, step, self._step, batch)
             return True
 
         self._travelling.append(look)
-
-
-def _read_later(engine: Any, arrays: list[Array]) -> Any:
-    return engine.read_later(namespace(arrays[0]).stack(arrays)) if arrays else None
-
-
-def _numbers(reading: Any) -> list[float]:
-    return [] if reading is None else reading.get().astype(numpy.float64).tolist()
 
 
 def read_all(engine: Any, numbers: list[Any]) -> numpy.ndarray:

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.gpu_double
 ENGINE = DoubleEngine()
 SECOND = DoubleEngine(1)
 EVERYTHING = LAYERS | MODELS
+EACH = [pytest.param(name, marks=[pytest.mark.nightly] if name == "mobilenet" else []) for name in EVERYTHING]
 NOT_LAYERS = {"Activation", "Chain", "Layer", "Loss", "Parameter", "ParameterBuffer", "TableParameter", "inference"}
 ELSEWHERE = {"MaxUnpool1d", "MaxUnpool2d", "SetLoss", "StoredLinear"}
 """Layers that are called in a way of their own, below."""
@@ -59,13 +60,13 @@ def test_every_layer_loss_and_optimiser_is_here():
     assert optimizers - {"Optimizer"} == {name.split()[0] for name in OPTIMIZERS}
 
 
-@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("name", EACH)
 def test_layers_and_models_compute_what_the_host_computes(name):
     make, given = EVERYTHING[name]
     check_alike(run_layer(ENGINE, make, given), run_layer("numpy", make, given))
 
 
-@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("name", EACH)
 def test_a_step_of_a_layer_moves_nothing_and_waits_for_nothing(name):
     make, given = EVERYTHING[name]
     with dl.use(ENGINE), checks_later():
