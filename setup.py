@@ -25,9 +25,12 @@ SOURCES = [
     *sorted(path.as_posix() for path in Path("csrc").rglob("*.c") if path.name != "native.c"),
 ]
 REASON_FILE = "native_missing.txt"
-# What CUDA code may include, and what that includes: installed as minidl/csrc, where minidl.engines.headers finds it.
+# The CUDA kernels, what they and CUDA code of others may include, and what that includes: installed as minidl/csrc, where
+# minidl.engines.headers finds it.
 CUDA_HEADERS = [
+    *sorted(path.as_posix() for path in Path("csrc").rglob("*.cu")),
     "csrc/elementwise/activation_list.h",
+    "csrc/runtime/device.cuh",
     "csrc/vector/formulas.h",
     "csrc/vector/formulas.inc.h",
     "csrc/vector/simd.h",
