@@ -17,14 +17,15 @@ from device_cases import (
     MODELS,
     NUMBERS,
     OPTIMIZERS,
+    TRAINING,
     as_tuple,
     check_alike,
     draw,
-    gpt_config,
     ids,
     on,
     run_layer,
     run_loss,
+    train_mlp,
 )
 
 import minidl as dl
@@ -212,63 +213,7 @@ def test_a_metric_on_the_device_refuses_what_it_refuses_on_the_host():
 # three training runs ------------------------------------------------------------------------------------------------
 
 
-def train_mlp(engine, epochs=3):
-    """An MLP on points in the plane, with dropout switched off so that both sides draw the same numbers."""
-    with dl.use(engine) as current:
-        dl.seed(0)
-        model = models.mlp([2, 16, 3], "gelu")
-        model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        x = draw(90, 2)
-        y = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0.5)
-        history = model.fit(
-            x,
-            y,
-            epochs=epochs,
-            batch_size=16,
-            seed=0,
-            validation_split=0.1,
-            callbacks=[dl.training.GradientClipping(1.0)],
-        )
-        return history.history, [current.to_host(p.value) for p in model.parameters()], model.predict(x)
-
-
-def train_convolutions(engine):
-    """A small convolutional network with batch normalisation, in steps of two batches."""
-    with dl.use(engine) as current:
-        dl.seed(0)
-        parts = [
-            dl.Conv2d(1, 4, 3, padding=1, bias=False),
-            dl.BatchNorm2d(4),
-            dl.ReLU(),
-            dl.MaxPool2d(2),
-            dl.Flatten(),
-            dl.Linear(64, 2),
-        ]
-        model = dl.Sequential(parts)
-        model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        x = draw(24, 1, 8, 8)
-        y = (x.mean(axis=(1, 2, 3)) > 0).astype(int)
-        history = model.fit(x, y, epochs=2, batch_size=6, seed=0, gradient_accumulation_steps=2)
-        return history.history, [current.to_host(a) for _, a in sorted(model.named_buffers())], model.predict(x)
-
-
-def train_gpt(engine):
-    """A GPT of one block on a sequence that repeats, and what it writes."""
-    with dl.use(engine) as current:
-        dl.seed(0)
-        model = models.GPT2(gpt_config())
-        model.compile("adam", dl.CrossEntropyLoss(class_axis=-1))
-        tokens = numpy.tile(numpy.arange(9), 20)
-        rows = numpy.stack([tokens[i : i + 9] for i in range(32)])
-        history = model.fit(rows[:, :-1], rows[:, 1:], epochs=4, batch_size=8, seed=0)
-        written = text.generate(model, numpy.array([0, 1, 2]), 6, temperature=0)
-        drawn = text.generate(
-            model, [numpy.array([3]), numpy.array([5, 6])], 4, top_k=4, top_p=0.9, repetition_penalty=1.1, seed=3
-        )
-        return history.history, [current.to_host(p.value) for p in model.parameters()], [written, *drawn]
-
-
-@pytest.mark.parametrize("train", [train_mlp, train_convolutions, train_gpt], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("train", TRAINING.values(), ids=TRAINING)
 def test_training_runs_as_on_the_host(train):
     (history, arrays, results), (expected, true_arrays, true_results) = train(ENGINE), train("numpy")
     for name, numbers in expected.items():

@@ -60,7 +60,7 @@ def complaint(names, call):
     entries = SURFACE[module]
     if names[0] not in entries:
         return f"{module} has no {names[0]}"
-    kind, *signature = entries[names[0]]
+    _, *signature = entries[names[0]]
     if len(names) > 1 or call is None or not signature or signature[0] is None:
         return ""
     known = parsed(signature[0]).parameters.values()
