@@ -44,9 +44,12 @@ class CupyEngine(Engine):
     def __init__(
         self, device: int = 0, xp: Any = None, kernels: Mapping[str, Callable[..., Any]] | None = None
     ) -> None:
+        activations: Mapping[str, Any] = {}
+        if kernels is None:
+            cuda = importlib.import_module("minidl.engines.cuda")
+            kernels, activations = cuda.OVERRIDES, cuda.FUSED_ACTIVATIONS
         xp = importlib.import_module("cupy") if xp is None else xp
-        kernels = _kernels() if kernels is None else kernels
-        super().__init__("cupy" if device == 0 else f"cupy:{device}", xp=xp, kernels=kernels)
+        super().__init__("cupy" if device == 0 else f"cupy:{device}", xp, kernels, activations)
         self.device = device
         for op in (*FORMULAS, *COMPOSITIONS):
             setattr(self, op, self._guarded(op, getattr(self, op)))
@@ -132,12 +135,6 @@ class CupyEngine(Engine):
         """Begin to copy arrays to the host; see :class:`minidl.engines.copies.Copies`."""
         with self.here():
             return self._copies.read_later(arrays)
-
-
-def _kernels() -> Mapping[str, Callable[..., Any]]:
-    if importlib.util.find_spec("minidl.engines.cuda") is None:
-        return {}
-    return importlib.import_module("minidl.engines.cuda").OVERRIDES
 
 
 def count_devices() -> int:

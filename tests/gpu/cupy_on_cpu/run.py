@@ -54,6 +54,7 @@ def _of_catalogue(spec):
         for each in spec.cases[:2]:
             _check(agreement(engine, spec, each, "float32"))
         _check(agreement(engine, spec, spec.sized("odd"), "float32"))
+        _check(agreement(engine, spec, spec.cases[0], "float64"))
 
     return run
 
@@ -61,7 +62,7 @@ def _of_catalogue(spec):
 def _of_updates(spec):
     def run():
         for each in spec.cases:
-            _check(update_agreement(_engine(), spec, each, "float32"))
+            _check(update_agreement(getattr(_engine(), spec.name), spec, each, "float32", 33, _engine()))
 
     return run
 
@@ -211,6 +212,20 @@ def clipping_stays_on_the_device():
         assert float(optimizer.clip_grad_norm(1.0)) == 5.0
         optimizer.step()
         numpy.testing.assert_allclose(parameter.value.get(), [-0.6, -0.8], rtol=1e-5)
+
+
+@case("engine")
+def a_planted_error_shows():
+    """So that the rows above mean something: a backward without its factor, and one that adds a little."""
+    engine = _engine()
+    right, spec = engine.gelu_backward, SPECS["gelu"]
+    for wrong in (lambda dy, cache: dy, lambda dy, cache: right(dy, cache) * engine.xp.float32(1.0001)):
+        engine.gelu_backward = wrong
+        try:
+            rows = agreement(engine, spec, spec.cases[0], "float32")
+        finally:
+            engine.gelu_backward = right
+        assert not all(row.ok for row in rows)
 
 
 def main(part, place, places):
