@@ -12,6 +12,8 @@ from engine_choice import engine_named, usable
 from minidl import engines, random
 from minidl.ops import _dispatch
 
+pytest_plugins = ["ladder"]
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("minidl")

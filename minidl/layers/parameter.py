@@ -126,7 +126,7 @@ class Parameter:
 
     @property
     def value(self) -> Array:
-        """The value, a view into the buffer. Assigning copies into the view."""
+        """The value, a view into the buffer. Assigning copies into the view, also from the host to a GPU."""
         return self._value
 
     @value.setter
@@ -135,7 +135,7 @@ class Parameter:
             raise ParameterError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got None")
         if numpy.shape(new) not in (self.shape, ()):
             raise ShapeError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got {numpy.shape(new)}")
-        self._value[...] = new
+        self._value[...] = _beside(self._value, new)
 
     @property
     def grad(self) -> Array:
@@ -153,7 +153,7 @@ class Parameter:
             raise ShapeError(
                 f"parameter {self.name!r}: expected a gradient of shape {self.shape}, got {numpy.shape(new)}"
             )
-        self.grad_storage()[0][...] = new
+        self.grad_storage()[0][...] = _beside(self._value, new)
         return None
 
     @property
@@ -423,6 +423,15 @@ def to_namespace(array: Array, xp: Any) -> Array:
     if namespace(array) is not xp:
         return xp.asarray(to_host(array))
     return array if xp is numpy else xp.asarray(array)  # which copies from another GPU
+
+
+def _beside(array: Array, new: Any) -> Any:
+    """Return a new value where an array is."""
+    xp = namespace(array)
+    if xp is numpy or not hasattr(new, "dtype"):
+        return new
+    with on_device_of(array):
+        return to_namespace(new, xp)
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
