@@ -147,8 +147,8 @@ FAMILIES = {
             planted={
                 "one element too many": [
                     (
-                        "i < n; i += threads_of_grid()) y[i] = narrow(f(widen(x[i])));",
-                        "i <= n; i += threads_of_grid()) y[i] = narrow(f(widen(x[i])));",
+                        "i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])));",
+                        "i <= n; i += share.step) y[i] = narrow(f(i, widen(x[i])));",
                     )
                 ],
                 "the last pack half full": [
@@ -157,16 +157,11 @@ FAMILIES = {
                 "packs without looking at the alignment": [("aligned(x) && aligned(y) ? n / PACK : 0", "n / PACK")],
                 "the rest from the first element on": [
                     (
-                        "size i = packs * PACK + thread_of_grid(); i < n; i += threads_of_grid()) y[i]",
-                        "size i = thread_of_grid(); i < n; i += threads_of_grid()) y[i]",
+                        "size i = packs * PACK + share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])))",
+                        "size i = share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])))",
                     )
                 ],
-                "only one round of the grid": [
-                    (
-                        "i < packs; i += threads_of_grid()) {\n        const pack from",
-                        "i < packs; i += packs) {\n        const pack from",
-                    )
-                ],
+                "only one round of the grid": [("threads_of_grid() { return (size)", "threads_of_grid() { return (size)1000 *")],
                 "the bias of the row": [("bias[i % columns]", "bias[i / columns]")],
                 "x in place of x + bias": [("if (hidden) hidden[i] = sum;", "if (hidden) hidden[i] = x[i];")],
             },
