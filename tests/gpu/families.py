@@ -60,7 +60,10 @@ def catalogue_rows(family: Family, dtype: str, sizes: Sequence[str]) -> Iterator
     for name in family.ops:
         if name in UPDATES:
             for case in UPDATES[name].cases:
-                yield from update_agreement(EMULATED, UPDATES[name], case, dtype)
+                for size in (0, 1, 7, 5000):
+                    yield from update_agreement(
+                        getattr(EMULATED, name), UPDATES[name], case, dtype, size, EMULATED
+                    )
             continue
         spec = SPECS[name]
         for case in (*spec.cases, *(spec.sized(size) for size in sizes)):
