@@ -28,9 +28,8 @@ REASON_FILE = "native_missing.txt"
 # The CUDA kernels, what they and CUDA code of others may include, and what that includes: installed as minidl/csrc, where
 # minidl.engines.headers finds it.
 CUDA_HEADERS = [
-    *sorted(path.as_posix() for path in Path("csrc").rglob("*.cu")),
+    *sorted(path.as_posix() for pattern in ("*.cu", "*.cuh") for path in Path("csrc").rglob(pattern)),
     "csrc/elementwise/activation_list.h",
-    "csrc/runtime/device.cuh",
     "csrc/vector/formulas.h",
     "csrc/vector/formulas.inc.h",
     "csrc/vector/simd.h",

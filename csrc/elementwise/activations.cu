@@ -10,11 +10,11 @@
 
 #define KERNELS(name, ...)                                                                                                 \
     extern "C" __global__ void name##_forward(const stored *x, stored *y, size n, real first, real second) {               \
-        map(x, y, n, [=](real value) { return REAL(name##_forward)(value, first, second); });                              \
+        map(of_grid(), x, y, n, [=](size, real value) { return REAL(name##_forward)(value, first, second); });                              \
     }                                                                                                                      \
     extern "C" __global__ void name##_backward(const stored *dy, const stored *kept, stored *dx, size n, real first,       \
                                                real second) {                                                              \
-        map(dy, kept, dx, n, [=](real g, real value) { return REAL(name##_backward)(g, value, first, second); });          \
+        map(of_grid(), dy, kept, dx, n, [=](size, real g, real value) { return REAL(name##_backward)(g, value, first, second); });          \
     }                                                                                                                      \
     /* x is the product of the layer, (rows, columns). x + bias is written to `hidden`, which may be x, unless it is null. */ \
     extern "C" __global__ void name##_biased(const stored *x, const stored *bias, stored *hidden, stored *y, size rows,    \

@@ -75,34 +75,63 @@ MINIDL_INLINE bool aligned(const void *p) { return ((size_t)p & 15) == 0; }
 MINIDL_INLINE size thread_of_grid() { return (size)blockIdx.x * blockDim.x + threadIdx.x; }
 MINIDL_INLINE size threads_of_grid() { return (size)gridDim.x * blockDim.x; }
 
-/* y[i] = f(x[i]); y may be x */
+/* Which elements are a thread's: every one from `first` on, in steps. */
+struct Share {
+    size first, step;
+};
+MINIDL_INLINE Share of_grid() { return Share{thread_of_grid(), threads_of_grid()}; }
+MINIDL_INLINE Share of_team() { return Share{(size)threadIdx.x, (size)blockDim.x}; }
+
+/* f(i, x[i]) */
 template <class Function>
-MINIDL_INLINE void map(const stored *x, stored *y, size n, Function f) {
+MINIDL_INLINE void visit(Share share, const stored *x, size n, Function f) {
+    const size packs = aligned(x) ? n / PACK : 0;
+    for (size i = share.first; i < packs; i += share.step) {
+        const pack from = ((const pack *)x)[i];
+        MINIDL_UNROLL
+        for (int j = 0; j < PACK; j++) f(i * PACK + j, widen(from.at[j]));
+    }
+    for (size i = packs * PACK + share.first; i < n; i += share.step) f(i, widen(x[i]));
+}
+
+/* f(i, a[i], b[i]) */
+template <class Function>
+MINIDL_INLINE void visit(Share share, const stored *a, const stored *b, size n, Function f) {
+    const size packs = aligned(a) && aligned(b) ? n / PACK : 0;
+    for (size i = share.first; i < packs; i += share.step) {
+        const pack first = ((const pack *)a)[i], second = ((const pack *)b)[i];
+        MINIDL_UNROLL
+        for (int j = 0; j < PACK; j++) f(i * PACK + j, widen(first.at[j]), widen(second.at[j]));
+    }
+    for (size i = packs * PACK + share.first; i < n; i += share.step) f(i, widen(a[i]), widen(b[i]));
+}
+
+/* y[i] = f(i, x[i]); y may be x */
+template <class Function>
+MINIDL_INLINE void map(Share share, const stored *x, stored *y, size n, Function f) {
     const size packs = aligned(x) && aligned(y) ? n / PACK : 0;
-    for (size i = thread_of_grid(); i < packs; i += threads_of_grid()) {
+    for (size i = share.first; i < packs; i += share.step) {
         const pack from = ((const pack *)x)[i];
         pack to;
         MINIDL_UNROLL
-        for (int j = 0; j < PACK; j++) to.at[j] = narrow(f(widen(from.at[j])));
+        for (int j = 0; j < PACK; j++) to.at[j] = narrow(f(i * PACK + j, widen(from.at[j])));
         ((pack *)y)[i] = to;
     }
-    for (size i = packs * PACK + thread_of_grid(); i < n; i += threads_of_grid()) y[i] = narrow(f(widen(x[i])));
+    for (size i = packs * PACK + share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])));
 }
 
-/* y[i] = f(a[i], b[i]); y may be a or b */
+/* y[i] = f(i, a[i], b[i]); y may be a or b */
 template <class Function>
-MINIDL_INLINE void map(const stored *a, const stored *b, stored *y, size n, Function f) {
+MINIDL_INLINE void map(Share share, const stored *a, const stored *b, stored *y, size n, Function f) {
     const size packs = aligned(a) && aligned(b) && aligned(y) ? n / PACK : 0;
-    for (size i = thread_of_grid(); i < packs; i += threads_of_grid()) {
+    for (size i = share.first; i < packs; i += share.step) {
         const pack first = ((const pack *)a)[i], second = ((const pack *)b)[i];
         pack to;
         MINIDL_UNROLL
-        for (int j = 0; j < PACK; j++) to.at[j] = narrow(f(widen(first.at[j]), widen(second.at[j])));
+        for (int j = 0; j < PACK; j++) to.at[j] = narrow(f(i * PACK + j, widen(first.at[j]), widen(second.at[j])));
         ((pack *)y)[i] = to;
     }
-    for (size i = packs * PACK + thread_of_grid(); i < n; i += threads_of_grid()) {
-        y[i] = narrow(f(widen(a[i]), widen(b[i])));
-    }
+    for (size i = packs * PACK + share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(a[i]), widen(b[i])));
 }
 
 /* A team of threads ---------------------------------------------------------------------------------------------------------

@@ -60,7 +60,10 @@ def catalogue_rows(family: Family, dtype: str, sizes: Sequence[str]) -> Iterator
     for name in family.ops:
         if name in UPDATES:
             for case in UPDATES[name].cases:
-                yield from update_agreement(EMULATED, UPDATES[name], case, dtype)
+                for size in (0, 1, 7, 5000):
+                    yield from update_agreement(
+                        getattr(EMULATED, name), UPDATES[name], case, dtype, size, EMULATED
+                    )
             continue
         spec = SPECS[name]
         for case in (*spec.cases, *(spec.sized(size) for size in sizes)):
@@ -147,8 +150,8 @@ FAMILIES = {
             planted={
                 "one element too many": [
                     (
-                        "i < n; i += threads_of_grid()) y[i] = narrow(f(widen(x[i])));",
-                        "i <= n; i += threads_of_grid()) y[i] = narrow(f(widen(x[i])));",
+                        "i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])));",
+                        "i <= n; i += share.step) y[i] = narrow(f(i, widen(x[i])));",
                     )
                 ],
                 "the last pack half full": [
@@ -157,16 +160,11 @@ FAMILIES = {
                 "packs without looking at the alignment": [("aligned(x) && aligned(y) ? n / PACK : 0", "n / PACK")],
                 "the rest from the first element on": [
                     (
-                        "size i = packs * PACK + thread_of_grid(); i < n; i += threads_of_grid()) y[i]",
-                        "size i = thread_of_grid(); i < n; i += threads_of_grid()) y[i]",
+                        "size i = packs * PACK + share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])))",
+                        "size i = share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])))",
                     )
                 ],
-                "only one round of the grid": [
-                    (
-                        "i < packs; i += threads_of_grid()) {\n        const pack from",
-                        "i < packs; i += packs) {\n        const pack from",
-                    )
-                ],
+                "only one round of the grid": [("threads_of_grid() { return (size)", "threads_of_grid() { return (size)1000 *")],
                 "the bias of the row": [("bias[i % columns]", "bias[i / columns]")],
                 "x in place of x + bias": [("if (hidden) hidden[i] = sum;", "if (hidden) hidden[i] = x[i];")],
             },

@@ -6,7 +6,7 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import elementwise
+from minidl.engines.cuda import dropout, elementwise, loss, norm, update
 from minidl.engines.cuda.dispatch import OVERRIDES
 
 __all__ = ["FUSED_ACTIVATIONS", "OVERRIDES"]

@@ -9,8 +9,7 @@ from typing import Any
 import numpy
 
 from minidl.engines.cuda.source import DTYPES
-from minidl.ops import Array, namespace
-from minidl.ops._gradients import check_storage
+from minidl.ops import FORMULAS, Array, namespace
 
 __all__ = [
     "NOT_TAKEN",
@@ -22,7 +21,8 @@ __all__ = [
     "new",
     "number",
     "override",
-    "storage",
+    "storable",
+    "team",
     "wide",
 ]
 
@@ -33,16 +33,19 @@ NOT_TAKEN: Any = object()
 """What a wrapper returns where its kernels do not take the arguments."""
 
 
-def override(formula: Callable[..., Any], name: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a wrapper of kernels for a formula, which gets the same arguments wherever the wrapper returns NOT_TAKEN."""
+def override(
+    name: str, formula: Callable[..., Any] | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a wrapper of kernels for an op. Wherever it returns NOT_TAKEN, the formula gets the same arguments."""
+    otherwise = formula or FORMULAS[name]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(formula)
+        @functools.wraps(otherwise)
         def run(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            return formula(*args, **kwargs) if result is NOT_TAKEN else result
+            return otherwise(*args, **kwargs) if result is NOT_TAKEN else result
 
-        OVERRIDES[name or function.__name__] = run
+        OVERRIDES[name] = run
         return run
 
     return decorate
@@ -92,15 +95,29 @@ def blocks_for(n: int, of_a_block: int) -> int:
     return max(1, min(-(-n // of_a_block), most_blocks))
 
 
-def storage(
-    op: str, into: Sequence[Array | None] | None, position: int, x: Array, shape: tuple[int, ...]
-) -> tuple[Array, bool]:
-    """Return the array for a parameter's gradient, and whether it is one that was handed in, which may be added to."""
-    given = None if into is None else into[position]
-    if given is None:
-        return new(x, shape), False
-    check_storage(op, position, given, shape, x.dtype)
-    return given, True
+def team(rows: int, columns: int) -> tuple[int, tuple[int, int]]:
+    """Return the grid and the block for rows of a matrix: each row by one warp, by 256 threads, or by 1024, as it is long."""
+    threads = 32 if columns <= 1024 else 256 if columns <= 8192 else 1024
+    teams = 4 if threads == 32 else 1
+    return blocks_for(rows, teams), (threads, teams)
+
+
+def storable(
+    into: Sequence[Array | None] | None,
+    wanted: Sequence[bool] | None,
+    shapes: Sequence[tuple[int, ...]],
+    inputs: int,
+    x: Array,
+) -> bool:
+    """Whether the gradients of parameters of these shapes can be written where the caller says, and are told apart rightly."""
+    if wanted is not None and len(wanted) != inputs + len(shapes):
+        return False
+    if into is None:
+        return True
+    given = [(array, shape) for array, shape in zip(into, shapes, strict=False) if array is not None]
+    return len(into) == len(shapes) and all(
+        is_taken(x, array) and array.shape == shape and array.flags.c_contiguous for array, shape in given
+    )
 
 
 def number(value: Any) -> bool:

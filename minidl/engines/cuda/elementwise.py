@@ -82,8 +82,7 @@ def _grid(x: Array) -> int:
 
 def _define(kernel: str) -> None:
     """Register both functions of an activation whose settings are its arguments after x, kept in the cache after x or y."""
-    formula, formula_backward = getattr(activation, kernel), getattr(activation, f"{kernel}_backward")
-    signature, keeps_output = inspect.signature(formula), KERNELS[kernel][0]
+    signature, keeps_output = inspect.signature(FORMULAS[kernel]), KERNELS[kernel][0]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -98,8 +97,8 @@ def _define(kernel: str) -> None:
     def backward(dy: Any, cache: tuple[Any, ...]) -> Any:
         return _backward(kernel, dy, cache[0], cache[1:])
 
-    override(formula, kernel)(forward)
-    override(formula_backward, f"{kernel}_backward")(backward)
+    override(kernel)(forward)
+    override(f"{kernel}_backward")(backward)
 
 
 for _kernel in KERNELS:
@@ -112,14 +111,14 @@ def _gelu(approximate: Any) -> str:
     return {"none": "gelu", "tanh": "gelu_tanh"}.get(approximate, "") if isinstance(approximate, str) else ""
 
 
-@override(activation.gelu)
+@override("gelu")
 def gelu(x: Any, approximate: Any = "none") -> Any:
     """See ``minidl.ops.activation.gelu``."""
     y = _forward(_gelu(approximate), x) if _gelu(approximate) else NOT_TAKEN
     return y if y is NOT_TAKEN else (y, (x, approximate))
 
 
-@override(activation.gelu_backward)
+@override("gelu_backward")
 def gelu_backward(dy: Any, cache: tuple[Any, Any]) -> Any:
     """See ``minidl.ops.activation.gelu_backward``."""
     return _backward(_gelu(cache[1]), dy, cache[0]) if _gelu(cache[1]) else NOT_TAKEN
@@ -132,7 +131,7 @@ class _Steps:
         return OVERRIDES.get(name) or FORMULAS[name]
 
 
-@override(functools.partial(compositions.linear_activation, _Steps()), "linear_activation")
+@override("linear_activation", functools.partial(compositions.linear_activation, _Steps()))
 def linear_activation(x: Any, weight: Any, bias: Any, activation: Any, settings: tuple[Any, ...] = ()) -> Any:
     """See ``minidl.engines.compositions.linear_activation``. Bias and activation are one pass over the product."""
     kernel, settings = _with_defaults(activation, settings)
