@@ -61,9 +61,7 @@ def catalogue_rows(family: Family, dtype: str, sizes: Sequence[str]) -> Iterator
         if name in UPDATES:
             for case in UPDATES[name].cases:
                 for size in (0, 1, 7, 5000):
-                    yield from update_agreement(
-                        getattr(EMULATED, name), UPDATES[name], case, dtype, size, EMULATED
-                    )
+                    yield from update_agreement(getattr(EMULATED, name), UPDATES[name], case, dtype, size, EMULATED)
             continue
         spec = SPECS[name]
         for case in (*spec.cases, *(spec.sized(size) for size in sizes)):
@@ -164,7 +162,9 @@ FAMILIES = {
                         "size i = share.first; i < n; i += share.step) y[i] = narrow(f(i, widen(x[i])))",
                     )
                 ],
-                "only one round of the grid": [("threads_of_grid() { return (size)", "threads_of_grid() { return (size)1000 *")],
+                "only one round of the grid": [
+                    ("threads_of_grid() { return (size)", "threads_of_grid() { return (size)1000 *")
+                ],
                 "the bias of the row": [("bias[i % columns]", "bias[i / columns]")],
                 "x in place of x + bias": [("if (hidden) hidden[i] = sum;", "if (hidden) hidden[i] = x[i];")],
             },

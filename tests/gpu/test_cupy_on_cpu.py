@@ -29,6 +29,7 @@ ENGINE = [
     "a_step_calls_nothing_that_waits",
     "clipping_stays_on_the_device",
     "dropout_draws_on_the_device",
+    "errors_that_kernels_find_are_raised",
     "mixtures_are_refused",
     "status_says_what_computes",
     "the_second_device",

@@ -95,7 +95,9 @@ def test_nothing_is_left_in_memory(gpu, pool):
         model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
         def held_after(steps):
-            model.fit(device_cases.draw(32 * steps, 64), device_cases.ids(32 * steps, below=10), batch_size=32, verbose=0)
+            model.fit(
+                device_cases.draw(32 * steps, 64), device_cases.ids(32 * steps, below=10), batch_size=32, verbose=0
+            )
             return pool.used_bytes()
 
         before = held_after(5)

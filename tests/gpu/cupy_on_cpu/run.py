@@ -113,10 +113,10 @@ for _name, _train in device_cases.TRAINING.items():
     case("training", _name)(_of_training(_train))
 
 
-def _must_refuse(run, words):
+def _must_refuse(run, words, kind=dl.errors.EngineError):
     try:
         run()
-    except dl.errors.EngineError as error:
+    except kind as error:
         if words in str(error):
             return
         raise
@@ -192,6 +192,25 @@ def a_step_calls_nothing_that_waits():
             found.append({name: driver.calls[name] - before[name] for name in waits})
     assert found[1] == found[2], found
     return found[2]
+
+
+@case("engine")
+def errors_that_kernels_find_are_raised():
+    with dl.use("cupy") as engine:
+        logits, target = engine.asarray(device_cases.draw(2, 3)), engine.asarray(numpy.array([0, 3]))
+        words, kind = "is not a class; with 3 classes", dl.errors.TargetError
+        _must_refuse(lambda: dl.CrossEntropyLoss().forward(logits, target), words, kind)
+        model = dl.models.mlp([4, 3])
+        model.compile("sgd", _Shifted())
+        x, y = device_cases.draw(40, 4), device_cases.ids(40, below=3)
+        _must_refuse(lambda: model.fit(x, y, batch_size=4), words, kind)
+
+
+class _Shifted(dl.CrossEntropyLoss):
+    """Targets that only the device sees."""
+
+    def forward(self, prediction, target, sample_weight=None):
+        return super().forward(prediction, target + 2, sample_weight)
 
 
 @case("engine")
