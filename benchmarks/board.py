@@ -220,6 +220,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--against", default="", help=f"peers to run beside minidl, or all: {','.join(PEERS)}")
     parser.add_argument("--only", default="", help="run only parts and workloads whose names contain one of these")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="gpu: cupy beside PyTorch's CUDA")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no workload after so many seconds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.1, help="seconds for each contender and round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -241,6 +242,7 @@ def arguments() -> argparse.Namespace:
 def run(args: argparse.Namespace, contenders: list[str], limit: float, copied: float = 0.0) -> list[Figure]:
     """Measure and print, workload after workload."""
     figures: list[Figure] = []
+    until = time.perf_counter() + args.seconds
     own = [name for name in contenders if name.startswith("minidl")]
     wanted = [
         workload
@@ -251,6 +253,9 @@ def run(args: argparse.Namespace, contenders: list[str], limit: float, copied: f
     for part, group in itertools.groupby(wanted, lambda workload: workload.part):
         print(f"\n## {part}\n")
         for position, workload in enumerate(group):
+            if time.perf_counter() > until:
+                print(f"board: no time is left for {workload.name}", file=sys.stderr, flush=True)
+                continue
             new = list(measure(workload, contenders, args.rounds, args.budget, args.threads, copied))
             print("\n".join(table(new, limit, head=position == 0)), flush=True)
             figures += new
