@@ -75,8 +75,10 @@ def get(name: str) -> Engine:
         If it cannot be used here; the message says why. No other engine takes its place.
     """
     module, colon, device = str(name).partition(":")
-    if module not in NAMES or (colon and not (module == "cupy" and device.isascii() and device.isdecimal())):
-        raise UnknownNameError.among("engine", name, (*NAMES, "cupy:1"))
+    if module not in NAMES:
+        raise UnknownNameError.among("engine", name, NAMES)
+    if colon and not (module == "cupy" and device.isascii() and device.isdecimal()):
+        raise UnknownNameError(f"unknown engine {name!r}: only cupy takes a number, that of a GPU, such as cupy:1")
     return _get(f"cupy:{int(device)}" if colon and int(device) else module)
 
 

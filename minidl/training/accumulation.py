@@ -93,8 +93,8 @@ class LookAhead:
         return not self._ahead
 
 
-def _multiply(dy: Any, factor: float) -> Any:
-    """Return a gradient, or the gradients of several outputs, times a number."""
+def _multiply(dy: Any, factor: Any) -> Any:
+    """Return a gradient, or the gradients of several outputs, times a number, which may be on a GPU."""
     if dy is None:
         return None
     if isinstance(dy, dict):

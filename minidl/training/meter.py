@@ -130,7 +130,9 @@ class Meter:
         Nobody waits for them until somebody wants to see the metrics.
         """
         ignored = None if self._loss is None else self._loss.settings["ignore_index"]
-        others, means, sums = [], [], []
+        others: list[Any] = []
+        means: list[Any] = []
+        sums: list[Array] = []
         for metric in self.metrics:
             found = sums_on_device(metric, output, target, ignored)
             if found is None:
