@@ -5,6 +5,7 @@ lacks. tests/test_catalogue_double.py runs the catalogue on it.
 """
 
 import copy
+import json
 
 import numpy
 import pytest
@@ -240,6 +241,45 @@ def test_other_ways_to_use_language_models():
             one if isinstance(one, list) else [one], other if isinstance(other, list) else [other], strict=True
         ):
             numpy.testing.assert_array_equal(a, b)
+
+
+def test_a_pretrained_model_is_read_to_the_device(tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    settings = {"model_type": "gpt2", "vocab_size": 7, "n_positions": 12, "n_layer": 1, "n_head": 2, "n_embd": 8}
+    turned = ("c_attn.weight", "c_fc.weight", "c_proj.weight")
+    tensors = {
+        name: v for name, v in models.GPT2.from_settings(settings).state_dict().items() if name != "lm_head.weight"
+    }
+    stored = {name: numpy.ascontiguousarray(v.T if name.endswith(turned) else v) for name, v in tensors.items()}
+    safetensors.save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    found = []
+    for place in ("numpy", ENGINE):
+        with dl.use(place) as engine:
+            model = models.from_pretrained(tmp_path)
+            found.append([engine.to_host(model.forward(engine.asarray(ids(2, 3, below=7))))])
+            assert type(model.parameters()[0].value) is type(engine.zeros((1,)))
+    check_alike(*found)
+
+
+def test_a_language_model_goes_on_from_a_checkpoint_of_the_other_engine():
+    ends = []
+    for places in (("numpy", "numpy"), (ENGINE, "numpy"), ("numpy", SECOND)):
+        kept = None
+        for place in places:
+            with dl.use(place):
+                dl.seed(0)
+                model = MODELS["GPT2"][0]()
+                tokens = numpy.tile(numpy.arange(9), 30)
+                trainer = text.Trainer(model, tokens, tokens[:40], 8, 4, 6, 1e-2)
+                if kept is not None:
+                    model.load_state_dict(kept[0])
+                    trainer.load_state(*kept[1])
+                losses = [trainer.advance() for _ in range(2)]
+                kept, judged = (model.state_dict(), trainer.state()), trainer.evaluate()
+        ends.append([numpy.asarray(losses), numpy.asarray(judged), *kept[0].values()])
+    for end in ends[1:]:
+        check_alike(end, ends[0], rtol=1e-4, atol=1e-5)
 
 
 # where things are ---------------------------------------------------------------------------------------------------
