@@ -664,8 +664,7 @@ def cast_input(layer: Layer, x: Any, value: Array) -> Array:
         raise DtypeError(
             f"{layer!r}: expected floating-point input, got dtype {x.dtype}; convert it with x.astype({value.dtype!s})"
         )
-    if type(x) is not type(value) or getattr(x, "device", None) != getattr(value, "device", None):
-        check_same_place(layer, x, value, "input")
+    check_same_place(layer, x, value, "input")
     if isinstance(x, numpy.ndarray):
         return numpy.asarray(x, dtype=value.dtype)  # also turns memory maps and other subclasses into plain arrays
     return x.astype(value.dtype, copy=False)
@@ -682,19 +681,25 @@ def check_same_place(layer: Any, x: Array, value: Array, what: str) -> None:
     what : str
         What x is, for the message.
     """
-    if engines.namespace(x) is not engines.namespace(value) or place_of(x) != place_of(value):
+    if place_of(x) != place_of(value):
         raise EngineError(
-            f"{layer!r}: the {what} is {place_of(x)}, but the parameters are {place_of(value)}; move the {what} with "
+            f"{layer!r}: the {what} is {_named(x)}, but the parameters are {_named(value)}; move the {what} with "
             "minidl.engines.current().asarray(x), or the model with model.to(engine)"
         )
 
 
-def place_of(array: Array) -> str:
-    """Say where an array is.
+def place_of(array: Array) -> tuple[Any, int | None]:
+    """Return where an array is: its namespace, and the number of its GPU, or None on the host.
 
-    >>> place_of(numpy.zeros(3))
-    'on the host (numpy)'
+    >>> place_of(numpy.zeros(3)) == (numpy, None)
+    True
     """
-    device = getattr(getattr(array, "device", None), "id", None)
-    library = type(array).__module__.partition(".")[0]
+    if type(array) is numpy.ndarray:
+        return numpy, None
+    return engines.namespace(array), getattr(getattr(array, "device", None), "id", None)
+
+
+def _named(array: Array) -> str:
+    """Say where an array is, as ``on GPU 1 (cupy)``."""
+    device, library = place_of(array)[1], type(array).__module__.partition(".")[0]
     return f"on the host ({library})" if device is None else f"on GPU {device} ({library})"
