@@ -222,10 +222,14 @@ def emulating(flavour="plain", schedule=0, changes=None):
         found.run(kernel, grid, block, arguments, shared, schedule)
         LAUNCHED.add((file, kernel, dtype, flavour))
 
-    token, most = source.launcher.set(launch), dispatch.most_blocks
-    dispatch.most_blocks = FEW_BLOCKS
+    token, before = source.launcher.set(launch), (dispatch.most_blocks, dispatch.spoil)
+    dispatch.most_blocks, dispatch.spoil = FEW_BLOCKS, _spoil
     try:
         yield
     finally:
         source.launcher.reset(token)
-        dispatch.most_blocks = most
+        dispatch.most_blocks, dispatch.spoil = before
+
+
+def _spoil(made):
+    made.fill(numpy.nan if made.dtype.kind == "f" else -1)

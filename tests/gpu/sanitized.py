@@ -3,7 +3,8 @@
 import sys
 
 import emulation
-from families import FAMILIES, disagreements
+from families import FAMILIES
+from family import disagreements
 
 for file, family in sorted(FAMILIES.items()):
     with emulation.emulating("address"):

@@ -11,7 +11,8 @@ from pathlib import Path
 import emulation
 import numpy
 import pytest
-from families import EMULATED, FAMILIES, disagreements
+from families import FAMILIES
+from family import EMULATED, disagreements
 from special_values import check_special_values_everywhere
 
 from minidl.engines.cuda import source

@@ -6,10 +6,14 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import dropout, elementwise, loss, norm, update
+from minidl.engines.cuda import dropout, elementwise, later, loss, norm, update
 from minidl.engines.cuda.dispatch import OVERRIDES
 
-__all__ = ["FUSED_ACTIVATIONS", "OVERRIDES"]
+__all__ = ["FUSED_ACTIVATIONS", "OVERRIDES", "check"]
+
+_families = (dropout, elementwise, loss, norm, update)  # each registers its ops
+
+check = later.check
 
 FUSED_ACTIVATIONS = {"linear_activation": tuple(elementwise.KERNELS)}
 """For each composition with an activation, those that its kernel applies itself."""

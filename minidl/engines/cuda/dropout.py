@@ -67,7 +67,7 @@ def _take(random: Any, x: Array, p: float) -> Mask | None:
     """Return the mask of a generator's next numbers, and leave it as if they were drawn; None if it is no PCG64."""
     if not isinstance(random, numpy.random.Generator) or type(random.bit_generator) is not numpy.random.PCG64:
         return None
-    generator = random.bit_generator
+    generator: Any = random.bit_generator
     with generator.lock:
         seen = generator.state
         state, increment = seen["state"]["state"], seen["state"]["inc"]
@@ -122,5 +122,3 @@ def dropout_backward(dy: Any, cache: tuple[Any, ...]) -> Any:
 def _with_array(dy: Any, cache: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the cache as the formula has it."""
     return tuple(kept.array(dy) if isinstance(kept, Mask) else kept for kept in cache)
-
-

@@ -89,7 +89,9 @@ def _targets(logits: Any, target: Any, weight: Any, ignore_index: Any, smoothing
         if type(weight) is not type(logits) or weight.dtype.kind != "f" or weight.shape != logits.shape[1:]:
             return None
         weight = dense(weight.astype(wide(logits), copy=False))
-        spoiled = (0 * weight).sum(keepdims=True)  # 0 times a weight that is not finite is nan, also of a class that no row has
+        spoiled = (0 * weight).sum(
+            keepdims=True
+        )  # 0 times a weight that is not finite is nan, also of a class that no row has
     labels = dense(target.astype("int64", copy=False))
     return dense(logits), labels, weight, spoiled, int(ignore_index), float(smoothing)
 

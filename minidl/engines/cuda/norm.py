@@ -37,14 +37,21 @@ def _parameters(x: Array, shape: tuple[int, ...], *parameters: Any) -> list[Arra
 def _features(x: Any, normalized_shape: Any) -> tuple[int, ...] | None:
     """Return the shape of the last axes that are normalised together, or None where the formula must object."""
     shape = normalized_shape if isinstance(normalized_shape, tuple) else (normalized_shape,)
-    if not is_taken(x) or not shape or not all(map(is_count, shape)) or not 0 < x.size:
+    if not is_taken(x) or not shape or not all(map(is_count, shape)) or not x.size:
         return None
     fits = len(shape) <= x.ndim and x.shape[x.ndim - len(shape) :] == shape and math.prod(shape) < 2**31
     return tuple(map(int, shape)) if fits else None
 
 
 def _normalise_rows(
-    x: Array, weight: Array | None, bias: Array | None, columns: int, groups: int, positions: int, eps: float, centred: bool
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    columns: int,
+    groups: int,
+    positions: int,
+    eps: float,
+    centred: bool,
 ) -> tuple[Array, Array | None, Array]:
     """Return y, the means and the inverses of the rows."""
     rows, real = x.size // columns, wide(x)
@@ -59,7 +66,14 @@ def _normalise_rows(
 
 
 def _rows_backward(
-    dy: Array, x: Array, weight: Array | None, means: Array | None, inverses: Array, columns: int, groups: int, positions: int
+    dy: Array,
+    x: Array,
+    weight: Array | None,
+    means: Array | None,
+    inverses: Array,
+    columns: int,
+    groups: int,
+    positions: int,
 ) -> Array:
     """Return dx."""
     rows = x.size // columns
@@ -76,7 +90,7 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
     parameters = None if shape is None else _parameters(x, shape, weight, bias)
     if shape is None or parameters is None or not number(eps):
         return NOT_TAKEN
-    y, means, inverses = _normalise_rows(x, *parameters, math.prod(shape), 1, 1, eps, centred=True)
+    y, means, inverses = _normalise_rows(x, parameters[0], parameters[1], math.prod(shape), 1, 1, eps, centred=True)
     return y, (x, shape, weight, bias is not None, means, inverses)
 
 
@@ -120,7 +134,9 @@ def group_norm(x: Any, num_groups: Any, weight: Any = None, bias: Any = None, ep
     parameters = _parameters(x, x.shape[1:2], weight, bias)
     if parameters is None or not number(eps) or columns >= 2**31:
         return NOT_TAKEN
-    y, means, inverses = _normalise_rows(x, *parameters, columns, int(num_groups), positions, eps, centred=True)
+    y, means, inverses = _normalise_rows(
+        x, parameters[0], parameters[1], columns, int(num_groups), positions, eps, centred=True
+    )
     return y, (x, num_groups, weight, bias is not None, means, inverses)
 
 
@@ -144,7 +160,9 @@ def _blocks_of_rows(rows: int) -> tuple[int, int]:
     return -(-rows // of_block), of_block
 
 
-def _sum_channels(kernel: str, x: Array, positions: int, channels: int, *arguments: Any, after: tuple[Any, ...] = ()) -> Array:
+def _sum_channels(
+    kernel: str, x: Array, positions: int, channels: int, *arguments: Any, after: tuple[Any, ...] = ()
+) -> Array:
     """Return the partial sums of each channel: (blocks of rows, channels, 2)."""
     rows = x.size // (channels * positions)
     blocks, of_block = _blocks_of_rows(rows)
@@ -179,7 +197,7 @@ def batch_norm(
     eps: Any = 1e-5,
 ) -> Any:
     """See ``minidl.ops.norm.batch_norm``."""
-    if not is_taken(x) or x.ndim < 2 or not 0 < x.size or x.shape[1] >= 2**31 or not number(eps):
+    if not is_taken(x) or x.ndim < 2 or not x.size or x.shape[1] >= 2**31 or not number(eps):
         return NOT_TAKEN
     running = () if training else (running_mean, running_var)
     parameters = _parameters(x, x.shape[1:2], weight, bias)

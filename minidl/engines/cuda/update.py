@@ -86,7 +86,11 @@ def adagrad_update(
     step: Any,
 ) -> Any:
     """See ``minidl.ops.update.adagrad_update``."""
-    if not all(map(number, (lr, lr_decay, eps, weight_decay))) or square_sum is None or not _fit(value, grad, square_sum):
+    if (
+        not all(map(number, (lr, lr_decay, eps, weight_decay)))
+        or square_sum is None
+        or not _fit(value, grad, square_sum)
+    ):
         return NOT_TAKEN
     scale = _scale(grad_scale, value)
     if scale is None or not is_count(step, 1) or not lr_decay >= 0:
