@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy
@@ -33,8 +32,7 @@ def dropout(x: Array, p: float = 0.5, random: Any = None) -> tuple[Array, tuple[
         Probability of dropping, from 0 to 1; with p = 1 everything is dropped and y is 0.
     random : numpy.random.Generator or boolean array of x's shape
         Draws the mask (one float32 number an element, kept if at least p), or is the mask (True keeps). Required: there is
-        no global state. On a GPU the generator draws a key, and the numbers are made of it there: other ones than on the host,
-        and the same whenever the key is.
+        no global state.
 
     Returns
     -------
@@ -163,9 +161,7 @@ def _draw_scale(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any
 
 def _draw_mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any) -> Array:
     if isinstance(random, numpy.random.Generator):
-        xp = namespace(x)
-        drawn = random.random(shape, dtype=numpy.float32) if xp is numpy else draw_by_counter(xp, random, shape)
-        return drawn >= p
+        return namespace(x).asarray(random.random(shape, dtype=numpy.float32) >= p)
     if not hasattr(random, "dtype"):
         raise ParameterError(
             f"{op}: random must be a numpy.random.Generator or a boolean mask of shape {shape}, got {random!r}"
@@ -178,40 +174,3 @@ def _draw_mask(op: str, x: Array, shape: tuple[int, ...], p: float, random: Any)
         whose = "the shape of x" if shape == x.shape else "one element for each channel"
         raise ShapeError(f"{op}: the mask must have {whose}, {shape}, got {random.shape}")
     return namespace(x).asarray(random)
-
-
-def draw_by_counter(xp: Any, random: numpy.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return float32 numbers from 0 to below 1, made where the namespace makes arrays, of one number drawn on the host.
-
-    The i-th number is a hash of the i-th place in a sequence that begins at the key k, that of SplitMix64, in 64-bit integers::
-
-        z = k + i 0x9E3779B97F4A7C15
-        z = (z xor z >> 30) 0xBF58476D1CE4E5B9
-        z = (z xor z >> 27) 0x94D049BB133111EB
-        u = (z xor z >> 31) >> 40,   divided by 2^24
-
-    Nothing crosses the bus but the key, as an argument of a kernel.
-
-    Parameters
-    ----------
-    xp : module
-    random : numpy.random.Generator
-        Draws the key.
-    shape : tuple of int
-
-    References
-    ----------
-    G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17.
-
-    Examples
-    --------
-    >>> u = draw_by_counter(numpy, numpy.random.default_rng(0), (1000, 100))
-    >>> u.dtype, abs(float(u.mean()) - 0.5) < 0.005, abs(float(u.var()) - 1 / 12) < 0.001
-    (dtype('float32'), True, True)
-    """
-    key = numpy.uint64(random.integers(0, 2**64, dtype=numpy.uint64))
-    z = xp.arange(math.prod(shape), dtype="uint64") * numpy.uint64(0x9E3779B97F4A7C15) + key
-    z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
-    z = (z ^ (z >> numpy.uint64(31))) >> numpy.uint64(40)
-    return (z.astype("float32") * numpy.float32(2.0**-24)).reshape(shape)

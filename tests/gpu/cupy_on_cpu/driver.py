@@ -26,6 +26,8 @@ CAPABILITY = (8, 0)
 
 calls = collections.Counter()
 """How often each entry point was called."""
+copies = collections.Counter()
+"""How often something was copied, by direction."""
 launches = collections.Counter()
 """How often each kernel was launched."""
 
@@ -91,7 +93,8 @@ def _allocate(size):
     return place
 
 
-def _copy(to, source, size, *_):
+def _copy(to, source, size, kind, *_):
+    copies[{1: "to device", 2: "to host"}.get(kind, "on device")] += 1
     ctypes.memmove(to, source, size)
 
 

@@ -180,17 +180,22 @@ def a_step_calls_nothing_that_waits():
 
     totals.GROUP, feed.KEEP_ON_DEVICE = 4, 0
     waits = ("memcpy", "streamSynchronize", "deviceSynchronize", "eventSynchronize")
-    found = []
+    found, moved = [], []
     with dl.use("cupy"):
         for steps in (20, 20, 40):  # the first one compiles
             dl.seed(0)
-            model = dl.models.mlp([4, 8, 3], "gelu")
+            model = dl.models.mlp(
+                [4, 8, 3], "gelu", dropout=0.1
+            )  # whose masks the kernel makes, as NumPy's generator would
             model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
-            before = {name: driver.calls[name] for name in waits}
+            before, copied = {name: driver.calls[name] for name in waits}, dict(driver.copies)
             x, y = device_cases.draw(steps * 4, 4), device_cases.ids(steps * 4, below=3)
             model.fit(x, y, batch_size=4, callbacks=dl.training.GradientClipping(1.0), verbose=0)
-            found.append({name: driver.calls[name] - before[name] for name in waits})
+            found.append({name: driver.calls[name] - count for name, count in before.items()})
+            moved.append({way: count - copied.get(way, 0) for way, count in driver.copies.items()})
     assert found[1] == found[2], found
+    assert moved[2]["to device"] - moved[1]["to device"] == 2 * 20, moved  # inputs and targets, once each
+    assert moved[2]["to host"] - moved[1]["to host"] <= 3 * 20 / totals.GROUP, moved  # losses, weights and checks
     return found[2]
 
 
@@ -220,6 +225,8 @@ def dropout_draws_on_the_device():
         first, again = (dl.Dropout(0.3, generator=numpy.random.default_rng(0)).forward(x) for _ in range(2))
         numpy.testing.assert_array_equal(first.get(), again.get())
         assert abs(float((first == 0).mean()) - 0.3) < 0.04
+        kept = numpy.random.default_rng(0).random((100, 20), dtype="float32") >= 0.3
+        numpy.testing.assert_array_equal(first.get() != 0, kept)  # as on the host
 
 
 @case("engine")
