@@ -9,7 +9,7 @@
  *
  * A row has `columns` elements; element k of it belongs to channel (row mod groups) columns / positions + k / positions: with one
  * group and one position, channel k. For channels, x has shape (rows, channels, positions). */
-#include "runtime/device.cuh"
+#include "reduce/channels.cuh"
 
 struct Pair {
     real a, b;
@@ -80,32 +80,6 @@ extern "C" __global__ void rows_backward(const stored *dy, const stored *x, cons
 }
 
 /* channels ------------------------------------------------------------------------------------------------------------------ */
-
-enum { DEPTH = 8 }; /* blockDim is (32, DEPTH) */
-
-/* Leave the sum of f(index, row, channel) over a block's rows, and all positions, of a channel in partials[block of rows][channel].
- * With one position a warp reads 32 channels of a row, and a thread sums its own; otherwise it reads 32 positions of a channel. */
-template <class Function>
-MINIDL_INLINE void sum_channels(size rows, int channels, int positions, size rows_of_block, Pair *partials, Pair *scratch,
-                                Function f) {
-    const bool together = positions > 1;
-    const int channel = together ? blockIdx.x : blockIdx.x * 32 + threadIdx.x;
-    const size from = blockIdx.y * rows_of_block, to = from + rows_of_block < rows ? from + rows_of_block : rows;
-    Pair sum = {0, 0};
-    if (channel < channels) {
-        for (size row = from + threadIdx.y; row < to; row += DEPTH) {
-            const size start = (row * channels + channel) * positions;
-            for (int p = together ? threadIdx.x : 0; p < positions; p += together ? 32 : 1) sum = sum + f(start + p, row, channel);
-        }
-    }
-    if (together) sum = combine_warp(sum, Add());
-    scratch[threadIdx.y * 32 + threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y == 0 && channel < channels && (!together || threadIdx.x == 0)) {
-        for (int other = 1; other < DEPTH; other++) sum = sum + scratch[other * 32 + threadIdx.x];
-        partials[(size)blockIdx.y * channels + channel] = sum;
-    }
-}
 
 extern "C" __global__ void channel_means(const stored *x, Pair *partials, size rows, int channels, int positions,
                                          size rows_of_block) {

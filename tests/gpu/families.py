@@ -16,6 +16,7 @@ FAMILIES = {
         entries_loss.CROSS_ENTROPY,
         entries_loss.SOFTMAX,
         entries_norm.NORM,
+        entries_norm.SUMS,
         entries_update.UPDATES,
     )
 }
