@@ -68,7 +68,7 @@ def test_layers_and_models_compute_what_the_host_computes(name):
     check_alike(run_layer(ENGINE, make, given), run_layer("numpy", make, given))
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", [*LAYERS, *(pytest.param(name, marks=pytest.mark.nightly) for name in MODELS)])
 def test_a_step_of_a_layer_moves_nothing_and_waits_for_nothing(name):
     make, given = EVERYTHING[name]
     with dl.use(ENGINE), checks_later():

@@ -95,7 +95,7 @@ def test_a_step_waits_for_nothing(name, settings, way):
     )
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["mlp", pytest.param("convolutions", marks=pytest.mark.nightly), "gpt"])
 def test_an_epoch_waits_for_the_few_numbers_that_are_stated(name):
     make, x, y = RUNS[name]
     one, three = crossings(make(), x, y, 20), crossings(make(), x, y, 20, epochs=3)
