@@ -25,8 +25,10 @@ SOURCES = [
     *sorted(path.as_posix() for path in Path("csrc").rglob("*.c") if path.name != "native.c"),
 ]
 REASON_FILE = "native_missing.txt"
-# What CUDA code may include, and what that includes: installed as minidl/csrc, where minidl.engines.headers finds it.
+# The CUDA kernels, what they and CUDA code of others may include, and what that includes: installed as minidl/csrc, where
+# minidl.engines.headers finds it.
 CUDA_HEADERS = [
+    *sorted(path.as_posix() for pattern in ("*.cu", "*.cuh") for path in Path("csrc").rglob(pattern)),
     "csrc/elementwise/activation_list.h",
     "csrc/vector/formulas.h",
     "csrc/vector/formulas.inc.h",

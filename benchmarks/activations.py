@@ -37,7 +37,8 @@ def steps(name: str, settings: tuple[Any, ...], x: numpy.ndarray, dy: numpy.ndar
     """Return minidl's forward, and its forward with backward."""
     from minidl import engines
 
-    engine = engines.get("native")
+    engine = engines.get("native") if engines.current().xp is numpy else engines.current()
+    x, dy = map(engine.asarray, (x, dy))
     forward, backward = getattr(engine, name), getattr(engine, f"{name}_backward")
 
     def both() -> None:

@@ -6,6 +6,7 @@
     python -m benchmarks.board --only Products,gelu                   # parts and workloads by name
     python -m benchmarks.board --against all --only Sequences         # recurrent networks, attention, language models
     python -m benchmarks.board --against all --markdown               # all of it, into docs/board.md
+    python -m benchmarks.board --device gpu                           # the same rows on a GPU; see board_gpu.py
 
 The peers are torch (PyTorch, eager), "torch compile" (``torch.compile``, which needs a C++ compiler), "torch bfloat16"
 (autocast), jax (compiled) and onnxruntime (inference). One that fails is left out, and why is said. At the end each
@@ -46,6 +47,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import board_gpu
 import gemm
 import workloads
 from board_memory import peak_mib
@@ -111,6 +113,7 @@ def serve(workload: str, contender: str, threads: int) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     try:
         set_threads(contender, threads)
+        on_gpu = contender in board_gpu.CONTENDERS
         step = next(w for w in workloads.ALL if w.name == workload).make(contender)
         until = time.perf_counter() + WARM_UP
         for turn in range(5):
@@ -121,6 +124,12 @@ def serve(workload: str, contender: str, threads: int) -> None:
         print(
             json.dumps({"failed": f"{type(error).__name__}: {error}".strip().splitlines()[0]}), file=answers, flush=True
         )
+        return
+    if on_gpu:
+        measured = board_gpu.timer(contender)
+        for line in sys.stdin:
+            took = measured(step, float(line))
+            print(json.dumps({"ms": took, "peak_mib": board_gpu.device_peak_mib(contender)}), file=answers, flush=True)
         return
     for line in sys.stdin:
         start, count, until = time.perf_counter(), 0, time.perf_counter() + float(line)
@@ -134,8 +143,10 @@ def serve(workload: str, contender: str, threads: int) -> None:
         print(json.dumps({"ms": took, "peak_mib": peak_mib()}), file=answers, flush=True)
 
 
-def measure(workload: Workload, contenders: list[str], rounds: int, seconds: float, threads: int) -> Iterator[Figure]:
-    """Time all contenders in turn."""
+def measure(
+    workload: Workload, contenders: list[str], rounds: int, seconds: float, threads: int, copied: float = 0.0
+) -> Iterator[Figure]:
+    """Time all contenders in turn; ``copied`` is a GPU's rate of copying, by which work bound by memory is judged."""
     runners = [Runner(workload.name, name, threads) for name in contenders if workload.has(name)]
     for runner in list(runners):
         try:
@@ -153,7 +164,10 @@ def measure(workload: Workload, contenders: list[str], rounds: int, seconds: flo
             answers[runner.contender].append(runner.ask(seconds))
     for runner in runners:
         runner.close()
-    bound = workload.tokens and workload.bytes / reading_rate(workload.bytes / workload.tokens, threads) * 1e3
+    if copied:
+        bound = workload.bytes / copied * 1e3
+    else:
+        bound = workload.tokens and workload.bytes / reading_rate(workload.bytes / workload.tokens, threads) * 1e3
     for name, found in answers.items():
         times, peak = [answer["ms"] for answer in found], max(answer["peak_mib"] for answer in found)
         yield Figure(workload.part, workload.name, name, min(times), statistics.median(times), workload.flops,
@@ -205,6 +219,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", default="", help=f"peers to run beside minidl, or all: {','.join(PEERS)}")
     parser.add_argument("--only", default="", help="run only parts and workloads whose names contain one of these")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="gpu: cupy beside PyTorch's CUDA")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no workload after so many seconds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--budget", type=float, default=0.1, help="seconds for each contender and round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -218,14 +234,15 @@ def arguments() -> argparse.Namespace:
         help="write the tables into this processor's section; docs/board.md",
     )
     args = parser.parse_args()
-    if args.markdown and args.only:
-        parser.error("--markdown writes the whole board; leave --only out")
+    if args.markdown and (args.only or args.device == "gpu"):
+        parser.error("--markdown writes the whole board of a CPU; leave --only and --device out")
     return args
 
 
-def run(args: argparse.Namespace, contenders: list[str], limit: float) -> list[Figure]:
+def run(args: argparse.Namespace, contenders: list[str], limit: float, copied: float = 0.0) -> list[Figure]:
     """Measure and print, workload after workload."""
     figures: list[Figure] = []
+    until = time.perf_counter() + args.seconds
     own = [name for name in contenders if name.startswith("minidl")]
     wanted = [
         workload
@@ -236,7 +253,10 @@ def run(args: argparse.Namespace, contenders: list[str], limit: float) -> list[F
     for part, group in itertools.groupby(wanted, lambda workload: workload.part):
         print(f"\n## {part}\n")
         for position, workload in enumerate(group):
-            new = list(measure(workload, contenders, args.rounds, args.budget, args.threads))
+            if time.perf_counter() > until:
+                print(f"board: no time is left for {workload.name}", file=sys.stderr, flush=True)
+                continue
+            new = list(measure(workload, contenders, args.rounds, args.budget, args.threads, copied))
             print("\n".join(table(new, limit, head=position == 0)), flush=True)
             figures += new
     return figures
@@ -249,11 +269,37 @@ def import_costs(modules: list[str]) -> list[str]:
     return lines + [f"| {name} | {ms:.0f} | {mib:.0f} |" for name, (ms, mib) in costs.items()]
 
 
+def main_gpu(args: argparse.Namespace) -> None:
+    """Run the board on a GPU, or say that there is none."""
+    import minidl
+
+    missing = board_gpu.reason()
+    if missing:
+        print(f"board: GPU: not run: {missing}")
+        sys.exit(board_gpu.NO_GPU)
+    contenders, rates = board_gpu.contenders(), board_gpu.limits()
+    flops, copied = rates["operations per second"], rates["bytes per second"]
+    lines = [
+        f"{rates['card']}, compute capability {rates['compute capability']}, driver {rates['driver']}, runtime {rates['runtime']}",
+        *header(["torch"] if "torch cuda" in contenders else [], args.threads, 0.0),
+        f"limits, measured: {flops / 1e12:.3g} TFLOP/s in float32 products, {copied / 1e9:.4g} GB/s read and written by copying",
+    ]
+    print("\n".join(lines), flush=True)
+    figures = run(args, contenders, flops, copied)
+    print("\n".join(["", *against_the_fastest(figures)]))
+    if args.json:
+        found = {"header": lines, "limits": rates, "figures": [asdict(figure) for figure in figures]}
+        minidl.weights.write_atomically(args.json, json.dumps(found, indent=1).encode())
+
+
 def main() -> None:
     """Run the board."""
     args = arguments()
     if args.serve:
         serve(*args.serve, args.threads)
+        return
+    if args.device == "gpu":
+        main_gpu(args)
         return
     peers = list(PEERS) if args.against == "all" else [name for name in args.against.split(",") if name]
     for name in peers:

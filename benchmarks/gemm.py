@@ -113,6 +113,11 @@ def contenders(shape: str, layout: str, names: Iterable[str], gap: int = 0) -> d
         from minidl import _native
 
         calls["minidl"] = lambda: _native.gemm(1.0, a, b, 0.0, c, *turned)
+    if "cupy" in names:
+        from workload import on_engine
+
+        placed = on_engine(left, right)
+        calls["cupy"] = lambda: placed[0] @ placed[1]
     if "numpy" in names:
         calls["numpy"] = lambda: numpy.matmul(left, right, out=c)
     if "torch" in names:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 from training_steps import jax_step, minidl_step, torch_step
+from workload import on_engine
 
 Step = Callable[[], Any]
 Shape = tuple[int, ...]
@@ -30,9 +31,9 @@ def convolution(kind: str, x: Shape, weight: Shape, padding: int, groups: int) -
 def _minidl_convolution(kind: str, x_shape: Shape, weight_shape: Shape, padding: int, groups: int) -> Step:
     import minidl as dl
 
-    x, weight, bias = numbers(0, *x_shape), numbers(1, *weight_shape), numbers(2, weight_shape[0])
+    x, weight, bias = on_engine(numbers(0, *x_shape), numbers(1, *weight_shape), numbers(2, weight_shape[0]))
     y, _ = dl.ops.conv2d(x, weight, bias, 1, padding, 1, groups)
-    dy = numbers(3, *y.shape)
+    dy = on_engine(numbers(3, *y.shape))
 
     def forward() -> Any:
         return dl.ops.conv2d(x, weight, bias, 1, padding, 1, groups)[0]
@@ -194,7 +195,7 @@ def _minidl_training(layers: Layers, shape: Shape, optimizer: str, settings: dic
 def _minidl_inference(layers: Layers, shape: Shape) -> Step:
     import minidl
 
-    x, model = batch_of(shape)[0], _minidl_model(layers).eval()
+    x, model = on_engine(batch_of(shape)[0]), _minidl_model(layers).eval()
 
     def step() -> Any:
         with minidl.inference():

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy
 from images import Shape, Step, jax_pool, numbers
+from workload import on_engine
 
 LEVELS = {"L1": 1 << 11, "L2": 1 << 15, "L3": 1 << 19, "memory": 1 << 24}
 """The elements of an array, by where four such arrays of float32 lie."""
@@ -75,8 +76,8 @@ def _minidl_layer(layer: Layer, kind: str) -> Step:
     import minidl as dl
 
     forward, backward = getattr(dl.ops, layer.op), getattr(dl.ops, f"{layer.op}_backward")
-    x, *own = layer.arguments
-    dy = numbers(3, *forward(x, *layer.settings, *own)[0].shape)
+    x, *own = map(on_engine, layer.arguments)
+    dy = on_engine(numbers(3, *forward(x, *layer.settings, *own)[0].shape))
 
     def both() -> Any:
         y, cache = forward(x, *layer.settings, *own)

@@ -15,7 +15,7 @@ import text_models
 from generation import generation, prompt
 from images import numbers
 from training_steps import jax_step, minidl_step, torch_step
-from workload import Step, Workload
+from workload import Step, Workload, on_engine
 
 VOCABULARY = 50257  # GPT-2's
 
@@ -148,7 +148,7 @@ def _jax_recurrent(spec: Recurrent) -> Step:
 def attention(length: int, batch: int, kind: str, heads: int = 6, size: int = 64) -> Workload:
     """Describe causal attention alone, from the joint projection (N, T, 3 H D); "both" goes back to its gradient."""
     made: dict[str, Callable[..., Step]] = {
-        "minidl native": _minidl_attention, "torch": _torch_attention, "jax": _jax_attention,
+        "minidl native": _minidl_attention, "minidl cupy": _minidl_attention, "torch": _torch_attention, "jax": _jax_attention,
         "torch compile": partial(_torch_attention, compiled=True),
     }  # fmt: skip
     name = f"causal, T={length}, batch {batch}, {heads} heads of {size}, forward{' and backward' * (kind == 'both')}"
@@ -166,7 +166,7 @@ def _minidl_attention(length: int, batch: int, kind: str, heads: int, size: int)
     from minidl.layers.attention import join_heads, merge_heads, split_heads
 
     width = heads * size
-    qkv, dy = _projection(length, batch, width)
+    qkv, dy = on_engine(*_projection(length, batch, width))
 
     def step() -> Any:
         q, k, v = (split_heads(qkv[..., i * width : (i + 1) * width], heads) for i in range(3))
@@ -228,7 +228,7 @@ def _looked_up(count: int, width: int) -> tuple[numpy.ndarray, numpy.ndarray, nu
 def _minidl_embedding(count: int, width: int) -> Step:
     import minidl as dl
 
-    ids, table, dy = _looked_up(count, width)
+    ids, table, dy = on_engine(*_looked_up(count, width))
     layer = dl.Embedding(VOCABULARY, width)
     layer.weight.value = table
 
@@ -287,7 +287,7 @@ def _logits(rows: int) -> tuple[numpy.ndarray, numpy.ndarray]:
 def _minidl_cross_entropy(rows: int) -> Step:
     import minidl as dl
 
-    (logits, target), loss = _logits(rows), dl.CrossEntropyLoss()
+    (logits, target), loss = on_engine(*_logits(rows)), dl.CrossEntropyLoss()
     return lambda: (loss.forward(logits, target), loss.backward())
 
 

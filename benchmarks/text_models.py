@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 from training_steps import jax_step, minidl_step, torch_step
-from workload import Step, Workload
+from workload import Step, Workload, on_engine
 
 Weights = dict[str, numpy.ndarray]
 ADAMW = {"lr": 1e-3, "weight_decay": 0.01}
@@ -158,7 +158,7 @@ def _minidl_encoding(encoder: Encoder, batch: int) -> Step:
     import minidl as dl
 
     layer = dl.TransformerEncoderLayer(encoder.width, encoder.heads, 4 * encoder.width, dropout=0.0, activation="gelu")
-    model, x = dl.TransformerEncoder(layer, encoder.layers).eval(), encoder.input(batch)
+    model, x = dl.TransformerEncoder(layer, encoder.layers).eval(), on_engine(encoder.input(batch))
     model.load_state_dict(encoder.weights())
 
     def step() -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from workload import on_engine
+
 Step = Callable[[], Any]
 Settings = dict[str, float]
 
@@ -15,6 +17,7 @@ def minidl_step(model: Any, loss: Any, x: Any, target: Any, optimizer: str, sett
 
     kinds = {"sgd": dl.SGD, "adam": dl.Adam, "adamw": dl.AdamW}
     update = kinds[optimizer](model.parameters(), **settings)
+    x, target = on_engine(x, target)
 
     def step() -> Any:
         value = loss.forward(model.forward(x), target)

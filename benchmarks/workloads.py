@@ -126,6 +126,7 @@ def activation(name: str, kind: str, size: int = 1 << 20) -> Workload:
     settings = activations.activations()[name]
     makers = {
         "minidl native": activations.steps,
+        "minidl cupy": activations.steps,
         "torch": activations.torch_steps,
         "jax": activations.jax_steps,
     }
@@ -150,7 +151,7 @@ def product(shape: str, layout: str) -> Workload:
     def make(contender: str) -> Step:
         return gemm.contenders(shape, layout, [contender])[contender]
 
-    kinds = {"minidl native": "minidl", "numpy": "numpy", "torch": "torch", "jax": "jax"}
+    kinds = {"minidl native": "minidl", "minidl cupy": "cupy", "numpy": "numpy", "torch": "torch", "jax": "jax"}
     return Workload(
         "Products", f"{shape} {layout}", {name: partial(make, kind) for name, kind in kinds.items()}, 2.0 * m * n * k
     )

@@ -198,7 +198,9 @@ def main() -> None:
         names = ", ".join(f"{name}_backward" for name in missing)
         sys.exit(f"docs/derivatives.md: no block such as 'dx = dy y (1 - y)' after '::' in the docstrings of {names}")
     if "--check" in sys.argv:
-        if found := list(problems(table, formulas)):
+        import gpu_tables  # which imports this module
+
+        if found := [*problems(table, formulas), *gpu_tables.problems()]:
             sys.exit("\n".join([*found, f"run python docs/{Path(__file__).name}"]))
         return
     write(DOCS / "ops.md", "ops", table)

@@ -1,6 +1,7 @@
 """Options and fixtures that all tests share.
 
 --nightly               run the tests marked nightly too, and let Hypothesis draw many more examples, new ones each time
+--gpu-proof             compile the CUDA kernels and run them on the CPU, as docs/gpu_kernels.md says
 --require-engine=NAME   fail instead of skipping where the engine NAME is missing
 """
 
@@ -11,10 +12,13 @@ from engine_choice import engine_named, usable
 from minidl import engines, random
 from minidl.ops import _dispatch
 
+pytest_plugins = ["ladder"]
+
 
 def pytest_addoption(parser):
     group = parser.getgroup("minidl")
     group.addoption("--nightly", action="store_true", help="run the slow, wide checks too")
+    group.addoption("--gpu-proof", action="store_true", help="compile the CUDA kernels and run them on the CPU")
     group.addoption(
         "--require-engine",
         action="append",
@@ -37,11 +41,33 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--gpu-proof"):
+        _leave_out_gpu_proof(config, items)
     if config.getoption("--nightly"):
         return
     for item in items:
         if item.get_closest_marker("nightly"):
             item.add_marker(pytest.mark.skip(reason="slow; runs with --nightly"))
+
+
+GPU_PROOF = ("gpu_compile", "gpu_emulate", "gpu_cupy")
+
+
+def _leave_out_gpu_proof(config, items):
+    """Keep one test of each module that needs --gpu-proof, as a visible skip, and deselect the others."""
+    kept, left_out, modules = [], [], set()
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in GPU_PROOF):
+            kept.append(item)
+        elif item.path in modules:
+            left_out.append(item)
+        else:
+            modules.add(item.path)
+            item.add_marker(pytest.mark.skip(reason="minutes of compiling and emulating CUDA; runs with --gpu-proof"))
+            kept.append(item)
+    items[:] = kept
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 # engines ------------------------------------------------------------------------------------------------------------

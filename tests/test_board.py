@@ -1,11 +1,14 @@
 """The board of benchmarks/: its workloads can be run, and its tables say what was measured. Nothing is timed here."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy
 import pytest
 
+import minidl
 from minidl import engines
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -294,3 +297,52 @@ def test_what_is_bound_by_memory_can_be_measured(board):
     assert {"relu", "relu backward", "softmax", "layer_norm backward", "dropout", "Adam"} <= {p.name for p in passes}
     for one in passes:
         one.make(engine, 1 << 11)()
+
+
+# on a GPU -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_gpu_the_board_says_so_and_exits_with_a_code_of_its_own():
+    if engines.engines()["cupy"]:
+        pytest.skip("there is a GPU here")
+    command = [sys.executable, str(BENCHMARKS / "board.py"), "--device", "gpu"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(minidl.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("board: GPU: not run: ")
+
+
+@pytest.mark.gpu_double
+def test_every_row_is_there_on_a_gpu(board):
+    workloads, _ = board
+    missing = [w.name for w in workloads.ALL if not (w.has("minidl cupy") and w.has("torch cuda"))]
+    generation = {
+        w.name for w in workloads.ALL if w.part == "Sequences: generation"
+    }  # kernels of the CPU alone read such weights
+    assert set(missing) <= generation
+
+
+ON_THE_DOUBLE = [
+    *STEPS[:2],
+    "depthwise 3x3, 64x32x32 to 64, batch 16, forward",
+    "layer norm, 128x768, forward and backward",
+    "gelu, 2^20 floats, forward",
+    "32x32x32 NT",
+]
+
+
+@pytest.mark.gpu_double
+@pytest.mark.parametrize("name", ON_THE_DOUBLE)
+def test_rows_put_their_arrays_on_the_device(board, name, monkeypatch):
+    """On the array double in CuPy's place, which refuses arrays of the host."""
+    from array_double import DoubleEngine, ndarray, transfers
+
+    workloads, _ = board
+    double, get = DoubleEngine(), engines.get
+    monkeypatch.setattr(engines, "get", lambda wanted: double if wanted == "cupy" else get(wanted))
+    step = next(w for w in workloads.ALL if w.name == name).make("minidl cupy")
+    step()
+    transfers.clear()
+    found = step()
+    assert +transfers == {}
+    assert isinstance(found[0] if isinstance(found, tuple) else found, ndarray)

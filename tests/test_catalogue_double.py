@@ -15,6 +15,8 @@ from minidl.ops import namespace
 from minidl.testing import SPECS, UPDATES
 from minidl.testing.agreement import as_dtype, to_engine, upstream_like
 
+pytestmark = pytest.mark.gpu_double
+
 ENGINE = DoubleEngine()
 HOST = numpy.array([[1.0, -2.0, 3.0]])
 
@@ -123,6 +125,7 @@ def test_signatures_are_parsed():
 # the snapshot -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.gpu_surface
 def test_snapshot_is_of_the_installed_cupy():
     cupy = pytest.importorskip(
         "cupy", reason="cupy is not installed; the snapshot is taken as it is", exc_type=ImportError
@@ -132,6 +135,7 @@ def test_snapshot_is_of_the_installed_cupy():
     assert make_cupy_surface.surface() == SURFACE
 
 
+@pytest.mark.gpu_surface
 def test_snapshot_is_written_as_it_is_read():
     assert json.loads(make_cupy_surface.dumped(SURFACE)) == SURFACE
     assert make_cupy_surface.TARGET.read_text() == make_cupy_surface.dumped(SURFACE)

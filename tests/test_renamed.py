@@ -78,11 +78,11 @@ def cases(engine, random):
 )
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("input_gradient", [False, True])
-def test_backwards_into_storage(engine, name, accumulate, input_gradient):
-    arguments, (dx, dweight, dbias) = cases(engine, numpy.random.default_rng(0))[name]
+def test_backwards_into_storage(host_engine, name, accumulate, input_gradient):
+    arguments, (dx, dweight, dbias) = cases(host_engine, numpy.random.default_rng(0))[name]
     into = numpy.full_like(dweight, 7.0), numpy.full_like(dbias, 7.0)
     with pytest.warns(DeprecationWarning, match=f"engine.{name} is deprecated"):
-        found = getattr(engine, name)(*arguments, *into, accumulate, input_gradient)
+        found = getattr(host_engine, name)(*arguments, *into, accumulate, input_gradient)
     for storage, gradient in zip(into, (dweight, dbias), strict=True):
         numpy.testing.assert_allclose(storage, gradient + 7.0 * accumulate, rtol=1e-12)
     if input_gradient:
@@ -91,25 +91,28 @@ def test_backwards_into_storage(engine, name, accumulate, input_gradient):
         assert found is None
     with pytest.warns(DeprecationWarning, match=f"minidl.engines.fused.{name}"):
         function = getattr(fused, name)
-    function(engine, *arguments, into[0], None, False, True)  # without a bias
+    function(host_engine, *arguments, into[0], None, False, True)  # without a bias
     numpy.testing.assert_allclose(into[0], dweight, rtol=1e-12)
 
 
-def test_the_backward_of_a_stack_into_storage(engine):
+def test_the_backward_of_a_stack_into_storage(host_engine):
     random = numpy.random.default_rng(0)
     layers = [(random.normal(size=(4, 3)), None, "tanh", ()), (random.normal(size=(2, 4)), numpy.ones(2), None, ())]
     x, dy = random.normal(size=(5, 3)), random.normal(size=(5, 2))
-    _, caches = engine.linear_stack(x, layers)
+    _, caches = host_engine.linear_stack(x, layers)
     into = [(numpy.empty((4, 3)), None, False), (numpy.empty((2, 4)), numpy.zeros(2), True)]
     with pytest.warns(DeprecationWarning, match="engine.linear_stack_backward_into is deprecated"):
-        dx = engine.linear_stack_backward_into(dy, caches, layers, into)
+        dx = host_engine.linear_stack_backward_into(dy, caches, layers, into)
     hidden = numpy.tanh(x @ layers[0][0].T)
     dhidden = (dy @ layers[1][0]) * (1 - hidden**2)
     numpy.testing.assert_allclose(dx, dhidden @ layers[0][0], rtol=1e-10)
     numpy.testing.assert_allclose(into[0][0], dhidden.T @ x, rtol=1e-10)
     numpy.testing.assert_allclose(into[1][1], dy.sum(axis=0), rtol=1e-10)
     with pytest.warns(DeprecationWarning, match="into, add, wanted"):
-        assert engine.linear_stack_backward_into(dy, caches, layers, [(*one[:2], False) for one in into], False) is None
+        assert (
+            host_engine.linear_stack_backward_into(dy, caches, layers, [(*one[:2], False) for one in into], False)
+            is None
+        )
 
 
 def test_the_warning_is_about_the_users_line(engine):

@@ -36,38 +36,59 @@ __all__ = [
 ]
 
 NAMES = ("numpy", "native", "cupy")
-"""All engines, whether or not they can be used here."""
+"""All engines, whether or not they can be used here. ``"cupy:1"`` is the cupy engine on the second GPU, and so on."""
 
 
 def _status(name: str) -> EngineStatus:
-    return importlib.import_module(f"{__name__}.{name}").status()
+    module, device = _parse(name)
+    return importlib.import_module(f"{__name__}.{module}").status(*device)
+
+
+def _parse(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the name of the module, and the number of the device if there is one behind a colon."""
+    module, colon, device = name.partition(":")
+    return module, (int(device),) if colon else ()
 
 
 def engines() -> dict[str, EngineStatus]:
-    """Return for every engine whether it can be used here, and why or why not.
+    """Return for every engine whether it can be used here, and why or why not; for each GPU after the first as ``"cupy:1"``.
 
     This imports CuPy if it is installed. Otherwise only the use of the cupy engine does.
     """
-    return {name: _status(name) for name in NAMES}
+    others = range(1, importlib.import_module(f"{__name__}.cupy").count_devices())
+    return {name: _status(name) for name in (*NAMES, *(f"cupy:{device}" for device in others))}
 
 
-@functools.cache
 def get(name: str) -> Engine:
     """Return the engine of that name.
+
+    Parameters
+    ----------
+    name : str
+        ``"numpy"``, ``"native"``, ``"cupy"``, or ``"cupy:1"`` for the second GPU.
 
     Raises
     ------
     UnknownNameError
         If there is no such engine.
     EngineError
-        If it cannot be used here; the message says why.
+        If it cannot be used here; the message says why. No other engine takes its place.
     """
-    if name not in NAMES:
+    module, colon, device = str(name).partition(":")
+    if module not in NAMES:
         raise UnknownNameError.among("engine", name, NAMES)
+    if colon and not (module == "cupy" and device.isascii() and device.isdecimal()):
+        raise UnknownNameError(f"unknown engine {name!r}: only cupy takes a number, that of a GPU, such as cupy:1")
+    return _get(f"cupy:{int(device)}" if colon and int(device) else module)
+
+
+@functools.cache
+def _get(name: str) -> Engine:
     found = _status(name)
     if not found.available:
         raise EngineError(f"the engine {name!r} cannot be used here: {found.reason}")
-    return importlib.import_module(f"{__name__}.{name}").make()
+    module, device = _parse(name)
+    return importlib.import_module(f"{__name__}.{module}").make(*device)
 
 
 class use:
@@ -78,7 +99,7 @@ class use:
     Parameters
     ----------
     engine : str or Engine
-        ``"numpy"``, ``"native"`` or ``"cupy"``.
+        ``"numpy"``, ``"native"`` or ``"cupy"``; ``"cupy:1"`` is the second GPU.
 
     Raises
     ------
@@ -88,6 +109,7 @@ class use:
 
     def __init__(self, engine: str | Engine) -> None:
         self.engine = get(engine) if isinstance(engine, str) else engine
+        self.engine.activate()
         self._token: Token[Any] = _dispatch.current.set(self.engine)
 
     def __enter__(self) -> Engine:
@@ -97,6 +119,7 @@ class use:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         _dispatch.current.reset(self._token)
+        current().activate()
 
     def __repr__(self) -> str:
         return f"minidl.use({self.engine.name!r})"

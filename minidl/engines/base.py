@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import Any
 import numpy
 
 from minidl.engines import compositions
-from minidl.ops import FORMULAS, Array
+from minidl.engines.copies import Reading
+from minidl.ops import FORMULAS, Array, namespace
 from minidl.ops._names import axis_or_dim
 
 __all__ = ["COMPOSITIONS", "Engine", "EngineStatus"]
@@ -86,6 +88,7 @@ class Engine:
         self.activations = {composition: frozenset(names) for composition, names in (activations or {}).items()}
         self.xp = xp
         kernels = dict(kernels or {})
+        self._kernels = frozenset(kernels)
         for op, formula in FORMULAS.items():
             if op in kernels and hasattr(formula, "other_name"):
                 kernels[op] = axis_or_dim(kernels[op])
@@ -95,8 +98,17 @@ class Engine:
         if kernels:
             raise KeyError(f"engine {name!r} has kernels for ops that do not exist: {sorted(kernels)}")
 
+    def activate(self) -> None:
+        """Do what must be done when the engine becomes current: a GPU's makes its device the current one."""
+
+    def here(self) -> Any:
+        """Return a context in which new arrays are made on the engine's device."""
+        return contextlib.nullcontext()
+
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         """Return the array on the engine's device, copied only if it is elsewhere or has another dtype."""
+        if type(array) is not numpy.ndarray and namespace(array) is not self.xp and hasattr(array, "get"):
+            array = array.get()  # from a GPU
         return self.xp.asarray(array, dtype=dtype)
 
     def empty(self, shape: tuple[int, ...], dtype: Any = "float32") -> Array:
@@ -111,6 +123,10 @@ class Engine:
         """Return the array as a ``numpy.ndarray``."""
         return numpy.asarray(array)
 
+    def read_later(self, *arrays: Array) -> Reading:
+        """Begin to copy arrays to the host, and do not wait for them. On a CPU they are here already."""
+        return Reading(list(map(numpy.asarray, arrays)))
+
     def synchronize(self) -> None:
         """Wait until everything is computed; call it before reading a clock. On a CPU there is nothing to wait for."""
 
@@ -119,8 +135,8 @@ class Engine:
 
         A kernel hands arrays of a dtype or layout that it does not take to the formula.
         """
-        return {op: "formula" if getattr(self, op) is formula else "kernel" for op, formula in FORMULAS.items()} | {
-            op: "composed" if isinstance(getattr(self, op), functools.partial) else "kernel" for op in COMPOSITIONS
+        return {op: "kernel" if op in self._kernels else "formula" for op in FORMULAS} | {
+            op: "kernel" if op in self._kernels else "composed" for op in COMPOSITIONS
         }
 
     def has_kernel(self, name: str) -> bool:
@@ -129,8 +145,7 @@ class Engine:
         >>> Engine("numpy").has_kernel("linear_activation")
         False
         """
-        mine = getattr(self, name)
-        return not isinstance(mine, functools.partial) if name in COMPOSITIONS else mine is not FORMULAS[name]
+        return name in self._kernels
 
     def applies(self, composition: str, activation: str) -> bool:
         """Whether the kernel of a composition applies this activation itself."""

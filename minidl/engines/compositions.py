@@ -293,16 +293,16 @@ def norm(engine: Any, x: Array, p: float = 2.0) -> float:
     return largest * float(xp.linalg.norm(x / largest, p))
 
 
-def rescale(engine: Any, x: Array, factor: float) -> None:
+def rescale(engine: Any, x: Array, factor: Any) -> None:
     """Multiply a flat array by a number, in place.
 
     Parameters
     ----------
     engine : Engine
     x : array, shape (P,)
-    factor : float
+    factor : float, or array without axes on the same device
     """
-    x *= factor
+    x *= factor.astype(x.dtype) if hasattr(factor, "dtype") else factor
 
 
 def stored_linear(

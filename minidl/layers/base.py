@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -427,12 +428,14 @@ class Layer:
     def to(self, engine: Any = None, dtype: Any = None) -> Layer:
         """Move parameters and buffers to the device of an engine, or convert them to another precision, in place.
 
-        Integers keep their dtype, and single integers stay on the host.
+        Integers keep their dtype, and single integers stay on the host. An optimiser of these parameters moves its state
+        along when it takes its next step. What the last forward remembered is forgotten. The engine that computes is chosen
+        by ``minidl.use``.
 
         Parameters
         ----------
         engine : str or Engine, optional
-            ``"cupy"`` moves to the GPU, ``"numpy"`` or ``"native"`` to the host.
+            ``"cupy"`` moves to the GPU, ``"cupy:1"`` to the second one, ``"numpy"`` or ``"native"`` to the host.
         dtype : dtype, optional
             A floating-point dtype.
 
@@ -440,6 +443,8 @@ class Layer:
         ------
         DtypeError
             If the dtype is not floating-point.
+        EngineError
+            If the engine cannot be used here.
         """
         if isinstance(dtype, str) and dtype == "bfloat16":
             raise DtypeError(
@@ -448,17 +453,17 @@ class Layer:
             )
         if dtype is not None and numpy.dtype(dtype).kind != "f":
             raise DtypeError(f"{type(self).__name__}.to: expected a floating dtype, got {numpy.dtype(dtype)}")
-        parameters = self.parameters()
-        xp = None
-        if engine is not None:
-            xp = (engines.get(engine) if isinstance(engine, str) else engine).xp
+        target = engines.get(engine) if isinstance(engine, str) else engine
         groups: dict[Any, list[Parameter]] = {}
-        for parameter in parameters:
+        for parameter in self.parameters():
             groups.setdefault(None if dtype is not None else parameter.dtype, []).append(parameter)
-        for group in groups.values():
-            ParameterBuffer(group, xp=xp, dtype=dtype)
-        self._move_buffers(xp, dtype)
-        self._cache = None
+        with contextlib.nullcontext() if target is None else target.here():
+            for group in groups.values():
+                ParameterBuffer(group, xp=None if target is None else target.xp, dtype=dtype)
+            self._move_buffers(None if target is None else target.xp, dtype)
+        for _, layer in self.named_layers():
+            if isinstance(layer, Layer):
+                layer._cache = None  # it is where the layer was
         return self
 
     def _move_buffers(self, xp: Any, dtype: Any) -> None:
@@ -739,11 +744,42 @@ def cast_input(layer: Layer, x: Any, value: Array) -> Array:
         raise DtypeError(
             f"{layer!r}: expected floating-point input, got dtype {x.dtype}; convert it with x.astype({value.dtype!s})"
         )
-    if engines.namespace(x) is not engines.namespace(value):
-        raise EngineError(
-            f"{layer!r}: the input is a {type(x).__module__} array but the parameters are {type(value).__module__} "
-            "arrays; move the input with minidl.engines.current().asarray(x), or the model with model.to(engine)"
-        )
+    check_same_place(layer, x, value, "input")
     if isinstance(x, numpy.ndarray):
         return numpy.asarray(x, dtype=value.dtype)  # also turns memory maps and other subclasses into plain arrays
     return x.astype(value.dtype, copy=False)
+
+
+def check_same_place(layer: Any, x: Array, value: Array, what: str) -> None:
+    """Raise EngineError unless an input is where the parameters are, of which ``value`` is one.
+
+    Parameters
+    ----------
+    layer : layer
+        For the message.
+    x, value : array
+    what : str
+        What x is, for the message.
+    """
+    if place_of(x) != place_of(value):
+        raise EngineError(
+            f"{layer!r}: the {what} is {_named(x)}, but the parameters are {_named(value)}; move the {what} with "
+            "minidl.engines.current().asarray(x), or the model with model.to(engine)"
+        )
+
+
+def place_of(array: Array) -> tuple[Any, int | None]:
+    """Return where an array is: its namespace, and the number of its GPU, or None on the host.
+
+    >>> place_of(numpy.zeros(3)) == (numpy, None)
+    True
+    """
+    if type(array) is numpy.ndarray:
+        return numpy, None
+    return engines.namespace(array), getattr(getattr(array, "device", None), "id", None)
+
+
+def _named(array: Array) -> str:
+    """Say where an array is, as ``on GPU 1 (cupy)``."""
+    device, library = place_of(array)[1], type(array).__module__.partition(".")[0]
+    return f"on the host ({library})" if device is None else f"on GPU {device} ({library})"

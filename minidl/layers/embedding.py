@@ -8,10 +8,10 @@ import numpy
 
 from minidl import init
 from minidl.engines import current
-from minidl.errors import DataError, DtypeError, EngineError, ParameterError
-from minidl.layers.base import Layer, Shape
+from minidl.errors import DataError, DtypeError, ParameterError
+from minidl.layers.base import Layer, Shape, check_same_place
 from minidl.layers.table import TableParameter
-from minidl.ops import Array, namespace
+from minidl.ops import Array
 
 __all__ = ["Embedding"]
 
@@ -120,12 +120,7 @@ class Embedding(Layer):
             raise DtypeError(
                 f'{self!r}: expected ids, which are integers, got dtype {ids.dtype}; convert them with x.astype("int64")'
             )
-        if namespace(ids) is not namespace(self.weight.value):
-            raise EngineError(
-                f"{self!r}: the ids are a {type(ids).__module__} array but the weight is a "
-                f"{type(self.weight.value).__module__} array; move the ids with minidl.engines.current().asarray(ids), or "
-                "the model with model.to(engine)"
-            )
+        check_same_place(self, ids, self.weight.value, "array of ids")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return (..., C)."""

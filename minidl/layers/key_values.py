@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from minidl.arrays import take_rows
 from minidl.errors import ShapeError
 from minidl.ops import Array, namespace
 
@@ -149,7 +150,7 @@ class KeyValues:
         """
         if self._store is None:
             return self
-        new = _Store(self.keys[rows], self.values[rows])
+        new = _Store(take_rows(self.keys, rows), take_rows(self.values, rows))
         new.used = self.length
         return self._of(new, self.length)
 

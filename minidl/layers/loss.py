@@ -8,8 +8,9 @@ from typing import Any
 import numpy
 
 from minidl.engines import current
-from minidl.errors import OrderError, ParameterError, ShapeError
-from minidl.ops import Array
+from minidl.errors import EngineError, OrderError, ParameterError, ShapeError
+from minidl.ops import Array, namespace
+from minidl.ops._later import are_later
 from minidl.ops._scalars import check_constructor
 
 __all__ = [
@@ -63,7 +64,7 @@ class Loss:
         self._backward = f"{self.op}_backward"
         self._cache: Any = None
         self._upstream: Array | None = None  # what sample weights multiply each element's gradient by
-        self._total: float | None = None  # with sample weights, what the mean divided by
+        self._total: Any = None  # with sample weights, what the mean divided by
 
     def forward(self, prediction: Array, target: Array, sample_weight: Array | None = None) -> Any:
         """Return the loss.
@@ -79,10 +80,13 @@ class Loss:
         op = getattr(current(), self.op)
         self._upstream = self._total = None
         if sample_weight is None:
-            if self.settings:
-                value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
-            else:  # a call without ** takes half the time
-                value, self._cache = op(prediction, target, reduction=self.reduction)
+            try:
+                if self.settings:
+                    value, self._cache = op(prediction, target, reduction=self.reduction, **self.settings)
+                else:  # a call without ** takes half the time
+                    value, self._cache = op(prediction, target, reduction=self.reduction)
+            except EngineError as error:
+                raise error.at(repr(self)) from None
             return value
         each, self._cache = op(prediction, target, reduction="none", **self.settings)
         self._total = self._divide_by(each, target)
@@ -90,35 +94,35 @@ class Loss:
         weighted = each * self._upstream
         if self.reduction == "none":
             return weighted
-        return weighted.sum() if self._total else weighted.sum() * math.nan
+        return weighted.sum() * _nan_if_zero(self._total)
 
     def _compute_factors(self, each: Array, sample_weight: Array) -> Array:
         """Return each element's factor: its weight, and the reduction's."""
         check_sample_weight(self, sample_weight, each.shape)
         shape = sample_weight.shape + (1,) * (each.ndim - sample_weight.ndim)
         factor = numpy.ones_like(each) * sample_weight.reshape(shape).astype(each.dtype)
-        return factor / self._total if self._total else factor * 0
+        return factor * inverse(self._total, each.dtype)
 
-    def _divide_by(self, each: Array, target: Array) -> float:
+    def _divide_by(self, each: Array, target: Array) -> Any:
         """Return what the sum of these losses is divided by."""
         return {"mean": self._mean_divisor(each, target), "half_sum": 2.0}.get(self.reduction, 1.0)
 
-    def _mean_divisor(self, each: Array, target: Array) -> float:
+    def _mean_divisor(self, each: Array, target: Array) -> Any:
         return float(each.size)
 
     @property
-    def divisor(self) -> float:
+    def divisor(self) -> Any:
         """What the last forward divided the sum of all losses by.
 
         For a mean, the number of elements; for a cross-entropy the number of targets that count, or their total class
-        weight, and 0 if none counts. The loss of several batches is the mean of theirs, weighted by their divisors.
+        weight, and 0 if none counts. The loss of several batches is the mean of theirs, weighted by their divisors. In ``fit`` on
+        a GPU it is an array without axes, which stays there.
         """
         if self._cache is None:
             raise OrderError(f"{self!r}: there was no forward yet")
         if self._total is not None:
             return self._total
-        factor = self._cache[1]
-        return 1 / factor if factor else 0.0
+        return inverse(self._cache[1])
 
     def backward(self, dloss: Any = None) -> Array:
         """Return the gradient with respect to the prediction.
@@ -148,6 +152,21 @@ class Loss:
     def __repr__(self) -> str:
         shown = [f"{name}={value!r}" for name, value in self.settings.items() if value is not None]
         return f"{type(self).__name__}({', '.join([*shown, f'reduction={self.reduction!r}'])})"
+
+
+def inverse(total: Any, dtype: Any = None) -> Any:
+    """Return 1 / total, or 0 if total is 0, in a dtype if total is an array on a device."""
+    if not hasattr(total, "dtype"):
+        return 1 / total if total else 0.0
+    found = namespace(total).where(total == 0, 0.0, 1 / total)
+    return found if dtype is None else found.astype(dtype)
+
+
+def _nan_if_zero(total: Any) -> Any:
+    """Return 1, or nan if total is 0: the mean of nothing."""
+    if not hasattr(total, "dtype"):
+        return 1 if total else math.nan
+    return namespace(total).where(total == 0, math.nan, 1.0)
 
 
 def check_sample_weight(loss: Loss, sample_weight: Array, losses: tuple[int, ...]) -> None:
@@ -204,15 +223,18 @@ class ClassLoss(Loss):
 
     class_axis: int | None = 1
 
-    def _mean_divisor(self, each: Array, target: Array) -> float:
+    def _mean_divisor(self, each: Array, target: Array) -> Any:
         """Return the total class weight of the targets that count; of probabilities the number of rows."""
         if target.dtype.kind == "f":
             return float(each.size)
         counted = target != self.settings["ignore_index"]
         weight = self.settings["weight"]
         if weight is None:
-            return float(counted.sum())
-        return float(weight[target[counted]].sum(dtype="float64"))
+            total = counted.sum(dtype="float64")
+        else:
+            xp = namespace(target)
+            total = xp.where(counted, weight[xp.where(counted, target, 0)], 0).sum(dtype="float64")
+        return total if are_later(target) else float(total)
 
 
 class CrossEntropyLoss(ClassLoss):

@@ -23,10 +23,11 @@ their gradients or adds to all: if some are current, the others are filled with 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy
@@ -42,6 +43,7 @@ __all__ = [
     "Storage",
     "claim_gradients",
     "flatten",
+    "on_device_of",
     "own_array",
     "release_gradients",
     "run_backward",
@@ -140,7 +142,7 @@ class Parameter:
 
     @property
     def value(self) -> Array:
-        """The value, a view into the buffer. Assigning copies into the view."""
+        """The value, a view into the buffer. Assigning copies into the view, also from the host to a GPU."""
         return self._value
 
     @value.setter
@@ -149,7 +151,7 @@ class Parameter:
             raise ParameterError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got None")
         if numpy.shape(new) not in (self.shape, ()):
             raise ShapeError(f"parameter {self.name!r}: expected a value of shape {self.shape}, got {numpy.shape(new)}")
-        self._value[...] = new
+        self._value[...] = _beside(self._value, new)
 
     @property
     def grad(self) -> Array:
@@ -167,7 +169,7 @@ class Parameter:
             raise ShapeError(
                 f"parameter {self.name!r}: expected a gradient of shape {self.shape}, got {numpy.shape(new)}"
             )
-        self.grad_storage()[0][...] = new
+        self.grad_storage()[0][...] = _beside(self._value, new)
         return None
 
     @property
@@ -275,7 +277,7 @@ class ParameterBuffer:
     parameters : sequence of Parameter
         All of one dtype. They are moved here in this order, without gaps.
     xp : module, optional
-        The namespace of the arrays; by default that of the first parameter.
+        The namespace of the arrays, which are made on its current device; by default they are where the first parameter is.
     dtype : dtype, optional
         By default that of the first parameter.
     values : array, shape (P,), optional
@@ -300,7 +302,8 @@ class ParameterBuffer:
         first = parameters[0]._value
         total = sum(parameter.size for parameter in parameters)
         copied = values is None
-        self.values: Array = (xp or namespace(first)).empty(total, dtype=dtype or first.dtype) if copied else values
+        with on_device_of(first) if xp is None else contextlib.nullcontext(xp) as makes:
+            self.values: Array = makes.empty(total, dtype=dtype or first.dtype) if copied else values
         self._gradients: Array | None = None
         self.parameters = list(parameters)
         self._has_tables = any(parameter.starts_at_zero for parameter in parameters)
@@ -308,8 +311,9 @@ class ParameterBuffer:
         self.touched_at = self.complete_at = -1
         self.retired = False
         start = 0
-        for parameter in parameters:
-            start = self._adopt(parameter, start, copied)
+        with on_device_of(self.values):
+            for parameter in parameters:
+                start = self._adopt(parameter, start, copied)
 
     def _adopt(self, parameter: Parameter, start: int, copied: bool) -> int:
         """Move the parameter to ``start``; return the end of its values, where the next one starts."""
@@ -335,9 +339,9 @@ class ParameterBuffer:
         """Allocate the gradients if necessary."""
         if self._gradients is not None:
             return
-        xp = namespace(self.values)
-        make = xp.zeros if self._has_tables else xp.empty
-        self._gradients = make(self.values.shape, dtype=self.values.dtype)
+        with on_device_of(self.values) as xp:
+            make = xp.zeros if self._has_tables else xp.empty
+            self._gradients = make(self.values.shape, dtype=self.values.dtype)
         for parameter in self.parameters:
             if parameter.buffer is self:
                 stop = parameter.start + parameter.size
@@ -430,11 +434,33 @@ def _new_parameter(kind: type[Parameter]) -> Parameter:
     return parameter
 
 
+@contextlib.contextmanager
+def on_device_of(array: Array) -> Iterator[Any]:
+    """Run a block in which new arrays are made where an array is; give its namespace.
+
+    >>> with on_device_of(numpy.zeros(3)) as xp:
+    ...     xp.ones(2)
+    array([1., 1.])
+    """
+    xp = namespace(array)
+    with contextlib.nullcontext() if xp is numpy else array.device:
+        yield xp
+
+
 def to_namespace(array: Array, xp: Any) -> Array:
-    """Return the array in namespace ``xp``, copied to or from the GPU only if necessary."""
-    if namespace(array) is xp:
-        return array
-    return xp.asarray(to_host(array))
+    """Return the array in namespace ``xp``, on its current device, copied only if it is elsewhere."""
+    if namespace(array) is not xp:
+        return xp.asarray(to_host(array))
+    return array if xp is numpy else xp.asarray(array)  # which copies from another GPU
+
+
+def _beside(array: Array, new: Any) -> Any:
+    """Return a new value where an array is."""
+    xp = namespace(array)
+    if xp is numpy or not hasattr(new, "dtype"):
+        return new
+    with on_device_of(array):
+        return to_namespace(new, xp)
 
 
 def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
@@ -460,7 +486,8 @@ def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
         if not isinstance(parameter, Parameter):
             raise ParameterError(f"expected minidl.Parameter objects, got {type(parameter).__name__}")
     for parameter in dict.fromkeys(parameters):
-        groups.setdefault((parameter.dtype, namespace(parameter.value)), []).append(parameter)
+        device = getattr(getattr(parameter.value, "device", None), "id", None)
+        groups.setdefault((parameter.dtype, namespace(parameter.value), device), []).append(parameter)
     return [
         group[0].buffer if _is_whole(group[0].buffer, group) else ParameterBuffer(group) for group in groups.values()
     ]

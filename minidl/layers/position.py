@@ -9,7 +9,7 @@ import numpy
 from minidl import init
 from minidl.engines import current
 from minidl.errors import ParameterError, ShapeError
-from minidl.layers.base import Layer, Shape, cast_input
+from minidl.layers.base import Layer, Shape, cast_input, place_of
 from minidl.layers.parameter import Parameter
 from minidl.ops import Array, namespace, require_float
 from minidl.ops.position_tables import rotary_tables, sinusoidal_table
@@ -51,14 +51,17 @@ class SinusoidalPositions(Layer):
             )
         self.embedding_dim, self.max_len = embedding_dim, max_len
         self._table = sinusoidal_table(max_len, embedding_dim, dtype="float64")  # (T, C)
+        self._placed: tuple[Any, Any] = (None, None)  # the table where the last input was, in its dtype
 
     def forward(self, x: Array, offset: int = 0) -> Array:
         """Return x plus the vectors of the positions from ``offset`` on."""
         require_float(x, "x", repr(self))
         _check_length(self, x.shape, self.embedding_dim, self.max_len, offset)
-        rows = self._table[offset : offset + x.shape[-2]].astype(x.dtype)  # (T, C)
+        place = place_of(x), x.dtype
+        if self._placed[0] != place:
+            self._placed = place, namespace(x).asarray(self._table.astype(x.dtype))
         self._remember(())
-        return x + namespace(x).asarray(rows)
+        return x + self._placed[1][offset : offset + x.shape[-2]]  # (T, C)
 
     def backward(self, dy: Array) -> Array:
         """Return dy."""
@@ -185,10 +188,11 @@ class RotaryPositions(Layer):
         The result goes into ``out`` if there is one, which may be x.
         """
         end = offset + x.shape[-2]
-        cos, sin = self._tables.get((namespace(x), x.dtype), (None, None))
+        place = place_of(x), x.dtype
+        cos, sin = self._tables.get(place, (None, None))
         if cos is None or len(cos) < end:
             cos, sin = (current().asarray(t) for t in rotary_tables(max(2 * end, 64), self.dim, self.base, x.dtype))
-            self._tables = {(namespace(x), x.dtype): (cos, sin)}
+            self._tables = {place: (cos, sin)}
         return current().rotary_embedding(x, cos[offset:end], sin[offset:end], self.interleaved, out)
 
     def turn_back(self, dy: Array, cache: Any, out: Array | None = None) -> Array:

@@ -154,7 +154,9 @@ class _Recurrent(Layer):
         state : array, or a tuple of two
         rows : array of int
         """
-        return tuple(part[:, rows] for part in state) if isinstance(state, tuple) else state[:, rows]
+        if isinstance(state, tuple):
+            return tuple(self.select_state(part, rows) for part in state)
+        return state[:, rows if isinstance(rows, slice) else namespace(state).asarray(rows)]
 
     def _run(self, x: Array, state: Sequence[Array] | None, lengths: Array | None) -> tuple[Array, tuple[Array, ...]]:
         x = self._checked(x)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy
+
 from minidl.layers.parameter import Parameter, ParameterBuffer
 from minidl.ops import Array, namespace
+from minidl.ops._rows import add_rows
 
 __all__ = ["TableParameter"]
 
@@ -15,7 +18,8 @@ class TableParameter(Parameter):
 
     The storage of the gradient holds zeros wherever no row was added since ``zero_grad``. A backward adds to the rows that
     it uses, and these are the only rows that are zeroed again. Plain SGD reads and writes only them. An optimiser with
-    momentum moves every row, so it reads the whole table.
+    momentum moves every row, so it reads the whole table. On a GPU every row counts as used: to find out which are, the host
+    would have to wait.
 
     Parameters
     ----------
@@ -54,8 +58,14 @@ class TableParameter(Parameter):
         rows : array of int, any shape
         values : array, shape rows.shape + value.shape[1:]
         """
-        if self._trainable:
-            namespace(values).add.at(self.row_storage(rows), rows, values)
+        if not self._trainable:
+            return
+        storage = self.row_storage(rows)
+        if namespace(values) is numpy:
+            numpy.add.at(storage, rows, values)
+        else:  # where additions at equal rows come in any order
+            flat = values.reshape((rows.size, -1))
+            add_rows(storage.reshape((len(storage), -1)), rows.reshape(-1), flat)
 
     def row_storage(self, rows: Array) -> Array:
         """Return the storage of the gradient, to which the caller may add at these rows and nowhere else.
@@ -65,8 +75,10 @@ class TableParameter(Parameter):
         rows : array of int, any shape
         """
         self._begin_at_zero()
-        if self._rows is not None:
-            self._rows.append(namespace(rows).unique(rows))
+        if namespace(rows) is not numpy:
+            self._rows = None  # finding the rows would make the host wait
+        elif self._rows is not None:
+            self._rows.append(numpy.unique(rows))
         return self._grad
 
     def touched_rows(self) -> Array | None:

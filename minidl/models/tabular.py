@@ -7,7 +7,7 @@ x --+-- numbers --------------------------+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 
@@ -18,6 +18,7 @@ from minidl.layers.base import Shape, cast_input
 from minidl.models.mlp import mlp
 from minidl.models.sequential import Sequential
 from minidl.ops import Array, namespace
+from minidl.ops._later import refuse_any
 from minidl.ops._scalars import counts, is_count, shown
 
 __all__ = ["ColumnFeatures", "TabularNetwork"]
@@ -70,7 +71,7 @@ class ColumnFeatures(Layer):
     ) -> None:
         super().__init__()
         self.columns, self.dtype = columns, numpy.dtype(dtype)
-        self.numeric = numpy.delete(numpy.arange(columns), list(categories))
+        self.numeric = [column for column in range(columns) if column not in categories]
         how = {"dtype": dtype, "generator": generator}
         self.tables = {
             str(column): Embedding(categories[column], widths[column], **how) for column in sorted(categories)
@@ -81,7 +82,7 @@ class ColumnFeatures(Layer):
         """Return the features, (N, width), of rows x, (N, F)."""
         if x.ndim != 2 or x.shape[1] != self.columns:
             raise ShapeError(f"{self!r}: expected rows of shape (N, {self.columns}), got {x.shape}")
-        parts = [cast_input(self, x[:, self.numeric], numpy.empty(0, self.dtype))]
+        parts = [cast_input(self, self._numbers(x), namespace(x).empty(0, dtype=self.dtype))]
         for column, table in self.tables.items():
             parts.append(table.forward(self._codes(x, int(column), table.num_embeddings)))  # (N, widths[column])
         return namespace(x).concatenate(parts, axis=1)  # (N, width)
@@ -90,7 +91,7 @@ class ColumnFeatures(Layer):
         """Add to the gradients of the tables; return dx, in which codes have 0."""
         xp = namespace(dy)
         dx = xp.zeros((len(dy), self.columns), dtype=dy.dtype)  # (N, F)
-        dx[:, self.numeric] = dy[:, : len(self.numeric)]
+        self._put_numbers(dx, dy[:, : len(self.numeric)])
         for table, part in zip(self.tables.values(), self._parts(dy)[1:], strict=True):
             table.backward(xp.ascontiguousarray(part))
         return dx
@@ -99,7 +100,7 @@ class ColumnFeatures(Layer):
         """Add up values of the features, (N, width), to one for each column of the table, (N, F)."""
         total = namespace(values).zeros((len(values), self.columns), dtype=values.dtype)
         numbers, *others = self._parts(values)
-        total[:, self.numeric] = numbers
+        self._put_numbers(total, numbers)
         for column, part in zip(self.tables, others, strict=True):
             total[:, int(column)] = part.sum(axis=1)
         return total
@@ -112,6 +113,28 @@ class ColumnFeatures(Layer):
         """Return the numbers of columns."""
         return f"{len(self.numeric)} numbers, {len(self.tables)} of codes"
 
+    def _numbers(self, x: Array) -> Array:
+        """Return the columns of numbers, (N, numbers); by slices, as an array of indices would have to go to a GPU each time."""
+        runs = [x[:, run] for run in self._runs()]
+        return namespace(x).concatenate(runs, axis=1) if runs else x[:, :0]
+
+    def _put_numbers(self, table: Array, numbers: Array) -> None:
+        """Write the columns of numbers into their places in a table, (N, F)."""
+        at = 0
+        for run in self._runs():
+            table[:, run] = numbers[:, at : at + run.stop - run.start]
+            at += run.stop - run.start
+
+    def _runs(self) -> list[slice]:
+        """Return the columns of numbers as slices."""
+        runs: list[slice] = []
+        for column in self.numeric:
+            if runs and runs[-1].stop == column:
+                runs[-1] = slice(runs[-1].start, column + 1)
+            else:
+                runs.append(slice(column, column + 1))
+        return runs
+
     def _parts(self, features: Array) -> list[Array]:
         """Cut features into the numbers, and the vectors of each column of codes."""
         ends = numpy.cumsum([len(self.numeric), *(table.embedding_dim for table in self.tables.values())])
@@ -120,11 +143,14 @@ class ColumnFeatures(Layer):
     def _codes(self, x: Array, column: int, count: int) -> Array:
         given = x[:, column]
         wrong = (given < 0) | (given >= count) | (given != namespace(x).floor(given))
-        if bool(wrong.any()):
+
+        def complain() -> NoReturn:
             row = int(wrong.argmax())
             raise DataError(
                 f"{self!r}: column {column} holds codes from 0 to {count - 1}, but row {row} has {float(given[row]):g}"
             )
+
+        refuse_any(wrong, complain)
         return given.astype("int64")
 
 

@@ -7,11 +7,12 @@ target ids -> embedding + positions -> decoder, which looks at the memory -> lin
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 
 from minidl import init
+from minidl.arrays import take_rows
 from minidl.errors import DataError, DtypeError, ParameterError, ShapeError
 from minidl.layers import (
     Dropout,
@@ -27,6 +28,7 @@ from minidl.layers import (
 )
 from minidl.models.initial import redraw
 from minidl.ops import Array
+from minidl.ops._later import refuse_any
 from minidl.training import Trainable
 
 __all__ = ["Transformer"]
@@ -247,7 +249,7 @@ class Transformer(Trainable, Layer):
             return None
         length, layers = state
         chosen = [
-            (own.select(rows), memory.select(rows), None if padding is None else padding[rows])
+            (own.select(rows), memory.select(rows), None if padding is None else take_rows(padding, rows))
             for own, memory, padding in layers
         ]
         return length, chosen
@@ -273,11 +275,14 @@ class Transformer(Trainable, Layer):
         if ids.dtype.kind not in "iu":
             raise DtypeError(f"Transformer: {which} ids must be integers, got dtype {ids.dtype}")
         wrong = (ids < 0) | (ids >= vocabulary)
-        if ids.size and bool(wrong.any()):
+
+        def complain() -> NoReturn:
             raise DataError(
                 f"Transformer: {which} id {int(ids[wrong][0])} is not in the vocabulary of {vocabulary} tokens, 0 to "
                 f"{vocabulary - 1}"
             )
+
+        refuse_any(wrong, complain)
 
     def _check_source(self, ids: Any, mask: Any) -> Array | None:
         """Check source ids and their mask; return where they are padding, or None."""

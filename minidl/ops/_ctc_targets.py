@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
+from minidl.ops._later import are_later, refuse_any
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = ["check_targets"]
@@ -45,13 +46,19 @@ def check_targets(
             "the example out, or pass zero_infinity=True; steps needed"
         )
         checks.append((needed > steps, needed, too_long, TargetError))
-    counts_of_bad = xp.stack([bad.sum() for bad, _, _, _ in checks]).tolist()  # the only transfer from the device
-    for wrong, (bad, values, message, error) in zip(counts_of_bad, checks, strict=True):
-        if wrong:
-            first = int(bad.ravel().argmax())
-            row, column = divmod(first, s) if bad.ndim == 2 else (first, None)
-            place = row if column is None else (row, column)
-            raise error(f"{OP}: {message}; got {int(values.ravel()[first])} at index {place}")
+
+    def complain() -> NoReturn:
+        for bad, values, message, error in checks:
+            if bool(bad.any()):
+                first = int(bad.ravel().argmax())
+                row, column = divmod(first, s) if bad.ndim == 2 else (first, None)
+                place = row if column is None else (row, column)
+                raise error(f"{OP}: {message}; got {int(values.ravel()[first])} at index {place}")
+        raise AssertionError("unreachable: some check failed")
+
+    refuse_any(xp.stack([bad.any() for bad, _, _, _ in checks]), complain)
+    if are_later(labels):
+        labels, counts = xp.clip(labels, 0, k - 1), xp.clip(counts, 0, s)
     return xp.where(counted, labels, blank), steps, counts
 
 

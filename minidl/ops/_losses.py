@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 
 from minidl.errors import DtypeError, ParameterError, ShapeError, TargetError
 from minidl.ops._checks import broadcast_shapes, require_same_dtype, sum_widened, widen_float16
+from minidl.ops._later import are_later, refuse_any
 from minidl.ops._namespace import Array, namespace, require_float
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "reduce",
     "reduce_rows",
     "scale_slope",
+    "times_factor",
 ]
 
 Cache = tuple[Any, ...]
@@ -41,8 +43,11 @@ def class_axis(op: str, scores: Array, name: str = "logits") -> int:
 
 def from_indices(
     op: str, x: Array, target: Array, w: Array | None, ignore_index: int, axis: int, name: str = "logits"
-) -> tuple[Array, float]:
-    """Return t as zeros and ones, (N, K, ...), and the total weight of the targets that count."""
+) -> tuple[Array, Any]:
+    """Return t as zeros and ones, (N, K, ...), and the total weight of the targets that count.
+
+    Inside ``checks_later`` the weight stays on the device, as an array without axes.
+    """
     expected = x.shape[:axis] + x.shape[axis + 1 :]
     if target.shape != expected:
         hint = ""
@@ -58,14 +63,21 @@ def from_indices(
     bad = (c != ignore_index) & ((c < 0) | (c >= classes))
     t = one_hot(x, target, ignore_index, axis)  # (N, K, ...)
     weight = (t if w is None else t * w).sum(dtype="float64")
-    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
-    if wrong:
+
+    def complain() -> NoReturn:
         first = int(bad.ravel().argmax())
         index = tuple(int(i) for i in numpy.unravel_index(first, target.shape))
         raise TargetError(
             f"{op}: target {int(c.ravel()[first])} at index {index} is not a class; with {classes} classes the "
             f"indices are 0 to {classes - 1}, or {ignore_index} to ignore"
         )
+
+    if are_later(x):
+        refuse_any(bad, complain)
+        return t, weight
+    wrong, divisor = xp.stack([bad.sum(dtype="float64"), weight]).tolist()  # the only transfer from the device
+    if wrong:
+        complain()
     return t, divisor
 
 
@@ -148,6 +160,11 @@ def scale_slope(dloss: Any, cache: Cache, op: str) -> Array:
     return (check_upstream(dloss, slope, slope.shape, op) * s) * slope
 
 
+def times_factor(dloss: Any, s: Any, like: Array) -> Any:
+    """Return dloss s, where s is a number, or on a device an array without axes, in a form that does not promote ``like``."""
+    return dloss * (s.astype(like.dtype) if hasattr(s, "dtype") else s)
+
+
 def check_upstream(dloss: Any, slope: Array, shape: tuple[int, ...], op: str) -> Any:
     """Return dloss, a number or an array of the shape of the unreduced loss, in a form that does not promote the slope."""
     if type(dloss) in (float, int):
@@ -167,9 +184,15 @@ def check_upstream_of_rows(dloss: Any, x: Array, axis: int, op: str) -> Any:
     return namespace(x).expand_dims(dloss, axis) if getattr(dloss, "ndim", 0) else dloss  # (N, 1, ...)
 
 
-def reduce_rows(each: Array, divisor: float, reduction: str, op: str, dtype: Any) -> tuple[Array, float]:
-    """Return the reduced loss of rows and s; a mean divides by ``divisor``, and is nan if that is 0."""
+def reduce_rows(each: Array, divisor: Any, reduction: str, op: str, dtype: Any) -> tuple[Array, Any]:
+    """Return the reduced loss of rows and s; a mean divides by ``divisor``, and is nan if that is 0.
+
+    If the divisor is on a device, so is s.
+    """
     if reduction != "mean" or each.size == 0:
         return _reduce(each, reduction, op, dtype, {})
+    if hasattr(divisor, "dtype"):
+        loss = sum_widened(each, divisor=divisor)  # 0 / 0 is nan
+        return loss.astype(dtype), namespace(divisor).where(divisor == 0, 0.0, 1 / divisor)
     loss = sum_widened(each, divisor=divisor or math.nan)
     return loss.astype(dtype), 1 / divisor if divisor else 0.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import require_same_dtype, sum_widened, widen_float16
+from minidl.ops._later import are_later, refuse_any
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops.precision import product
 
@@ -73,13 +74,18 @@ def _check_lengths(op: str, x: Array, lengths: Array) -> Array:
         )
     if lengths.shape != (batch,):
         raise ShapeError(f"{op}: lengths must have shape {(batch,)}, one for each sequence, got {lengths.shape}")
-    for place, length in enumerate(lengths.tolist()):  # the only transfer from the device
-        if not 1 <= length <= steps:
-            raise ParameterError(
-                f"{op}: lengths[{place}] is {length}, but a length must be from 1 to the {steps} steps of x; leave empty "
-                "sequences out of the batch"
-            )
-    return lengths.astype("int64")
+    bad = (lengths < 1) | (lengths > steps)
+
+    def complain() -> NoReturn:
+        place = int(bad.argmax())
+        raise ParameterError(
+            f"{op}: lengths[{place}] is {int(lengths[place])}, but a length must be from 1 to the {steps} steps of x; leave "
+            "empty sequences out of the batch"
+        )
+
+    refuse_any(bad, complain)
+    lengths = lengths.astype("int64")
+    return xp.clip(lengths, 1, steps) if are_later(lengths) else lengths
 
 
 def check_upstream(

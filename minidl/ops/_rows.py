@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy
 
 from minidl.errors import DataError, DtypeError, ParameterError
 from minidl.ops._checks import widen_float16
+from minidl.ops._later import are_later, refuse_any
 from minidl.ops._namespace import Array, namespace
 
 __all__ = ["add_rows", "check_ids", "row_number"]
@@ -89,11 +92,14 @@ def check_ids(ids: Array, count: int, op: str) -> Array:
         raise DtypeError(f"{op}: ids must be an array of integers, got {came}")
     rows = ids.astype("int64", copy=False)
     bad = (rows < 0) | (rows >= count)
-    if bad.any().tolist():  # the only time that a device is waited for
+
+    def complain() -> NoReturn:
         first = int(bad.ravel().argmax())
         index = ", ".join(str(int(i)) for i in numpy.unravel_index(first, ids.shape))
         raise DataError(
             f"{op}: ids[{index}] is {int(ids.ravel()[first])}, but the table has {count} rows; ids must be from 0 to "
             f"{count - 1}"
         )
-    return rows
+
+    refuse_any(bad, complain)
+    return namespace(rows).clip(rows, 0, count - 1) if are_later(rows) else rows

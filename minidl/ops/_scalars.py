@@ -27,6 +27,11 @@ def plain(value: Any) -> Any:
     return value.item() if kind in ("f", "i", "u", "b") and getattr(value, "ndim", None) == 0 else value
 
 
+def is_scalar_elsewhere(value: Any) -> bool:
+    """Whether a value is a floating-point number that stays on a device, as the factor of clipped gradients does."""
+    return getattr(value, "ndim", None) == 0 and getattr(value, "device", "cpu") != "cpu" and value.dtype.kind == "f"
+
+
 def is_count(value: Any, least: int = 0) -> bool:
     """Whether a value is a whole number from ``least`` on, of which a few may be added without leaving 64 bits.
 
@@ -86,6 +91,8 @@ def shown(value: Any) -> str:
 
 
 def _real(value: Any, op: str, name: str, or_none: str) -> Any:
+    if is_scalar_elsewhere(value):
+        return value
     value = plain(value)
     try:
         if isinstance(value, (int, float)):

@@ -8,6 +8,7 @@ from typing import Any
 from minidl.errors import ShapeError
 from minidl.ops._checks import ieee, require_same_dtype
 from minidl.ops._gradients import check_storage, parameter_gradients
+from minidl.ops._later import are_later
 from minidl.ops._namespace import Array, namespace, require_float
 from minidl.ops._rows import add_rows, check_ids, row_number
 
@@ -69,7 +70,8 @@ def embedding(ids: Array, weight: Array, padding_idx: int | None = None) -> tupl
     if padding_idx is not None:
         row_number(padding_idx, vocabulary, "padding_idx", "embedding")
     rows = check_ids(ids, vocabulary, "embedding")
-    return namespace(weight).take(weight, rows, axis=0), (ids, weight, padding_idx)  # (..., C)
+    kept = rows if are_later(ids) else ids  # rows are safe to write to, whatever the ids are
+    return namespace(weight).take(weight, rows, axis=0), (kept, weight, padding_idx)  # (..., C)
 
 
 @parameter_gradients("weight")

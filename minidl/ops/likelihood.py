@@ -21,6 +21,7 @@ from minidl.ops._losses import (
     reduce,
     reduce_rows,
     scale_slope,
+    times_factor,
 )
 from minidl.ops._namespace import Array, namespace
 
@@ -120,7 +121,7 @@ def nll_loss_backward(dloss: Any, cache: Cache) -> Array:
         dprediction = -dloss s w_c
     """
     slope, s, axis = cache
-    return (check_upstream_of_rows(dloss, slope, axis, "nll_loss_backward") * s) * slope
+    return times_factor(check_upstream_of_rows(dloss, slope, axis, "nll_loss_backward"), s, slope) * slope
 
 
 @ieee

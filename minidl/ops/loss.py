@@ -32,6 +32,7 @@ from minidl.ops._losses import (
     reduce,
     reduce_rows,
     scale_slope,
+    times_factor,
 )
 from minidl.ops._namespace import Array, namespace
 from minidl.ops.softmax import is_first_largest, sum_but_one, sum_exponentials_but_one
@@ -383,7 +384,7 @@ def cross_entropy_backward(dloss: Any, cache: Cache) -> Array:
     q = _coefficients(t, target, w, label_smoothing, axis)
     e = namespace(x).exp(x - largest)  # (N, K, ...); at most 1, and one of them 1
     slope = (e * _sum_others(q, axis) - q * _sum_others(e, axis)) / (1 + rest)  # (N, K, ...)
-    return ((dloss * s) * slope).astype(logits.dtype, copy=False)
+    return (times_factor(dloss, s, x) * slope).astype(logits.dtype, copy=False)
 
 
 def _sum_others(x: Array, axis: int) -> Array:

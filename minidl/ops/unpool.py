@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 from minidl.errors import DtypeError, ParameterError, ShapeError
 from minidl.ops._checks import ieee
+from minidl.ops._later import are_later, refuse_any
 from minidl.ops._namespace import Array, namespace
 from minidl.ops._pooling import check_upstream, read_pool_padding, require_batch
 from minidl.ops._windows import Shape, each_axis, lay_padding, require_addressable
@@ -174,10 +175,12 @@ def _check_indices(op: str, x: Array, indices: Any, pixels: int) -> Array:
     if indices.shape != x.shape:
         raise ShapeError(f"{op}: indices must have the shape of x, {x.shape}, got {indices.shape}")
     flat = indices.astype("int64").reshape((math.prod(x.shape[:2]), math.prod(x.shape[2:])))
-    ends = namespace(flat).stack([flat.min(), flat.max()]).tolist() if flat.size else [0, 0]  # the only transfer
-    if ends[0] < 0 or ends[1] >= pixels:
+
+    def complain() -> NoReturn:
         raise ParameterError(
-            f"{op}: indices must be from 0 to {pixels - 1}, the last pixel of y, got {ends[0]} to {ends[1]}; if the pooled "
-            "images were larger, give output_size"
+            f"{op}: indices must be from 0 to {pixels - 1}, the last pixel of y, got {int(flat.min())} to {int(flat.max())}; if "
+            "the pooled images were larger, give output_size"
         )
-    return flat
+
+    refuse_any((flat < 0) | (flat >= pixels), complain)
+    return namespace(flat).clip(flat, 0, pixels - 1) if are_later(flat) else flat

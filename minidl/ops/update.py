@@ -5,7 +5,7 @@ In all of them g is the gradient, theta the value, lr the learning rate. Every u
     g = grad_scale grad + weight_decay theta
 
 ``grad_scale`` is the factor that clipping asks for (``Optimizer.clip_grad_norm``), so that the clipped gradients need not
-be written. Weight decay is the gradient of the penalty weight_decay / 2 abs(theta)^2, unless it is decoupled. The order of
+be written. On a GPU it may be an array without axes, which nobody waits for. Weight decay is the gradient of the penalty weight_decay / 2 abs(theta)^2, unless it is decoupled. The order of
 operations is PyTorch's.
 
 All arrays have one shape and one floating-point dtype, usually (P,) for P parameters in one flat buffer; they may be
@@ -337,7 +337,9 @@ def adam_update(
 
 def _scale_and_decay(grad: Array, grad_scale: float, value: Array, weight_decay: float) -> Array:
     """Return the scaled gradient plus that of the L2 penalty; ``grad`` itself where there is neither."""
-    if grad_scale != 1:
+    if hasattr(grad_scale, "dtype"):  # on a device, where it stays
+        grad = grad * grad_scale.astype(grad.dtype)  # type: ignore[attr-defined]
+    elif grad_scale != 1:
         grad = grad * grad_scale
     return grad + weight_decay * value if weight_decay else grad
 

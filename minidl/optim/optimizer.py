@@ -10,8 +10,8 @@ import numpy
 from minidl import weights
 from minidl.engines import current
 from minidl.errors import DtypeError, ParameterError, ShapeError
-from minidl.layers.parameter import Parameter, ParameterBuffer, structure
-from minidl.ops import Array, namespace
+from minidl.layers.parameter import Parameter, ParameterBuffer, on_device_of, structure, to_namespace
+from minidl.ops import Array
 from minidl.ops._checks import widen_float16
 from minidl.ops._scalars import check_constructor
 from minidl.optim.clip import norm_and_factor, rescale
@@ -112,7 +112,8 @@ class Optimizer:
         While :meth:`update` runs, the number of updates of its values, including this one. Smaller than ``step_count`` for
         parameters that were frozen during some of the steps.
     grad_scale : float
-        The factor of the gradients in the next step; reset to 1 by the step and by ``zero_grad``.
+        The factor of the gradients in the next step; reset to 1 by the step and by ``zero_grad``. After clipping on a GPU it
+        is an array without axes, which stays there.
 
     Raises
     ------
@@ -134,7 +135,7 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], **settings: Any) -> None:
         self.step_count = self.updates = 0
-        self.grad_scale = 1.0
+        self.grad_scale: Any = 1.0
         self._segments: list[Segment] = []
         self._known_at = -1
         self._whole_buffers: list[ParameterBuffer] = []
@@ -191,7 +192,7 @@ class Optimizer:
             self._follow()
         self.step_count += 1
         engine = current()
-        if self.grad_scale != 1.0 and not self.scales_gradients:
+        if not self.scales_gradients and (hasattr(self.grad_scale, "dtype") or self.grad_scale != 1.0):
             rescale(self._segments, self.grad_scale)
         for group in self.param_groups:
             for segment in group.segments:
@@ -222,11 +223,12 @@ class Optimizer:
             for name, array in whole.items():
                 array[rows] = state[name].reshape(shape)
 
-    def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> float:
+    def clip_grad_norm(self, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False) -> Any:
         """Clip the joint norm of the gradients to ``max_norm`` in the next step; return the norm before.
 
         As :func:`minidl.optim.clip_grad_norm` over all parameters of this optimiser, but the gradients do not change. The pass of
-        the step multiplies by the factor (:attr:`grad_scale`), which saves reading and writing the gradients once more.
+        the step multiplies by the factor (:attr:`grad_scale`), which saves reading and writing the gradients once more. On a GPU
+        the norm is an array without axes; ``float(norm)`` waits for it.
 
         Raises
         ------
@@ -405,18 +407,15 @@ class Optimizer:
     def _state_array(
         self, name: str, segment: Segment, settings: Settings, old: Mapping[Parameter, tuple[int, dict[str, Array]]]
     ) -> Array:
-        xp = namespace(segment.values)
-        array = widen_float16(xp.zeros_like(segment.values))  # (P,)
-        start = self.initial_state(name, settings)
-        if start:
-            array[...] = start
-        for parameter in segment.parameters:
-            before = old.get(parameter, (0, {}))[1]
-            if name in before:
-                kept = before[name]
-                segment.part(array, parameter)[...] = (
-                    kept if namespace(kept) is xp else xp.asarray(weights.to_host(kept))
-                )
+        with on_device_of(segment.values) as xp:
+            array = widen_float16(xp.zeros_like(segment.values))  # (P,)
+            start = self.initial_state(name, settings)
+            if start:
+                array[...] = start
+            for parameter in segment.parameters:
+                before = old.get(parameter, (0, {}))[1]
+                if name in before:
+                    segment.part(array, parameter)[...] = to_namespace(before[name], xp)
         return array
 
     def state_dict(self) -> dict[str, numpy.ndarray]:

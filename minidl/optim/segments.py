@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from minidl.errors import ParameterError
-from minidl.layers.parameter import Parameter, ParameterBuffer, own_array
+from minidl.layers.parameter import Parameter, ParameterBuffer, flatten, own_array
 from minidl.layers.table import TableParameter
 from minidl.ops import Array
 
@@ -148,7 +149,8 @@ def segments(parameters: Iterable[Parameter], updates: Mapping[Parameter, int] |
 def put_together(groups: Iterable[Iterable[Parameter]]) -> None:
     """Move the trained parameters of each group next to one another in their buffer, so that a group is one segment.
 
-    A buffer that cannot be in fewer segments stays as it is.
+    Parameters that are alone in their buffers, of a model that nobody has put into one, come into one buffer. A buffer that
+    cannot be in fewer segments stays as it is.
 
     Examples
     --------
@@ -160,6 +162,9 @@ def put_together(groups: Iterable[Iterable[Parameter]]) -> None:
     >>> w1.buffer.values, [(s.start, s.stop) for s in segments([w1, w2])]
     (array([0., 2., 1., 3.]), [(0, 2)])
     """
+    groups = [list(group) for group in groups]
+    alone = [p for p in itertools.chain(*groups) if p.trainable and len(p.buffer.parameters) == 1]
+    flatten(p for p in alone if not isinstance(p, TableParameter))
     place: dict[Parameter, tuple[float, bool]] = {}
     runs: dict[ParameterBuffer, int] = {}
     for index, group in enumerate(groups):

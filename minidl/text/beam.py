@@ -107,7 +107,8 @@ def beam_search(
         return []
     place = engines.current().asarray
     with inference(evaluate=True):
-        memory = _repeat(model.encode(source_ids, source_mask), numpy.repeat(numpy.arange(n), b))
+        mask = None if source_mask is None else place(source_mask)
+        memory = _repeat(model.encode(place(source_ids), mask), numpy.repeat(numpy.arange(n), b))
         state, last = None, numpy.full((n * b, 1), bos_id, dtype="int64")  # (N B, 1)
         for _ in range(int(max_length)):
             logits, state = model.decode_with_state(place(last), memory, state)  # (N B, 1, V)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from minidl.layers.loss import inverse
 from minidl.optim import Optimizer
 from minidl.optim.clip import rescale
 from minidl.optim.segments import segments
@@ -36,12 +37,18 @@ class Accumulation:
     def __init__(self, steps: int, is_sum: bool) -> None:
         self.steps, self.is_sum = steps, is_sum
         self.batches = 0
-        self._first = self._sum = 0.0
+        self._first: Any = 0.0
+        self._sum: Any = 0.0
 
-    def add(self, dy: Any, divisor: float) -> Any:
-        """Count a batch; return its upstream gradient with the weight that it has in the sum."""
+    def add(self, dy: Any, divisor: Any) -> Any:
+        """Count a batch; return its upstream gradient with the weight that it has in the sum.
+
+        The divisor may be an array without axes on a GPU. Then nobody looks at it: every batch has the weight d_i itself.
+        """
         self.batches += 1
-        self._sum += divisor
+        self._sum = self._sum + divisor
+        if hasattr(divisor, "dtype"):
+            return dy if self.is_sum else _multiply(dy, divisor)
         self._first = self._first or divisor
         if self.is_sum or divisor == self._first:
             return dy
@@ -53,9 +60,10 @@ class Accumulation:
 
     def finish(self, optimizer: Optimizer) -> None:
         """Turn the sum of the gradients into the gradient of the mean, and begin anew."""
-        if not self.is_sum and self._first != self._sum:
+        on_device = hasattr(self._sum, "dtype")
+        if not self.is_sum and (on_device or self._first != self._sum):
             trained = [parameter for parameter in optimizer.parameters if parameter.trainable]
-            rescale(segments(trained), self._first / self._sum)
+            rescale(segments(trained), inverse(self._sum) if on_device else self._first / self._sum)
         self.batches = 0
         self._first = self._sum = 0.0
 
@@ -85,12 +93,12 @@ class LookAhead:
         return not self._ahead
 
 
-def _multiply(dy: Any, factor: float) -> Any:
-    """Return a gradient, or the gradients of several outputs, times a number."""
+def _multiply(dy: Any, factor: Any) -> Any:
+    """Return a gradient, or the gradients of several outputs, times a number, which may be on a GPU."""
     if dy is None:
         return None
     if isinstance(dy, dict):
         return {name: _multiply(part, factor) for name, part in dy.items()}
     if isinstance(dy, (tuple, list)):
         return type(dy)(_multiply(part, factor) for part in dy)
-    return dy * factor
+    return dy * (factor.astype(dy.dtype) if hasattr(factor, "dtype") else factor)

@@ -122,24 +122,24 @@ class Run:
         self._resumed = None
         return place
 
-    def after_step(self, place: Place) -> None:
-        """Write a checkpoint if it is time, or if Ctrl-C was pressed; raise KeyboardInterrupt in that case."""
+    def is_due(self) -> bool:
+        """Whether a checkpoint is to be written after this step: it is time, or Ctrl-C was pressed."""
         if self._folder is None:
-            return
+            return False
         assert self.plan is not None
         assert self.recorder is not None
         due = self.plan.every is not None and self.recorder.model.optimizer.step_count % self.plan.every == 0
-        if due or self._interrupted:
-            self._write(place)
+        return due or bool(self._interrupted)
 
     def after_epoch(self, place: Place, last: bool) -> None:
         """Write a checkpoint after an epoch, unless they are written every so many steps."""
         if self._folder is not None:
             assert self.plan is not None
             if self.plan.every is None or last or self._interrupted:
-                self._write(place)
+                self.write(place)
 
-    def _write(self, place: Place) -> None:
+    def write(self, place: Place) -> None:
+        """Write a checkpoint; raise KeyboardInterrupt if Ctrl-C was pressed."""
         assert self._folder is not None
         assert self.recorder is not None
         if place != self._last:

@@ -100,7 +100,8 @@ def _guilty_child(layer: Any, x: Any) -> tuple[str, Any, Any] | None:
 
 def all_finite(parameters: list[Any]) -> bool:
     """Whether all parameters are finite: one look at each flat buffer."""
-    return all(_finite(buffer.values) for buffer in {p.buffer for p in parameters if isinstance(p, Parameter)})
+    buffers = dict.fromkeys(p.buffer for p in parameters if isinstance(p, Parameter))
+    return _finite([buffer.values for buffer in buffers])
 
 
 def named_not_finite(model: Any) -> str:
@@ -109,7 +110,11 @@ def named_not_finite(model: Any) -> str:
 
 
 def _finite(output: Any) -> bool:
-    return all(bool(namespace(array).isfinite(array).all()) for array in _arrays(output))
+    arrays = _arrays(output)
+    if not arrays or namespace(arrays[0]) is numpy:
+        return all(bool(numpy.isfinite(array).all()) for array in arrays)
+    xp = namespace(arrays[0])
+    return bool(xp.stack([xp.isfinite(array).all() for array in arrays]).all())  # a GPU is waited for once
 
 
 def _arrays(output: Any) -> list[Array]:

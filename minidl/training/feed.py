@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy
 
 from minidl import engines
+from minidl.engines.copies import Arrival
 from minidl.errors import DataError
 from minidl.ops import Array
 from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
 
-__all__ = ["Batch", "Feed", "augment_inputs"]
+__all__ = ["Batch", "Feed", "augment_inputs", "sent_ahead"]
 
 Batch = tuple["Array | ArrayGroup", "Array | ArrayGroup", "Array | None"]
 
@@ -34,6 +37,8 @@ class Feed:
         Source of the orders; without it the data keep theirs.
     change : callable, optional
         Augmentation: called with the inputs of each batch, as read-only arrays on the host; returns those to use instead.
+    noting : bool, default False
+        Whether checkpoints note how far the data are.
 
     Attributes
     ----------
@@ -54,8 +59,9 @@ class Feed:
         batch_size: int,
         generator: numpy.random.Generator | None = None,
         change: Callable[[numpy.ndarray], Any] | None = None,
+        noting: bool = False,
     ) -> None:
-        self.batch_size, self.generator, self.change = batch_size, generator, change
+        self.batch_size, self.generator, self.change, self.noting = batch_size, generator, change, noting
         self.count = len(x)
         self.steps = -(-len(x) // batch_size)
         self._engine = engines.current()
@@ -70,6 +76,12 @@ class Feed:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield (x, y, weights or None) for each step."""
+        batches = self._batches()
+        # A batch that is read ahead has drawn its augmentation already, so a checkpoint would note the generator too late.
+        ahead = not (self.noting and self.change is not None)
+        return sent_ahead(batches, self._engine, ahead) if self._elsewhere else batches
+
+    def _batches(self) -> Iterator[Batch]:
         order, step = self._draw_order()
         if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
             return self._yield_batch_by_batch(order, step)
@@ -119,12 +131,46 @@ class Feed:
         if self.change is not None:
             x, y, weights = batch
             batch = augment_inputs(x, self.change), y, weights
-        return self._move_to_device(batch) if self._elsewhere else batch
+        return batch
 
     def _move_to_device(self, arrays: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
         x, y, weights = arrays
         place = self._engine.asarray
         return move(x, place), move(y, place), None if weights is None else place(weights)
+
+
+def sent_ahead(batches: Iterable[Batch], engine: Any, ahead: bool = True) -> Iterator[Batch]:
+    """Yield batches of the host as arrays of a GPU, each sent before the step on the one before it.
+
+    So the copy of a batch runs beside that step, and nobody waits for it but the GPU. An array that
+    is on the GPU already is not copied.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+    engine : Engine
+    ahead : bool, default True
+        Whether to read a batch ahead. If not, each is sent when it is needed.
+    """
+    waiting: deque[Any] = deque()
+    for batch in batches:
+        waiting.append(tuple(None if part is None else move(part, functools.partial(_send, engine)) for part in batch))
+        if len(waiting) > ahead:
+            yield _taken(waiting.popleft())
+    while waiting:
+        yield _taken(waiting.popleft())
+
+
+def _taken(batch: Any) -> Batch:
+    return tuple(None if part is None else move(part, _take) for part in batch)  # type: ignore[return-value]
+
+
+def _send(engine: Any, array: Array) -> Any:
+    return engine.send(array) if isinstance(array, numpy.ndarray) else engine.asarray(array)
+
+
+def _take(sent: Any) -> Array:
+    return sent.take() if isinstance(sent, Arrival) else sent
 
 
 def augment_inputs(x: Any, change: Callable[[Any], Any]) -> Any:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy
 
 from minidl import engines
 from minidl.errors import NonFiniteError
 from minidl.layers import Activation, Layer, Loss, inference
-from minidl.ops import namespace
+from minidl.ops._later import Check, checks_later
 from minidl.training.accumulation import Accumulation, LookAhead
 from minidl.training.array_group import call_with, ungroup
 from minidl.training.checkpoints import Run
@@ -26,6 +27,7 @@ from minidl.training.modes import Statistics
 from minidl.training.progress import Progress
 from minidl.training.recorder import Place
 from minidl.training.stream import Stream
+from minidl.training.totals import LateLogs, LateTotals, Totals, read_all
 
 __all__ = ["Loop", "evaluating"]
 
@@ -118,12 +120,17 @@ class Loop:
 
         With ``run`` a checkpoint may be written after each step, and ``place`` says where the epoch goes on.
 
-        The host checks the loss of each step, so that a loss that is not finite cannot spoil the weights. On a GPU this is
-        the only time in a step that the host waits.
+        On the host each loss is looked at before its step is taken, so that one that is not finite cannot spoil the weights. On
+        a GPU the host waits for the first loss of the epoch, and then not again before its end, unless somebody wants to see a
+        number; see :class:`minidl.training.totals.LateTotals`.
         """
-        with self.meter.claimed():
+        with self.meter.claimed(), checks_later() as checks:
             place = Place(epoch) if run is None or place is None else run.begin_epoch(place)
-            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps, run, place)
+            complain = functools.partial(self._complain, epoch)
+            on_host = engines.current().xp is numpy
+            totals = Totals(self.is_sum, complain) if on_host else LateTotals(self.is_sum, complain, checks)
+            totals.go_on(place.total, place.seen)
+            return self._train_epoch(feed, optimizer, hooks, progress, epoch, accumulation_steps, totals, run, place)
 
     def _train_epoch(
         self,
@@ -133,6 +140,7 @@ class Loop:
         progress: Progress,
         epoch: int,
         accumulation_steps: int,
+        totals: Totals,
         run: Run | None,
         place: Place,
     ) -> dict[str, float]:
@@ -141,13 +149,14 @@ class Loop:
         before, after = hooks.of("on_train_batch_begin"), hooks.of("on_train_batch_end")
         between = hooks.of("on_gradients")
         moving, measured = progress.bar is not None, bool(meter.metrics)
+        logs = dict if type(totals) is Totals else LateLogs
         feed.epoch = epoch
         batches: Any = feed
         together = Accumulation(accumulation_steps, self.is_sum) if accumulation_steps > 1 else None
         if together is not None:
             batches = LookAhead(feed)
         saving = run if run is not None and run.writes else None
-        total, seen, value = place.total, place.seen, math.nan
+        value: Any = math.nan
         step = place.step - 1
         if place.step and self.model.stop_training:  # by a callback after the last of these steps
             batches = ()
@@ -158,15 +167,9 @@ class Loop:
                     for hook in before:
                         hook(step, {})
                     output = forward(x)
-                    value = float(measure(output, y) if weights is None else measure(output, y, weights))
+                    value = measure(output, y) if weights is None else measure(output, y, weights)
                     n = self._weight(y)
-                    if n == 0:  # the mean of no targets is nan, and has no weight
-                        value = 0.0
-                    if not math.isfinite(value):
-                        raise NonFiniteError(
-                            f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; "
-                            f"{first_not_finite(self.trunk, x, loss)}. {ADVICE}"
-                        )
+                    value = totals.add(step, value, n, x)
                     dy = loss.backward()
                     backward(dy if together is None else together.add(dy, n), **skip)
                     if measured:  # before any hook: a layer may reuse the memory of its output
@@ -176,33 +179,43 @@ class Loop:
                         if together is not None:
                             together.finish(optimizer)
                         for hook in between:
-                            hook(step, {"loss": value})
+                            hook(step, logs(loss=value))
                         optimizer.step()
                         optimizer.zero_grad()
                         statistics.note()
-                    total += value if self.is_sum else value * n
-                    seen += n
                     if moving and progress.due():
-                        progress.show(step + 1, {"loss": self._over(total, seen), **meter.results()})
+                        progress.show(step + 1, {"loss": totals.mean(), **meter.results()})
                     if after:
                         for hook in after:
-                            hook(step, {"loss": value})
-                    if taken and saving is not None:
-                        saving.after_step(Place(epoch, step + 1, total, seen))
+                            hook(step, logs(loss=value))
+                    if taken and saving is not None and saving.is_due():
+                        saving.write(Place(epoch, step + 1, *totals.so_far()))
                     if after and taken and self.model.stop_training:
                         break
+                totals.finish()
         except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
             statistics.put_back()
             raise
         progress.all_steps_done(step + 1)
-        if not seen:
+        if not totals.seen:
             raise NonFiniteError(f"fit: the loss ignores every target of epoch {epoch + 1}, so its mean is undefined")
         if not all_finite(self.parameters):
             raise NonFiniteError(
                 f"fit: the parameter {named_not_finite(self.model)!r} is not finite after epoch {epoch + 1}, step "
-                f"{step + 1}, whose loss was still {value:.4g}. {ADVICE}"
+                f"{step + 1}, whose loss was still {float(value):.4g}. {ADVICE}"
             )
-        return {"loss": self._over(total, seen), **meter.results()}
+        return {"loss": totals.mean(), **meter.results()}
+
+    def _complain(self, epoch: int, value: float, step: int, now: int, x: Any) -> NoReturn:
+        """Raise the error for a loss that is not finite, at the step itself or when a GPU's losses are read."""
+        if now == step and x is not None:
+            found = first_not_finite(self.trunk, x, self.loss)
+        else:
+            found = (
+                f"a GPU's losses are read late, here after step {now + 1}, and the steps since have spoilt the weights: load a "
+                "checkpoint. On the host, with minidl.use('native'), the error names the layer"
+            )
+        raise NonFiniteError(f"fit: the loss became {value} in epoch {epoch + 1}, step {step + 1}; {found}. {ADVICE}")
 
     def evaluate(
         self,
@@ -216,18 +229,18 @@ class Loop:
         feed.epoch = epoch
         hooks.call("on_test_begin", {})
         own = copy.copy(self)
-        own.use(
-            copy.copy(self.loss)
-        )  # a loss keeps a cache, which belongs to the step of another thread, or of this one
-        with self.meter.claimed(), evaluating(self.model):
-            logs = own._evaluate(feed, progress, hooks)
+        own.use(copy.copy(self.loss))  # its cache belongs to the step of another thread, or of this one
+        with self.meter.claimed(), evaluating(self.model), checks_later() as checks:
+            logs = own._evaluate(feed, progress, hooks, checks)
         hooks.call("on_test_end", logs)
         return logs
 
-    def _evaluate(self, feed: Feed | Stream, progress: Progress | None, hooks: Hooks) -> dict[str, float]:
+    def _evaluate(
+        self, feed: Feed | Stream, progress: Progress | None, hooks: Hooks, checks: list[Check]
+    ) -> dict[str, float]:
         before, after = hooks.of("on_test_batch_begin"), hooks.of("on_test_batch_end")
         values: list[Any] = []  # a GPU's stay there until somebody looks
-        counts: list[float] = []
+        counts: list[Any] = []
         for step, (x, y, weights) in enumerate(feed):
             for hook in before:
                 hook(step, {})
@@ -237,26 +250,26 @@ class Loop:
             if self.meter.metrics:
                 self.meter.add(output, y)
             for hook in after:
-                hook(step, {"loss": float(values[-1])})
+                hook(step, LateLogs(loss=values[-1]))
             if progress is not None and progress.due():
-                progress.show(step + 1, self._measured(values, counts))
+                progress.show(step + 1, self._measured(values, counts, checks))
         if progress is not None:
             progress.all_steps_done(step + 1)
-        return self._measured(values, counts)
+        return self._measured(values, counts, checks)
 
-    def _measured(self, values: list[Any], counts: list[float]) -> dict[str, float]:
-        each = engines.current().to_host(namespace(values[0]).stack(values)).astype(numpy.float64)
-        each[numpy.equal(counts, 0)] = 0.0  # the mean of no targets is nan, and has no weight
-        total = float(each.sum() if self.is_sum else each @ counts)
-        return {"loss": self._over(total, sum(counts)), **self.meter.results()}
+    def _measured(self, values: list[Any], counts: list[Any], checks: list[Check]) -> dict[str, float]:
+        engine = engines.current()
+        for (_, complain), wrong in zip(checks, read_all(engine, [flag for flag, _ in checks]), strict=True):
+            if wrong:
+                complain()
+        checks.clear()
+        each, weights = read_all(engine, values), read_all(engine, counts)
+        each[weights == 0] = 0.0  # the mean of no targets is nan, and has no weight
+        total, seen = float(each.sum() if self.is_sum else each @ weights), float(weights.sum())
+        mean = total if self.is_sum else total / seen if seen else math.nan
+        return {"loss": mean if seen else math.nan, **self.meter.results()}
 
-    def _over(self, total: float, seen: float) -> float:
-        """Return the loss over several batches: what the loss would be of all of them as one."""
-        if seen == 0:
-            return math.nan
-        return total if self.is_sum else total / seen
-
-    def _weight(self, y: Any) -> float:
+    def _weight(self, y: Any) -> Any:
         """Return the weight of a batch, whose loss was just computed, in the mean over several: what its mean divided by.
 
         A user's own loss does not tell; its batches are weighted by their examples.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy
 
 from minidl import engines, metrics
-from minidl.errors import ParameterError
+from minidl.errors import DataError, ParameterError
 from minidl.layers import Activation
 from minidl.layers.loss import ClassLoss
+from minidl.metrics.on_device import sums_on_device
 from minidl.ops import Array, namespace
 from minidl.training.plain_state import object_state, pack, put_object_state, unpack
 
@@ -28,7 +30,8 @@ class Meter:
 
     A call of a metric takes about ten microseconds, which may be more than a step of a small model. So the outputs and
     targets of several steps are collected first. They are copied, because a layer may reuse the memory of its output. On a
-    GPU this also avoids waiting for the outputs of every step.
+    GPU the sums of metrics that are means are computed there. For other metrics the outputs travel to the host. Neither is waited
+    for before somebody wants to see the metrics.
 
     Targets that a cross-entropy ignores are dropped, so that metrics count what the loss counts. With the classes on the
     last axis, outputs (N, ..., K) and targets (N, ...) are flattened to rows, (M, K) and (M,). With the classes on axis 1
@@ -50,6 +53,7 @@ class Meter:
         self._outputs: list[Array] = []
         self._targets: list[Array] = []
         self._held = 0
+        self._travelling: deque[tuple[Any, Callable[[list[numpy.ndarray]], None]]] = deque()
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -78,6 +82,7 @@ class Meter:
     def reset(self) -> None:
         """Forget all steps."""
         self._clear()
+        self._travelling.clear()
         self._in_rows = self._loss is not None and self._loss.class_axis == -1
         for metric in self.metrics:
             metric.reset()
@@ -99,6 +104,7 @@ class Meter:
         """Return the current values of the metrics, by name."""
         if self._outputs:
             self._pass_on()
+        self._take_in(wait=True)
         return {metric.name: float(metric.result()) for metric in self.metrics}
 
     def state(self, arrays: dict[str, numpy.ndarray]) -> dict[str, Any]:
@@ -127,10 +133,53 @@ class Meter:
         for output, target in held:
             if self.activation is not None:
                 output = getattr(engine, self.activation.op)(output, *self.activation.settings)[0]
-            prediction, target = self._drop_ignored(engine.to_host(output), engine.to_host(target))
-            if len(prediction):
-                for metric in self.metrics:
-                    metric.update(prediction, target)
+            if namespace(output) is numpy:
+                self._update(self.metrics, output, target)
+            else:
+                self._leave_on_device(engine, output, target)
+
+    def _update(self, metrics: list[Any], output: numpy.ndarray, target: numpy.ndarray) -> None:
+        prediction, target = self._drop_ignored(output, target)
+        if len(prediction):
+            for metric in metrics:
+                metric.update(prediction, target)
+
+    def _leave_on_device(self, engine: Any, output: Array, target: Array) -> None:
+        """Compute the sums that means need on the GPU, and let them, and what other metrics need, travel to the host.
+
+        Nobody waits for them until somebody wants to see the metrics.
+        """
+        ignored = None if self._loss is None else self._loss.settings["ignore_index"]
+        others: list[Any] = []
+        means: list[Any] = []
+        sums: list[Array] = []
+        for metric in self.metrics:
+            found = sums_on_device(metric, output, target, ignored)
+            if found is None:
+                others.append(metric)
+            else:
+                means.append(metric)
+                sums += found
+        sent = [namespace(output).stack(sums)] if sums else []
+        sent += [output, target] if others else []
+
+        def take_in(arrived: list[numpy.ndarray]) -> None:
+            if means:
+                _add_sums(means, arrived[0].tolist())
+            if others:
+                self._update(others, *arrived[-2:])
+
+        self._travelling.append((engine.read_later(*sent), take_in))
+        self._take_in(wait=False)
+
+    def _take_in(self, wait: bool) -> None:
+        """Hand to the metrics what has arrived, or everything, waiting for it."""
+        while self._travelling:
+            reading, take_in = self._travelling[0]
+            if not (wait or reading.ready):
+                return
+            self._travelling.popleft()
+            take_in(reading.get())
 
     def _drop_ignored(self, prediction: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Drop the targets that the loss ignores, and their predictions."""
@@ -143,6 +192,19 @@ class Meter:
 
     def _clear(self) -> None:
         self._outputs, self._targets, self._held = [], [], 0
+
+
+def _add_sums(metrics: list[Any], sums: list[float]) -> None:
+    """Add what arrived from a GPU, three numbers for each, to metrics that are means."""
+    for place, metric in enumerate(metrics):
+        total, count, wrong = sums[3 * place : 3 * place + 3]
+        if wrong:
+            raise DataError(
+                f"{metric.name}: {int(wrong)} predictions or targets are not what the metric takes: one is nan, a number is not "
+                "finite, or the target of a yes or no is neither 0 nor 1"
+            )
+        metric.total += total
+        metric.count += int(count)
 
 
 _claimed: set[int] = set()

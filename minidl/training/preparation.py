@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from minidl import engines
 from minidl.data.passes import ArrayPasses, Passes, is_batches, is_stored, make_passes
 from minidl.errors import DataError, ParameterError
 from minidl.training import checks
-from minidl.training.array_group import ArrayGroup, group_arrays, move, ungroup
-from minidl.training.feed import Feed, augment_inputs
+from minidl.training.array_group import ArrayGroup, group_arrays, ungroup
+from minidl.training.feed import Feed, augment_inputs, sent_ahead
 from minidl.training.loop import Loop
 from minidl.training.requirements import Requirements
 from minidl.training.stream import Stream
@@ -148,7 +149,15 @@ class _InMemory(Prepared):
             return _stream(self.needs, passes, schedule, self.where)
         part = slice(rows.start, rows.stop)
         weights = None if weights is None else weights[part]
-        return Feed(self.x[part], self.y[part], weights, schedule.batch_size, schedule.generator, schedule.change)
+        return Feed(
+            self.x[part],
+            self.y[part],
+            weights,
+            schedule.batch_size,
+            schedule.generator,
+            schedule.change,
+            schedule.noting,
+        )
 
 
 class _OnDisk(Prepared):
@@ -196,12 +205,10 @@ def _stream(needs: Requirements, passes: Passes, schedule: Schedule, where: str)
             weights = needs.with_classes(schedule.class_weight, x, y, weights, place, all_seen=False)
         if schedule.change is not None:
             x = augment_inputs(x, schedule.change)
-        if on_device:
-            x, y = move(x, engine.asarray), move(y, engine.asarray)
-            weights = None if weights is None else engine.asarray(weights)
         return x, y, weights
 
-    return Stream(passes, check, where, schedule.steps, schedule.restart, schedule.epoch, schedule.noting)
+    deliver = functools.partial(sent_ahead, engine=engine, ahead=not schedule.noting) if on_device else None
+    return Stream(passes, check, where, schedule.steps, schedule.restart, schedule.epoch, schedule.noting, deliver)
 
 
 def _unpack(batch: Any, place: str) -> tuple[Any, Any, Any]:

@@ -34,6 +34,9 @@ class Stream:
         The epoch before the loop sets it, for messages.
     noting : bool, default False
         Whether to note the state of the data when a pass begins, which :meth:`position` then contains.
+    deliver : callable, optional
+        Wraps the batches of an epoch, such as to send each to a GPU before the step on the one before it. It may read a batch
+        ahead, but no more than the epoch has.
 
     Attributes
     ----------
@@ -52,7 +55,9 @@ class Stream:
         restart: bool = False,
         epoch: int | None = None,
         noting: bool = False,
+        deliver: Callable[[Iterator[Any]], Iterator[Any]] | None = None,
     ) -> None:
+        self.deliver = deliver
         self.passes, self.check, self.where = passes, check, where
         self.limit, self.restart = steps, (restart or steps is None) and not passes.once
         self.epoch = epoch
@@ -73,6 +78,9 @@ class Stream:
         return self._ahead[0], self._place(0)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._batches() if self.deliver is None else self.deliver(self._batches())
+
+    def _batches(self) -> Iterator[Any]:
         done, self._first_step = self._first_step, 0
         if self.restart and not self._ahead and not done:
             self._pass = None

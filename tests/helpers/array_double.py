@@ -10,19 +10,19 @@ What CuPy has is read from ../cupy_surface.json, so CuPy need not be installed. 
 (``__array_namespace__``); the double's do, because that is how ``minidl.ops.namespace`` finds it.
 """
 
-import collections
 import inspect
 import json
 from pathlib import Path
 
+import cuda_double
 import numpy
+from cuda_double import note, transfers
 
-from minidl.engines import Engine
+from minidl.engines.cupy import CupyEngine
+
+__all__ = ["SURFACE", "DoubleEngine", "bare", "ndarray", "transfers", "xp"]
 
 SURFACE = json.loads((Path(__file__).parents[1] / "cupy_surface.json").read_text())
-
-transfers = collections.Counter()
-"""How often something crossed the bus: "to host", "to device", "wait" (the host needs a number to go on)."""
 
 NO_IMPLICIT = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
@@ -34,8 +34,13 @@ WAITS = {"nonzero", "flatnonzero", "argwhere", "unique", "array_equal", "allclos
 
 
 def bare(value):
-    """Return the host arrays inside."""
+    """Return the host arrays inside, which must all be on the current device."""
     if isinstance(value, ndarray):
+        if value._device != cuda_double.current_device():
+            raise ValueError(
+                f"Array device must be same as the current device: array device = {value._device} while current = "
+                f"{cuda_double.current_device()}"
+            )
         return value._values
     if isinstance(value, (tuple, list)):
         return type(value)(map(bare, value))
@@ -100,7 +105,7 @@ class Function:
         self._refuse(arguments)
         if self.name in TAKES_HOST:
             return self._make(*args, **kwargs)
-        transfers["wait"] += self.name in WAITS
+        note("wait", self.name in WAITS)
         out = kwargs.get("out")
         result = self.host(*bare(args), **{key: bare(value) for key, value in kwargs.items()})
         return wrapped(result) if out is None else out
@@ -117,9 +122,11 @@ class Function:
 
     def _make(self, array, *args, **kwargs):
         if self.name == "asnumpy":
-            transfers["to host"] += 1
-            return numpy.array(bare(array))
-        transfers["to device"] += not isinstance(array, ndarray)
+            note("to host")
+            return numpy.array(array._values if isinstance(array, ndarray) else array)
+        note("to device", not isinstance(array, ndarray))
+        if isinstance(array, ndarray) and array._device != cuda_double.current_device():
+            array = ndarray._of(array._values.copy())  # from one device to the other
         kwargs.pop("blocking", None)
         if not isinstance(array, ndarray) and isinstance(array, numpy.ndarray):
             array = array.copy()  # the device's memory is its own
@@ -146,6 +153,8 @@ class Namespace:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         if name == "ndarray":
             return ndarray
+        if name == "cuda":
+            return cuda
         if name == "asnumpy":
             return Function("cupy.asnumpy", *entries[name], None)
         kind, *signature = entries[name]
@@ -163,7 +172,7 @@ class Namespace:
 class ndarray:
     """A device array."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_device", "_values")
     __hash__ = None
     __array_priority__ = 100
 
@@ -171,10 +180,17 @@ class ndarray:
         raise TypeError("make arrays with empty, zeros or asarray")
 
     @classmethod
-    def _of(cls, values):
+    def _of(cls, values, device=None):
         array = object.__new__(cls)
-        array._values = values
+        array._values, array._device = values, cuda_double.current_device() if device is None else device
         return array
+
+    def reshape(self, *shape, order="C"):
+        return ndarray._of(self._values.reshape(*shape, order=order), self._device)
+
+    @property
+    def device(self):
+        return cuda_double.Device(self._device)
 
     def __array_namespace__(self, api_version=None):
         return xp
@@ -208,34 +224,53 @@ class ndarray:
         def method(*args, **kwargs):
             bound(*signature, f"ndarray.{name}", args, kwargs)
             refuse_host([*args, *kwargs.values()], f"ndarray.{name}")
-            transfers["wait"] += name in WAITS
-            result = getattr(self._values, name)(*bare(args), **{key: bare(value) for key, value in kwargs.items()})
+            note("wait", name in WAITS)
+            result = getattr(bare(self), name)(*bare(args), **{key: bare(value) for key, value in kwargs.items()})
             return wrapped(result) if kwargs.get("out") is None else kwargs["out"]
 
         return method
 
     def get(self, stream=None, order="C", out=None, blocking=True):
-        transfers["to host"] += 1
-        return numpy.array(self._values, order=order)
+        if blocking:
+            note("to host")
+            return numpy.array(self._values, order=order)
+        note("read later")
+        values = self._values.copy()  # what the stream computes later does not change what it copies now
+        (stream or cuda_double.get_current_stream()).put(lambda: numpy.copyto(out, values))
+        return out
+
+    def set(self, arr, stream=None):
+        if type(arr) is not numpy.ndarray or arr.dtype != self.dtype or arr.shape != self.shape:
+            raise ValueError("expected a numpy.ndarray of the same shape and dtype")
+        if stream is None:
+            note("to device")
+            numpy.copyto(self._values, arr)
+        else:
+            note("sent")
+            stream.put(lambda: numpy.copyto(self._values, arr))
 
     def item(self):
-        transfers["wait"] += 1
+        note("wait")
         return self._values.item()
 
     def tolist(self):
-        transfers["to host"] += 1
+        note("to host")
         return self._values.tolist()
 
     def __getitem__(self, index):
         parts = index if isinstance(index, tuple) else (index,)
         refuse_host(parts, "an index")
-        transfers["wait"] += any(isinstance(part, ndarray) and part.dtype == bool for part in parts)
-        return wrapped(self._values[bare(index)])
+        note("wait", any(isinstance(part, ndarray) and part.dtype == bool for part in parts))
+        note("to device", any(isinstance(part, list) for part in parts))
+        if any(isinstance(part, (ndarray, list)) for part in parts):
+            return wrapped(bare(self)[bare(index)])
+        return ndarray._of(numpy.asarray(self._values[index]), self._device)  # a view, for which nothing is computed
 
     def __setitem__(self, index, new):
         refuse_host(index if isinstance(index, tuple) else (index,), "an index")
         if isinstance(new, (numpy.ndarray, list, tuple)):
             raise ValueError("non-scalar numpy.ndarray cannot be used for fill")
+        bare(self)
         self._values[bare(index)] = bare(new)
 
     def __len__(self):
@@ -259,7 +294,7 @@ def operator(name):
         for other in others:
             if isinstance(other, (numpy.ndarray, list, tuple)):
                 raise TypeError(f"Unsupported type {type(other)}")
-        result = getattr(self._values, name)(*bare(others))
+        result = getattr(bare(self), name)(*bare(others))
         if result is NotImplemented:
             return result
         return self if name.startswith("__i") and name != "__invert__" else wrapped(result)
@@ -269,7 +304,7 @@ def operator(name):
 
 def waiting(name):
     def apply(self):
-        transfers["wait"] += 1
+        note("wait")
         return getattr(self._values, name)()
 
     return apply
@@ -283,14 +318,26 @@ for _name in OPERATORS:
 for _name in ("__bool__", "__float__", "__int__", "__index__"):
     setattr(ndarray, _name, waiting(_name))
 
+
+class Cuda:
+    """What ``cupy.cuda`` gives, as far as the double stands in for it."""
+
+    def __getattr__(self, name):
+        if name not in SURFACE["cupy.cuda"]:
+            raise AttributeError(f"module 'cupy.cuda' has no attribute {name!r}")
+        try:
+            return getattr(cuda_double, name)
+        except AttributeError:
+            raise NotImplementedError(f"cupy.cuda.{name} exists, but nothing stands in for it") from None
+
+
+cuda = Cuda()
 xp = Namespace("cupy", numpy)
 
 
-class DoubleEngine(Engine):
-    """The formulas on the array double, as the cupy engine runs them on CuPy."""
+class DoubleEngine(CupyEngine):
+    """The cupy engine on the array double, without kernels."""
 
-    def __init__(self):
-        super().__init__("double", xp=xp)
-
-    def to_host(self, array):
-        return xp.asnumpy(array)
+    def __init__(self, device=0):
+        super().__init__(device, xp=xp, kernels={})
+        self.name = self.name.replace("cupy", "double")

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 TARGET = Path(__file__).parents[1] / "cupy_surface.json"
-MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupy.fft")
+MODULES = ("cupy", "cupy.linalg", "cupy.random", "cupy.fft", "cupy.cuda")
+CLASSES = ("cuda.Device", "cuda.Event", "cuda.Graph", "cuda.Stream")
 HEADER = re.compile(r"^[\w.]+\((?P<parameters>.*?)\)(?:\s*->.*)?$", re.DOTALL)
 
 
@@ -28,6 +29,9 @@ def surface():
     for path in MODULES:
         module = getattr(cupy, path.partition(".")[2]) if "." in path else cupy
         found[path] = {name: described(getattr(module, name), cupy) for name in public(module)}
+    for path in CLASSES:
+        kind = getattr(cupy.cuda, path.removeprefix("cuda."))
+        found[f"cupy.{path}"] = {name: member(kind, name) for name in public(kind)}
     found["ndarray"] = {name: member(cupy.ndarray, name) for name in public(cupy.ndarray)}
     found["ndarray_special"] = sorted(
         name for name in dir(cupy.ndarray) if name.startswith("__") and not hasattr(object, name)

@@ -100,7 +100,7 @@ def test_clipping(engine, norm_type):
             parameter.grad = parameter.value
         norm = optim.clip_grad_norm(made, 0.5, norm_type)
         optim.clip_grad_value(made, 0.01)
-        results.append((norm, [where.to_host(parameter.grad).copy() for parameter in made]))
+        results.append((float(norm), [where.to_host(parameter.grad).copy() for parameter in made]))
     (norm, gradients), (other_norm, other_gradients) = results
     assert other_norm == pytest.approx(norm, rel=1e-12)
     for one, other in zip(gradients, other_gradients, strict=True):

@@ -102,7 +102,7 @@ class TestOnADevice:
         history = model.fit(place(X), place(Y % 3), epochs=2)
         assert len(history.epoch) == 2
 
-    def test_data_cross_the_bus_once_and_a_step_only_waits_for_its_loss(self):
+    def test_data_cross_the_bus_once_and_a_step_waits_for_nothing(self):
         model = dl.Sequential(dl.Linear(2, 8), dl.Tanh(), dl.Linear(8, 1))
         model.compile("sgd", "mse", metrics=["mae"])
         x, y = numpy.ones((64, 2)), numpy.ones(64)
@@ -112,11 +112,12 @@ class TestOnADevice:
             transfers.clear()
             model.fit(x, y, batch_size=4, epochs=epochs)
             crossed.append(dict(transfers))
-        more = {kind: crossed[1][kind] - crossed[0][kind] for kind in crossed[1]}
-        steps = 2 * 16
+        more = {kind: crossed[1].get(kind, 0) - crossed[0].get(kind, 0) for kind in crossed[1]}
         assert more["to device"] == 2  # the order of each epoch
-        assert steps <= more["wait"] <= steps + 4  # each loss, and once an epoch whether the weights are finite
-        assert more["to host"] <= 6  # the metrics', once an epoch
+        assert (
+            more["wait"] <= 8
+        )  # the first loss of each epoch, the last ones, the metrics, and whether the weights are finite
+        assert not more.get("to host")
 
     def test_the_layer_that_is_not_finite(self, model):
         model.fit(X, Y % 3, epochs=0)

@@ -102,11 +102,11 @@ def _places(self: DETR, batch: Any, size: list[Any], pixel_mask: Symbol | None) 
     return positions, seen
 
 
-def _nearest(xp: Any, places: Any, pixels: Any) -> Symbol:
+def _nearest(symbols: Any, places: Any, pixels: Any) -> Symbol:
     """Return the nearest pixel of each place."""
-    drawing = xp.drawing
-    return xp.arange(places).binary(
-        "Div", xp.arange(places) * drawing.number(pixels, "int64"), drawing.number(places, "int64")
+    drawing = symbols.drawing
+    return symbols.arange(places).binary(
+        "Div", symbols.arange(places) * drawing.number(pixels, "int64"), drawing.number(places, "int64")
     )
 
 

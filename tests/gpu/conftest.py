@@ -1,0 +1,11 @@
+"""What the rungs of the GPU proof that need no GPU share."""
+
+import emulation
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cpp():
+    """Skip, with the reason, where CUDA C cannot be emulated."""
+    if emulation.compiler() is None:
+        pytest.skip("CUDA C is emulated with g++, which is not here")
