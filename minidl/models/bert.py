@@ -138,7 +138,7 @@ class BERT(Trainable, Layer):
         return self.head.forward(h[:, 0] if self.config.head == "sequence_classification" else h)
 
     def backward(self, dy: Array, input_gradient: bool = True) -> Any:
-        """Add to all gradients, down to the first part that is trained; ids, masks and types have none, so None stands for each."""
+        """Add to all gradients, down to the first part that is trained; ids, masks and types have none: None for each."""
         shape, inputs = self._remembered()
         if self.config.head == "sequence_classification":
             dfirst = self.head.backward(dy)  # (N, C)
@@ -146,11 +146,10 @@ class BERT(Trainable, Layer):
             dy[:, 0] = dfirst
         elif self.config.head != "features":
             dy = self.head.backward(dy)  # (N, T, C)
-        first = self._first.among([self.embeddings, *self.layers])
-        for block in reversed(self.layers[max(first - 1, 0) :]):
-            dy = block.backward(dy)
-        if first == 0:
-            self.embeddings.backward(dy)
+        parts = [self.embeddings, *self.layers]
+        first = self._first.among(parts)
+        for part in reversed(parts[first:]):
+            dy = part.backward(dy)
         return None if inputs == 1 else (None,) * inputs
 
     def hidden_states(
