@@ -178,22 +178,28 @@ def torch_steps(x: numpy.ndarray, target: numpy.ndarray, widths: tuple[int, ...]
 
 
 def stored(rounds: int, size: int = 4096) -> Iterator[str]:
-    """Yield the times of one row through a linear layer whose weights exceed the cache."""
+    """Yield the times of some rows through a linear layer whose weights exceed the cache."""
     from minidl.layers import StoredLinear
 
     random = numpy.random.default_rng(0)
-    yield f"| rows of {size} x {size} weights | " + " | ".join(("float32 us", "bfloat16", "float16", "int8")) + " |"
-    yield "|---|--:|--:|--:|--:|"
+    names = ("float32 us", "bfloat16", "float16", "int8", "bfloat16, x rounded too")
+    yield f"| rows of {size} x {size} weights | " + " | ".join(names) + " |"
+    yield "|---|--:|--:|--:|--:|--:|"
     plain = dl.Linear(size, size)
     layers = {"float32": plain, **{name: StoredLinear(plain, name) for name in ("bfloat16", "float16", "int8")}}
-    for rows in (1, 4, 16):
+    for rows in (1, 4, 16, 128):
         x = random.standard_normal((rows, size), dtype="f")
 
-        def runs(layer: Any, x: Any = x) -> Call:
-            return lambda: layer.forward(x)
+        def runs(layer: Any, precision: str = "highest", x: Any = x) -> Call:
+            def call() -> Any:
+                with dl.matmul_precision(precision):
+                    return layer.forward(x)
+
+            return call
 
         with dl.inference():
-            times = in_turns({name: runs(layer) for name, layer in layers.items()}, rounds)
+            calls = {name: runs(layer) for name, layer in layers.items()}
+            times = in_turns({**calls, "rounded": runs(layers["bfloat16"], "bfloat16")}, rounds)
         base = times["float32"]
         cells = [f"{base[0] * 1e6:.0f} ({base[1] * 1e6:.0f})"]
         cells += [f"{base[0] / best:.2f} times ({base[1] / median:.2f})" for best, median in list(times.values())[1:]]

@@ -172,8 +172,9 @@ def store_weights(model: Any, dtype: str = "bfloat16") -> Any:
     """Replace the linear layers of a trained model by layers that store their weights in 16 or 8 bits, for inference.
 
     The model is changed in place. Weights of other layers stay float32, and so do all inputs and outputs. With 16 bits the linear
-    layers take half the memory, and so does what one row of x has to read of them. The float32 weights are given back as the others
-    are made, unless somebody else refers to them.
+    layers take half the memory, and so does what one row of x has to read of them. With many rows int8 is faster than float32, and
+    so is bfloat16 inside ``minidl.matmul_precision("bfloat16")``; docs/precision.md has errors and times. The float32 weights are
+    given back as the others are made, unless somebody else refers to them.
 
     Parameters
     ----------
