@@ -31,6 +31,14 @@ def test_compiles_without_warnings(found, file):
 
 
 @pytest.mark.parametrize("file", source.files())
+def test_the_largest_block_has_enough_registers(found, file):
+    for key, program in found.items():
+        if key[0] == file:
+            for kernel, used in program.resources.items():
+                assert used.registers * source.MOST_THREADS <= 65536, f"{kernel} of {key}: {used.registers} registers"
+
+
+@pytest.mark.parametrize("file", source.files())
 def test_nothing_is_spilled(found, file):
     for key, program in found.items():
         if key[0] == file:
