@@ -1,5 +1,6 @@
 """Rung c: every CUDA source compiled to machine code by NVRTC, without warnings, and no register spilled."""
 
+import emulation
 import nvrtc
 import pytest
 from gpu_resources import CHECKED_BY_DTYPE, compiled, current_table, is_current
@@ -28,6 +29,13 @@ def test_compiles_without_warnings(found, file):
     for key, program in mine.items():
         assert program.status == 0, f"{key}: {program.log}"
         assert "warning" not in program.log, f"{key}: {program.log}"
+
+
+@pytest.mark.usefixtures("cpp")
+@pytest.mark.parametrize("file", source.files())
+def test_what_is_compiled_is_what_is_emulated(found, file):
+    emulated = set(emulation.kernel_names(source.read(file), "float32"))
+    assert emulated == set(found[file, "float32", CHECKED_BY_DTYPE[0]].resources)
 
 
 @pytest.mark.parametrize("file", source.files())
