@@ -108,6 +108,8 @@ class Layer:
     """The arguments of the constructor that may be assigned later, because every forward reads them."""
     _fixed: frozenset[str] = frozenset()
     _made: bool = False
+    _may_be_removed: tuple[str, ...] = ()
+    """Attributes of layers that may become None after the layer was made, which a config then tells."""
     _told_by_parts: bool = False
     """Whether a config tells which layers there are now, rather than what the constructor was given."""
 
@@ -599,8 +601,8 @@ class Layer:
         -------
         dict
             ``"model"``: classes with their arguments. ``"parameters"``: names, shapes and precision, by which ``from_config``
-            checks its result. ``"tied"`` and ``"frozen"`` parameters, and ``"swapped"`` layers, in whose places ``add_lora`` or
-            ``store_weights`` put others.
+            checks its result. ``"tied"`` and ``"frozen"`` parameters, ``"swapped"`` layers, in whose places ``add_lora`` or
+            ``store_weights`` put others, and ``"removed"`` ones, such as a pooler that a file of weights did not have.
 
         Raises
         ------

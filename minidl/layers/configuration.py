@@ -125,6 +125,12 @@ def describe_model(model: Any) -> dict[str, Any]:
         "minidl": minidl.__version__,
         "model": _layer_node(model, "the model"),
         "swapped": swapped,
+        "removed": [
+            f"{path}.{part}".removeprefix(".")
+            for path, layer in model.named_layers()
+            for part in getattr(layer, "_may_be_removed", ())
+            if getattr(layer, part) is None
+        ],
         "parameters": [[name, list(p.shape), str(p.dtype)] for name, p in parameters],
         "tied": [group for group in names.values() if len(group) > 1],
         "frozen": [name for name, p in parameters if not getattr(p, "trainable", True)],
@@ -262,6 +268,12 @@ def build_model(config: Mapping[str, Any] | str) -> Any:
         model = _build_layer(found["model"])
         for path, node in found["swapped"].items():
             model = _swap(model, path, node)
+        for name in found["removed"]:
+            path, _, part = name.rpartition(".")
+            owner = dict(model.named_layers())[path]
+            if part not in owner._may_be_removed:
+                raise FileFormatError(f"from_config: {name} is no part that can be removed")
+            setattr(owner, part, None)
         _finish(model, found)
     except MinidlError:
         raise

@@ -239,6 +239,7 @@ class BERT(Trainable, Layer):
         return model
 
     _foreign: str = "bert"
+    _may_be_removed = ("head",)
 
     def load_hugging_face(self, path: str | os.PathLike[str]) -> None:
         """Read the weights of a folder or safetensors file of Hugging Face.

@@ -59,6 +59,15 @@ def test_every_model(name, tmp_path):
             numpy.testing.assert_array_equal(own, other)
 
 
+def test_bert_without_its_pooler():
+    """A file of weights may have none; then the model has none either."""
+    model = models.BERT(models.BERTConfig(**BERT), head="features")
+    model.head = None
+    twin = models.from_config(json.dumps(model.to_config()))
+    assert twin.head is None
+    assert list(twin.state_dict()) == list(model.state_dict())
+
+
 def test_there_is_one_for_every_public_model():
     """A model that is added must be added here."""
     known = {model for model in models.__all__ if isinstance(getattr(models, model), type)}

@@ -29,6 +29,12 @@ X = G.normal(size=(26, 4)).astype("float32")
 Y = numpy.arange(26) % 3
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch):
+    """A disk takes milliseconds to confirm what a test of bits need not wait for; one test below looks at who asks it to."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 def model_of(loss="sparse_categorical_crossentropy", optimizer="adam", metrics=("accuracy",), last=3):
     dl.seed(0)
     own = dl.Dropout(0.3, generator=numpy.random.default_rng(5))
@@ -189,7 +195,7 @@ def test_going_on_from_every_step_gives_the_same_bits(kind, tmp_path):
     assert_same(fit(kind, tmp_path, checkpoint=kept, every=1, keep=100), expected)
     found = sorted(kept.iterdir())
     assert len(found) > 6
-    for place in found[:: 2 if kind == "everything" else 4]:
+    for place in found[1 :: 3 if kind == "everything" else 5]:
         dl.seed(99)  # another process would be in another state
         assert_same(fit(kind, tmp_path, resume=place), expected)
 
@@ -235,6 +241,14 @@ def test_metrics_go_on_in_the_middle_of_an_epoch(tmp_path):
     assert {run(resume=place) for place in tmp_path.iterdir()} == {expected}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with one whole checkpoint."""
+    folder = tmp_path_factory.mktemp("whole")
+    model_of().fit(X, Y, 7, 2, checkpoint=folder, keep=1)
+    return folder
+
+
 class TestFolders:
     def fit(self, model=None, epochs=2, **more):
         model = model_of() if model is None else model
@@ -251,6 +265,23 @@ class TestFolders:
         twin.build((4,))
         twin.load(tmp_path / "epoch-00005-step-00000000")
         numpy.testing.assert_array_equal(twin.predict(X), model.predict(X))
+
+    def test_files_and_folders_are_on_the_disk_before_and_after_the_name_is_given(self, tmp_path, monkeypatch):
+        events = []
+        rename = Path.rename
+
+        def renaming(path, target):
+            events.append(("name", path.name if path.is_dir() else "", Path(target).name))
+            return rename(path, target)
+
+        monkeypatch.setattr(os, "fsync", lambda d: events.append(("disk", os.fstat(d).st_ino)))
+        monkeypatch.setattr(Path, "rename", renaming)
+        self.fit(checkpoint=tmp_path, keep=1, epochs=1)
+        [place] = tmp_path.iterdir()
+        at = next(i for i, event in enumerate(events) if event[0] == "name" and event[2] == place.name)
+        before = {event[1] for event in events[:at]}
+        assert {path.stat().st_ino for path in [place, *place.iterdir()]} <= before
+        assert ("disk", tmp_path.stat().st_ino) in events[at:]
 
     def test_the_same_call_begins_and_goes_on(self, tmp_path):
         folder = tmp_path / "new" / "folder"
@@ -305,9 +336,8 @@ class TestFolders:
 
     @pytest.mark.parametrize("name", ["model.safetensors", "training.safetensors", "checkpoint.json"])
     @pytest.mark.parametrize("damage", ["cut", "missing", "flipped", "empty"])
-    def test_damage_is_found_and_named(self, name, damage, tmp_path):
-        self.fit(checkpoint=tmp_path / "c", keep=1)
-        [place] = (tmp_path / "c").iterdir()
+    def test_damage_is_found_and_named(self, name, damage, whole, tmp_path):
+        [place] = shutil.copytree(whole, tmp_path / "c").iterdir()
         content = (place / name).read_bytes()
         half = len(content) // 2
         if damage == "missing":
@@ -319,14 +349,12 @@ class TestFolders:
                 "flipped": content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :],
             }
             (place / name).write_bytes(changed[damage])
-        before = shutil.copytree(tmp_path / "c", tmp_path / "d")
-        with pytest.raises((FileFormatError, ParameterError)) as caught:
-            self.fit(resume=tmp_path / "d")
+        with pytest.raises(FileFormatError) as caught:
+            self.fit(resume=tmp_path / "c")
         assert place.name in str(caught.value)
-        assert before.exists()
 
-    def test_a_newer_version_and_another_program(self, tmp_path):
-        self.fit(checkpoint=tmp_path, keep=1)
+    def test_a_newer_version_and_another_program(self, whole, tmp_path):
+        shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
         [place] = tmp_path.iterdir()
         about = json.loads((place / "checkpoint.json").read_text())
         for change, message in (
@@ -498,6 +526,8 @@ import numpy
 import minidl as dl
 dl.set_num_threads(1)
 folder = sys.argv[1]
+if sys.argv[3] == "hurry":  # what is on the disk after a power failure is another question
+    os.fsync = lambda descriptor: None
 x = numpy.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 
 def train(folder):
@@ -524,7 +554,7 @@ for line in sys.stdin:
 @pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.nightly)])
 def test_a_process_killed_at_any_moment(kills, tmp_path):
     epochs = 2 + kills
-    command = [sys.executable, "-c", CHILD, str(tmp_path), str(epochs)]
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(epochs), "hurry" if kills < 10 else "wait"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
@@ -577,5 +607,5 @@ def test_on_a_device(kind, tmp_path):
             return model.state_dict() | {"history": json.dumps(model.history.history)}
 
     expected = run(checkpoint=tmp_path, every=1, keep=99)
-    for place in sorted(tmp_path.iterdir())[::3]:
+    for place in sorted(tmp_path.iterdir())[1::4]:
         assert_same(run(resume=place), expected)
