@@ -453,6 +453,16 @@ class TestRefusals:
         with pytest.raises(NotBuiltError, match="before it knows its input"):
             export(dl.Sequential(dl.Dense(3)), tmp_path / "m.onnx", floats(2, 8))
 
+    def test_a_batch_that_is_baked_in(self, tmp_path):
+        class Own(dl.layers.Layer):
+            def forward(self, x):
+                return x.reshape((int(x.shape[0]), -1))
+
+        model = layers.Chain(Own())
+        with pytest.raises(ParameterError, match="the batch of the example alone"):
+            export(model, tmp_path / "m.onnx", floats(2, 3, 4))
+        export(model, tmp_path / "m.onnx", floats(2, 3, 4), fixed={"x": [0]})
+
     def test_inputs_that_are_not_known(self, tmp_path):
         with pytest.raises(ShapeError, match="give an example"):
             export(dl.Conv2d(3, 4, 3), tmp_path / "m.onnx")
