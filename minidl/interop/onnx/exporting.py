@@ -212,6 +212,8 @@ class _Copy:
         """Return the copy of a layer, or of what is in its attributes."""
         if id(value) in self._made:
             return self._made[id(value)]
+        if isinstance(value, type):  # a class, which a layer may keep to make others
+            return value
         if isinstance(value, Parameter):
             made: Any = _Stand(self._symbol(value.value, self._weights.get(id(value))))
         elif isinstance(value, numpy.ndarray) or type(value).__module__.startswith("cupy"):
