@@ -485,6 +485,15 @@ class TestCommandLine:
         assert "m.safetensors, which must stay beside it" in out
         assert "Tanh" in {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
 
+    @pytest.mark.skipif(not hasattr(models, "load_model"), reason="files do not say yet how the model is made")
+    def test_a_file_of_a_whole_model(self, tmp_path, capsys):
+        models.lenet().save(tmp_path / "w.safetensors")
+        command = ["export", str(tmp_path / "w.safetensors"), "--output", str(tmp_path / "m.onnx")]
+        assert main(command) == 2
+        assert "give an example of each" in capsys.readouterr().err
+        assert main([*command, "--shape", "1,28,28"]) == 0
+        assert "takes x, (N, 1, 28, 28)" in capsys.readouterr().out
+
     def test_a_folder(self, tmp_path, capsys):
         settings = {"model_type": "gpt2", "vocab_size": 7, "n_positions": 12, "n_layer": 1, "n_head": 2, "n_embd": 8}
         tensors = models.GPT2.from_settings(settings).state_dict()
