@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from minidl import models, text, weights
+from minidl.cli.arguments import sizes
 from minidl.cli.language_models import create_model
 from minidl.errors import FileFormatError, ParameterError
 from minidl.interop.onnx import export
@@ -24,15 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         type=Path,
         metavar="MODEL",
-        help="a file that training wrote, of a perceptron or a language model, or a folder of Hugging Face",
+        help="a file of model.save or of training, or a folder of Hugging Face",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.onnx", help="where to write the graph")
+    parser.add_argument(
+        "--shape", metavar="N,N", help="of one example, such as 3,224,224, for a model that takes inputs of many shapes"
+    )
     parser.add_argument("--inside", action="store_true", help="put the weights into the graph, if it is below 2 GB")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the graph and say what it takes and gives."""
-    export(_open(args.model), args.output, weights="inside" if args.inside else None)
+    model = _open(args.model)
+    inputs = (
+        [] if args.shape is None else [numpy.zeros((2, *sizes(args.shape, "--shape")), model.parameters()[0].dtype)]
+    )
+    export(model, args.output, *inputs, weights="inside" if args.inside else None)
     print("\n".join(describe(args.output)))
     return 0
 
@@ -43,6 +51,8 @@ def _open(path: Path) -> Any:
         return models.from_pretrained(path)
     state = weights.load_file(path)
     about = read_header(path)[0].get("__metadata__", {})
+    if "minidl.config" in about:  # model.save wrote how the model is made
+        return models.load_model(path)  # type: ignore[attr-defined, unused-ignore]
     if "features" in about:
         return _perceptron(path, state, about)
     checkpoint = text.load_checkpoint(path)

@@ -202,6 +202,15 @@ class TestRefusals:
         with pytest.raises(ShapeError, match="node product of the graph, MatMul"):
             model.forward(numpy.ones((2, 4), "float32"))
 
+    def test_constants_that_do_not_fit(self):
+        with pytest.raises(FileFormatError, match="constants of node #0, Add, do not fit"):
+            read_graph(
+                build(
+                    [node("Add", "a", "b", outputs=("c",)), node("Mul", "x", "c")],
+                    weights={"a": numpy.ones(2, "int64"), "b": numpy.ones(3, "int64")},
+                )
+            )
+
     def test_no_gradient(self):
         scale = {"s": numpy.float32(0.1), "z": numpy.uint8(0)}
         nodes = [node("QuantizeLinear", "x", "s", "z", outputs=("q",)), node("DequantizeLinear", "q", "s", "z")]

@@ -15,8 +15,10 @@ from minidl import engines
 from minidl.arrays import to_host
 from minidl.engines.base import Engine
 from minidl.errors import OrderError, ParameterError, ShapeError
+from minidl.interop.onnx import rules_of_sequences  # noqa: F401 - imported, it fills the table
 from minidl.interop.onnx.drawing import Drawing, Symbol, example_of
 from minidl.interop.onnx.examples import examples_for
+from minidl.interop.onnx.extra import import_onnx
 from minidl.interop.onnx.lengths import Length
 from minidl.interop.onnx.rules_of_layers import use_rules
 from minidl.interop.onnx.rules_of_ops import RULES
@@ -76,12 +78,12 @@ def export(
     MissingDependencyError
         If the package onnx is not installed.
     ParameterError
-        If ops or settings have no rule, with all of them, or if the inputs are missing.
+        If ops or settings have no rule, with all of them, or if the model works for one size of the batch alone.
+    ShapeError
+        If the inputs are missing, or do not fit.
     OrderError
         If a layer of the user's own computes outside minidl.ops and operators.
     """
-    from minidl.interop.onnx.extra import import_onnx
-
     import_onnx("export")
     examples = _examples_of(model, inputs)
     titles = _names_of(model, len(examples)) if names is None else list(names)
@@ -94,10 +96,11 @@ def export(
         if drawing.fixed <= single:
             break
         single |= drawing.fixed
-    stuck = sorted(name for name, axis in drawing.fixed if axis == 0 and (name, 0) not in asked)
+    stuck = sorted(name for name, axis in single - asked if axis == 0)
     if stuck:
         raise ParameterError(
-            f"export: the model computes with the size of the batch, axis 0 of {stuck[0]}; give fixed={{{stuck[0]!r}: [0]}}"
+            f"export: the model works for the batch of the example alone, axis 0 of {stuck[0]}; let it compute with x.shape[0] as "
+            f"it is, or give fixed={{{stuck[0]!r}: [0]}}"
         )
     if drawing.missing:
         raise ParameterError("export: there is no rule for " + "; ".join(dict.fromkeys(drawing.missing)))
@@ -209,6 +212,8 @@ class _Copy:
         """Return the copy of a layer, or of what is in its attributes."""
         if id(value) in self._made:
             return self._made[id(value)]
+        if isinstance(value, type):  # a class, which a layer may keep to make others
+            return value
         if isinstance(value, Parameter):
             made: Any = _Stand(self._symbol(value.value, self._weights.get(id(value))))
         elif isinstance(value, numpy.ndarray) or type(value).__module__.startswith("cupy"):

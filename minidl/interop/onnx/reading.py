@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from minidl.errors import FileFormatError
+from minidl.errors import FileFormatError, MinidlError
 from minidl.interop.onnx.extra import import_onnx
 from minidl.interop.onnx.operators import OPERATORS, Node, Unsupported
 from minidl.interop.onnx.rewriting import rewrite
@@ -217,12 +217,23 @@ def _compute_known(graph: Graph) -> None:
         if not all(name in graph.constants for name in node.inputs if name) or not any(node.inputs):
             left.append(node)
             continue
-        outputs = run_node(node, graph.constants)[0]
+        outputs = _run_known(node, graph.constants)
         graph.constants.update({name: y for name, y in zip(node.outputs, outputs, strict=False) if name})
     graph.nodes = left
 
 
-def run_node(node: Node, values: Mapping[str, Any]) -> Any:
-    """Return the outputs of a node and its backward."""
-    with numpy.errstate(all="ignore"):
-        return OPERATORS[node.kind].rule(node, *(values[name] if name else None for name in node.inputs))
+def _run_known(node: Node, values: Mapping[str, Any]) -> Any:
+    """Return the outputs of a node whose inputs are known.
+
+    Raises
+    ------
+    FileFormatError
+        If they do not fit together.
+    """
+    try:
+        with numpy.errstate(all="ignore"):
+            return OPERATORS[node.kind].rule(node, *(values[name] if name else None for name in node.inputs))[0]
+    except Unsupported:
+        raise
+    except (MinidlError, ValueError, IndexError, TypeError, KeyError) as error:
+        raise FileFormatError(f"load: the constants of node {node.name}, {node.kind}, do not fit: {error}") from error
