@@ -38,7 +38,10 @@ def rows() -> tuple[Any, Any]:
     return make_classification(125_000, 50, n_informative=20, n_classes=10, class_sep=2.0, random_state=0)
 
 
-TASKS: dict[str, tuple[Callable[[], tuple[Any, Any]], int, int]] = {"digits": (digits, 200, 120), "rows": (rows, 200, 4)}
+TASKS: dict[str, tuple[Callable[[], tuple[Any, Any]], int, int]] = {
+    "digits": (digits, 200, 120),
+    "rows": (rows, 200, 4),
+}
 """What returns the data, the size of a batch, and the number of epochs."""
 
 
