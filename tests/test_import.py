@@ -71,7 +71,7 @@ def test_what_does_not_exist_is_an_attribute_error():
 def test_neighbours_that_are_missing_are_named_with_the_extra_that_installs_them():
     code = """
 import importlib, sys
-for name in ("sklearn", "torch"):
+for name in ("sklearn", "torch", "optuna"):
     sys.modules[name] = None
     try:
         importlib.import_module(f"minidl.interop.{name}")
@@ -83,4 +83,6 @@ for name in ("sklearn", "torch"):
         "pip install 'minidl[sklearn]'",
         "MissingDependencyError minidl.interop.torch needs the package torch; install it with: "
         "pip install 'minidl[torch]'",
+        "MissingDependencyError minidl.interop.optuna needs the package optuna>=4; install it with: "
+        "pip install 'minidl[tune]'",
     ]

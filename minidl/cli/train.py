@@ -17,7 +17,7 @@ from minidl.cli.arguments import add_engine, check_place, seed, share, sizes, us
 from minidl.cli.tables import confusion
 from minidl.errors import DataError, ParameterError
 
-__all__ = ["add_arguments", "fold_scales", "run"]
+__all__ = ["Problem", "add_arguments", "add_table_arguments", "fold_scales", "load_problem", "run", "split"]
 
 TARGET_TYPES = {"auto": "auto", "classification": "class", "regression": "number"}
 FEW = 20
@@ -37,7 +37,9 @@ DEFAULTS = {
 """What holds for tables and images where nothing else is given; text has other defaults."""
 
 
-class _Problem(NamedTuple):
+class Problem(NamedTuple):
+    """Examples and targets, and what they are called."""
+
     x: numpy.ndarray
     y: numpy.ndarray
     features: list[str]
@@ -51,22 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", help="'digits', 'fashion-mnist', 'mnist', or the path of a CSV file")
     source.add_argument("--text", type=Path, metavar="FILE", help="a text file, plain or compressed")
-    parser.add_argument("--target", help="the column to predict, by name (default: the last)")
-    parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
-    parser.add_argument(
-        "--missing", choices=("error", "drop", "fill"), default="error", help="what to do about missing values"
-    )
-    parser.add_argument("--delimiter", default=",", help="separator of the values (default: a comma)")
-    parser.add_argument("--decimal", default=".", help="sign before the fraction (default: a point)")
-    parser.add_argument("--thousands", help="sign between groups of three digits (default: none)")
-    parser.add_argument("--encoding", default="utf-8-sig", help="encoding of the file (default: UTF-8)")
-    parser.add_argument(
-        "--missing-value",
-        action="append",
-        metavar="TEXT",
-        help="a text that means missing; if given, nothing else does",
-    )
-    parser.add_argument("--task", choices=tuple(TARGET_TYPES), help="(default: auto)")
+    add_table_arguments(parser)
     parser.add_argument(
         "--layers", help="units of the hidden layers (default: 64,32; '' for none); for text, the number of layers"
     )
@@ -88,6 +75,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train_text.add_arguments(parser)
 
 
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how a table is read, and what to predict."""
+    parser.add_argument("--target", help="the column to predict, by name (default: the last)")
+    parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="a column to leave out")
+    parser.add_argument(
+        "--missing", choices=("error", "drop", "fill"), default="error", help="what to do about missing values"
+    )
+    parser.add_argument("--delimiter", default=",", help="separator of the values (default: a comma)")
+    parser.add_argument("--decimal", default=".", help="sign before the fraction (default: a point)")
+    parser.add_argument("--thousands", help="sign between groups of three digits (default: none)")
+    parser.add_argument("--encoding", default="utf-8-sig", help="encoding of the file (default: UTF-8)")
+    parser.add_argument(
+        "--missing-value",
+        action="append",
+        metavar="TEXT",
+        help="a text that means missing; if given, nothing else does",
+    )
+    parser.add_argument("--task", choices=tuple(TARGET_TYPES), help="(default: auto)")
+
+
 def run(args: argparse.Namespace) -> int:
     """Train, report on the held-out data, and save."""
     if args.text is not None:
@@ -100,14 +107,14 @@ def run(args: argparse.Namespace) -> int:
     if args.save is not None:
         check_place(args.save)
     minidl.seed(args.seed)
-    problem = _load_problem(args)
+    problem = load_problem(args)
     print(_describe(problem))
     hidden = sizes(args.layers, "--layers")
     kind, settings = optim.get(args.optimizer)
     if args.lr is not None:
         settings["lr"] = args.lr
     with use_chosen_engine(args):
-        x_train, x_test, y_train, y_test = _split(problem, args)
+        x_train, x_test, y_train, y_test = split(problem, args)
         outputs = 1 if problem.classes is None else len(problem.classes)
         plan = [problem.x.shape[1], *hidden, outputs]
         # In their own units, numbers that float32 cannot tell apart need a model in float64.
@@ -149,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_problem(args: argparse.Namespace) -> _Problem:
+def load_problem(args: argparse.Namespace) -> Problem:
     """Return the problem that ``--data`` names."""
     if args.data == "digits":
         return _digits()
@@ -158,20 +165,20 @@ def _load_problem(args: argparse.Namespace) -> _Problem:
     return _table(args)
 
 
-def _digits() -> _Problem:
+def _digits() -> Problem:
     x, y = data.digits(flat=True)
     names = [f"pixel {row},{column}" for row in range(8) for column in range(8)]
-    return _Problem(x, y, names, "digit", list("0123456789"))
+    return Problem(x, y, names, "digit", list("0123456789"))
 
 
-def _images(published: data.ImageData) -> _Problem:
+def _images(published: data.ImageData) -> Problem:
     x = numpy.concatenate([published.train_images, published.test_images])  # (N, C, H, W)
     y = numpy.concatenate([published.train_labels, published.test_labels])
     names = ["pixel " + ",".join(map(str, place)) for place in numpy.ndindex(*x.shape[1:])]
-    return _Problem(x.reshape(len(x), -1), y, names, "class", list(published.classes), len(published.test_images))
+    return Problem(x.reshape(len(x), -1), y, names, "class", list(published.classes), len(published.test_images))
 
 
-def _split(problem: _Problem, args: argparse.Namespace) -> list[Any]:
+def split(problem: Problem, args: argparse.Namespace) -> list[Any]:
     """Return x and y for training and for testing: the published parts, unless a share was given."""
     if problem.held_out is not None and args.test_size is None:
         return data.train_test_split(problem.x, problem.y, test_size=problem.held_out, shuffle=False)
@@ -184,7 +191,7 @@ def _split(problem: _Problem, args: argparse.Namespace) -> list[Any]:
     )
 
 
-def _table(args: argparse.Namespace) -> _Problem:
+def _table(args: argparse.Namespace) -> Problem:
     table = data.read_csv(
         args.data,
         target=-1 if args.target is None else args.target,
@@ -205,10 +212,10 @@ def _table(args: argparse.Namespace) -> _Problem:
             y, classes = indices.astype(numpy.int64), [f"{value:.15g}" for value in values]
     if classes is not None and len(classes) < 2:
         raise DataError(f"{args.data}: the target {table.target_name!r} has only one value, {classes[0]!r}")
-    return _Problem(table.X, y, list(table.feature_names), str(table.target_name), classes)
+    return Problem(table.X, y, list(table.feature_names), str(table.target_name), classes)
 
 
-def _describe(problem: _Problem) -> str:
+def _describe(problem: Problem) -> str:
     kind = "a number"
     if problem.classes is not None:
         shown = ", ".join(problem.classes[:12]) + (", ..." if len(problem.classes) > 12 else "")
@@ -235,7 +242,7 @@ def _assign(layer: Any, weight: numpy.ndarray, bias: numpy.ndarray) -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})
 
 
-def _judge(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
+def _judge(problem: Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
     """Describe the quality of the predictions on the held-out data."""
     if problem.classes is None:
         prediction = output[:, 0]
@@ -247,7 +254,7 @@ def _judge(problem: _Problem, y: numpy.ndarray, output: numpy.ndarray) -> str:
     return f"{text}\n{confusion(y, prediction, problem.classes)}" if few else text
 
 
-def _save(model: Any, problem: _Problem, path: Path) -> None:
+def _save(model: Any, problem: Problem, path: Path) -> None:
     """Write the weights, with the features, the target and the classes as metadata of the file."""
     activation = getattr(model[1], "op", None) if len(model) > 1 else None
     about = {

@@ -6,6 +6,7 @@ from minidl.models.char_rnn import CharRNN
 from minidl.models.clip import CLIP, CLIPConfig, ContrastiveLoss, classify_zero_shot
 from minidl.models.config import from_config, load_model
 from minidl.models.detr import DETR, Detections, DETRConfig
+from minidl.models.ensemble import Ensemble
 from minidl.models.gpt2 import GPT2, GPT2Config
 from minidl.models.lenet import lenet
 from minidl.models.mlp import mlp
@@ -33,6 +34,7 @@ __all__ = [
     "ContrastiveLoss",
     "DETRConfig",
     "Detections",
+    "Ensemble",
     "GPT2Config",
     "NegativeSampling",
     "Sequential",
