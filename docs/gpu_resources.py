@@ -10,6 +10,8 @@ its kernels.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import re
 import sys
@@ -33,13 +35,22 @@ Key = tuple[str, str, int]
 
 
 class Compiled:
-    """What is kept of one compilation."""
+    """What is kept of one compilation; across runs where MINIDL_EMULATION_CACHE names a folder."""
 
     def __init__(self, file: str, dtype: str, arch: int) -> None:
         options = (*source.options(dtype), f"-arch=sm_{arch}", "--ptxas-options=-v")
-        program = nvrtc.Program(f'#line 1 "{file}"\n{source.read(file)}', *options, name=file)
-        self.status, self.log = program.status, program.log
-        self.resources = nvrtc.resources(program.log) if program.status == 0 else {}
+        text = f'#line 1 "{file}"\n{source.read(file)}'
+        kept = os.environ.get("MINIDL_EMULATION_CACHE")
+        digest = hashlib.sha256("\0".join((text, *options, str(nvrtc.version()))).encode()).hexdigest()[:20]
+        path = Path(kept, f"resources-{digest}.json") if kept else None
+        if path and path.exists():
+            self.status, self.log = json.loads(path.read_text())
+        else:
+            program = nvrtc.Program(text, *options, name=file)
+            self.status, self.log = program.status, program.log
+            if path:
+                path.write_text(json.dumps([self.status, self.log]))
+        self.resources = nvrtc.resources(self.log) if self.status == 0 else {}
 
 
 def compiled() -> dict[Key, Compiled]:

@@ -133,14 +133,18 @@ extern "C" __global__ void channel_totals(const Pair *partials, int blocks, int 
 MINIDL_INLINE int channel_of(size row, size k, int channels, int positions) {
     return positions == 1 ? (int)k : (int)(row % channels);
 }
+MINIDL_INLINE real inverse_of(size row, size k, const real *variances, real eps, int channels, int positions) {
+    return 1 / sqrt(variances[channel_of(row, k, channels, positions)] + eps);
+}
 
 extern "C" __global__ void channel_forward(const stored *x, const real *means, const real *variances, const stored *weight,
                                            const stored *bias, stored *y, size rows, int columns, int channels, int positions,
                                            real eps) {
     for (size row = first_row(); row < rows; row += rows_at_once()) {
+        const real of_row = inverse_of(row, 0, variances, eps, channels, positions);
         map(of_team(), x + row * columns, y + row * columns, columns, [=](size k, real value) {
             const int c = channel_of(row, k, channels, positions);
-            const real inverse = 1 / sqrt(variances[c] + eps);
+            const real inverse = positions == 1 ? inverse_of(row, k, variances, eps, channels, positions) : of_row;
             return (value - means[c]) * inverse * or_else(weight, c, 1) + or_else(bias, c, 0);
         });
     }
@@ -151,9 +155,11 @@ extern "C" __global__ void channel_backward(const stored *dy, const stored *x, c
                                             const stored *weight, const real *mean_dy, const real *mean_product, stored *dx,
                                             size rows, int columns, int channels, int positions, real eps) {
     for (size row = first_row(); row < rows; row += rows_at_once()) {
+        const real of_row = inverse_of(row, 0, variances, eps, channels, positions);
         map(of_team(), dy + row * columns, x + row * columns, dx + row * columns, columns, [=](size k, real upstream, real value) {
             const int c = channel_of(row, k, channels, positions);
-            const real inverse = 1 / sqrt(variances[c] + eps), w = or_else(weight, c, 1), g = w * upstream;
+            const real inverse = positions == 1 ? inverse_of(row, k, variances, eps, channels, positions) : of_row;
+            const real w = or_else(weight, c, 1), g = w * upstream;
             if (!mean_dy) return inverse * g;
             const real lost = 0 * w; /* nan where w is not finite, as the mean of w dy then is */
             return inverse * (g - w * mean_dy[c] - (value - means[c]) * inverse * (w * mean_product[c]) + lost);

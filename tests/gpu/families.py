@@ -14,6 +14,7 @@ FAMILIES = {
         entries_elementwise.ACTIVATIONS,
         entries_elementwise.DROPOUT,
         entries_loss.CROSS_ENTROPY,
+        entries_loss.POINTWISE,
         entries_loss.SOFTMAX,
         entries_norm.NORM,
         entries_norm.SUMS,

@@ -1,5 +1,6 @@
 """Rung c: every CUDA source compiled to machine code by NVRTC, without warnings, and no register spilled."""
 
+import emulation
 import nvrtc
 import pytest
 from gpu_resources import CHECKED_BY_DTYPE, compiled, current_table, is_current
@@ -30,6 +31,21 @@ def test_compiles_without_warnings(found, file):
         assert "warning" not in program.log, f"{key}: {program.log}"
 
 
+@pytest.mark.usefixtures("cpp")
+@pytest.mark.parametrize("file", source.files())
+def test_what_is_compiled_is_what_is_emulated(found, file):
+    emulated = set(emulation.kernel_names(source.read(file), "float32"))
+    assert emulated == set(found[file, "float32", CHECKED_BY_DTYPE[0]].resources)
+
+
+@pytest.mark.parametrize("file", source.files())
+def test_the_largest_block_has_enough_registers(found, file):
+    for key, program in found.items():
+        if key[0] == file:
+            for kernel, used in program.resources.items():
+                assert used.registers * source.MOST_THREADS <= 65536, f"{kernel} of {key}: {used.registers} registers"
+
+
 @pytest.mark.parametrize("file", source.files())
 def test_nothing_is_spilled(found, file):
     for key, program in found.items():
@@ -40,7 +56,7 @@ def test_nothing_is_spilled(found, file):
 
 def test_kernels_for_float_do_nothing_in_double(found):
     """A GPU is many times slower in double precision, which one constant without its suffix would bring in."""
-    in_double = {"cross_entropy_total"}  # one block, which sums over the batch
+    in_double = {"cross_entropy_total", "loss_total"}  # one block each, which sums over the batch
     for file, dtype, arch in found:
         if dtype != "float64" and arch == CHECKED_BY_DTYPE[0]:
             named = nvrtc.Program(source.read(file), *source.options(dtype), f"-arch=compute_{arch}").ptx()

@@ -6,12 +6,12 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import channels, dropout, elementwise, loss, norm, update
+from minidl.engines.cuda import channels, dropout, elementwise, loss, norm, pointwise, update
 from minidl.engines.cuda.dispatch import OVERRIDES
 
 __all__ = ["FUSED_ACTIVATIONS", "OVERRIDES"]
 
-_families = (channels, dropout, elementwise, loss, norm, update)  # each registers its ops
+_families = (channels, dropout, elementwise, loss, norm, pointwise, update)  # each registers its ops
 
 FUSED_ACTIVATIONS = {"linear_activation": tuple(elementwise.KERNELS)}
 """For each composition with an activation, those that its kernel applies itself."""
