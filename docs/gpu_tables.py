@@ -25,11 +25,11 @@ def ladder() -> list[str]:
     found, session = json.loads(LADDER.read_text()), _session()
     lines = ["| rung | what runs | result | where |", "|---|---|---|---|"]
     for rung in found["rungs"]:
-        result, where = rung["said"], f"{found['where']}, {found['date']}"
-        if rung["marker"] == "gpu_device":
-            own = next((r for r in (session or {}).get("rungs", []) if r["marker"] == rung["marker"]), None)
-            result, where = (own["said"], f"{session['where']}, {session['date']}") if own and session else (result, "")
-        lines.append(f"| {rung['letter']} | {rung['what']} | {result} | {where} |")
+        ran = rung
+        if rung["marker"] == "gpu_device" and session is not None:
+            ran = next(r for r in session["rungs"] if r["marker"] == rung["marker"])
+        where = f"{ran['where']}, {ran['date']}" if "date" in ran else ""
+        lines.append(f"| {rung['letter']} | {rung['what']} | {ran['said']} | {where} |")
     return lines
 
 

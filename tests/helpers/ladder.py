@@ -50,20 +50,27 @@ def pytest_terminal_summary(terminalreporter, config):
     counts = config.stash[COUNTS]
     path = config.getoption("--gpu-ladder")
     if path:
-        path.write_text(json.dumps(ladder(counts), indent=1) + "\n")
+        before = json.loads(path.read_text())["rungs"] if path.exists() else []
+        path.write_text(
+            json.dumps({"rungs": ladder(counts, {rung["marker"]: rung for rung in before})}, indent=1) + "\n"
+        )
     if path or any(sum(found.values()) for found in counts.values()):
         terminalreporter.section("the ladder of the GPU proof")
-        for rung in ladder(counts)["rungs"]:
+        for rung in ladder(counts, {}):
             terminalreporter.line(f"{rung['letter']}  {rung['what']}: {rung['said']}")
 
 
-def ladder(counts):
-    """Return what is written and shown."""
+def ladder(counts, before):
+    """Return what is written and shown; a rung that this run left out stays as it was written before, with its date."""
     rungs = []
     for rung, (letter, what) in RUNGS.items():
         found = counts[rung]
-        rungs.append({"letter": letter, "marker": rung, "what": what, "said": said(rung, **found), **found})
-    return {"date": str(datetime.date.today()), "where": where(), "rungs": rungs}
+        if rung in before and not any(found.values()):
+            rungs.append(before[rung])
+            continue
+        ran = {"date": str(datetime.date.today()), "where": where()} if found["passed"] + found["failed"] else {}
+        rungs.append({"letter": letter, "marker": rung, "what": what, "said": said(rung, **found), **found, **ran})
+    return rungs
 
 
 def said(rung, passed, failed, skipped):
