@@ -220,10 +220,15 @@ class _NeuralEstimator(BaseEstimator):
         X = validate_data(self, X, reset=False, dtype="numeric")
         # A product of few rows may be computed in another order than one of many. Whole batches give every example the same
         # bits, whatever it is predicted with.
-        missing = -len(X) % BATCH
-        whole = numpy.concatenate([X, numpy.repeat(X[-1:], missing, axis=0)]) if missing else X
-        outputs = self._in_context(lambda: self.network_.predict(whole, batch_size=BATCH))
-        return outputs[: len(X)].astype(numpy.float64)  # (N, K)
+        head, more = len(X) - len(X) % BATCH, -len(X) % BATCH
+        parts = [X[:head]] if head else []
+        if more:
+            parts.append(numpy.concatenate([X[head:], numpy.repeat(X[-1:], more, axis=0)]))
+
+        def predict() -> list[Any]:
+            return [self.network_.predict(part, batch_size=BATCH) for part in parts]
+
+        return numpy.concatenate(self._in_context(predict))[: len(X)].astype(numpy.float64)  # (N, K)
 
     # pickling: settings and plain arrays, never the network itself ----------------------------------------------------
 
