@@ -43,6 +43,10 @@ class ColumnFeatures(Layer):
     ----------
     tables : dict of str to Embedding
         By the position of the column.
+    spans : list of slice
+        The other columns.
+    numbers : int
+        How many these are.
     width : int
         The number of features that come out.
 
@@ -71,12 +75,15 @@ class ColumnFeatures(Layer):
     ) -> None:
         super().__init__()
         self.columns, self.dtype = columns, numpy.dtype(dtype)
-        self.numeric = [column for column in range(columns) if column not in categories]
+        ends = sorted(categories)  # between these are runs of numbers
+        runs = map(slice, [0, *(column + 1 for column in ends)], [*ends, columns])
+        self.spans = [run for run in runs if run.start < run.stop]
+        self.numbers = columns - len(categories)
         how = {"dtype": dtype, "generator": generator}
         self.tables = {
             str(column): Embedding(categories[column], widths[column], **how) for column in sorted(categories)
         }
-        self.width = len(self.numeric) + sum(widths[column] for column in categories)
+        self.width = self.numbers + sum(widths[column] for column in categories)
 
     def forward(self, x: Array) -> Array:
         """Return the features, (N, width), of rows x, (N, F)."""
@@ -91,7 +98,7 @@ class ColumnFeatures(Layer):
         """Add to the gradients of the tables; return dx, in which codes have 0."""
         xp = namespace(dy)
         dx = xp.zeros((len(dy), self.columns), dtype=dy.dtype)  # (N, F)
-        self._put_numbers(dx, dy[:, : len(self.numeric)])
+        self._put_numbers(dx, dy[:, : self.numbers])
         for table, part in zip(self.tables.values(), self._parts(dy)[1:], strict=True):
             table.backward(xp.ascontiguousarray(part))
         return dx
@@ -111,33 +118,23 @@ class ColumnFeatures(Layer):
 
     def extra_repr(self) -> str:
         """Return the numbers of columns."""
-        return f"{len(self.numeric)} numbers, {len(self.tables)} of codes"
+        return f"{self.numbers} numbers, {len(self.tables)} of codes"
 
     def _numbers(self, x: Array) -> Array:
         """Return the columns of numbers, (N, numbers); by slices, as an array of indices would have to go to a GPU each time."""
-        runs = [x[:, run] for run in self._runs()]
+        runs = [x[:, run] for run in self.spans]
         return namespace(x).concatenate(runs, axis=1) if runs else x[:, :0]
 
     def _put_numbers(self, table: Array, numbers: Array) -> None:
         """Write the columns of numbers into their places in a table, (N, F)."""
         at = 0
-        for run in self._runs():
+        for run in self.spans:
             table[:, run] = numbers[:, at : at + run.stop - run.start]
             at += run.stop - run.start
 
-    def _runs(self) -> list[slice]:
-        """Return the columns of numbers as slices."""
-        runs: list[slice] = []
-        for column in self.numeric:
-            if runs and runs[-1].stop == column:
-                runs[-1] = slice(runs[-1].start, column + 1)
-            else:
-                runs.append(slice(column, column + 1))
-        return runs
-
     def _parts(self, features: Array) -> list[Array]:
         """Cut features into the numbers, and the vectors of each column of codes."""
-        ends = numpy.cumsum([len(self.numeric), *(table.embedding_dim for table in self.tables.values())])
+        ends = numpy.cumsum([self.numbers, *(table.embedding_dim for table in self.tables.values())])
         return [features[:, start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _codes(self, x: Array, column: int, count: int) -> Array:

@@ -216,6 +216,10 @@ CASES = {
     ],
     "GPT2": [(models.GPT2(vocab_size=11, context=8, layers=2, heads=2, width=4), IDS)],
     "CharRNN": [(models.CharRNN(11, 6, 8), IDS)],
+    "Ensemble": [
+        (models.Ensemble([dl.Linear(8, 3), dl.Linear(8, 3)]), SEQUENCES),
+        (models.Ensemble([dl.Linear(8, 3), dl.Linear(8, 3)], "linear"), SEQUENCES),
+    ],
     "Sequential": [(dl.Sequential(dl.Linear(8, 3), dl.Tanh()), SEQUENCES)],
     "TabularNetwork": [
         (

@@ -129,7 +129,8 @@ def _transformer_ids(self: Transformer, which: str, ids: Any, vocabulary: int, k
 
 @_method(ColumnFeatures, "forward")
 def _columns(self: ColumnFeatures, x: Symbol) -> Symbol:
-    parts: list[Any] = [x.take(self.numeric, axis=1).astype(self.dtype)]
+    numbers = [column for run in self.spans for column in range(run.start, run.stop)]
+    parts: list[Any] = [x.take(numbers, axis=1).astype(self.dtype)]
     parts += [table.forward(x[:, int(column)].astype("int64")) for column, table in self.tables.items()]
     return x.__array_namespace__().concatenate(parts, axis=1)
 
