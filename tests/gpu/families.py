@@ -3,6 +3,7 @@
 Every source of csrc has an entry, which tests/gpu/test_emulation.py requires, as it requires that every kernel in it is run.
 """
 
+import entries_attention
 import entries_elementwise
 import entries_loss
 import entries_norm
@@ -11,6 +12,7 @@ import entries_update
 FAMILIES = {
     family.file: family
     for family in (
+        entries_attention.ATTENTION,
         entries_elementwise.ACTIVATIONS,
         entries_elementwise.DROPOUT,
         entries_loss.CROSS_ENTROPY,

@@ -1,0 +1,201 @@
+/* Products of tiles in shared memory, by the THREADS of a block together.
+ *
+ *     c[i][j] += sum_k a[k][i] b[k][j]        i, j < SIDE
+ *
+ * a and b are panels: one row of SIDE cells for each k. c is in registers; at(i) says which element a thread's i-th is. For float16
+ * the warps multiply by tensor cores, with cells of 16 bits and sums in float32. Otherwise a thread holds a square of SQUARE x SQUARE
+ * elements. The order of each sum is always the same. */
+#ifndef MINIDL_TILES_CUH
+#define MINIDL_TILES_CUH
+
+#include "runtime/device.cuh"
+
+enum { THREADS = 256, SIDE = sizeof(real) == 4 ? 64 : 32, DEPTH = SIDE / 2, SQUARE = SIDE / 16, EACH = SQUARE * SQUARE };
+
+#if defined(MINIDL_FLOAT16)
+typedef stored cell;
+MINIDL_INLINE cell to_cell(real x) { return narrow(x); }
+MINIDL_INLINE cell cell_of(stored x) { return x; }
+MINIDL_INLINE cell no_cell() { return stored{0}; }
+#else
+typedef real cell;
+MINIDL_INLINE cell to_cell(real x) { return x; }
+MINIDL_INLINE cell cell_of(stored x) { return widen(x); }
+MINIDL_INLINE cell no_cell() { return 0; }
+#endif
+enum { PITCH = SIDE + 16 / sizeof(cell) }; /* cells between the rows of a panel; a multiple of 16 bytes that spreads over the banks */
+
+struct Tile {
+    real of[EACH];
+};
+struct Place {
+    int row, column;
+};
+
+MINIDL_INLINE void clear(Tile &c) {
+    MINIDL_UNROLL
+    for (int i = 0; i < EACH; i++) c.of[i] = 0;
+}
+
+#if defined(MINIDL_FLOAT16)
+/* Fragments of tensor cores, for D = A B + D with A of 16 x 16, B of 16 x 8 and D of 16 x 8 elements. Lane 4 g + q has of A the
+ * pairs at (g, 2 q), (g + 8, 2 q), (g, 2 q + 8), (g + 8, 2 q + 8), of B those at (2 q, g), (2 q + 8, g), downwards, and of D the
+ * pairs at (g, 2 q) and (g + 8, 2 q). */
+struct Four {
+    unsigned of[4];
+};
+
+#if defined(MINIDL_ON_CPU)
+/* Four matrices of 8 x 8, each transposed: lane 8 m + r says where row r of matrix m is, and lane 4 g + q gets, of each, the pair in
+ * column g of rows 2 q and 2 q + 1. */
+MINIDL_INLINE Four load_turned(const stored *row) {
+    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    Four found;
+    for (int m = 0; m < 4; m++) {
+        const stored *const above = __shfl_sync(ALL_LANES, row, 8 * m + 2 * q);
+        const stored *const below = __shfl_sync(ALL_LANES, row, 8 * m + 2 * q + 1);
+        found.of[m] = (unsigned)above[g].bits | (unsigned)below[g].bits << 16;
+    }
+    return found;
+}
+MINIDL_INLINE void multiply_add(real *d, Four a, unsigned b0, unsigned b1) {
+    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    const auto low = [](unsigned pair) { return widen(stored{(unsigned short)pair}); };
+    const auto high = [](unsigned pair) { return widen(stored{(unsigned short)(pair >> 16)}); };
+    for (int half = 0; half < 2; half++) /* of k */
+        for (int j = 0; j < 4; j++) {
+            const unsigned mine = __shfl_sync(ALL_LANES, a.of[2 * half], 4 * g + j);
+            const unsigned other = __shfl_sync(ALL_LANES, a.of[2 * half + 1], 4 * g + j);
+            for (int column = 0; column < 2; column++) {
+                const unsigned b = __shfl_sync(ALL_LANES, half ? b1 : b0, 4 * (2 * q + column) + j);
+                d[column] += low(mine) * low(b) + high(mine) * high(b);
+                d[2 + column] += low(other) * low(b) + high(other) * high(b);
+            }
+        }
+}
+#else
+MINIDL_INLINE Four load_turned(const stored *row) {
+    Four found;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(found.of[0]), "=r"(found.of[1]), "=r"(found.of[2]), "=r"(found.of[3])
+                 : "r"((unsigned)__cvta_generic_to_shared(row))
+                 : "memory");
+    return found;
+}
+MINIDL_INLINE void multiply_add(real *d, Four a, unsigned b0, unsigned b1) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.of[0]), "r"(a.of[1]), "r"(a.of[2]), "r"(a.of[3]), "r"(b0), "r"(b1));
+#else
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.of[0]), "r"(a.of[1]), "r"(b0));
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.of[2]), "r"(a.of[3]), "r"(b1));
+#endif
+}
+#endif
+
+/* A warp has 16 rows and half of the columns: four products of 16 x 8. */
+MINIDL_INLINE Place at(int i) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    return Place{16 * (warp % 4) + lane / 4 + i % 4 / 2 * 8, 32 * (warp / 4) + i / 4 * 8 + 2 * (lane % 4) + i % 2};
+}
+/* depth is a multiple of 16. */
+MINIDL_INLINE void multiply(Tile &c, const cell *a, const cell *b, int depth) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane % 8, m = lane / 8;
+    a += (r + m / 2 * 8) * PITCH + 16 * (warp % 4) + m % 2 * 8;
+    b += (r + m % 2 * 8) * PITCH + 32 * (warp / 4) + m / 2 * 8;
+    for (int k = 0; k < depth; k += 16) {
+        const Four left = load_turned(a + k * PITCH);
+        MINIDL_UNROLL
+        for (int j = 0; j < 2; j++) {
+            const Four right = load_turned(b + k * PITCH + 16 * j);
+            multiply_add(c.of + 8 * j, left, right.of[0], right.of[1]);
+            multiply_add(c.of + 8 * j + 4, left, right.of[2], right.of[3]);
+        }
+    }
+}
+#else
+struct __align__(SQUARE * sizeof(real)) Edge {
+    real of[SQUARE];
+};
+
+MINIDL_INLINE Place at(int i) {
+    return Place{(int)threadIdx.x / 16 * SQUARE + i / SQUARE, (int)threadIdx.x % 16 * SQUARE + i % SQUARE};
+}
+MINIDL_INLINE void multiply(Tile &c, const cell *a, const cell *b, int depth) {
+    a += threadIdx.x / 16 * SQUARE;
+    b += threadIdx.x % 16 * SQUARE;
+    for (int k = 0; k < depth; k++) {
+        const Edge left = *(const Edge *)(a + k * PITCH), above = *(const Edge *)(b + k * PITCH);
+        MINIDL_UNROLL
+        for (int i = 0; i < EACH; i++) c.of[i] += left.of[i / SQUARE] * above.of[i % SQUARE];
+    }
+}
+#endif
+
+/* Rows of a matrix in memory, `width` long, those from `end` on as if they were zero. */
+struct Rows {
+    const stored *from;
+    int end, width;
+};
+
+MINIDL_INLINE cell cell_at(Rows x, int row, int column) {
+    return row < x.end && column < x.width ? cell_of(x.from[(size)row * x.width + column]) : no_cell();
+}
+
+/* panel[k][i] = x[first + i][feature + k], k < DEPTH: a row becomes a column. */
+MINIDL_INLINE void turn(cell *panel, Rows x, int first, int feature) {
+    for (int i = threadIdx.x; i < SIDE * DEPTH; i += THREADS)
+        panel[i % DEPTH * PITCH + i / DEPTH] = cell_at(x, first + i / DEPTH, feature + i % DEPTH);
+}
+
+/* panel[k][j] = x[first + k][feature + j], k < SIDE */
+MINIDL_INLINE void lay(cell *panel, Rows x, int first, int feature) {
+    for (int i = threadIdx.x; i < SIDE * SIDE; i += THREADS)
+        panel[i / SIDE * PITCH + i % SIDE] = cell_at(x, first + i / SIDE, feature + i % SIDE);
+}
+
+/* c = the products of SIDE rows of x with SIDE rows of y. `panels` has room for two of DEPTH rows. */
+MINIDL_INLINE void multiply_rows(Tile &c, cell *panels, Rows x, int first_of_x, Rows y, int first_of_y) {
+    clear(c);
+    for (int feature = 0; feature < x.width; feature += DEPTH) {
+        __syncthreads(); /* all have read what the panels had */
+        turn(panels, x, first_of_x, feature);
+        turn(panels + DEPTH * PITCH, y, first_of_y, feature);
+        __syncthreads();
+        multiply(c, panels, panels + DEPTH * PITCH, DEPTH);
+    }
+}
+
+/* c[j] += the product of a panel of SIDE rows with SIDE rows of x, of whose features c[j] has those from SIDE j on. */
+template <int TILES>
+MINIDL_INLINE void multiply_panel(Tile (&c)[TILES], const cell *panel, cell *panels, Rows x, int first) {
+    MINIDL_UNROLL
+    for (int j = 0; j < TILES; j++) {
+        if (j * SIDE >= x.width) break; /* for every thread alike */
+        __syncthreads();                /* all have written the panel, and read what the other had */
+        lay(panels, x, first, j * SIDE);
+        __syncthreads();
+        multiply(c[j], panel, panels, SIDE);
+    }
+}
+
+/* y = c times a factor for each row */
+template <int TILES, class Factor>
+MINIDL_INLINE void store(stored *y, const Tile (&c)[TILES], int first, int end, int width, Factor factor) {
+    MINIDL_UNROLL
+    for (int j = 0; j < TILES; j++) {
+        MINIDL_UNROLL
+        for (int i = 0; i < EACH; i++) {
+            const Place place = at(i);
+            const int row = first + place.row, column = j * SIDE + place.column;
+            if (row < end && column < width) y[(size)row * width + column] = narrow(c[j].of[i] * factor(place.row));
+        }
+    }
+}
+
+#endif
