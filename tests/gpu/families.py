@@ -5,6 +5,7 @@ Every source of csrc has an entry, which tests/gpu/test_emulation.py requires, a
 
 import entries_attention
 import entries_elementwise
+import entries_embedding
 import entries_loss
 import entries_norm
 import entries_update
@@ -15,6 +16,8 @@ FAMILIES = {
         entries_attention.ATTENTION,
         entries_elementwise.ACTIVATIONS,
         entries_elementwise.DROPOUT,
+        entries_embedding.EMBEDDING,
+        entries_embedding.ROTARY,
         entries_loss.CROSS_ENTROPY,
         entries_loss.SOFTMAX,
         entries_norm.NORM,
