@@ -8,6 +8,7 @@ import entries_elementwise
 import entries_embedding
 import entries_loss
 import entries_norm
+import entries_recurrent
 import entries_update
 
 FAMILIES = {
@@ -21,6 +22,7 @@ FAMILIES = {
         entries_loss.CROSS_ENTROPY,
         entries_loss.SOFTMAX,
         entries_norm.NORM,
+        entries_recurrent.GATES_FAMILY,
         entries_update.UPDATES,
     )
 }
