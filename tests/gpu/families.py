@@ -6,6 +6,7 @@ Every source of csrc has an entry, which tests/gpu/test_emulation.py requires, a
 import entries_attention
 import entries_elementwise
 import entries_embedding
+import entries_image
 import entries_loss
 import entries_norm
 import entries_recurrent
@@ -19,6 +20,8 @@ FAMILIES = {
         entries_elementwise.DROPOUT,
         entries_embedding.EMBEDDING,
         entries_embedding.ROTARY,
+        entries_image.CONVOLUTIONS,
+        entries_image.POOLING,
         entries_loss.CROSS_ENTROPY,
         entries_loss.SOFTMAX,
         entries_norm.NORM,

@@ -6,12 +6,12 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import attention, dropout, elementwise, embedding, later, loss, norm, recurrent, update
+from minidl.engines.cuda import attention, dropout, elementwise, embedding, image, later, loss, norm, recurrent, update
 from minidl.engines.cuda.dispatch import OVERRIDES
 
 __all__ = ["FUSED_ACTIVATIONS", "OVERRIDES", "check"]
 
-_families = (attention, dropout, elementwise, embedding, loss, norm, recurrent, update)  # each registers its ops
+_families = (attention, dropout, elementwise, embedding, image, loss, norm, recurrent, update)  # each registers its ops
 
 check = later.check
 
