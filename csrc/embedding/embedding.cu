@@ -9,15 +9,20 @@
 
 enum { CHUNK = 32 };
 
+struct Found {
+    long long place;
+};
+MINIDL_INLINE Found exchange(Found found, int bit) { return Found{__shfl_xor_sync(ALL_LANES, found.place, bit)}; }
+
 /* The first place whose id is no row of the table, or `places`; in one block. */
 extern "C" __global__ void embedding_check(const long long *ids, long long *wrong, size places, size vocabulary) {
-    __shared__ double scratch[MOST_WARPS];
-    double first = places; /* below 2^53 exact */
+    __shared__ Found scratch[MOST_WARPS];
+    Found first = {places};
     for (size n = threadIdx.x; n < places; n += blockDim.x) {
-        if ((ids[n] < 0 || ids[n] >= vocabulary) && n < first) first = n;
+        if ((ids[n] < 0 || ids[n] >= vocabulary) && n < first.place) first.place = n;
     }
-    first = combine_team(first, scratch, [](double a, double b) { return a < b ? a : b; });
-    if (threadIdx.x == 0) *wrong = (long long)first;
+    first = combine_team(first, scratch, [](Found a, Found b) { return a.place < b.place ? a : b; });
+    if (threadIdx.x == 0) *wrong = first.place;
 }
 
 /* An id that is no row gives nan. */

@@ -53,7 +53,7 @@ def embedding(ids: Any, weight: Any, padding_idx: Any = None) -> Any:
         return NOT_TAKEN
     (vocabulary, width), count = weight.shape, places.size
     y, wrong = new(weight, (*ids.shape, width)), new(weight, (), "int64")
-    launch(FILE, "embedding_check", weight.dtype, 1, 1024, places, wrong, count, vocabulary)
+    launch(FILE, "embedding_check", weight.dtype, 1, 512, places, wrong, count, vocabulary)
     arguments = (dense(weight), places, y, count, vocabulary, numpy.int32(width))
     launch(FILE, "embedding_forward", weight.dtype, *team(count, width), *arguments)
     later.expect(wrong, count, lambda _: _no_row(ids, vocabulary))
