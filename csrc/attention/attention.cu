@@ -51,7 +51,7 @@ struct Problem {
 
 /* Shared memory. */
 struct Room {
-    __align__(16) cell panels[2 * DEPTH * PITCH];
+    __align__(16) cell panels[PANELS];
     __align__(16) cell weights[SIDE * PITCH]; /* of one tile, as the next product reads them */
     real log_sum[SIDE], delta[SIDE];          /* of the queries of a tile */
     Leap leaps[16][16];                       /* by d 16^i words of the generator */

@@ -23,10 +23,20 @@ MINIDL_INLINE cell to_cell(real x) { return x; }
 MINIDL_INLINE cell cell_of(stored x) { return widen(x); }
 MINIDL_INLINE cell no_cell() { return 0; }
 #endif
-enum { PITCH = SIDE + 16 / sizeof(cell) }; /* cells between the rows of a panel; a multiple of 16 bytes that spreads over the banks */
+/* Cells between the rows of a panel, and between those of DEPTH features of a matrix: multiples of 16 bytes that spread over the
+ * banks. PANELS is the room for what multiply_rows and multiply_panel read. */
+enum { PITCH = SIDE + 16 / sizeof(cell), ROW_PITCH = DEPTH + 16 / sizeof(cell) };
+#if defined(MINIDL_FLOAT16)
+enum { PANELS = 2 * SIDE * ROW_PITCH };
+#else
+enum { PANELS = 2 * DEPTH * PITCH };
+#endif
 
 struct Tile {
     real of[EACH];
+};
+struct __align__(16) Cells {
+    cell of[PACK];
 };
 struct Place {
     int row, column;
@@ -46,8 +56,17 @@ struct Four {
 };
 
 #if defined(MINIDL_ON_CPU)
-/* Four matrices of 8 x 8, each transposed: lane 8 m + r says where row r of matrix m is, and lane 4 g + q gets, of each, the pair in
- * column g of rows 2 q and 2 q + 1. */
+/* Four matrices of 8 x 8: lane 8 m + r says where row r of matrix m is, and lane 4 g + q gets, of each, the pair at (g, 2 q). */
+MINIDL_INLINE Four load(const stored *row) {
+    const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    Four found;
+    for (int m = 0; m < 4; m++) {
+        const stored *const mine = __shfl_sync(ALL_LANES, row, 8 * m + g);
+        found.of[m] = (unsigned)mine[2 * q].bits | (unsigned)mine[2 * q + 1].bits << 16;
+    }
+    return found;
+}
+/* Each transposed: the pair in column g of rows 2 q and 2 q + 1. */
 MINIDL_INLINE Four load_turned(const stored *row) {
     const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     Four found;
@@ -74,14 +93,18 @@ MINIDL_INLINE void multiply_add(real *d, Four a, unsigned b0, unsigned b1) {
         }
 }
 #else
-MINIDL_INLINE Four load_turned(const stored *row) {
-    Four found;
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(found.of[0]), "=r"(found.of[1]), "=r"(found.of[2]), "=r"(found.of[3])
-                 : "r"((unsigned)__cvta_generic_to_shared(row))
-                 : "memory");
-    return found;
-}
+#define LOAD(name, how)                                                                                                    \
+    MINIDL_INLINE Four name(const stored *row) {                                                                           \
+        Four found;                                                                                                        \
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4" how ".shared.b16 {%0, %1, %2, %3}, [%4];"                             \
+                     : "=r"(found.of[0]), "=r"(found.of[1]), "=r"(found.of[2]), "=r"(found.of[3])                          \
+                     : "r"((unsigned)__cvta_generic_to_shared(row))                                                        \
+                     : "memory");                                                                                          \
+        return found;                                                                                                      \
+    }
+LOAD(load, "")
+LOAD(load_turned, ".trans")
+#undef LOAD
 MINIDL_INLINE void multiply_add(real *d, Four a, unsigned b0, unsigned b1) {
 #if __CUDA_ARCH__ >= 800
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -118,6 +141,22 @@ MINIDL_INLINE void multiply(Tile &c, const cell *a, const cell *b, int depth) {
         }
     }
 }
+/* The same with a and b as rows of DEPTH features: c[i][j] += sum_k a[i][k] b[j][k]. */
+MINIDL_INLINE void multiply_features(Tile &c, const cell *a, const cell *b) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, r = lane % 8, m = lane / 8;
+    a += (16 * (warp % 4) + m % 2 * 8 + r) * ROW_PITCH + m / 2 * 8;
+    b += (32 * (warp / 4) + m / 2 * 8 + r) * ROW_PITCH + m % 2 * 8;
+    MINIDL_UNROLL
+    for (int k = 0; k < DEPTH; k += 16) {
+        const Four left = load(a + k);
+        MINIDL_UNROLL
+        for (int j = 0; j < 2; j++) {
+            const Four right = load(b + 16 * j * ROW_PITCH + k);
+            multiply_add(c.of + 8 * j, left, right.of[0], right.of[1]);
+            multiply_add(c.of + 8 * j + 4, left, right.of[2], right.of[3]);
+        }
+    }
+}
 #else
 struct __align__(SQUARE * sizeof(real)) Edge {
     real of[SQUARE];
@@ -143,31 +182,61 @@ struct Rows {
     int end, width;
 };
 
-MINIDL_INLINE cell cell_at(Rows x, int row, int column) {
-    return row < x.end && column < x.width ? cell_of(x.from[(size)row * x.width + column]) : no_cell();
-}
-
-/* panel[k][i] = x[first + i][feature + k], k < DEPTH: a row becomes a column. */
-MINIDL_INLINE void turn(cell *panel, Rows x, int first, int feature) {
-    for (int i = threadIdx.x; i < SIDE * DEPTH; i += THREADS)
-        panel[i % DEPTH * PITCH + i / DEPTH] = cell_at(x, first + i / DEPTH, feature + i % DEPTH);
+/* Give f each place of SIDE (or fewer) rows of `columns` features, row by row, with PACK cells from there on at once: 16 bytes of memory. */
+template <class Function>
+MINIDL_INLINE void visit_packs(Rows x, int rows, int columns, int first, int feature, Function f) {
+    const bool whole = aligned(x.from) && x.width % PACK == 0;
+    for (int i = threadIdx.x; i < rows * columns / PACK; i += THREADS) {
+        const int row = i / (columns / PACK), column = i % (columns / PACK) * PACK;
+        const int left = first + row < x.end ? x.width - feature - column : 0; /* of the row */
+        const stored *const at = x.from + (size)(first + row) * x.width + feature + column;
+        Cells cells;
+        if (whole && left > 0) {
+            const pack found = *(const pack *)at;
+            MINIDL_UNROLL
+            for (int j = 0; j < PACK; j++) cells.of[j] = cell_of(found.at[j]);
+        } else {
+            MINIDL_UNROLL
+            for (int j = 0; j < PACK; j++) cells.of[j] = j < left ? cell_of(at[j]) : no_cell();
+        }
+        f(row, column, cells);
+    }
 }
 
 /* panel[k][j] = x[first + k][feature + j], k < SIDE */
 MINIDL_INLINE void lay(cell *panel, Rows x, int first, int feature) {
-    for (int i = threadIdx.x; i < SIDE * SIDE; i += THREADS)
-        panel[i / SIDE * PITCH + i % SIDE] = cell_at(x, first + i / SIDE, feature + i % SIDE);
+    visit_packs(x, SIDE, SIDE, first, feature,
+                [=](int row, int column, const Cells &cells) { *(Cells *)(panel + row * PITCH + column) = cells; });
 }
 
-/* c = the products of SIDE rows of x with SIDE rows of y. `panels` has room for two of DEPTH rows. */
+/* c = the products of SIDE rows of x with SIDE rows of y, DEPTH features at a time. `panels` has room for PANELS cells. */
 MINIDL_INLINE void multiply_rows(Tile &c, cell *panels, Rows x, int first_of_x, Rows y, int first_of_y) {
+#if defined(MINIDL_FLOAT16)
+    cell *const second = panels + SIDE * ROW_PITCH;
+    const auto stage = [](cell *panel, Rows rows, int first, int feature) { /* panel[i][k] = rows[first + i][feature + k] */
+        visit_packs(rows, SIDE, DEPTH, first, feature,
+                    [=](int row, int column, const Cells &cells) { *(Cells *)(panel + row * ROW_PITCH + column) = cells; });
+    };
+#else
+    cell *const second = panels + DEPTH * PITCH;
+    const auto stage = [](cell *panel, Rows rows, int first, int feature) { /* panel[k][i] = rows[first + i][feature + k] */
+        visit_packs(rows, SIDE, DEPTH, first, feature, [=](int row, int column, const Cells &cells) {
+            MINIDL_UNROLL
+            for (int j = 0; j < PACK; j++) panel[(column + j) * PITCH + row] = cells.of[j];
+        });
+    };
+#endif
     clear(c);
     for (int feature = 0; feature < x.width; feature += DEPTH) {
         __syncthreads(); /* all have read what the panels had */
-        turn(panels, x, first_of_x, feature);
-        turn(panels + DEPTH * PITCH, y, first_of_y, feature);
+        stage(panels, x, first_of_x, feature);
+        stage(second, y, first_of_y, feature);
         __syncthreads();
-        multiply(c, panels, panels + DEPTH * PITCH, DEPTH);
+#if defined(MINIDL_FLOAT16)
+        multiply_features(c, panels, second);
+#else
+        multiply(c, panels, second, DEPTH);
+#endif
     }
 }
 

@@ -20,6 +20,7 @@ def few_attentions(engine, dtype):
     yield from attend(engine, dtype, 1, 1, 1, 1, 1, 1, 1)
     yield from attend(engine, dtype, 2, 2, 1, 67, 131, 5, 7)
     yield from attend(engine, dtype, 1, 2, 2, 65, 66, 35, 50, is_causal=True)
+    yield from attend(engine, dtype, 1, 2, 1, 5, 7, 40, 16)
     yield from attend(engine, dtype, 1, 1, 1, 66, 140, 3, 2, is_causal=True, window=9, offset=74)
     yield from attend(engine, dtype, 1, 1, 1, 140, 66, 3, 2, window=20)
     allowed = numpy.random.default_rng(4).random((2, 1, 66, 70)) < 0.3
@@ -67,8 +68,10 @@ ATTENTION = Family(
         "a query sees the key after its own": [("ahead > s.most", "ahead > s.most + 1")],
         "the window is one too long": [("ahead < s.least ||", "ahead < s.least - 1 ||")],
         "keys beyond the last": [("key >= s.keys || ahead", "ahead")],
-        "rows beyond the last": [("row < x.end && column", "row <= x.end && column")],
-        "features beyond the last": [("column < x.width ? cell_of", "column <= x.width ? cell_of")],
+        "rows beyond the last": [("first + row < x.end ? x.width", "first + row <= x.end ? x.width")],
+        "features beyond the last": [("j < left ? cell_of(at[j])", "j <= left ? cell_of(at[j])")],
+        "packs without looking at the alignment": [("aligned(x.from) && x.width % PACK == 0", "true")],
+        "packs of rows that are no whole ones": [("aligned(x.from) && x.width % PACK == 0", "aligned(x.from)")],
         "a tile of keys too few": [
             (
                 "to = at_most(s.keys, last + s.offset + s.most + 1);\n    const int row",
