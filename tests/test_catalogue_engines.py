@@ -200,13 +200,14 @@ def test_matmul_writes_to_and_adds_to_a_given_array(engine, layout, dtype):
 
 def test_dropout_draws_its_mask_from_the_generator(engine):
     x = engine.asarray(numpy.full((200, 50), 3.0, dtype="float32"))
-    one, (scale,) = engine.dropout(x, 0.25, numpy.random.default_rng(5))
+    one, cache = engine.dropout(x, 0.25, numpy.random.default_rng(5))
     other, _ = engine.dropout(x, 0.25, numpy.random.default_rng(5))
     y = engine.to_host(one)
     assert numpy.array_equal(y, engine.to_host(other)), "the same seed must give the same mask"
     assert set(numpy.unique(y)) == {0.0, 4.0}
     dropped = float((y == 0).mean())
     assert abs(dropped - 0.25) < 5 * (0.25 * 0.75 / y.size) ** 0.5  # five standard deviations
+    scale = engine.dropout_backward(engine.xp.ones_like(x), cache)
     numpy.testing.assert_array_equal(engine.to_host(scale), y / 3)
     expected = numpy.random.default_rng(5).random(y.shape, dtype="float32") >= 0.25
     assert numpy.array_equal(y != 0, expected), "all engines must drop the same elements"

@@ -4,7 +4,7 @@
  *     y[r][c] = f(x[r][c] + bias[c])
  *
  * One kernel for each activation of activation_list.h; the formulas are those of the CPU (vector/formulas.inc.h). All are limited
- * by memory: a thread reads and writes 16 bytes at a time. */
+ * by memory. */
 #include "elementwise/activation_list.h"
 #include "runtime/device.cuh"
 
@@ -19,10 +19,13 @@
     /* x is the product of the layer, (rows, columns). x + bias is written to `hidden`, which may be x, unless it is null. */ \
     extern "C" __global__ void name##_biased(const stored *x, const stored *bias, stored *hidden, stored *y, size rows,    \
                                              int columns, real first, real second) {                                       \
-        for (size i = thread_of_grid(); i < rows * columns; i += threads_of_grid()) {                                      \
-            const stored sum = narrow(widen(x[i]) + widen(bias[i % columns]));                                             \
-            if (hidden) hidden[i] = sum;                                                                                   \
-            y[i] = narrow(REAL(name##_forward)(widen(sum), first, second));                                                \
+        for (size row = first_row(); row < rows; row += rows_at_once()) {                                                  \
+            for (int k = threadIdx.x; k < columns; k += blockDim.x) {                                                      \
+                const size i = row * columns + k;                                                                          \
+                const stored sum = narrow(widen(x[i]) + widen(bias[k]));                                                   \
+                if (hidden) hidden[i] = sum;                                                                               \
+                y[i] = narrow(REAL(name##_forward)(widen(sum), first, second));                                            \
+            }                                                                                                              \
         }                                                                                                                  \
     }
 MINIDL_ACTIVATION_LIST(KERNELS)

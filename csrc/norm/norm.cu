@@ -9,7 +9,7 @@
  *
  * A row has `columns` elements; element k of it belongs to channel (row mod groups) columns / positions + k / positions: with one
  * group and one position, channel k. For channels, x has shape (rows, channels, positions). */
-#include "runtime/device.cuh"
+#include "reduce/channels.cuh"
 
 struct Pair {
     real a, b;
@@ -81,32 +81,6 @@ extern "C" __global__ void rows_backward(const stored *dy, const stored *x, cons
 
 /* channels ------------------------------------------------------------------------------------------------------------------ */
 
-enum { DEPTH = 8 }; /* blockDim is (32, DEPTH) */
-
-/* Leave the sum of f(index, row, channel) over a block's rows, and all positions, of a channel in partials[block of rows][channel].
- * With one position a warp reads 32 channels of a row, and a thread sums its own; otherwise it reads 32 positions of a channel. */
-template <class Function>
-MINIDL_INLINE void sum_channels(size rows, int channels, int positions, size rows_of_block, Pair *partials, Pair *scratch,
-                                Function f) {
-    const bool together = positions > 1;
-    const int channel = together ? blockIdx.x : blockIdx.x * 32 + threadIdx.x;
-    const size from = blockIdx.y * rows_of_block, to = from + rows_of_block < rows ? from + rows_of_block : rows;
-    Pair sum = {0, 0};
-    if (channel < channels) {
-        for (size row = from + threadIdx.y; row < to; row += DEPTH) {
-            const size start = (row * channels + channel) * positions;
-            for (int p = together ? threadIdx.x : 0; p < positions; p += together ? 32 : 1) sum = sum + f(start + p, row, channel);
-        }
-    }
-    if (together) sum = combine_warp(sum, Add());
-    scratch[threadIdx.y * 32 + threadIdx.x] = sum;
-    __syncthreads();
-    if (threadIdx.y == 0 && channel < channels && (!together || threadIdx.x == 0)) {
-        for (int other = 1; other < DEPTH; other++) sum = sum + scratch[other * 32 + threadIdx.x];
-        partials[(size)blockIdx.y * channels + channel] = sum;
-    }
-}
-
 extern "C" __global__ void channel_means(const stored *x, Pair *partials, size rows, int channels, int positions,
                                          size rows_of_block) {
     __shared__ Pair scratch[DEPTH * 32];
@@ -159,14 +133,18 @@ extern "C" __global__ void channel_totals(const Pair *partials, int blocks, int 
 MINIDL_INLINE int channel_of(size row, size k, int channels, int positions) {
     return positions == 1 ? (int)k : (int)(row % channels);
 }
+MINIDL_INLINE real inverse_of(size row, size k, const real *variances, real eps, int channels, int positions) {
+    return 1 / sqrt(variances[channel_of(row, k, channels, positions)] + eps);
+}
 
 extern "C" __global__ void channel_forward(const stored *x, const real *means, const real *variances, const stored *weight,
                                            const stored *bias, stored *y, size rows, int columns, int channels, int positions,
                                            real eps) {
     for (size row = first_row(); row < rows; row += rows_at_once()) {
+        const real of_row = inverse_of(row, 0, variances, eps, channels, positions);
         map(of_team(), x + row * columns, y + row * columns, columns, [=](size k, real value) {
             const int c = channel_of(row, k, channels, positions);
-            const real inverse = 1 / sqrt(variances[c] + eps);
+            const real inverse = positions == 1 ? inverse_of(row, k, variances, eps, channels, positions) : of_row;
             return (value - means[c]) * inverse * or_else(weight, c, 1) + or_else(bias, c, 0);
         });
     }
@@ -177,9 +155,11 @@ extern "C" __global__ void channel_backward(const stored *dy, const stored *x, c
                                             const stored *weight, const real *mean_dy, const real *mean_product, stored *dx,
                                             size rows, int columns, int channels, int positions, real eps) {
     for (size row = first_row(); row < rows; row += rows_at_once()) {
+        const real of_row = inverse_of(row, 0, variances, eps, channels, positions);
         map(of_team(), dy + row * columns, x + row * columns, dx + row * columns, columns, [=](size k, real upstream, real value) {
             const int c = channel_of(row, k, channels, positions);
-            const real inverse = 1 / sqrt(variances[c] + eps), w = or_else(weight, c, 1), g = w * upstream;
+            const real inverse = positions == 1 ? inverse_of(row, k, variances, eps, channels, positions) : of_row;
+            const real w = or_else(weight, c, 1), g = w * upstream;
             if (!mean_dy) return inverse * g;
             const real lost = 0 * w; /* nan where w is not finite, as the mean of w dy then is */
             return inverse * (g - w * mean_dy[c] - (value - means[c]) * inverse * (w * mean_product[c]) + lost);

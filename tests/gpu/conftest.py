@@ -8,4 +8,4 @@ import pytest
 def cpp():
     """Skip, with the reason, where CUDA C cannot be emulated."""
     if emulation.compiler() is None:
-        pytest.skip("CUDA C is emulated with g++, which is not here")
+        pytest.skip("CUDA C is emulated with GCC on Linux, on x86-64 or 64-bit ARM")

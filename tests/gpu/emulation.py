@@ -8,9 +8,11 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,8 +49,12 @@ class EmulationError(RuntimeError):
 
 @functools.cache
 def compiler():
-    """Return the C++ compiler, or None. GCC alone, whose option for threads announces every access."""
-    return shutil.which("g++")
+    """Return GCC's C++ compiler on Linux, which announces every access with -fsanitize=thread; None elsewhere."""
+    found = shutil.which("g++") if sys.platform == "linux" else None
+    if found is None or platform.machine() not in ("x86_64", "aarch64"):
+        return None
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
+    return found if "Free Software Foundation" in version else None
 
 
 @functools.cache

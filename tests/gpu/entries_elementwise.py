@@ -68,7 +68,7 @@ ACTIVATIONS = Family(
         "only one round of the grid": [
             ("threads_of_grid() { return (size)", "threads_of_grid() { return (size)1000 *")
         ],
-        "the bias of the row": [("bias[i % columns]", "bias[i / columns]")],
+        "the bias of the row": [("widen(bias[k])", "widen(bias[row])")],
         "x in place of x + bias": [("if (hidden) hidden[i] = sum;", "if (hidden) hidden[i] = x[i];")],
     },
 )

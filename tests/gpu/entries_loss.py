@@ -4,7 +4,7 @@ import numpy
 from family import Family, backward, random, unaligned
 
 SHAPES = ((1, 1), (3, 5), (13, 33), (5, 1000), (5, 1501), (2, 9001))
-"""Rows of one warp, of 256 threads and of 1024; in more rounds than a grid has blocks."""
+"""Rows of one warp, of 256 threads and of 512; in more rounds than a grid has blocks."""
 
 
 def few_softmaxes(engine, dtype):
@@ -40,6 +40,43 @@ def few_cross_entropies(engine, dtype):
     yield "a mean over nothing", numpy.asarray(ignored[0])
     yield "its gradient", engine.cross_entropy_backward(1.0, ignored[1])
 
+
+LOSSES = ("mse_loss", "l1_loss", "huber_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "kl_div")
+
+
+def few_losses(engine, dtype):
+    for name in LOSSES:
+        for n in (1, 15, 1027, 9001):
+            for place in (numpy.array, unaligned):
+                x, target = random(n, dtype), numpy.random.default_rng(1).random(n).astype(dtype)
+                prediction = place(1 / (1 + numpy.exp(-x)) if name == "binary_cross_entropy" else x)
+                for reduction in ("mean", "sum", "none"):
+                    y, cache = getattr(engine, name)(prediction, target, reduction=reduction)
+                    yield f"{name} of {n}, {reduction}", numpy.asarray(y)
+                    yield f"the slope of {name} of {n}, {reduction}", cache[0]
+
+
+POINTWISE = Family(
+    "loss/losses.cu",
+    ops=LOSSES,
+    few=few_losses,
+    planted={
+        "no barrier before the other warps' results are read": [
+            (
+                "    if (threadIdx.x % 32 == 0) scratch[warp] = value;\n    __syncthreads();",
+                "    if (threadIdx.x % 32 == 0) scratch[warp] = value;",
+            )
+        ],
+        "a part too few": [("part < parts; part += blockDim.x", "part < parts - 1; part += blockDim.x")],
+        "a part too many": [("part < parts; part += blockDim.x", "part <= parts; part += blockDim.x")],
+        "all threads write": [("if (threadIdx.x == 0) partials[blockIdx.x] = sum;", "partials[threadIdx.x] = sum;")],
+        "the sign of a slope": [("d = e + e;", "d = -e - e;")],
+        "the sum is not divided": [("(real)(total / divisor)", "(real)total")],
+        "packs without looking at the alignment": [
+            ("aligned(a) && aligned(b) && aligned(y) ? n / PACK : 0", "n / PACK")
+        ],
+    },
+)
 
 SOFTMAX = Family(
     "loss/softmax.cu",

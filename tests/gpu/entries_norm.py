@@ -1,7 +1,9 @@
 """Normalisation."""
 
 import numpy
-from family import Family, backward, random, unaligned
+from family import EMULATED, Family, backward, random, unaligned
+
+from minidl.engines.cuda.channels import bias_gradient
 
 
 def few_norms(engine, dtype):
@@ -36,6 +38,50 @@ def more_norms(engine, dtype):
         )
         yield from ((f"a gradient of {name}, added", array) for array in into)
 
+
+def few_sums(engine, dtype):
+    """The gradient of a bias: more rows than one block takes, more columns than a warp has lanes."""
+    for rows, columns in ((1, 1), (9, 33), (70, 35), (1030, 3)):
+        arguments = random((rows, 2), dtype), random((columns, 2), dtype, 1), random(columns, dtype, 2)
+        y, cache = engine.linear(*arguments)
+        dy, into = random(y.shape, dtype, 3), (None, random(columns, dtype, 4))
+        yield f"dbias of {rows, columns}", engine.linear_backward(dy, cache)[2]
+        engine.linear_backward(dy, cache, into=into, add=True, wanted=(False, False, True))
+        yield f"dbias of {rows, columns}, added", into[1]
+
+
+def more_sums(engine, dtype):
+    """Channels with positions, as a convolution has them."""
+    for shape in ((3, 4, 1), (9, 5, 50), (70, 3, 2)):
+        dy = random(shape, dtype)
+        found = bias_gradient(dy, *shape[1:]) if engine is EMULATED else dy.sum(axis=(0, 2), dtype="float64")
+        yield f"sum of {shape}", found.astype(dtype)
+
+
+SUMS = Family(
+    "reduce/sums.cu",
+    ops=("linear",),
+    few=few_sums,
+    more=more_sums,
+    planted={
+        "no barrier before the rows of a block are added": [
+            (
+                "scratch[threadIdx.y * 32 + threadIdx.x] = sum;\n    __syncthreads();",
+                "scratch[threadIdx.y * 32 + threadIdx.x] = sum;",
+            )
+        ],
+        "the columns beyond the last": [("if (channel < channels) {\n        for", "{\n        for")],
+        "a block of rows too few": [("block < blocks; block++", "block < blocks - 1; block++")],
+        "one thread beyond the channels": [("if (channel >= channels) return;", "if (channel > channels) return;")],
+        "overwritten, not added": [("to[channel] = add ?", "to[channel] = false ?")],
+        "a row of each block twice": [
+            (
+                "for (size row = from + threadIdx.y; row < to;",
+                "for (size row = from + threadIdx.y; row <= to && row < rows;",
+            )
+        ],
+    },
+)
 
 NORM = Family(
     "norm/norm.cu",

@@ -23,8 +23,10 @@ FAMILIES = {
         entries_image.CONVOLUTIONS,
         entries_image.POOLING,
         entries_loss.CROSS_ENTROPY,
+        entries_loss.POINTWISE,
         entries_loss.SOFTMAX,
         entries_norm.NORM,
+        entries_norm.SUMS,
         entries_recurrent.GATES_FAMILY,
         entries_update.UPDATES,
     )

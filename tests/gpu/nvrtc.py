@@ -33,6 +33,13 @@ def architectures():
     return list(found)
 
 
+def version():
+    """Return the two numbers of this NVRTC."""
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    check(find_nvrtc().nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)))
+    return major.value, minor.value
+
+
 def check(status):
     assert status == 0, f"NVRTC says {status}"
 

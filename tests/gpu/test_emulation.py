@@ -11,6 +11,7 @@ from pathlib import Path
 import emulation
 import numpy
 import pytest
+import sanitized
 from families import FAMILIES
 from family import EMULATED, disagreements
 from special_values import check_special_values_everywhere
@@ -169,14 +170,22 @@ def test_address_and_undefined_behaviour_sanitizers():
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "MINIDL_EMULATION_CACHE": str(emulation._folder()),
     }
-    emulation.compile_all([(file, "float32", "address", ()) for file in FAMILIES])
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("sanitized.py"))],
+    sources = [(file, "float32", "address", ()) for file in FAMILIES]
+    emulation.compile_all([*sources, (sanitized.PLANTED[0], "float32", "address", sanitized.planted_changes())])
+    done = _run_sanitized(environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert done.stdout.split() == sorted(FAMILIES)
+    done = _run_sanitized(environment, "planted")
+    assert done.returncode != 0
+    assert "AddressSanitizer: heap-buffer-overflow" in done.stderr
+
+
+def _run_sanitized(environment, *arguments):
+    return subprocess.run(
+        [sys.executable, sanitized.__file__, *arguments],
         env=environment,
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    assert done.stdout.split() == sorted(FAMILIES)

@@ -1,13 +1,12 @@
 """The formulas that C shares with CUDA: compiled as CUDA by NVRTC, which needs no GPU, and run on the CPU as the same text."""
 
 import ctypes
-import importlib.metadata
 import inspect
-import re
 import shutil
 import subprocess
 
 import numpy
+import nvrtc
 import pytest
 
 from minidl.engines.headers import include_folder
@@ -61,52 +60,11 @@ TYPES = {"float32": (ctypes.c_float, "_f32"), "float64": (ctypes.c_double, "_f64
 FORMULAS = {"gelu_tanh": ("gelu", ("tanh",))}  # where the formula's name is not the kernel's
 
 
-def find_nvrtc():
-    """Return the compiler's library from its package, or None."""
-    for package in ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12"):
-        try:
-            files = importlib.metadata.files(package) or []
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        libraries = [str(file.locate()) for file in files if re.match(r"libnvrtc(-builtins)?\.so", file.name)]
-        loaded = [ctypes.CDLL(path) for path in sorted(libraries)]  # "-builtins" first: the other looks for it by name
-        if loaded:
-            return loaded[-1]
-    return None
-
-
-class Program:
-    """One CUDA source, compiled by NVRTC."""
-
-    def __init__(self, nvrtc, source, *options):
-        self.nvrtc, self.handle = nvrtc, ctypes.c_void_p()
-        self._check(nvrtc.nvrtcCreateProgram(ctypes.byref(self.handle), source.encode(), b"test.cu", 0, None, None))
-        given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
-        self.status = nvrtc.nvrtcCompileProgram(self.handle, len(options), given)
-        self.log = self._text("ProgramLog")
-
-    def _check(self, status):
-        assert status == 0, f"NVRTC says {status}"
-
-    def _text(self, what):
-        size = ctypes.c_size_t()
-        self._check(getattr(self.nvrtc, f"nvrtcGet{what}Size")(self.handle, ctypes.byref(size)))
-        text = ctypes.create_string_buffer(size.value)
-        self._check(getattr(self.nvrtc, f"nvrtcGet{what}")(self.handle, text))
-        return text.value.decode()
-
-    def ptx(self):
-        """Return the assembler of every kernel by its name."""
-        entries = self._text("PTX").split(".entry ")[1:]
-        return {entry[: entry.index("(")].strip(): entry for entry in entries}
-
-
 @pytest.fixture(scope="module")
 def compiled():
-    nvrtc = find_nvrtc()
-    if nvrtc is None:
-        pytest.skip("NVRTC is not installed: pip install 'minidl[peers]' (on Linux)")
-    return lambda source: Program(nvrtc, source, f"-I{include_folder()}", "--gpu-architecture=compute_90")
+    if nvrtc.find_nvrtc() is None:
+        pytest.skip(nvrtc.MISSING)
+    return lambda source: nvrtc.Program(source, f"-I{include_folder()}", "--gpu-architecture=compute_90")
 
 
 @pytest.fixture(scope="module")

@@ -55,9 +55,8 @@ def is_taken(*arrays: Any) -> bool:
     """Whether all are arrays of one kind, NumPy's or CuPy's, and of one dtype that kernels are compiled for."""
     first = arrays[0]
     return (
-        all(type(x) is type(first) and x.dtype == first.dtype for x in arrays)
-        and hasattr(first, "dtype")
-        and type(first).__name__ == "ndarray"
+        type(first).__name__ == "ndarray"
+        and all(type(x) is type(first) and x.dtype == first.dtype for x in arrays)
         and first.dtype.name in DTYPES
         and first.dtype.isnative
     )
@@ -102,8 +101,8 @@ def blocks_for(n: int, of_a_block: int) -> int:
 
 
 def team(rows: int, columns: int) -> tuple[int, tuple[int, int]]:
-    """Return the grid and the block for rows of a matrix: each row by one warp, by 256 threads, or by 1024, as it is long."""
-    threads = 32 if columns <= 1024 else 256 if columns <= 8192 else 1024
+    """Return the grid and the block for rows of a matrix: each row by one warp, by 256 threads, or by 512, as it is long."""
+    threads = 32 if columns <= 1024 else 256 if columns <= 8192 else 512
     teams = 4 if threads == 32 else 1
     return blocks_for(rows, teams), (threads, teams)
 

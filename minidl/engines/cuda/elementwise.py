@@ -20,6 +20,7 @@ from minidl.engines.cuda.dispatch import (
     new,
     number,
     override,
+    team,
 )
 from minidl.engines.cuda.source import launch
 from minidl.engines.headers import include_folder
@@ -144,8 +145,9 @@ def linear_activation(x: Any, weight: Any, bias: Any, activation: Any, settings:
     if y.size:
         columns = weight.shape[0]
         hidden = None if keeps_output else product  # x W^T + b, where the backward reads it
-        arguments = (product, bias, hidden, y, y.size // columns, numpy.int32(columns), *numbers)
-        launch(FILE, f"{kernel}_biased", x.dtype, _grid(y), THREADS, *arguments)
+        rows = y.size // columns
+        arguments = (product, bias, hidden, y, rows, numpy.int32(columns), *numbers)
+        launch(FILE, f"{kernel}_biased", x.dtype, *team(rows, columns), *arguments)
     return y, ((x, weight, True), (y if keeps_output else product, *settings))
 
 

@@ -120,7 +120,7 @@ def cross_entropy(
     each = (*found, largest, rest, losses, masses, rows, numpy.int32(columns))
     launch(CROSS_ENTROPY, "cross_entropy_rows", x.dtype, *team(rows, columns), *each)
     total = (losses, masses, labels, ignore, reduction == "mean", loss, s, wrong, rows, numpy.int32(columns))
-    launch(CROSS_ENTROPY, "cross_entropy_total", x.dtype, 1, 1024, *total)
+    launch(CROSS_ENTROPY, "cross_entropy_total", x.dtype, 1, 512, *total)
     later.expect(wrong, rows, lambda row: _no_class(labels, row, columns, ignore))
     if reduction == "none":
         loss, s = losses.astype(x.dtype, copy=False), 1.0

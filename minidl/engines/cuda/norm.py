@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from minidl.engines.cuda.channels import sum_channels
 from minidl.engines.cuda.dispatch import NOT_TAKEN, alike, dense, is_taken, new, number, override, storable, team, wide
 from minidl.engines.cuda.source import launch
 from minidl.ops import Array
@@ -16,9 +17,6 @@ from minidl.ops._scalars import is_count
 __all__: list[str] = []
 
 FILE = "norm/norm.cu"
-WIDTH, DEPTH = 32, 8
-"""Of a block that sums channels."""
-
 Into = Sequence[Array | None] | None
 Wanted = Sequence[bool] | None
 
@@ -154,25 +152,6 @@ def group_norm_backward(dy: Any, cache: Any, into: Into = None, add: Any = False
 # channels --------------------------------------------------------------------------------------------------------------------
 
 
-def _blocks_of_rows(rows: int) -> tuple[int, int]:
-    """Return how many blocks share the rows, at most 64, and how many rows each has: by the rows alone, so that bits repeat."""
-    of_block = max(DEPTH, -(-rows // 64))
-    return -(-rows // of_block), of_block
-
-
-def _sum_channels(
-    kernel: str, x: Array, positions: int, channels: int, *arguments: Any, after: tuple[Any, ...] = ()
-) -> Array:
-    """Return the partial sums of each channel: (blocks of rows, channels, 2)."""
-    rows = x.size // (channels * positions)
-    blocks, of_block = _blocks_of_rows(rows)
-    partials = new(x, (blocks, channels, 2), wide(x))
-    across = channels if positions > 1 else -(-channels // WIDTH)
-    shape = (rows, numpy.int32(channels), numpy.int32(positions), of_block)
-    launch(FILE, kernel, x.dtype, (across, blocks), (WIDTH, DEPTH), *arguments, partials, *shape, *after)
-    return partials
-
-
 def _total(x: Array, partials: Array, divisor: float, *outputs: Any) -> None:
     """Add the partial sums up, into arrays for the next kernel or into gradients."""
     blocks, channels, _ = partials.shape
@@ -210,9 +189,9 @@ def batch_norm(
     if training:
         mean, var = new(x, (channels,), real), new(x, (channels,), real)
         count = x.size / channels
-        partials = _sum_channels("channel_means", x, positions, channels, x)
+        partials = sum_channels(FILE, "channel_means", x, positions, channels, x, pairs=True)
         _total(x, partials, count, mean, None, None, False, None, False)
-        partials = _sum_channels("channel_variances", x, positions, channels, x, mean)
+        partials = sum_channels(FILE, "channel_variances", x, positions, channels, x, mean, pairs=True)
         _total(x, partials, count, var, None, None, False, None, False)
     else:
         mean, var = (dense(r.astype(real, copy=False)) for r in running)
@@ -263,7 +242,7 @@ def _backward(
     if of_weight or of_bias or (of_x and rows is None and through):
         arguments = (dy, x, means, inverses, variances, eps)
         after = (numpy.int32(of_row), numpy.int32(width))
-        partials = _sum_channels("channel_gradients", x, positions, channels, *arguments, after=after)
+        partials = sum_channels(FILE, "channel_gradients", x, positions, channels, *arguments, after=after, pairs=True)
     if of_x and rows is not None:
         dx = _rows_backward(dy, x, weight, means, inverses, *rows)  # type: ignore[arg-type]
     elif of_x:

@@ -17,10 +17,13 @@ import numpy
 from minidl.engines.headers import include_folder
 from minidl.errors import EngineError
 
-__all__ = ["DTYPES", "Launcher", "files", "launch", "launcher", "options", "read"]
+__all__ = ["DTYPES", "MOST_THREADS", "Launcher", "files", "launch", "launcher", "options", "read"]
 
 DTYPES = {"float16": "MINIDL_FLOAT16", "float32": "MINIDL_FLOAT32", "float64": "MINIDL_FLOAT64"}
 """The dtypes that kernels are compiled for, and the macro that names each to the compiler."""
+
+MOST_THREADS = 512
+"""Of a block: each of them can then have 128 of a multiprocessor's 65536 registers. More would make kernels spill."""
 
 Launcher = Callable[[str, str, str, tuple[int, ...], tuple[int, ...], Sequence[Any], int], None]
 """Runs a kernel: (file, kernel, dtype, grid, block, arguments, bytes of dynamic shared memory)."""
@@ -128,8 +131,8 @@ def launch(
     grid = grid if isinstance(grid, tuple) else (grid,)
     block = block if isinstance(block, tuple) else (block,)
     threads = functools.reduce(int.__mul__, block)
-    if threads % 32 or not 0 < threads <= 1024:
-        raise EngineError(f"{kernel}: a block must have a multiple of 32 threads, at most 1024, got {block}")
+    if threads % 32 or not 0 < threads <= MOST_THREADS:
+        raise EngineError(f"{kernel}: a block must have a multiple of 32 threads, at most {MOST_THREADS}, got {block}")
     if not (0 < grid[0] < 2**31 and all(0 < blocks < 2**16 for blocks in grid[1:])):
         raise EngineError(f"{kernel}: no device runs a grid of {grid} blocks")
     real = numpy.float64 if name == "float64" else numpy.float32
