@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 
+from minidl.engines.cuda.channels import bias_gradient
 from minidl.engines.cuda.dispatch import NOT_TAKEN, blocks_for, dense, is_taken, new, override, storable, wide
 from minidl.engines.cuda.source import launch
 from minidl.ops import Array, conv
@@ -79,6 +80,10 @@ def _kernel_gradient(x: Array, g: Array, weight: Array, w: Windows) -> Array:
     return product(rows, columns, x.dtype).reshape(weight.shape).astype(x.dtype, copy=False)  # (O, C/G, *kernel)
 
 
+def _bias_gradient(dy: Array) -> Array:
+    return bias_gradient(dy, dy.shape[1], math.prod(dy.shape[2:]))  # (O,)
+
+
 def _fits(axes: int, x: Any, weight: Any, bias: Any) -> bool:
     arrays = (x, weight) if bias is None else (x, weight, bias)
     return is_taken(*arrays) and x.ndim == weight.ndim == axes + 2 and x.size > 0 and weight.size > 0
@@ -122,21 +127,21 @@ def _define_convolution(axes: int) -> None:
         x, weight, has_bias, w = cache
         dx = _spread(dy, weight, w) if wanted[0] else None  # (N, C, *image)
         dweight = _kernel_gradient(x, dy, weight, w) if wanted[1] else None  # (O, C / groups, *kernel)
-        return dx, dweight, conv._bias_gradient(dy) if wanted[2] and has_bias else None
+        return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
     @parameter_gradients("weight", "bias")
     def gradients_of_transposed(dy: Any, cache: Any, wanted: Sequence[bool] = ALL_WANTED) -> Any:
         x, weight, has_bias, w = cache
         dx = _slide(dy, weight, w) if wanted[0] else None  # (N, C, *output)
         dweight = _kernel_gradient(dy, x, weight, w) if wanted[1] else None  # (C, O / groups, *kernel)
-        return dx, dweight, conv._bias_gradient(dy) if wanted[2] and has_bias else None
+        return dx, dweight, _bias_gradient(dy) if wanted[2] and has_bias else None
 
     def checked(computed: Callable[..., Any], is_transposed: bool) -> Callable[..., Any]:
         def backward(dy: Any, cache: Any, into: Any = None, add: Any = False, wanted: Any = None) -> Any:
             x, weight, _, w = cache
             channels, of_y = (w.groups * weight.shape[1], w.image) if is_transposed else (weight.shape[0], w.output)
             shape = x.shape[0], channels, *of_y
-            if not is_taken(x, weight, dy) or dy.shape != shape or _geometry(w) is None:
+            if not _fits(axes, x, weight, dy) or not dy.size or dy.shape != shape or _geometry(w) is None:
                 return NOT_TAKEN
             if not storable(into, wanted, [weight.shape, (channels,)], 1, x):
                 return NOT_TAKEN
