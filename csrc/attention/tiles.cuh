@@ -61,8 +61,8 @@ MINIDL_INLINE Four load(const stored *row) {
     const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     Four found;
     for (int m = 0; m < 4; m++) {
-        const stored *const mine = __shfl_sync(ALL_LANES, row, 8 * m + g);
-        found.of[m] = (unsigned)mine[2 * q].bits | (unsigned)mine[2 * q + 1].bits << 16;
+        const pack mine = *(const pack *)__shfl_sync(ALL_LANES, row, 8 * m + g); /* which has to be aligned */
+        found.of[m] = (unsigned)mine.at[2 * q].bits | (unsigned)mine.at[2 * q + 1].bits << 16;
     }
     return found;
 }
@@ -71,9 +71,9 @@ MINIDL_INLINE Four load_turned(const stored *row) {
     const int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
     Four found;
     for (int m = 0; m < 4; m++) {
-        const stored *const above = __shfl_sync(ALL_LANES, row, 8 * m + 2 * q);
-        const stored *const below = __shfl_sync(ALL_LANES, row, 8 * m + 2 * q + 1);
-        found.of[m] = (unsigned)above[g].bits | (unsigned)below[g].bits << 16;
+        const pack above = *(const pack *)__shfl_sync(ALL_LANES, row, 8 * m + 2 * q);
+        const pack below = *(const pack *)__shfl_sync(ALL_LANES, row, 8 * m + 2 * q + 1);
+        found.of[m] = (unsigned)above.at[g].bits | (unsigned)below.at[g].bits << 16;
     }
     return found;
 }
