@@ -105,7 +105,7 @@ MINIDL_INLINE real score(const Problem &s, Task task, int t, int key, real produ
 
 /* The numbers of the generator, for a thread that asks for one after the other. */
 struct Numbers {
-    size next; /* the word whose state this is, or -1 */
+    size at; /* the word whose state this is; at first far from all */
     Wide state;
 };
 
@@ -124,14 +124,15 @@ MINIDL_INLINE real kept(const Problem &s, const Room &room, Task task, int t, in
     unsigned bits = s.waiting_half;
     if (!s.waiting || i > 0) {
         const size half = i - (s.waiting ? 1 : 0), word_at = half / 2;
-        if (word_at != numbers.next) {
-            Wide state = after(room.leaps[0][1], s.state); /* of word 0 */
+        if (word_at == numbers.at + 1) {
+            numbers.state = after(room.leaps[0][1], numbers.state);
+        } else if (word_at != numbers.at) {
+            numbers.state = after(room.leaps[0][1], s.state); /* of word 0 */
             size rest = word_at;
             for (int place = 0; rest > 0; place++, rest >>= 4)
-                if (rest & 15) state = after(room.leaps[place][rest & 15], state);
-            numbers.state = state;
-            numbers.next = word_at;
+                if (rest & 15) numbers.state = after(room.leaps[place][rest & 15], numbers.state);
         }
+        numbers.at = word_at;
         const half_word both = word(numbers.state);
         bits = (unsigned)(half & 1 ? both >> 32 : both);
     }
@@ -151,7 +152,7 @@ MINIDL_INLINE void forward(const Problem &s, Room &room, Scores &scores, stored 
     const int row = threadIdx.x % SIDE, part = threadIdx.x / SIDE; /* a thread has these columns of that row of scores */
     enum { COLUMNS = SIDE / PARTS };
     real *const z = scores.at(room), largest = (real)-MINIDL_INFINITY, sum = 0;
-    Numbers numbers = {-1, {0, 0}};
+    Numbers numbers = {-2, {0, 0}};
     Tile sums[WIDEST / SIDE];
     MINIDL_UNROLL
     for (int j = 0; j < WIDEST / SIDE; j++) clear(sums[j]);
@@ -213,7 +214,7 @@ struct Slopes {
 MINIDL_INLINE void find_slopes(const Problem &s, Room &room, Task task, Rows dy, int t0, int s0, Slopes &found) {
     multiply_rows(found.p, room.panels, queries_of(s, task.index), t0, keys_of(s, task.index), s0);
     multiply_rows(found.dz, room.panels, dy, t0, values_of(s, task.index), s0);
-    Numbers numbers = {-1, {0, 0}};
+    Numbers numbers = {-2, {0, 0}};
     MINIDL_UNROLL
     for (int i = 0; i < EACH; i++) {
         const Place place = at(i);

@@ -92,6 +92,12 @@ ATTENTION = Family(
             )
         ],
         "the upper half of a word first": [("half & 1 ? both >> 32 : both", "half & 1 ? both : both >> 32")],
+        "the next word without a step": [
+            (
+                "if (word_at == numbers.at + 1) {\n            numbers.state = after(room.leaps[0][1], numbers.state);",
+                "if (word_at == numbers.at + 1) {",
+            )
+        ],
         "the half that waits is forgotten": [("if (!s.waiting || i > 0)", "if (true)")],
         "dropout leaves the gradient alone": [("p * (m * found.dz.of[i]", "p * (found.dz.of[i]")],
         "a query that sees nothing": [("total == 0 ? (real)1 : total", "total")],
