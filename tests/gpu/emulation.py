@@ -238,4 +238,4 @@ def emulating(flavour="plain", schedule=0, changes=None):
 
 
 def _spoil(made):
-    made.fill(numpy.nan if made.dtype.kind == "f" else -1)
+    made.fill(numpy.nan if made.dtype.kind == "f" else numpy.iinfo(made.dtype).max)

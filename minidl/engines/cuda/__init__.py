@@ -6,12 +6,36 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import channels, dropout, elementwise, loss, norm, pointwise, update
+from minidl.engines.cuda import (
+    attention,
+    channels,
+    dropout,
+    elementwise,
+    embedding,
+    image,
+    loss,
+    norm,
+    pointwise,
+    recurrent,
+    update,
+)
 from minidl.engines.cuda.dispatch import OVERRIDES
 
 __all__ = ["FUSED_ACTIVATIONS", "OVERRIDES"]
 
-_families = (channels, dropout, elementwise, loss, norm, pointwise, update)  # each registers its ops
+_families = (  # each registers its ops
+    attention,
+    channels,
+    dropout,
+    elementwise,
+    embedding,
+    image,
+    loss,
+    norm,
+    pointwise,
+    recurrent,
+    update,
+)
 
 FUSED_ACTIVATIONS = {"linear_activation": tuple(elementwise.KERNELS)}
 """For each composition with an activation, those that its kernel applies itself."""

@@ -11,7 +11,7 @@ from minidl.engines.cuda.dispatch import NOT_TAKEN, blocks_for, dense, is_taken,
 from minidl.engines.cuda.source import launch
 from minidl.ops import FORMULAS, Array, namespace
 
-__all__ = ["Mask"]
+__all__ = ["Mask", "take", "words"]
 
 THREADS = 256
 WORDS = 8
@@ -50,11 +50,10 @@ class Mask:
         """Return x times the factors."""
         y = new(x)
         if x.size:
-            words = [numpy.uint64(w) for number in (self.state, self.increment) for w in (number >> 64, number & _BITS)]
             factor = 1 / (1 - self.p) if self.p < 1 else 0.0
             settings = (self.waiting, numpy.uint32(self.half), numpy.float32(self.p), float(factor))
-            grid = blocks_for(x.size, 2 * WORDS * THREADS)
-            launch("elementwise/dropout.cu", "dropout_scale", x.dtype, grid, THREADS, x, y, x.size, *words, *settings)
+            grid, of = blocks_for(x.size, 2 * WORDS * THREADS), words(self.state, self.increment)
+            launch("elementwise/dropout.cu", "dropout_scale", x.dtype, grid, THREADS, x, y, x.size, *of, *settings)
         return y
 
     def array(self, like: Array) -> Array:
@@ -63,8 +62,11 @@ class Mask:
         return self.apply(xp.ones(self.shape, dtype=self.dtype))
 
 
-def _take(random: Any, x: Array, p: float) -> Mask | None:
-    """Return the mask of a generator's next numbers, and leave it as if they were drawn; None if it is no PCG64."""
+def take(random: Any, count: int) -> tuple[int, int, bool, int] | None:
+    """Return where a generator is: state, increment, whether half a word waits, and which; None if it is no PCG64.
+
+    It is left as if so many float32 numbers were drawn.
+    """
     if not isinstance(random, numpy.random.Generator) or type(random.bit_generator) is not numpy.random.PCG64:
         return None
     generator: Any = random.bit_generator
@@ -72,14 +74,19 @@ def _take(random: Any, x: Array, p: float) -> Mask | None:
         seen = generator.state
         state, increment = seen["state"]["state"], seen["state"]["inc"]
         waiting, half = bool(seen["has_uint32"]), int(seen["uinteger"])
-        drawn = x.size - waiting
-        if x.size and drawn > 0:
+        drawn = count - waiting
+        if count and drawn > 0:
             after = _leap(state, increment, (drawn + 1) // 2)
             left = {"has_uint32": drawn % 2, "uinteger": _word(after) >> 32}
         else:
-            after, left = state, {"has_uint32": int(waiting and not x.size), "uinteger": half}
+            after, left = state, {"has_uint32": int(waiting and not count), "uinteger": half}
         generator.state = {**seen, "state": {"state": after, "inc": increment}, **left}
-    return Mask(state, increment, waiting, half, p, x.shape, x.dtype)
+    return state, increment, waiting, half
+
+
+def words(*numbers: int) -> list[Any]:
+    """Return numbers of 128 bits as the kernels take them: the upper half of each, then the lower."""
+    return [numpy.uint64(half) for number in numbers for half in (number >> 64, number & _BITS)]
 
 
 def _leap(state: int, increment: int, steps: int) -> int:
@@ -106,8 +113,11 @@ def dropout(x: Any, p: Any = 0.5, random: Any = None) -> Any:
     if not is_taken(x) or not number(p) or not 0 <= p <= 1:
         return NOT_TAKEN
     x = dense(x)
-    mask = _take(random, x, float(p))
-    return NOT_TAKEN if mask is None else (mask.apply(x), (mask,))
+    drawn = take(random, x.size)
+    if drawn is None:
+        return NOT_TAKEN
+    mask = Mask(*drawn, float(p), x.shape, x.dtype)
+    return mask.apply(x), (mask,)
 
 
 @override("dropout_backward", lambda dy, cache: FORMULAS["dropout_backward"](dy, _with_array(dy, cache)))

@@ -229,13 +229,19 @@ constexpr int bytes_of(void (*)(A...), int which) {
 }
 }  // namespace emulated
 typedef void (*emulated_entry)(void **arguments);
+/* In how small parts shared memory is watched: the smallest number that the kernels of this source keep there. */
+#if defined(MINIDL_FLOAT16) || defined(MINIDL_BFLOAT16)
+#define EMULATED_GRAIN 2
+#else
+#define EMULATED_GRAIN 4
+#endif
 extern "C" int emulated_launch(emulated_entry entry, const unsigned *grid, const unsigned *block, size_t dynamic, void **arguments,
-                               int schedule);
+                               int schedule, int grain);
 #define EMULATED_KERNEL(name)                                                                                              \
     extern "C" int launch_##name(const unsigned *grid, const unsigned *block, size_t dynamic, void **arguments,            \
                                  int schedule) {                                                                           \
         return emulated_launch([](void **given) { emulated::call_kernel(name, given); }, grid, block, dynamic, arguments,  \
-                               schedule);                                                                                  \
+                               schedule, EMULATED_GRAIN);                                                                  \
     }                                                                                                                      \
     extern "C" int arguments_of_##name(void) { return emulated::arguments_of(name); }                                      \
     extern "C" int bytes_of_##name(int which) { return emulated::bytes_of(name, which); }

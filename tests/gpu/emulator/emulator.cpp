@@ -359,7 +359,7 @@ static void add_region(char *from, size_t bytes, int grain, int argument, bool s
 using namespace emulated;
 
 extern "C" int emulated_launch(emulated_entry entry, const unsigned *grid, const unsigned *block, size_t dynamic, void **arguments,
-                               int schedule) {
+                               int schedule, int grain) {
     error.set = false;
     in_atomic = false;
     grid_size = {grid[0], grid[1], grid[2]};
@@ -383,8 +383,8 @@ extern "C" int emulated_launch(emulated_entry entry, const unsigned *grid, const
     std::vector<char> room(dynamic + 16);
     dynamic_bytes = dynamic;
     dynamic_shared = (void *)(((uintptr_t)room.data() + 15) & ~(uintptr_t)15);
-    add_region((char *)dynamic_shared, dynamic, 4, -1, true);
-    add_region(__start_cuda_shared, size_t(__stop_cuda_shared - __start_cuda_shared), 4, -1, true);
+    add_region((char *)dynamic_shared, dynamic, grain, -1, true);
+    add_region(__start_cuda_shared, size_t(__stop_cuda_shared - __start_cuda_shared), grain, -1, true);
     for (region &r : regions) r.cells.assign(size_t(r.to - r.from + r.grain - 1) / r.grain, cell());
     last_region = nullptr;
     const unsigned blocks = grid[0] * grid[1] * grid[2];
