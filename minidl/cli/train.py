@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,9 @@ from minidl import data, metrics, models, optim, weights
 from minidl.cli import train_text
 from minidl.cli.arguments import add_engine, check_place, seed, share, sizes, use_chosen_engine, whole
 from minidl.cli.tables import confusion
-from minidl.errors import DataError, ParameterError
+from minidl.errors import DataError, MinidlError, ParameterError
+from minidl.training import DataParallel
+from minidl.training.parallel import guarded
 
 __all__ = ["Problem", "add_arguments", "add_table_arguments", "fold_scales", "load_problem", "run", "split"]
 
@@ -72,6 +76,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", type=Path, metavar="FOLDER", help="write checkpoints here, from which --resume goes on"
     )
+    parser.add_argument(
+        "--parallel",
+        action="store_true",
+        default=None,
+        help="train in all processes of `mpiexec -n 4 minidl train ... --parallel`, each with its rows of every batch",
+    )
+    parser.add_argument(
+        "--sharded",
+        action="store_true",
+        default=None,
+        help="with --parallel: each process keeps a slice of the optimizer's state",
+    )
     train_text.add_arguments(parser)
 
 
@@ -96,9 +112,27 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, report on the held-out data, and save."""
+    """Train, report on the held-out data, and save; with ``--parallel`` in several processes, of which the first reports."""
     if args.text is not None:
         return train_text.run(args)
+    if args.sharded and not args.parallel:
+        raise ParameterError("--sharded goes with --parallel")
+    if not args.parallel:
+        return _run(args, None)
+    parallel = DataParallel(sharded=bool(args.sharded), threads=args.threads or 1)
+    if parallel.is_root:
+        if parallel.size == 1:
+            print("one process only; start several with: mpiexec -n 4 minidl train ... --parallel", file=sys.stderr)
+        with guarded(parallel):
+            return _run(args, parallel)
+    try:
+        with redirect_stdout(io.StringIO()), guarded(parallel):
+            return _run(args, parallel)
+    except (MinidlError, OSError):  # which the first process had too, and tells
+        return 2
+
+
+def _run(args: argparse.Namespace, parallel: DataParallel | None) -> int:
     if wrong := train_text.given(args, [name for name in train_text.OWN if name not in ("every", "resume")]):
         raise ParameterError(f"{', '.join(wrong)} goes with --text, not with --data")
     for name, value in DEFAULTS.items():
@@ -139,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
                 checkpoint=folder,
                 every=args.every,
                 resume=args.resume,
+                parallel=parallel,
             )
         except KeyboardInterrupt:
             if folder is None:
@@ -147,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
             return 130
         fold_scales(model, given, wanted)
         print(_judge(problem, y_test, model.predict(x_test)))
-        if args.save is not None:
+        if args.save is not None and (parallel is None or parallel.is_root):
             _save(model, problem, args.save)
             print(f"weights written to {args.save}; the model takes the features in their own units:")
             dtype = ", dtype='float64'" if wide else ""

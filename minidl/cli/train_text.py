@@ -73,7 +73,9 @@ def given(args: argparse.Namespace, names: Sequence[str]) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Train, with checkpoints, until all steps are done or Ctrl-C is pressed; return 130 in that case."""
-    wrong = given(args, ("target", "ignore", "task", "activation", "epochs", "optimizer", "checkpoint"))
+    wrong = given(
+        args, ("target", "ignore", "task", "activation", "epochs", "optimizer", "checkpoint", "parallel", "sharded")
+    )
     if wrong:
         raise ParameterError(f"{', '.join(wrong)} goes with --data, not with --text")
     path = _choose_path(args)

@@ -20,6 +20,7 @@ __all__ = [
     "is_stored",
     "make_passes",
     "read_rows",
+    "share_of",
 ]
 
 _ONE_ARRAY = (str, bytes, bytearray, memoryview, array.array, range, list, tuple, deque, Mapping, Set)
@@ -138,6 +139,15 @@ class SequencePasses(Passes):
         return len(self.data)
 
 
+def share_of(count: int, rank: int, size: int) -> slice:
+    """Return the rows of a batch that are a rank's.
+
+    >>> [share_of(10, rank, 4) for rank in range(4)]
+    [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
+    """
+    return slice(rank * count // size, (rank + 1) * count // size)
+
+
 def make_passes(data: Any, generator: numpy.random.Generator | None = None) -> Passes:
     """Return the passes over batches: by index if the data have ``len`` and ``[i]``, otherwise by iteration.
 
@@ -162,6 +172,8 @@ class ArrayPasses(Passes):
         The last batch of a pass may be smaller.
     generator : numpy.random.Generator, optional
         Source of a random order for each pass; without it the data keep theirs.
+    share : (int, int), optional
+        Rank and number of ranks, if each reads its rows of every batch only. A share without rows is None.
 
     Examples
     --------
@@ -171,8 +183,14 @@ class ArrayPasses(Passes):
     """
 
     def __init__(
-        self, arrays: tuple[Any, ...], rows: range, batch_size: int, generator: numpy.random.Generator | None = None
+        self,
+        arrays: tuple[Any, ...],
+        rows: range,
+        batch_size: int,
+        generator: numpy.random.Generator | None = None,
+        share: tuple[int, int] | None = None,
     ) -> None:
+        self.share = share
         self.arrays, self.rows, self.batch_size, self.generator = arrays, rows, batch_size, generator
 
     def __iter__(self) -> Iterator[Any]:
@@ -186,6 +204,12 @@ class ArrayPasses(Passes):
         first, count, size = self.rows.start, len(self.rows), self.batch_size
         for start in range(batches * size, count, size):
             stop = min(start + size, count)
+            if self.share is not None:
+                own = share_of(stop - start, *self.share)
+                start, stop = start + own.start, start + own.stop
+                if start == stop:
+                    yield None
+                    continue
             rows = slice(first + start, first + stop) if order is None else order[start:stop] + first
             yield tuple(_rows_of(array, rows) for array in self.arrays)
 

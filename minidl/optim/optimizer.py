@@ -9,7 +9,7 @@ import numpy
 
 from minidl import weights
 from minidl.engines import current
-from minidl.errors import DtypeError, ParameterError, ShapeError
+from minidl.errors import DtypeError, OrderError, ParameterError, ShapeError
 from minidl.layers.parameter import Parameter, ParameterBuffer, on_device_of, structure, to_namespace
 from minidl.ops import Array
 from minidl.ops._checks import widen_float16
@@ -399,6 +399,11 @@ class Optimizer:
         """Return the updates and the state of every parameter that has had some."""
         kept = dict(group.parked)
         for segment in group.segments:
+            if segment.own is not None:
+                raise OrderError(
+                    f"{self._name}: during fit(..., parallel=...) with sharded=True each rank holds a slice of the state only; "
+                    "checkpoints of fit hold the whole"
+                )
             for parameter in segment.parameters:
                 state = {name: segment.part(array, parameter) for name, array in segment.state.items()}
                 kept[parameter] = segment.updates, state

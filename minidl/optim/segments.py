@@ -28,6 +28,8 @@ class Segment:
         The number of updates of these values.
     state : dict of str to array, shape (P,)
         The state of the optimiser, by name.
+    own : slice or None
+        What of the values this process updates and holds the state of; None for all. See ``minidl.training.parallel``.
     """
 
     buffer: ParameterBuffer
@@ -36,6 +38,7 @@ class Segment:
     parameters: list[Parameter]
     updates: int = 0
     state: dict[str, Array] = field(default_factory=dict)
+    own: slice | None = None
 
     def __post_init__(self) -> None:
         self.whole = self.start == 0 and self.stop == self.buffer.values.size
@@ -55,7 +58,9 @@ class Segment:
         return flat if self.whole else flat[self.start : self.stop]
 
     def arrays(self) -> tuple[Array, Array]:
-        """Return values and gradients."""
+        """Return the values that a step updates, and their gradients."""
+        if self.own is not None:
+            return self.values[self.own], self.gradients()[self.own]
         if self.plain:
             buffer = self.buffer
             complete = buffer.complete_at == buffer.zeroed and buffer._gradients is not None

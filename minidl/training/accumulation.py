@@ -12,7 +12,7 @@ from minidl.optim.clip import rescale
 from minidl.optim.segments import segments
 from minidl.training.feed import Batch
 
-__all__ = ["Accumulation", "LookAhead"]
+__all__ = ["Accumulation", "LookAhead", "multiply"]
 
 
 class Accumulation:
@@ -48,11 +48,11 @@ class Accumulation:
         self.batches += 1
         self._sum = self._sum + divisor
         if hasattr(divisor, "dtype"):
-            return dy if self.is_sum else _multiply(dy, divisor)
+            return dy if self.is_sum else multiply(dy, divisor)
         self._first = self._first or divisor
         if self.is_sum or divisor == self._first:
             return dy
-        return _multiply(dy, divisor / self._first)
+        return multiply(dy, divisor / self._first)
 
     def is_due(self, batches: LookAhead) -> bool:
         """Whether it is time for a step: after so many batches, or after the last of the epoch."""
@@ -93,12 +93,12 @@ class LookAhead:
         return not self._ahead
 
 
-def _multiply(dy: Any, factor: Any) -> Any:
+def multiply(dy: Any, factor: Any) -> Any:
     """Return a gradient, or the gradients of several outputs, times a number, which may be on a GPU."""
     if dy is None:
         return None
     if isinstance(dy, dict):
-        return {name: _multiply(part, factor) for name, part in dy.items()}
+        return {name: multiply(part, factor) for name, part in dy.items()}
     if isinstance(dy, (tuple, list)):
-        return type(dy)(_multiply(part, factor) for part in dy)
+        return type(dy)(multiply(part, factor) for part in dy)
     return dy * (factor.astype(dy.dtype) if hasattr(factor, "dtype") else factor)

@@ -72,8 +72,12 @@ class Callback:
         ``"gradient_accumulation_steps"`` unless it is 1, and ``"resumed"``, True if training goes on from a checkpoint. A
         checkpoint holds what the callback's ``state_dict`` returns, if it has one and ``load_state_dict``, or else its
         attributes that are numbers, texts, arrays, and lists, tuples, sets and dicts of them.
+    every_rank : bool
+        Whether the hooks run on every rank of a :class:`minidl.training.DataParallel`, rather than on rank 0 alone. Then they must
+        do the same on each. False unless a class says otherwise.
     """
 
+    every_rank: bool = False
     model: Any = None
     numbers: tuple[str, ...] = ()
     params: Mapping[str, Any] = {}
@@ -179,6 +183,8 @@ class GradientClipping(Callback):
     ParameterError
         If neither is given, or one is not positive.
     """
+
+    every_rank = True
 
     def __init__(self, max_norm: float | None = None, clip_value: float | None = None) -> None:
         if max_norm is None and clip_value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,14 @@ class Run:
         None for a training without.
     recorder : Recorder or None
     history : History
+    parallel : DataParallel, optional
+        With it every rank reads, and rank 0 writes.
     """
 
-    def __init__(self, plan: Checkpoints | None, recorder: Recorder | None, history: History) -> None:
+    def __init__(
+        self, plan: Checkpoints | None, recorder: Recorder | None, history: History, parallel: Any = None
+    ) -> None:
+        self.parallel = parallel
         self.plan, self.recorder, self.history = plan, recorder, history
         self._folder: CheckpointFolder | None = None
         self._interrupted: list[int] = []
@@ -85,19 +90,33 @@ class Run:
     def __enter__(self) -> Run:
         if self.plan is None or self.recorder is None:
             return self
+        if self.parallel is not None:
+            self.plan.found = self.parallel.comm.bcast(self.plan.found, root=0)
         if self.plan.found is not None:
             self._resumed = read_checkpoint(self.plan.found)
             self.recorder.check(self._resumed[0], self.plan.found)
+        if self.parallel is not None:
+            self.parallel.barrier()  # nobody writes before all have read
         if self.plan.folder is not None:
-            self._folder = CheckpointFolder(self.plan.folder, self.plan.keep)
-            self._stack.callback(self._folder.close)
+            if self.parallel is None or self.parallel.is_root:
+                self._folder = CheckpointFolder(self.plan.folder, self.plan.keep)
+                self._stack.callback(self._folder.close)
             self._interrupted = self._stack.enter_context(noted_interrupt())
         return self
 
     @property
     def writes(self) -> bool:
         """Whether checkpoints are written."""
-        return self._folder is not None
+        return self.plan is not None and self.plan.folder is not None
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed in this process."""
+        return bool(self._interrupted)
+
+    def _must_stop(self) -> bool:
+        """Whether Ctrl-C was pressed; of several processes, in any of them by their last step."""
+        return bool(self._interrupted) if self.parallel is None else self.parallel.interrupted
 
     def __exit__(self, problem: Any, *details: Any) -> None:
         self._stack.close()
@@ -119,32 +138,37 @@ class Run:
             assert self.recorder is not None
             content, arrays, _ = self._resumed
             self.recorder.loop.meter.put(content["meter"], arrays)
+            if self.parallel is not None and not (self.parallel.is_root or self.parallel.gathers):
+                self.recorder.loop.meter.reset()  # the sums of all ranks are with rank 0
         self._resumed = None
         return place
 
     def is_due(self) -> bool:
         """Whether a checkpoint is to be written after this step: it is time, or Ctrl-C was pressed."""
-        if self._folder is None:
+        if not self.writes:
             return False
         assert self.plan is not None
         assert self.recorder is not None
         due = self.plan.every is not None and self.recorder.model.optimizer.step_count % self.plan.every == 0
-        return due or bool(self._interrupted)
+        return due or self._must_stop()
 
     def after_epoch(self, place: Place, last: bool) -> None:
         """Write a checkpoint after an epoch, unless they are written every so many steps."""
-        if self._folder is not None:
+        if self.writes:
             assert self.plan is not None
-            if self.plan.every is None or last or self._interrupted:
+            if self.plan.every is None or last or self._must_stop():
                 self.write(place)
 
     def write(self, place: Place) -> None:
         """Write a checkpoint; raise KeyboardInterrupt if Ctrl-C was pressed."""
-        assert self._folder is not None
+        assert self.plan is not None
         assert self.recorder is not None
         if place != self._last:
-            arrays, content = self.recorder.state(place, self.history)
-            self._folder.write(place.epoch, place.step, self.recorder.model.save, arrays, content)
+            whole = nullcontext() if self.parallel is None else self.parallel.written(self.recorder.loop.meter)
+            with whole:
+                if self._folder is not None:
+                    arrays, content = self.recorder.state(place, self.history)
+                    self._folder.write(place.epoch, place.step, self.recorder.model.save, arrays, content)
             self._last = place
-        if self._interrupted:
-            raise KeyboardInterrupt(f"a checkpoint is in {self._folder.path}; go on with fit(..., resume=...)")
+        if self._must_stop():
+            raise KeyboardInterrupt(f"a checkpoint is in {self.plan.folder}; go on with fit(..., resume=...)")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 
 from minidl import engines
+from minidl.data.passes import share_of
 from minidl.engines.copies import Arrival
 from minidl.errors import DataError
 from minidl.ops import Array
@@ -39,6 +40,8 @@ class Feed:
         Augmentation: called with the inputs of each batch, as read-only arrays on the host; returns those to use instead.
     noting : bool, default False
         Whether checkpoints note how far the data are.
+    share : (int, int), optional
+        Rank and number of ranks, if each takes its rows of every batch.
 
     Attributes
     ----------
@@ -60,8 +63,10 @@ class Feed:
         generator: numpy.random.Generator | None = None,
         change: Callable[[numpy.ndarray], Any] | None = None,
         noting: bool = False,
+        share: tuple[int, int] | None = None,
     ) -> None:
         self.batch_size, self.generator, self.change, self.noting = batch_size, generator, change, noting
+        self.share = share
         self.count = len(x)
         self.steps = -(-len(x) // batch_size)
         self._engine = engines.current()
@@ -83,7 +88,7 @@ class Feed:
 
     def _batches(self) -> Iterator[Batch]:
         order, step = self._draw_order()
-        if order is not None and (self._elsewhere or self._arrays[0].nbytes > REORDER_WHOLE):
+        if order is not None and (self._elsewhere or self.share or self._arrays[0].nbytes > REORDER_WHOLE):
             return self._yield_batch_by_batch(order, step)
         return self._yield_views(order, step)
 
@@ -116,19 +121,27 @@ class Feed:
             x, y, weights = x[chosen], y[chosen], None if weights is None else weights[chosen]
         size = self.batch_size
         for start in range(step * size, self.count, size):
-            part = slice(start, start + size)
+            part = self._rows(start)
             yield self._prepare((x[part], y[part], None if weights is None else weights[part]))
 
     def _yield_batch_by_batch(self, order: numpy.ndarray, step: int) -> Iterator[Batch]:
         x, y, weights = self._arrays
         for start in range(step * self.batch_size, self.count, self.batch_size):
-            chosen: Any = order[start : start + self.batch_size]
+            chosen: Any = order[self._rows(start)]
             if not self._elsewhere:
                 chosen = self._engine.asarray(chosen)
             yield self._prepare((x[chosen], y[chosen], None if weights is None else weights[chosen]))
 
+    def _rows(self, start: int) -> slice:
+        """Return which places of the order are in the batch that starts there, or in this rank's share of it."""
+        stop = start + self.batch_size
+        if self.share is None:
+            return slice(start, stop)
+        own = share_of(min(stop, self.count) - start, *self.share)
+        return slice(start + own.start, start + own.stop)
+
     def _prepare(self, batch: Any) -> Batch:
-        if self.change is not None:
+        if self.change is not None and len(batch[1]):
             x, y, weights = batch
             batch = augment_inputs(x, self.change), y, weights
         return batch

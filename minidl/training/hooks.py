@@ -30,6 +30,13 @@ class Hooks:
         What the callbacks may want to know of the call, as Keras has it: ``epochs``, ``steps``, ``verbose``.
     where : str, default "fit"
         For messages.
+    parallel : DataParallel, optional
+        With it, callbacks run on rank 0 only, unless their ``every_rank`` is true.
+
+    Attributes
+    ----------
+    on_root : set of str
+        The hooks that run on rank 0 only.
 
     Raises
     ------
@@ -46,7 +53,9 @@ class Hooks:
         numbers: Sequence[str],
         params: Mapping[str, Any] | None = None,
         where: str = "fit",
+        parallel: Any = None,
     ) -> None:
+        self.on_root: set[str] = set()
         self._hooks: dict[str, list[Hook]] = {}
         for callback in callbacks:
             if not isinstance(callback, Callback):
@@ -55,7 +64,9 @@ class Hooks:
             callback.model, callback.numbers, callback.params = model, tuple(numbers), dict(params or {})
             for name in HOOKS:
                 hook = _overridden(callback, name)
-                if hook is not None:
+                if hook is not None and parallel is not None and not callback.every_rank:
+                    self.on_root.add(name)
+                if hook is not None and (parallel is None or parallel.is_root or callback.every_rank):
                     self._hooks.setdefault(name, []).append(_adapted(hook, name, callback))
 
     def of(self, name: str) -> list[Hook]:

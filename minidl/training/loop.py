@@ -97,6 +97,7 @@ class Loop:
         self.parameters: list[Any] = model.parameters()
         self.forward: Callable[[Any], Any] = (lambda x: call_with(trunk.forward, x)) if several else trunk.forward
         self.several = several
+        self.parallel: Any = None  # a DataParallel, if several processes train
         self.use(loss)
 
     def use(self, loss: Any) -> None:
@@ -161,26 +162,35 @@ class Loop:
         if place.step and self.model.stop_training:  # by a callback after the last of these steps
             batches = ()
         statistics = Statistics(self.model)
+        parallel = self.parallel
         try:
             with numpy.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the loss is looked at instead
                 for step, (x, y, weights) in enumerate(batches, place.step):
                     for hook in before:
                         hook(step, {})
-                    output = forward(x)
-                    value = measure(output, y) if weights is None else measure(output, y, weights)
-                    n = self._weight(y)
-                    value = totals.add(step, value, n, x)
-                    dy = loss.backward()
-                    backward(dy if together is None else together.add(dy, n), **skip)
-                    if measured:  # before any hook: a layer may reuse the memory of its output
-                        meter.add(output, y)
+                    if parallel is not None:
+                        value = self._shared_step(x, y, weights, step, hooks, totals, together, run)
+                    else:
+                        output = forward(x)
+                        value = measure(output, y) if weights is None else measure(output, y, weights)
+                        n = self._weight(y)
+                        value = totals.add(step, value, n, x)
+                        dy = loss.backward()
+                        backward(dy if together is None else together.add(dy, n), **skip)
+                        if measured:  # before any hook: a layer may reuse the memory of its output
+                            meter.add(output, y)
                     taken = together is None or together.is_due(batches)
                     if taken:
+                        if parallel is not None:
+                            parallel.reduce("on_gradients" in hooks.on_root or bool(between))
                         if together is not None:
                             together.finish(optimizer)
                         for hook in between:
                             hook(step, logs(loss=value))
-                        optimizer.step()
+                        if parallel is None:
+                            optimizer.step()
+                        else:
+                            self._take_shared_step(hooks)
                         optimizer.zero_grad()
                         statistics.note()
                     if moving and progress.due():
@@ -188,9 +198,11 @@ class Loop:
                     if after:
                         for hook in after:
                             hook(step, logs(loss=value))
+                    if parallel is not None and "on_train_batch_end" in hooks.on_root:
+                        parallel.settle()
                     if taken and saving is not None and saving.is_due():
                         saving.write(Place(epoch, step + 1, *totals.so_far()))
-                    if after and taken and self.model.stop_training:
+                    if (after or parallel is not None) and taken and self.model.stop_training:
                         break
                 totals.finish()
         except BaseException:  # a step that is not taken, so the statistics of its forwards do not count
@@ -204,7 +216,48 @@ class Loop:
                 f"fit: the parameter {named_not_finite(self.model)!r} is not finite after epoch {epoch + 1}, step "
                 f"{step + 1}, whose loss was still {float(value):.4g}. {ADVICE}"
             )
-        return {"loss": totals.mean(), **meter.results()}
+        return {"loss": totals.mean(), **(meter.results() if parallel is None else parallel.results(meter))}
+
+    def _shared_step(
+        self,
+        x: Any,
+        y: Any,
+        weights: Any,
+        step: int,
+        hooks: Hooks,
+        totals: Totals,
+        together: Accumulation | None,
+        run: Run | None,
+    ) -> Any:
+        """Compute the loss of a batch, and this rank's part of its gradient from this rank's rows, of which there may be none."""
+        parallel = self.parallel
+        if "on_train_batch_begin" in hooks.on_root:
+            parallel.settle()
+        parallel.seed_step()
+        output, value, n = None, 0.0, 0
+        if len(y):
+            output = self.forward(x)
+            value = self.measure(output, y) if weights is None else self.measure(output, y, weights)
+            n = self._weight(y)
+        value, count, weight = parallel.mean(value, n, self.is_sum, run is not None and run.is_interrupted)
+        shown = totals.add(step, value, count, x if len(y) else None)
+        if output is not None:
+            dy = parallel.weigh(self.loss.backward(), weight)
+            skip = {"input_gradient": False} if getattr(self.trunk, "input_gradient_optional", False) else {}
+            self.trunk.backward(dy if together is None else together.add(dy, count), **skip)
+        elif together is not None:
+            together.add(None, count)
+        if self.meter.metrics:
+            parallel.measure(self.meter, output, y)
+        return shown
+
+    def _take_shared_step(self, hooks: Hooks) -> None:
+        """Take the step that all ranks take, with the gradients as rank 0's callbacks left them."""
+        if "on_gradients" in hooks.on_root:
+            self.parallel.settle()
+            self.parallel.copy_gradients()
+        self.parallel.step()
+        self.parallel.average_statistics()
 
     def _complain(self, epoch: int, value: float, step: int, now: int, x: Any) -> NoReturn:
         """Raise the error for a loss that is not finite, at the step itself or when a GPU's losses are read."""
@@ -244,10 +297,16 @@ class Loop:
         for step, (x, y, weights) in enumerate(feed):
             for hook in before:
                 hook(step, {})
+            if self.parallel is not None and not len(y):  # this rank has no rows of the batch
+                if self.meter.metrics:
+                    self.parallel.measure(self.meter, None, y)
+                continue
             output = self.forward(x)
             values.append(self.measure(output, y) if weights is None else self.measure(output, y, weights))
             counts.append(self._weight(y))
-            if self.meter.metrics:
+            if self.meter.metrics and self.parallel is not None:
+                self.parallel.measure(self.meter, output, y)
+            elif self.meter.metrics:
                 self.meter.add(output, y)
             for hook in after:
                 hook(step, LateLogs(loss=values[-1]))
@@ -255,9 +314,11 @@ class Loop:
                 progress.show(step + 1, self._measured(values, counts, checks))
         if progress is not None:
             progress.all_steps_done(step + 1)
-        return self._measured(values, counts, checks)
+        return self._measured(values, counts, checks, self.parallel)
 
-    def _measured(self, values: list[Any], counts: list[Any], checks: list[Check]) -> dict[str, float]:
+    def _measured(
+        self, values: list[Any], counts: list[Any], checks: list[Check], parallel: Any = None
+    ) -> dict[str, float]:
         engine = engines.current()
         for (_, complain), wrong in zip(checks, read_all(engine, [flag for flag, _ in checks]), strict=True):
             if wrong:
@@ -266,8 +327,11 @@ class Loop:
         each, weights = read_all(engine, values), read_all(engine, counts)
         each[weights == 0] = 0.0  # the mean of no targets is nan, and has no weight
         total, seen = float(each.sum() if self.is_sum else each @ weights), float(weights.sum())
+        if parallel is not None:
+            total, seen = parallel.add_up(numpy.array([total, seen])).tolist()
         mean = total if self.is_sum else total / seen if seen else math.nan
-        return {"loss": mean if seen else math.nan, **self.meter.results()}
+        measured = self.meter.results() if parallel is None else parallel.results(self.meter)
+        return {"loss": mean if seen else math.nan, **measured}
 
     def _weight(self, y: Any) -> Any:
         """Return the weight of a batch, whose loss was just computed, in the mean over several: what its mean divided by.

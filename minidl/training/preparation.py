@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 
 from minidl import engines
-from minidl.data.passes import ArrayPasses, Passes, is_batches, is_stored, make_passes
+from minidl.data.passes import ArrayPasses, Passes, is_batches, is_stored, make_passes, share_of
 from minidl.errors import DataError, ParameterError
 from minidl.training import checks
 from minidl.training.array_group import ArrayGroup, group_arrays, ungroup
@@ -43,6 +43,8 @@ class Schedule:
     class_weight : dict or None
     noting : bool
         Whether it will be asked how far the data were read.
+    share : (int, int) or None
+        Rank and number of ranks, if each takes its rows of every batch.
     """
 
     batch_size: int
@@ -53,6 +55,7 @@ class Schedule:
     change: Callable[[Any], Any] | None = None
     class_weight: Any = None
     noting: bool = False
+    share: tuple[int, int] | None = None
 
 
 class Prepared:
@@ -145,7 +148,7 @@ class _InMemory(Prepared):
             weights = self.needs.with_classes(schedule.class_weight, self.x, self.y, weights, self.where)
         if schedule.steps is not None:
             arrays = (ungroup(self.x), ungroup(self.y), weights)
-            passes = ArrayPasses(arrays, rows, schedule.batch_size, schedule.generator)
+            passes = ArrayPasses(arrays, rows, schedule.batch_size, schedule.generator, schedule.share)
             return _stream(self.needs, passes, schedule, self.where)
         part = slice(rows.start, rows.stop)
         weights = None if weights is None else weights[part]
@@ -157,6 +160,7 @@ class _InMemory(Prepared):
             schedule.generator,
             schedule.change,
             schedule.noting,
+            schedule.share,
         )
 
 
@@ -175,7 +179,7 @@ class _OnDisk(Prepared):
 
     def source(self, rows: range | None, schedule: Schedule) -> Stream:
         rows = range(self.examples) if rows is None else rows
-        passes = ArrayPasses(self.arrays, rows, schedule.batch_size, schedule.generator)
+        passes = ArrayPasses(self.arrays, rows, schedule.batch_size, schedule.generator, schedule.share)
         return _stream(self.needs, passes, schedule, self.where)
 
 
@@ -199,8 +203,17 @@ def _stream(needs: Requirements, passes: Passes, schedule: Schedule, where: str)
     engine = engines.current()
     on_device = engine.xp is not numpy
 
+    rows_only = isinstance(passes, ArrayPasses)
+
     def check(batch: Any, place: str) -> Any:
+        if batch is None and rows_only:
+            return (), (), None  # a share without rows
         x, y, weights = needs.check(*_unpack(batch, place), place)
+        if schedule.share is not None and not rows_only:
+            own = share_of(len(y), *schedule.share)
+            if own.start == own.stop:
+                return (), (), None
+            x, y, weights = x[own], y[own], None if weights is None else weights[own]
         if schedule.class_weight is not None:
             weights = needs.with_classes(schedule.class_weight, x, y, weights, place, all_seen=False)
         if schedule.change is not None:

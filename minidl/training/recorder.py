@@ -23,7 +23,7 @@ from minidl.training.plain_state import (
     unpack,
 )
 
-__all__ = ["Place", "Recorder"]
+__all__ = ["Place", "Recorder", "layer_settings", "put_layer_settings"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Recorder:
                 "described": self.described,
                 "place": pack(vars(place).copy(), arrays, "place"),
                 "initial_lrs": [group.initial_lr for group in optimizer.param_groups],
-                "layers": pack(_layer_settings(self.model), arrays, "layers"),
+                "layers": pack(layer_settings(self.model), arrays, "layers"),
                 "frozen": [name for name, p in self.model.named_parameters() if not getattr(p, "trainable", True)],
                 "feeds": pack([feed.position() for feed in self.feeds], arrays, "feeds"),
                 "meter": self.loop.meter.state(arrays) if place.step else None,
@@ -164,7 +164,7 @@ class Recorder:
         for name, parameter in self.model.named_parameters():
             if isinstance(parameter, Parameter) and parameter.trainable == (name in frozen):
                 parameter.trainable = name not in frozen
-        _put_layer_settings(self.model, unpack(content["layers"], arrays))
+        put_layer_settings(self.model, unpack(content["layers"], arrays))
         place = Place(**unpack(content["place"], arrays))
         for i, (feed, position) in enumerate(zip(self.feeds, unpack(content["feeds"], arrays), strict=True)):
             feed.go_on(position, place.step if i == 0 else 0)
@@ -200,7 +200,7 @@ def _title(thing: Any) -> str:
     return f"{type(thing).__name__}({shown})"
 
 
-def _layer_settings(model: Any) -> dict[str, dict[str, Any]]:
+def layer_settings(model: Any) -> dict[str, dict[str, Any]]:
     """Return what may be assigned to layers while they are trained: modes, and numbers such as the p of dropout."""
     found = {}
     for path, layer in model.named_layers():
@@ -211,7 +211,8 @@ def _layer_settings(model: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _put_layer_settings(model: Any, found: Mapping[str, Mapping[str, Any]]) -> None:
+def put_layer_settings(model: Any, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Assign what :func:`layer_settings` returned."""
     for path, layer in model.named_layers():
         if isinstance(layer, Layer):
             for name, value in found[path].items():

@@ -24,6 +24,7 @@ from minidl.training.hooks import Hooks
 from minidl.training.loop import Loop, evaluating
 from minidl.training.meter import metrics_named
 from minidl.training.modes import switch_to_training
+from minidl.training.parallel import guarded
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
@@ -179,6 +180,7 @@ class Trainable(SingleBatches, _Base):
         every: int | None = None,
         keep: int = 2,
         resume: str | os.PathLike[str] | None = None,
+        parallel: Any = None,
     ) -> History:
         """Train for a number of passes over the data.
 
@@ -248,6 +250,9 @@ class Trainable(SingleBatches, _Base):
             A folder of checkpoints, or one of them. Training goes on from the newest, as if it had never stopped. Give the
             other arguments as before; ``epochs`` may be larger. With ``checkpoint`` the same folder, which may be empty at
             first, the same call begins a training and goes on with it.
+        parallel : DataParallel, optional
+            Train in several processes started by ``mpiexec``, each with its rows of every batch; see
+            :class:`minidl.training.DataParallel` and docs/scaling.md.
 
         Returns
         -------
@@ -294,61 +299,87 @@ class Trainable(SingleBatches, _Base):
         >>> model.fit(lines(), epochs=2, steps_per_epoch=5).epoch
         [0, 1]
         """
-        self._check_compiled("fit")
-        size = checks.whole_number(batch_size, "batch_size", "fit", 1)
-        span = range(
-            checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
-            checks.whole_number(epochs, "epochs", "fit", 0),
-        )
-        steps = _check_steps(steps_per_epoch, "steps_per_epoch", "fit")
-        together = checks.whole_number(gradient_accumulation_steps, "gradient_accumulation_steps", "fit", 1)
-        plan = None
-        if checkpoint is not None or resume is not None or every is not None:
-            plan = Checkpoints(checkpoint, every, keep, resume)
-        level = resolve_verbose(verbose, "fit")
-        generator = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
-        change = _bind_generator(augment, generator)
-        check_repeatable(x, span, steps, "x", "steps_per_epoch")
-        noting = plan is not None
-        order = generator if shuffle else None
-        schedule = Schedule(size, steps, False, span.start, order, change, class_weight, noting)
-        only_arrays = [
-            *(["batch_size"] if batch_size is not TRAINING_BATCH else []),
-            *(["validation_split"] if validation_split and validation_data is None else []),
-        ]
-        data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "fit", only_arrays)
-        rows, validation = None, None
-        validation_schedule = Schedule(
-            size, _check_steps(validation_steps, "validation_steps", "fit"), True, span.start, noting=noting
-        )
-        if validation_data is not None:
-            validation = self._validation(validation_data, validation_schedule, span)
-        elif validation_split:
-            assert data.count is not None
-            at = split_at(data.count, validation_split)
-            rows, validation = range(at), (data.loop, data.source(range(at, data.count), validation_schedule))
-        elif validation_steps is not None:
-            raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
-        feed = data.source(rows, schedule)
-        self._ready_optimizer()
-        params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
-        params |= {"gradient_accumulation_steps": together} if together > 1 else {}
-        params |= {"resumed": True} if plan is not None and plan.found is not None else {}
-        callbacks = _as_list(callbacks)
-        hooks = Hooks(callbacks, self, self._numbers(validation is not None), params)
-        recorder = None
-        if plan is not None:
-            feeds = [feed] if validation is None else [feed, validation[1]]
-            same = {"batch_size": size, "examples": feed.count if isinstance(feed, Feed) else None}
-            same |= {
-                "steps_per_epoch": steps,
-                "gradient_accumulation_steps": together,
-                "validated": validation is not None,
-            }
-            recorder = Recorder(self, data.loop, feeds, callbacks, {"fit": generator, "augment": augment}, same)
-        history = History()
-        with Run(plan, recorder, history) as run:
-            return self._epochs(data.loop, feed, validation, hooks, level, span, together, run)
+        with guarded(parallel):
+            self._check_compiled("fit")
+            size = checks.whole_number(batch_size, "batch_size", "fit", 1)
+            span = range(
+                checks.whole_number(initial_epoch, "initial_epoch", "fit", 0),
+                checks.whole_number(epochs, "epochs", "fit", 0),
+            )
+            steps = _check_steps(steps_per_epoch, "steps_per_epoch", "fit")
+            together = checks.whole_number(gradient_accumulation_steps, "gradient_accumulation_steps", "fit", 1)
+            plan = None
+            if checkpoint is not None or resume is not None or every is not None:
+                plan = Checkpoints(checkpoint, every, keep, resume)
+            level = resolve_verbose(verbose, "fit")
+            generator = given = random.as_generator(seed, "fit: seed") if shuffle or augment is not None else None
+            share = None
+            if parallel is not None:
+                level, share = level if parallel.is_root else 0, parallel.share
+                generator = parallel.common_generator(given)
+                given = numpy.random.default_rng(0)  # for augmentation, which each rank draws for itself
+            change = _bind_generator(augment, given)
+            check_repeatable(x, span, steps, "x", "steps_per_epoch")
+            noting = plan is not None
+            order = generator if shuffle else None
+            schedule = Schedule(size, steps, False, span.start, order, change, class_weight, noting, share)
+            only_arrays = [
+                *(["batch_size"] if batch_size is not TRAINING_BATCH else []),
+                *(["validation_split"] if validation_split and validation_data is None else []),
+            ]
+            data = prepare(self, self._loss_by_name, x, y, sample_weight, schedule, "fit", only_arrays)
+            rows, validation = None, None
+            validation_schedule = Schedule(
+                size,
+                _check_steps(validation_steps, "validation_steps", "fit"),
+                True,
+                span.start,
+                noting=noting,
+                share=share,
+            )
+            if validation_data is not None:
+                validation = self._validation(validation_data, validation_schedule, span)
+            elif validation_split:
+                assert data.count is not None
+                at = split_at(data.count, validation_split)
+                rows, validation = range(at), (data.loop, data.source(range(at, data.count), validation_schedule))
+            elif validation_steps is not None:
+                raise ParameterError("fit: validation_steps is given, but there are no data to validate on")
+            feed = data.source(rows, schedule)
+            self._ready_optimizer()
+            params = {"epochs": span.stop, "steps": feed.steps, "verbose": level}
+            params |= {"gradient_accumulation_steps": together} if together > 1 else {}
+            params |= {"resumed": True} if plan is not None and plan.found is not None else {}
+            callbacks = _as_list(callbacks)
+            hooks = Hooks(callbacks, self, self._numbers(validation is not None), params, parallel=parallel)
+            roots = {"fit": generator, "augment": augment}
+            if parallel is not None:
+                roots["parallel"] = parallel.draw_by_rank(self, {"augment": augment, "fit": given})
+                for loop in (data.loop, *(() if validation is None else validation[:1])):
+                    loop.parallel = parallel
+            recorder = None
+            if plan is not None:
+                feeds = [feed] if validation is None else [feed, validation[1]]
+                same = {"batch_size": size, "examples": feed.count if isinstance(feed, Feed) else None}
+                same |= {
+                    "steps_per_epoch": steps,
+                    "gradient_accumulation_steps": together,
+                    "validated": validation is not None,
+                }
+                recorder = Recorder(self, data.loop, feeds, callbacks, roots, same)
+            if parallel is not None:
+                lines = [f"{n} of shape {tuple(p.shape)} and dtype {p.dtype}" for n, p in self.named_parameters()]
+                lines += [type(self.optimizer).__name__, f"batch_size={size}", f"{feed.steps} steps", f"epochs={span}"]
+                lines += [
+                    f"{data.count} examples",
+                    f"{together} batches a step",
+                    f"validation: {validation is not None}",
+                ]
+                parallel.check_alike([*lines, f"checkpoint={checkpoint}, every={every}, resume={resume}"])
+                parallel.start(self)
+            history = History()
+            with Run(plan, recorder, history, parallel) as run:
+                return self._epochs(data.loop, feed, validation, hooks, level, span, together, run)
 
     def _validation(self, given: Any, schedule: Schedule, epochs: range) -> tuple[Loop, Source]:
         """Return the loop and the batches for validation."""
@@ -408,7 +439,8 @@ class Trainable(SingleBatches, _Base):
         accumulation_steps: int,
         run: Run,
     ) -> History:
-        history = self.history = run.history
+        history, parallel = run.history, run.parallel
+        self.history = history
         self.stop_training = False
         logs: dict[str, float] = {}
         self.zero_grad()  # what was left by a backward outside, or by a fit that was aborted
@@ -417,12 +449,16 @@ class Trainable(SingleBatches, _Base):
             run.put_back(epochs.start, callbacks=False)  # for the hooks, and once more in case that they change it
             hooks.call("on_train_begin", {})
             place = run.put_back(epochs.start)
+            if parallel is not None:
+                parallel.begin_training()
             logs = {name: values[-1] for name, values in history.history.items()}
             for epoch in range(place.epoch, epochs.stop):
                 if self.stop_training and not place.step:  # as it had been, before it goes on
                     break
                 if not place.step:
                     hooks.call("on_epoch_begin", epoch, {})
+                if parallel is not None and "on_epoch_begin" in hooks.on_root:
+                    parallel.settle(everything=True)
                 with Progress(verbose, f"epoch {epoch + 1}/{epochs.stop}", feed.steps) as progress:
                     logs = loop.train_epoch(
                         feed, self.optimizer, hooks, progress, epoch, accumulation_steps, run, place
@@ -434,16 +470,25 @@ class Trainable(SingleBatches, _Base):
                     progress.finish(logs)
                 history.append(epoch, logs)
                 hooks.call("on_epoch_end", epoch, logs)
+                if parallel is not None and "on_epoch_end" in hooks.on_root:
+                    parallel.settle(everything=True)
+                    parallel.copy_weights()
                 place = Place(epoch + 1)
                 run.after_epoch(place, self.stop_training or epoch + 1 == epochs.stop)
                 if self.stop_training:
                     break
-        except BaseException:
+        except BaseException as error:
             self.zero_grad()
+            if parallel is not None:
+                parallel.fail(error)  # which returns if all ranks failed
             raise
         finally:
             try:
+                if parallel is not None:
+                    parallel.end_training()
                 hooks.call("on_train_end", logs)
+                if parallel is not None and "on_train_end" in hooks.on_root:
+                    parallel.copy_weights()
             finally:
                 self.eval()
         return history
