@@ -18,7 +18,7 @@ from minidl import engines, ops
 from minidl.engines import compositions
 from minidl.errors import DtypeError, UnknownNameError
 from minidl.ops import precision
-from minidl.ops.precision import round_to_bfloat16
+from minidl.ops.precision import round_operand, round_to_bfloat16
 from minidl.testing import SPECS, agreement
 from minidl.testing.agreement import as_dtype, to_engine, upstream_like
 from minidl.testing.layouts import LAYOUTS
@@ -63,6 +63,20 @@ def test_nan_stays_nan():
     y = round_to_bfloat16(bits.view("float32"))
     assert numpy.isnan(y).all()
     numpy.testing.assert_array_equal(y.view("uint32") >> 31, bits >> 31)
+
+
+def test_subnormal_operands_are_zero_with_their_sign():
+    bits = numpy.array(
+        [0, 1, 0x7FFF, 0x8000, 0x400000, 0x7FFFFF, 0x800000, 0x3F808000, 0x7F800000, 0x7F800001], "uint32"
+    )
+    x = numpy.concatenate([bits, bits | 0x80000000]).view("float32")
+    y, expected = round_operand(x), round_to_bfloat16(x)
+    expected[abs(x) < numpy.finfo("float32").tiny] = 0
+    numpy.testing.assert_array_equal(y, expected)
+    numpy.testing.assert_array_equal(numpy.signbit(y), numpy.signbit(x))
+    big, tiny = numpy.array([[numpy.inf]], "float32"), numpy.array([[1e-40]], "float32")
+    with minidl.matmul_precision("bfloat16"), numpy.errstate(invalid="ignore"):
+        assert numpy.isnan(precision.product(big, tiny)).all()
 
 
 def test_rounding_any_array():

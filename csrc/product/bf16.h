@@ -8,7 +8,7 @@
  *         }
  *
  * bf16(x) is x rounded to the nearest number with 8 binary digits, ties to the even one; the exponent's range is that of float, and
- * nan stays nan. The product of two such numbers has 16 digits, so it is exact, and only the sums round.
+ * nan stays nan; subnormal numbers are zero. The product of two such numbers has 16 digits, so it is exact, and only the sums round.
  *
  * The operands are float and are rounded while they are packed. Arguments are those of minidl_sgemm (product/gemm.h), and so are the
  * promises about threads and bits. A variant is a minidl_gemm_f32, as those of single precision:

@@ -181,20 +181,6 @@ int minidl_linear_int8(const float *x, ptrdiff_t rows, const int8_t *w, const fl
 
 /* Weights of 16 bits ------------------------------------------------------------------------------------------------------ */
 
-/* Few rows of x; rounded copies of them first, if that is asked for. */
-static int few_rows(work *j, int rounds) {
-    const size_t bytes = (size_t)(j->rows * j->k) * sizeof(float);
-    float *copy = NULL;
-    if (rounds) {
-        if ((copy = minidl_malloc(NULL, bytes)) == NULL) return 1;
-        minidl_round_to_bf16(j->x, copy, j->rows * j->k);
-        j->x = copy;
-    }
-    minidl_in_ranges(j->outputs, grain(j->rows, j->k), 16, some_outputs, j);
-    if (copy != NULL) minidl_free(NULL, copy, bytes);
-    return 0;
-}
-
 enum { BLOCK_OUTPUTS = 64, BLOCK_WEIGHTS = 1 << 17 }; /* so that a product has whole tiles; half a megabyte of float, for the L2 cache */
 
 /* Many rows: some weights at a time become float, so many that they stay in cache for the product. */
@@ -212,6 +198,31 @@ static int by_blocks(const work *j, int rounds) {
                                                         &after, minidl_get_threads());
     }
     if (wide != NULL) minidl_free(NULL, wide, bytes);
+    return status;
+}
+
+static int all_finite(const float *x, ptrdiff_t n) {
+    int finite = 1;
+    for (ptrdiff_t i = 0; i < n; i++) finite &= fabsf(x[i]) <= 3.402823466e38f;
+    return finite;
+}
+
+/* Few rows of x; rounded copies of them first, if that is asked for. Weights are read as they lie, those that are subnormal too.
+ * A product in bfloat16 takes these for zero, which makes a difference where infinity meets them. */
+static int few_rows(work *j, int rounds) {
+    if (!rounds) {
+        minidl_in_ranges(j->outputs, grain(j->rows, j->k), 16, some_outputs, j);
+        return 0;
+    }
+    const size_t bytes = (size_t)(j->rows * j->k) * sizeof(float);
+    float *const copy = minidl_malloc(NULL, bytes);
+    if (copy == NULL) return 1;
+    minidl_round_to_bf16(j->x, copy, j->rows * j->k);
+    j->x = copy;
+    int status = 0;
+    if (all_finite(copy, j->rows * j->k)) minidl_in_ranges(j->outputs, grain(j->rows, j->k), 16, some_outputs, j);
+    else status = by_blocks(j, rounds);
+    minidl_free(NULL, copy, bytes);
     return status;
 }
 

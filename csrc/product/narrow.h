@@ -36,10 +36,12 @@
 enum { MINIDL_MOST_ROWS = 8 };             /* beyond, a matrix product of widened weights is faster */
 enum { MINIDL_MOST_INT8_TERMS = 1 << 16 }; /* so that sums fit 32 bits: 255 * 127 * 65536 < 2^31 */
 
-/* The upper 16 bits of the rounded number, in place. */
+/* The upper 16 bits of the rounded number, in place. Subnormal numbers become zero with their sign, as by the instructions for
+ * bfloat16 (product/bf16_avx512.c): infinity times them must be nan on every processor, or on none. */
 static inline uint32_t minidl_bf16_bits(uint32_t bits) {
     const uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u), quiet = bits | 0x00400000u;
-    return ((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded) & 0xffff0000u;
+    const uint32_t kept = (bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded;
+    return kept & ((bits & 0x7f800000u) != 0 ? 0xffff0000u : 0x80000000u);
 }
 
 /* round     y = bf16(x)

@@ -12,7 +12,7 @@ import functools
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy
 
@@ -20,7 +20,6 @@ from minidl.engines.base import COMPOSITIONS, Engine, EngineStatus
 from minidl.engines.copies import Arrival, Copies, Reading
 from minidl.errors import EngineError
 from minidl.ops import FORMULAS, Array
-from minidl.ops._later import refuse_any
 
 __all__ = ["CupyEngine", "count_devices", "make", "status"]
 
@@ -45,12 +44,10 @@ class CupyEngine(Engine):
     def __init__(
         self, device: int = 0, xp: Any = None, kernels: Mapping[str, Callable[..., Any]] | None = None
     ) -> None:
-        self._found: Any = None  # where kernels leave the errors that they find
         activations: Mapping[str, Any] = {}
         if kernels is None:
             cuda = importlib.import_module("minidl.engines.cuda")
             kernels, activations = cuda.OVERRIDES, cuda.FUSED_ACTIVATIONS
-            self._found = importlib.import_module("minidl.engines.cuda.later")
         xp = importlib.import_module("cupy") if xp is None else xp
         super().__init__("cupy" if device == 0 else f"cupy:{device}", xp, kernels, activations)
         self.device = device
@@ -68,19 +65,9 @@ class CupyEngine(Engine):
             for name, value in kwargs.items():
                 if not self._is_mine(value):
                     self._refuse(op, value, name)
-            result = compute(*args, **kwargs)
-            if self._found is not None and self._found._expected:
-                self._hand_on_errors()
-            return result
+            return compute(*args, **kwargs)
 
         return call
-
-    def _hand_on_errors(self) -> None:
-        """Let the errors that kernels have found be read as the checks of formulas are: by ``fit`` late, else at once."""
-        waiting = self._found._expected[:]
-        del self._found._expected[: len(waiting)]
-        for found, right, describe in waiting:
-            refuse_any(found != right, functools.partial(_complain, found, describe))
 
     def _is_mine(self, value: Any) -> bool:
         """Whether a value is no array, or one of this GPU."""
@@ -148,10 +135,6 @@ class CupyEngine(Engine):
         """Begin to copy arrays to the host; see :class:`minidl.engines.copies.Copies`."""
         with self.here():
             return self._copies.read_later(arrays)
-
-
-def _complain(found: Array, describe: Callable[[int], Exception]) -> NoReturn:
-    raise describe(int(found))
 
 
 def count_devices() -> int:

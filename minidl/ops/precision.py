@@ -5,7 +5,7 @@ The product of two of them has 16 digits, so it is exact in float32. In this mod
 
     y_ij = sum_k bf16(a_ik) bf16(b_kj)
 
-with exact products and a float32 sum. Processors compute it faster than the float32 product, because they read half the
+with exact products and a float32 sum, where bf16 is :func:`round_operand`. Processors compute it faster than the float32 product, because they read half the
 bytes and multiply short numbers. Weights, gradients and everything between products stay float32.
 
 The rounding has derivative 0 or none. Backward takes it for 1 (a *straight-through* gradient) and computes its own products,
@@ -26,6 +26,7 @@ __all__ = [
     "get_matmul_precision",
     "matmul_precision",
     "product",
+    "round_operand",
     "round_to_bfloat16",
     "set_matmul_precision",
 ]
@@ -86,6 +87,38 @@ def round_to_bfloat16(x: Array) -> Array:
     return (xp.where(xp.isnan(x), quiet, rounded) & 0xFFFF0000).view("float32")
 
 
+def round_operand(x: Array) -> Array:
+    """Round float32 numbers to bfloat16 as products read them: subnormal numbers are zero, with their sign.
+
+    The instructions for bfloat16 of x86-64 processors take them for zero. So every engine does, or infinity times such a number
+    would be infinity on one processor and nan on another.
+
+    Parameters
+    ----------
+    x : array of float32
+
+    Returns
+    -------
+    y : array of float32, same shape
+        :func:`round_to_bfloat16` of x, with zero where x is below the smallest normal number, 2^-126, in size.
+
+    Raises
+    ------
+    DtypeError
+        If x is not float32.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> round_operand(numpy.array([1 + 1 / 256, 1e-40, -1e-40], dtype="float32"))
+    array([ 1.,  0., -0.], dtype=float32)
+    """
+    rounded = round_to_bfloat16(x)
+    bits = x.astype("float32", copy=False).view("uint32")
+    is_normal = (bits & 0x7F800000) != 0  # or inf or nan: those with an exponent
+    return namespace(x).where(is_normal, rounded, (bits & 0x80000000).view("float32"))
+
+
 def product(a: Array, b: Array, dtype: Any = None) -> Array:
     """Return a b in the precision asked for; every product of the formulas goes through here.
 
@@ -111,7 +144,7 @@ def product(a: Array, b: Array, dtype: Any = None) -> Array:
     [[1.]] [[1.00391006]]
     """
     if rounds_operands.get() and (a.dtype if dtype is None else dtype).itemsize == 4:
-        a, b = round_to_bfloat16(a), round_to_bfloat16(b)
+        a, b = round_operand(a), round_operand(b)
     return namespace(a).matmul(a, b)
 
 

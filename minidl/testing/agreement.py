@@ -11,7 +11,7 @@ elementwise op, and otherwise the largest element of the array.
 
 Where products round their operands to bfloat16, so do those of the reference: its operands and upstream gradients are rounded
 before they become float64. The products of rounded numbers are exact, so the bound is the same, that of the sums. An engine may
-take subnormal numbers for zero there, which the smallest normal number covers.
+make zero of subnormal sums there, which the smallest normal number covers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy
 
 from minidl.ops import FORMULAS, Array
 from minidl.ops._checks import widen_float16
-from minidl.ops.precision import matmul_precision, round_to_bfloat16
+from minidl.ops.precision import matmul_precision, round_operand
 from minidl.testing.report import Row
 from minidl.testing.specs import Case, OpSpec
 from minidl.testing.updates import UpdateCase, UpdateSpec, run
@@ -124,7 +124,7 @@ def _with_ties(x: Any) -> Any:
 
 
 def _rounded(x: Any) -> Any:
-    return round_to_bfloat16(x) if isinstance(x, numpy.ndarray) and x.dtype.kind == "f" else x
+    return round_operand(x) if isinstance(x, numpy.ndarray) and x.dtype.kind == "f" else x
 
 
 def _tuple(gradients: Any) -> tuple[Any, ...]:

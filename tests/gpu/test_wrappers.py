@@ -10,6 +10,7 @@ from minidl.engines.cuda import FUSED_ACTIVATIONS, OVERRIDES, later, source
 from minidl.engines.cuda.dispatch import is_taken, team
 from minidl.errors import DtypeError, EngineError, ShapeError
 from minidl.ops import FORMULAS
+from minidl.ops._later import checks_later
 
 FILE = "elementwise/activations.cu"
 
@@ -152,30 +153,48 @@ class OnDevice:
     def __init__(self, value):
         self.value = value
 
-    def __int__(self):
+    def __array_namespace__(self):
+        return OnDevice
+
+    def __ne__(self, other):
+        return OnDevice(self.value != other)
+
+    __hash__ = None
+
+    def any(self):
+        return self
+
+    def tolist(self):
         OnDevice.asked += 1
         return self.value
 
+    def __int__(self):
+        OnDevice.asked += 1
+        return int(self.value)
 
-def test_what_a_kernel_finds_is_raised_when_somebody_waits():
-    later.check()
+
+def say(found):
+    return ValueError(f"found {found}")
+
+
+def test_what_a_kernel_finds_is_raised_when_somebody_reads_the_checks():
     OnDevice.asked = 0
-    later.expect(OnDevice(3), 3, ValueError)
-    later.expect(OnDevice(1), 3, lambda found: ValueError(f"found {found}"))
+    with checks_later() as checks:
+        later.expect(OnDevice(3), 3, say)
+        later.expect(OnDevice(1), 3, say)
     assert OnDevice.asked == 0
+    assert [bad.tolist() for bad, _ in checks] == [False, True]
     with pytest.raises(ValueError, match="found 1"):
-        later.check()
-    later.check()
-    for _ in range(later.MOST):
-        later.expect(OnDevice(3), 3, ValueError)
-    assert OnDevice.asked == 2
-    later._expected[0] = (OnDevice(2), 3, lambda found: ValueError(f"found {found}"))
-    with pytest.raises(ValueError, match="found 2"):  # the oldest is looked at when there are too many
-        later.expect(OnDevice(3), 3, ValueError)
-    later._expected.clear()
+        checks[1][1]()
+
+
+def test_what_a_kernel_finds_is_raised_at_once_where_nobody_reads_checks():
+    later.expect(OnDevice(3), 3, say)
+    with pytest.raises(ValueError, match="found 1"):
+        later.expect(OnDevice(1), 3, say)
 
 
 def test_on_the_host_it_is_raised_at_once():
-    with pytest.raises(ValueError, match="4"):
-        later.expect(numpy.array(4), 3, lambda found: ValueError(f"{found}"))
-    assert later._expected == []
+    with checks_later() as checks, pytest.raises(ValueError, match="found 4"):
+        later.expect(numpy.array(4), 3, say)
+    assert checks == []

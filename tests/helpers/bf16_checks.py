@@ -1,10 +1,12 @@
 """Checks of products in bfloat16 with many shapes, for tests that run them in another process or on several threads."""
 
+import itertools
+
 import numpy
 
 import minidl
 from minidl import engines
-from minidl.ops.precision import round_to_bfloat16
+from minidl.ops.precision import round_operand
 
 EPS = float(numpy.finfo("float32").eps)
 DIMENSIONS = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 65, 97)
@@ -13,7 +15,7 @@ LONG = (130, 481, 513, 1027)  # past a block
 
 def wide(x):
     """Return the numbers that a product in bfloat16 reads, as float64."""
-    return round_to_bfloat16(x).astype("float64")
+    return round_operand(x).astype("float64")
 
 
 def check(random, m, n, k, transpose_a=False, transpose_b=False, old=None):
@@ -68,3 +70,30 @@ def check_stored(count, seed=0):
                 else:
                     numpy.testing.assert_allclose(found, want, rtol=0, atol=EPS * (k + 2) * 20)
     return engines.native.info()["int8 products"]
+
+
+def with_specials(random, shape):
+    """Draw numbers of which a fifth are infinite or so small that a product in bfloat16 takes them for zero."""
+    x = random.standard_normal(shape, dtype="f")
+    x[random.random(shape) < 0.1] = numpy.inf
+    x[random.random(shape) < 0.1] = random.choice(numpy.array([1e-40, -1e-45, 1.1754942e-38], "f"))  # below 2^-126
+    return x
+
+
+def check_specials():
+    """Check that native products are infinite and nan where the formulas are, and so is what comes of them in networks."""
+    native, formulas = engines.get("native"), engines.get("numpy")
+    random = numpy.random.default_rng(0)
+    for n, out, k in itertools.product((1, 3, 20), (1, 5, 40), (1, 2, 9, 40)):
+        x, weight = with_specials(random, (n, k)), with_specials(random, (out, k))
+        stored = (weight.view("uint32") >> 16).astype("uint16")  # bfloat16 has subnormal numbers, too
+        cell = [with_specials(random, s) for s in ((2, n, k), (2, out), (3 * out, k), (3 * out, out))]
+        calls = (
+            lambda e, x=x, w=weight: [e.matmul(x, w, False, True)[0], e.linear(x, w)[0]],
+            lambda e, x=x, w=stored: [e.stored_linear(x, w)],
+            lambda e, a=cell: [*e.gru(*a)[0], *e.rnn(*a[:2], *(w[: a[1].shape[1]] for w in a[2:]))[0]],
+        )
+        for call in calls:
+            with minidl.matmul_precision("bfloat16"), numpy.errstate(all="ignore"):
+                for found, want in zip(call(native), call(formulas), strict=True):
+                    numpy.testing.assert_allclose(found, want, rtol=1e-2, atol=1e-2, err_msg=f"{(n, out, k)}")

@@ -107,7 +107,7 @@ def cross_entropy(
 ) -> Any:
     """See ``minidl.ops.loss.cross_entropy``. Rows of logits with class indices; the rest goes to the formula.
 
-    Nothing is brought to the host: s is an array, and a label that is no class is reported by ``later.check``.
+    Nothing is brought to the host: s is an array, and ``fit`` reads late whether a label is no class.
     """
     found = _targets(logits, target, weight, ignore_index, label_smoothing)
     if found is None or reduction not in ("mean", "sum", "none"):
