@@ -325,6 +325,22 @@ class TestSignature:
         found = find_signature(gpt)
         assert (*map(str, found.inputs), *map(str, found.outputs)) == ("x INT64 [-1, -1]", "y FP32 [-1, -1, 11]")
 
+    def test_of_several_inputs(self):
+        dl.seed(0)
+        sizes = {"vocab_size": 11, "context": 8, "width": 8, "layers": 1, "heads": 2, "hidden": 8}
+        model = dl.models.BERT(dl.models.BERTConfig(**sizes))
+        ids, mask = numpy.array([[3, 4, 5], [6, 7, 0]]), numpy.array([[1, 1, 1], [1, 1, 0]])
+        with served(model) as port:
+            entries = [
+                {"name": name, "datatype": "INT64", "shape": [2, 3], "data": x.tolist()}
+                for name, x in (("attention_mask", mask), ("input_ids", ids))  # in any order
+            ]
+            y = values(ask(port, "POST", INFER, {"inputs": entries}))
+            numpy.testing.assert_allclose(y, model.predict((ids, mask)), rtol=1e-5, atol=1e-6)
+            entries[0].update(shape=[1, 3], data=[1, 1, 1])
+            status, content = ask(port, "POST", INFER, {"inputs": entries})
+            assert (status, "different numbers of examples: 1, 2" in content["error"]) == (400, True)
+
     def test_of_a_model_that_does_not_know_its_shape(self):
         model = dl.Sequential([dl.Embedding(9, 3), dl.GRU(3, 2)])
         with pytest.raises(ParameterError, match=r"give the shape of one example \(--shape\)"):
@@ -332,9 +348,9 @@ class TestSignature:
         assert str(find_signature(model, (-1,)).inputs[0]) == "x INT64 [-1, -1]"
 
     def test_where_requests_cannot_share_a_batch(self):
-        model = dl.Sequential([dl.Linear(4, 4), Mean()])
-        with pytest.raises(ParameterError, match="not one row for each"):
-            make_app(model)
+        for layer in (Mean(), Products()):
+            with pytest.raises(ParameterError, match="not one row for each"):
+                make_app(dl.Sequential([dl.Linear(4, 4), layer]))
 
     def test_settings_are_checked(self):
         for settings in (
@@ -351,6 +367,11 @@ class TestSignature:
 class Mean(dl.Layer):
     def forward(self, x):
         return x.mean(axis=0)
+
+
+class Products(dl.Layer):
+    def forward(self, x):
+        return x @ x.T
 
 
 class TestCommand:

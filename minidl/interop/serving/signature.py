@@ -44,7 +44,7 @@ def run_model(model: Any, inputs: Sequence[numpy.ndarray]) -> dict[str, numpy.nd
 
 
 def find_signature(model: Any, shape: Sequence[int] | None = None) -> Signature:
-    """Return what a model takes and gives: it is run on two and on three examples.
+    """Return what a model takes and gives: it is run on two and on three examples, and on longer ones.
 
     Parameters
     ----------
@@ -77,16 +77,16 @@ def find_signature(model: Any, shape: Sequence[int] | None = None) -> Signature:
             TensorSpec(name, x.dtype, (-1,) * (x.ndim - 1) if named and x.dtype.kind == "i" else x.shape[1:])
             for name, x in zip(name_inputs(model, len(examples)), examples, strict=True)
         ]
-    (few, more) = (_try(model, inputs, fill, count, length) for count, length in ((2, 4), (3, 5)))
+    two, three, longer = (_try(model, inputs, fill, count, length) for count, length in ((2, 4), (3, 4), (3, 5)))
     outputs = []
-    for name, y in few.items():
-        if y.ndim == 0 or (len(y), len(more[name])) != (2, 3):
+    for name, y in two.items():
+        if y.ndim == 0 or (len(y), three[name].shape) != (2, (3, *y.shape[1:])):
             raise ParameterError(
-                f"serve: the output {name} of {type(model).__name__} has the shapes {y.shape} and {more[name].shape} for 2 and "
+                f"serve: the output {name} of {type(model).__name__} has the shapes {y.shape} and {three[name].shape} for 2 and "
                 "3 examples, not one row for each, so that requests cannot share a batch; serve a part of the model that "
                 "gives such rows"
             )
-        same = zip(y.shape[1:], more[name].shape[1:], strict=True)
+        same = zip(y.shape[1:], longer[name].shape[1:], strict=True)
         outputs.append(TensorSpec(name, y.dtype, tuple(n if n == other else -1 for n, other in same)))
     return Signature(tuple(inputs), tuple(outputs))
 
