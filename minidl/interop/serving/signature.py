@@ -22,7 +22,7 @@ __all__ = ["Signature", "find_signature", "run_model"]
 class Signature:
     """The inputs and outputs of a model.
 
-    Parameters
+    Attributes
     ----------
     inputs, outputs : tuple of TensorSpec
     """

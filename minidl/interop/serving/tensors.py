@@ -42,7 +42,7 @@ class Refusal(Exception):
 class TensorSpec:
     """What is known of an input or an output.
 
-    Parameters
+    Attributes
     ----------
     name : str
     dtype : numpy.dtype
@@ -71,7 +71,7 @@ class TensorSpec:
 class Request:
     """A request that was understood.
 
-    Parameters
+    Attributes
     ----------
     inputs : tuple of array
         In the order of the model's arguments, all with the same number of examples.
