@@ -1,11 +1,14 @@
 """What `import minidl` loads, and what it offers."""
 
 import inspect
+import sys
 
+import pytest
 from fresh_python import run
 
 import minidl as dl
 from minidl import layers, optim
+from minidl.errors import MissingDependencyError
 
 
 def test_importing_loads_no_room_and_no_library():
@@ -86,3 +89,12 @@ for name in ("sklearn", "torch", "optuna"):
         "MissingDependencyError minidl.interop.optuna needs the package optuna>=4; install it with: "
         "pip install 'minidl[tune]'",
     ]
+
+
+def test_a_server_without_its_packages_names_the_extra(monkeypatch):
+    for package in ("starlette", "uvicorn"):
+        monkeypatch.setitem(sys.modules, package, None)
+    model = dl.Linear(2, 1)
+    for start, package in ((dl.interop.serving.make_app, "starlette"), (dl.interop.serving.serve, "uvicorn")):
+        with pytest.raises(MissingDependencyError, match=rf"needs the package {package}; .* 'minidl\[serve\]'"):
+            start(model)

@@ -1,4 +1,4 @@
-"""The command line: ``minidl info | demo | train | generate | embed | search | export | tune | gradcheck | bench``."""
+"""The command line: ``minidl info | demo | train | generate | embed | search | export | serve | tune | gradcheck | bench``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import minidl
-from minidl.cli import bench, demo, embed, export, generate, gradcheck, info, search, train, tune
+from minidl.cli import bench, demo, embed, export, generate, gradcheck, info, search, serve, train, tune
 from minidl.errors import GradcheckError, MinidlError
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="minidl", description="A deep-learning engine from scratch.")
     parser.add_argument("--version", action="version", version=f"minidl {minidl.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (info, demo, train, generate, embed, search, export, tune, gradcheck, bench):
+    for command in (info, demo, train, generate, embed, search, export, serve, tune, gradcheck, bench):
         name = command.__name__.rpartition(".")[2]
         described = (command.__doc__ or "").partition("\n")[0].removesuffix(".")
         summary = described.partition(": ")[2]

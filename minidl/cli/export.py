@@ -16,7 +16,7 @@ from minidl.errors import FileFormatError, ParameterError
 from minidl.interop.onnx import export
 from minidl.interop.onnx.writing import describe, read_header
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "open_model", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the graph and say what it takes and gives."""
-    model = _open(args.model)
+    model = open_model(args.model)
     inputs = (
         [] if args.shape is None else [numpy.zeros((2, *sizes(args.shape, "--shape")), model.parameters()[0].dtype)]
     )
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(path: Path) -> Any:
+def open_model(path: Path) -> Any:
     """Return the model of a file or a folder."""
     if path.is_dir():
         return models.from_pretrained(path)

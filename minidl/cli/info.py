@@ -20,6 +20,7 @@ EXTRAS = (
     ("matplotlib", "plot", "pictures"),
     ("tensorboardX", "board", "TensorBoard"),
     ("onnx", "onnx", "graphs for other runtimes, and of other frameworks"),
+    ("starlette", "serve", "answering requests over HTTP"),
     ("tokenizers", "text", "tokenizers of Hugging Face"),
     ("cupy", "cuda13", "NVIDIA GPUs; 'cuda12' for CUDA 12"),
     ("hypothesis", "test", "the tests"),

@@ -28,7 +28,7 @@ from minidl.layers import Layer, inference
 from minidl.layers.parameter import Parameter
 from minidl.ops import FORMULAS
 
-__all__ = ["export"]
+__all__ = ["export", "name_inputs"]
 
 _LEFT_OUT = {
     "_cache",
@@ -86,7 +86,7 @@ def export(
     """
     import_onnx("export")
     examples = _examples_of(model, inputs)
-    titles = _names_of(model, len(examples)) if names is None else list(names)
+    titles = name_inputs(model, len(examples)) if names is None else list(names)
     if len(titles) != len(examples):
         raise ParameterError(f"export: there are {len(examples)} inputs, got {len(titles)} names")
     single = {(name, int(axis)) for name, axes in (fixed or {}).items() for axis in axes}
@@ -119,7 +119,7 @@ def _examples_of(model: Any, inputs: Sequence[Any]) -> list[Any]:
     return list(found)
 
 
-def _names_of(model: Any, count: int) -> list[str]:
+def name_inputs(model: Any, count: int) -> list[str]:
     """Return the names of the arguments of ``forward``, or x, or x0, x1 ..."""
     first = model
     while hasattr(first, "layers") and isinstance(getattr(first, "layers", None), tuple) and first.layers:
