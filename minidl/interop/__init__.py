@@ -1,8 +1,8 @@
 """The neighbours: each module speaks to one library or format, and needs the extra that its page names.
 
 ``minidl.interop.sklearn`` has estimators for scikit-learn, ``minidl.interop.torch`` bridges to PyTorch in both directions,
-``minidl.interop.onnx`` writes and reads graphs, ``minidl.interop.optuna`` has what a search with Optuna needs. Nothing else in
-minidl needs these libraries.
+``minidl.interop.onnx`` writes and reads graphs, ``minidl.interop.optuna`` has what a search with Optuna needs, ``minidl.interop.arrow`` streams Parquet
+files, and ``minidl.interop.frames`` makes tables of data frames. Nothing else in minidl needs these libraries.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_NEIGHBOURS = ("onnx", "optuna", "sklearn", "torch")
+_NEIGHBOURS = ("arrow", "frames", "onnx", "optuna", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:
