@@ -11,7 +11,7 @@ LEAST = {
     "checkpoints": 3,
     "decisions": 4,
     "fine_tuning": 12,
-    "frames": 1,
+    "frames": 2,
     "layers": 10,
     "recurrent": 7,
     "scikit_learn": 2,

@@ -10,7 +10,8 @@ from minidl.data.shapes import ShapePictures, make_shapes
 from minidl.data.split import train_test_split
 from minidl.data.standardizer import Standardizer
 from minidl.data.synthetic import make_regression
-from minidl.data.table import Table, read_csv
+from minidl.data.table import read_csv
+from minidl.data.tabular import Table
 
 __all__ = [
     "ImageData",

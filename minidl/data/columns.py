@@ -23,10 +23,16 @@ EXACT = 1 << 24
 
 
 class Lines:
-    """The number of the line in the file of each row: runs of consecutive lines, which take no memory."""
+    """The number of the line in the file of each row: runs of consecutive lines, which take no memory.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Parameters
+    ----------
+    unit : str, default "line"
+        What is counted, for messages.
+    """
+
+    def __init__(self, unit: str = "line") -> None:
+        self.unit, self.count = unit, 0
         self._starts: list[int] = []  # rows at which a run begins
         self._lines: list[int] = []  # and their lines
 
@@ -41,6 +47,10 @@ class Lines:
     def __getitem__(self, row: int) -> int:
         run = bisect.bisect_right(self._starts, row) - 1
         return self._lines[run] + row - self._starts[run]
+
+    def where(self, row: int) -> str:
+        """Return the place of a row, as messages name it."""
+        return f"{self.unit} {self[row]}"
 
 
 @dataclass
@@ -259,6 +269,28 @@ class Column:
             short = values.astype(numpy.float32)
         self._numbers.append(short if numpy.array_equal(short, values, equal_nan=True) else values)
 
+    def take_numbers(self, values: numpy.ndarray, kind: str = NUMBER, example: str = "") -> None:
+        """Take in the whole column as numbers that were no text, nan where there is none; ``example`` is the first."""
+        empty = numpy.isnan(values)
+        if empty.any():
+            self._note_missing(int(empty.argmax()))
+        if not empty.all():
+            self._first[kind] = int((~empty).argmax()), example
+        self.count += len(values)
+        self._store(values)
+
+    def take_codes(self, codes: numpy.ndarray, texts: Sequence[str], kind: str = TEXT) -> None:
+        """Take in the whole column as positions in different texts, -1 where there is none."""
+        empty = codes < 0
+        if empty.any():
+            self._note_missing(int(empty.argmax()))
+        if not empty.all():
+            row = int((~empty).argmax())
+            self._first[kind] = row, texts[codes[row]]
+        self._found = {text: code for code, text in enumerate(texts)}
+        self.count += len(codes)
+        self._codes.append(codes)
+
     # the end of the file ----------------------------------------------------------------------------------------------
 
     def finish(self, lines: Lines, fill: bool) -> Reading:
@@ -273,7 +305,7 @@ class Column:
         if not self._first:
             raise DataError(f"{self.path}: column {self.name!r} is empty; leave it out with ignore=[{self.name!r}]")
         if self.missing_at is not None:
-            where = f"{self.path}, line {lines[self.missing_at]}"
+            where = f"{self.path}, {lines.where(self.missing_at)}"
             if self.target:
                 raise DataError(
                     f"{where}: the target {self.name!r} is missing; pass missing='drop' to leave such rows out"
@@ -289,6 +321,7 @@ class Column:
         values = numpy.concatenate(self._numbers)
         self._numbers.clear()
         (kind, (line, cell)), *_ = self._first.items()
+        first = float(values[~numpy.isnan(values)][0])
         filled = ""
         if self.missing_at is not None:
             empty = numpy.isnan(values)
@@ -303,7 +336,7 @@ class Column:
             if abs(values).max() > 2.0**53:
                 reason += "; whole numbers above 2^53 are rounded to 53 bits"
         elif kind.startswith(DATE):
-            reason = f"asked for; {cell} is {float(values[0]):.15g} seconds after 1970 (UTC)"
+            reason = f"asked for; {cell} is {first:.15g} seconds after 1970 (UTC)"
         else:
             reason = f"every value is like {cell} on line {line}, which is {self.notation.read(cell)[1]:.15g}"
         return Reading(kind, reason + filled, values=values)
