@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from minidl.data.blocks import Cells
 from minidl.data.cells import BOOLEAN, DATE, ELSEWISE, NUMBER, TEXT, Missing, Notation
 from minidl.errors import DataError
 
@@ -160,7 +161,7 @@ class Column:
         if self.categories or self.dates or self._codes:
             return False
         kind = next(iter(self._first), NUMBER)
-        if self.zeros is None:
+        if self.zeros is None and not (isinstance(cells, Cells) and cells.values is not None and not cells.zeros):
             found = LEADING_ZERO.search("\n" + "\n".join(cells))
             self.zeros = found and found[1]
         values = self.notation.numbers(cells, kind)

@@ -6,12 +6,13 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, islice
 from typing import Any, NamedTuple
 
 import numpy
 
+from minidl.data.blocks import split_block
 from minidl.data.cells import NUMBER, Missing, Notation
 from minidl.data.columns import Column, Lines, Reading
 from minidl.data.files import LARGEST_TEXT, read_lines
@@ -25,6 +26,8 @@ MISSING = frozenset({"", "?", "n/a", "na", "nan", "none", "null"})
 """The spellings of a missing value, in lower case."""
 BLOCK = 1024
 """Rows that are converted at a time."""
+CELLS = 16 * BLOCK
+"""Cells that are converted at a time, so that many columns need no more memory."""
 YEARS = range(1900, 2101)
 """Numbers that may be names of columns."""
 
@@ -142,9 +145,8 @@ def read_csv(
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     where = os.fspath(path)
-    start = _start(
-        where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter
-    )
+    reader = _Reader(where, read_lines(path, encoding, max_bytes), delimiter)
+    start = _start(where, reader.begin(), header, notation, delimiter)
     names = start.names
     dates = {position_of(names, column) for column in parse_dates}
     as_text = {position_of(names, column) for column in categorical}
@@ -169,7 +171,7 @@ def read_csv(
         for index, name in enumerate(names)
         if index not in left_out or index == at
     }
-    lines, dropped = _fill_columns(columns, start.rows, missing == "drop")
+    lines, dropped = _fill_columns(columns, chain([_block_of(start.rows)], reader.blocks()), missing == "drop")
     if not lines.count:
         raise DataError(f"{where}: every row has a missing value")
     readings = {index: column.finish(lines, missing == "fill") for index, column in columns.items()}
@@ -208,32 +210,77 @@ class _Start(NamedTuple):
     """What is known before the first value is read."""
 
     names: list[str]
-    rows: Iterator[_Row]
+    rows: list[_Row]
     note: str
     useless: dict[int, str]  # columns to leave out, and why
 
 
-def _records(path: str, text: Iterator[str], delimiter: str) -> Iterator[_Row]:
-    """Go through the rows, each with the number of its first line; all have as many cells as the first."""
-    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
-    line, first = 1, None
-    try:
-        for cells in reader:
-            blank = not cells or (
-                first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
-            )
-            if not blank:
-                row = _Row(line, cells)
-                first = first or row
-                if len(cells) != len(first.cells):
-                    raise FileFormatError(
-                        f"{path}, line {line}: expected {len(first.cells)} values, as on line {first.line}, got {len(cells)}"
-                        f"{_other_delimiter(first.cells, delimiter)}"
-                    )
-                yield row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise FileFormatError(f"{path}, line {line}: {error}") from error
+class _Block(NamedTuple):
+    """Some rows: the number of the first line of each, and the cells of each column."""
+
+    lines: Sequence[int]
+    columns: Sequence[Sequence[str]]
+
+
+class _Reader:
+    """Read rows block by block; all have as many cells as the first."""
+
+    def __init__(self, path: str, text: Iterator[str], delimiter: str) -> None:
+        self.path, self.text, self.delimiter = path, text, delimiter
+        self.line = 1  # the next
+        self.first: _Row | None = None
+
+    def begin(self) -> list[_Row]:
+        """Return the first rows, at least two if there are as many."""
+        rows: list[_Row] = []
+        while len(rows) < 2 and (lines := list(islice(self.text, BLOCK))):
+            rows += self._rows(lines)
+        return rows
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield the other rows: in bulk where that reads the same as the csv module."""
+        assert self.first is not None
+        columns = len(self.first.cells)
+        size = min(BLOCK, max(CELLS // columns, 64))
+        while lines := list(islice(self.text, size)):
+            cells = split_block(lines, columns, self.delimiter)
+            if cells is not None:
+                yield _Block(range(self.line, self.line + len(lines)), cells)
+                self.line += len(lines)
+            elif rows := self._rows(lines):
+                yield _block_of(rows)
+
+    def _rows(self, lines: list[str]) -> list[_Row]:
+        """Return the rows of some lines, and of those after them that belong to the last row."""
+        text = chain(lines, self.text)
+        skip = self.delimiter != " "
+        reader = csv.reader(text, delimiter=self.delimiter, strict=True, skipinitialspace=skip)
+        begin, found = self.line, []
+        try:
+            for cells in reader:
+                first = self.first
+                blank = not cells or (
+                    first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
+                )
+                if not blank:
+                    row = _Row(self.line, cells)
+                    self.first = first = first or row
+                    if len(cells) != len(first.cells):
+                        raise FileFormatError(
+                            f"{self.path}, line {self.line}: expected {len(first.cells)} values, as on line {first.line}, got "
+                            f"{len(cells)}{_other_delimiter(first.cells, self.delimiter)}"
+                        )
+                    found.append(row)
+                self.line = begin + reader.line_num
+                if reader.line_num >= len(lines):
+                    break
+        except csv.Error as error:
+            raise FileFormatError(f"{self.path}, line {self.line}: {error}") from error
+        return found
+
+
+def _block_of(rows: Sequence[_Row]) -> _Block:
+    return _Block([row.line for row in rows], list(zip(*(row.cells for row in rows), strict=True)))
 
 
 def _other_delimiter(first: list[str], delimiter: str) -> str:
@@ -244,9 +291,8 @@ def _other_delimiter(first: list[str], delimiter: str) -> str:
     )
 
 
-def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
+def _start(path: str, begin: list[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
     """Decide about the header, by the first rows."""
-    begin = list(islice(rows, BLOCK))
     if not begin:
         raise FileFormatError(f"{path}: the file is empty")
     first = [cell.strip() for cell in begin[0].cells]
@@ -255,7 +301,7 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
     found, note = (header, "asked for") if header is not None else _find_header(path, first, begin[1:], notation)
     if not found:
         note = f"there is no header, and the columns are numbered: {note}"
-        return _Start([str(index) for index in range(len(first))], chain(begin, rows), note, {})
+        return _Start([str(index) for index in range(len(first))], begin, note, {})
     unnamed = [index for index, name in enumerate(first) if not name]
     useless = {}
     if unnamed == [0] and len(first) > 1:
@@ -267,7 +313,7 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
         raise FileFormatError(f"{path}, line {begin[0].line}: two columns are named {twice[0]!r}")
     if len(begin) == 1:
         raise DataError(f"{path}: there is a header but no row; pass header=False if the first line holds values")
-    return _Start(first, chain(begin[1:], rows), f"the first row is the header: {note}", useless)
+    return _Start(first, begin[1:], f"the first row is the header: {note}", useless)
 
 
 def _find_header(path: str, first: list[str], others: list[_Row], notation: Notation) -> tuple[bool, str]:
@@ -312,12 +358,10 @@ def _like_names(numbers: Sequence[float | None]) -> bool:
     return counted or all(number in YEARS for number in known)
 
 
-def _fill_columns(columns: dict[int, Column], rows: Iterator[_Row], drop: bool) -> tuple[Lines, int]:
+def _fill_columns(columns: dict[int, Column], blocks: Iterable[_Block], drop: bool) -> tuple[Lines, int]:
     """Hand the cells to the columns, block by block; return the lines of the rows, and how many were left out."""
     lines, dropped = Lines(), 0
-    while block := list(islice(rows, BLOCK)):
-        numbers: Sequence[int] = [row.line for row in block]
-        cells = list(zip(*(row.cells for row in block), strict=True))
+    for numbers, cells in blocks:
         if drop:
             blanks = [found for index, column in columns.items() if (found := column.blanks(cells[index])) is not None]
             if blanks:
