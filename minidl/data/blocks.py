@@ -104,7 +104,7 @@ def split_block(lines: Sequence[str], columns: int, delimiter: str) -> list[Cell
         zip(values.reshape(shape), read.reshape(shape), zeros.reshape(shape), strict=True)
     ):
         cells = Cells(texts, slice(index, None, columns), own, bool(padded.any()))
-        if not fine.all() and not _read_others(cells, own, numpy.flatnonzero(~fine)):
+        if not fine.all() and not _read_others(text, starts[:, index], ends[:, index], own, ~fine):
             cells.values = None
         found.append(cells)
     return found
@@ -124,8 +124,10 @@ def _numbers(
     within = at < lengths
     is_digit = (digits < 10) & within
     is_point = (letters == ord(".")) & within
-    count, points = is_digit.sum(axis=0, dtype=numpy.int64), is_point.sum(axis=0, dtype=numpy.int64)
-    behind = (numpy.logical_or.accumulate(is_point, axis=0) & is_digit).sum(axis=0, dtype=numpy.int64)
+    count, points = is_digit.sum(axis=0, dtype=numpy.uint8), is_point.sum(axis=0, dtype=numpy.uint8)
+    behind = numpy.zeros(len(starts), dtype=numpy.int64)  # digits behind the point, if there is one
+    place, cell = numpy.nonzero(is_point)
+    behind[cell] = lengths[cell] - place - 1
     read = (count + points + signed == lengths) & (count > 0) & (count < len(POWERS)) & (points < 2)
     digits *= is_digit
     factors = numpy.where(is_digit, numpy.int64(10), numpy.int64(1))
@@ -171,12 +173,15 @@ def _halves(x: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     return high, x - high
 
 
-def _read_others(cells: Cells, values: numpy.ndarray, rows: numpy.ndarray) -> bool:
+def _read_others(
+    text: bytes, starts: numpy.ndarray, ends: numpy.ndarray, values: numpy.ndarray, odd: numpy.ndarray
+) -> bool:
     """Let Python read a few cells of another form; return whether all are numbers."""
-    if len(rows) * FEW > len(cells):
+    rows = numpy.flatnonzero(odd)
+    if len(rows) * FEW > len(values):
         return False
-    for row in rows.tolist():
-        cell = cells[row]
+    for row, start, end in zip(rows.tolist(), starts[rows].tolist(), ends[rows].tolist(), strict=True):
+        cell = text[start:end].decode()
         if "_" in cell or cell != cell.strip():  # Python reads 1_000, and blanks may hide leading zeros
             return False
         try:

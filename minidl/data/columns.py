@@ -39,11 +39,18 @@ class Lines:
 
     def extend(self, lines: Sequence[int]) -> None:
         """Append the lines of the next rows."""
+        if isinstance(lines, range) and lines.step == 1 and len(lines):
+            self._append(lines[0])
+            self.count += len(lines)
+            return
         for line in lines:
-            if not self._starts or line != self._lines[-1] + self.count - self._starts[-1]:
-                self._starts.append(self.count)
-                self._lines.append(line)
+            self._append(line)
             self.count += 1
+
+    def _append(self, line: int) -> None:
+        if not self._starts or line != self._lines[-1] + self.count - self._starts[-1]:
+            self._starts.append(self.count)
+            self._lines.append(line)
 
     def __getitem__(self, row: int) -> int:
         run = bisect.bisect_right(self._starts, row) - 1
@@ -179,7 +186,8 @@ class Column:
         at = 0 if blank is None else int((~blank).argmax())
         if blank is not None and blank.any():
             self._note_missing(int(blank.argmax()))
-        self._first.setdefault(kind, (lines[at], cells[at].strip()))
+        if kind not in self._first:
+            self._first[kind] = lines[at], cells[at].strip()
         self._store(values)
         return True
 
