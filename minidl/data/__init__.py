@@ -3,6 +3,7 @@
 from minidl.data import augment
 from minidl.data.batches import batches, one_hot
 from minidl.data.digits import digits
+from minidl.data.duplicates import find_duplicates, find_shared_rows
 from minidl.data.idx import read_idx, write_idx
 from minidl.data.images import ImageData, cifar10, fashion_mnist, mnist
 from minidl.data.preprocess import Preprocessor
@@ -24,6 +25,8 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
+    "find_duplicates",
+    "find_shared_rows",
     "make_regression",
     "make_shapes",
     "mnist",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy
 
 from minidl.data.cells import BOOLEAN, TEXT
 from minidl.data.columns import Lines, Reading
+from minidl.data.duplicates import find_duplicates
 from minidl.errors import DataError, DtypeError, ParameterError, UnknownNameError
 
 __all__ = ["ColumnReport", "Table", "assemble", "check_settings", "position_of"]
@@ -70,6 +71,37 @@ class Table:
         widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
         lines = [f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in rows]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def without_duplicates(self) -> Table:
+        """Return the table without the rows that repeat an earlier one, features and target; a note says how many.
+
+        Rows with equal features but another target stay, and a note says how many: no model can tell them apart.
+
+        Examples
+        --------
+        >>> table = Table(numpy.array([[1.0], [2.0], [1.0], [1.0]]), ("a",), numpy.array([5.0, 6.0, 5.0, 7.0]), "y")
+        >>> clean = table.without_duplicates()
+        >>> clean.X.ravel().tolist(), clean.y.tolist()
+        ([1.0, 2.0, 1.0], [5.0, 6.0, 7.0])
+        >>> clean.notes
+        ('1 row that repeats an earlier one was left out', '1 row has the features of an earlier one, but another target')
+        """
+        first = find_duplicates(self.X) if self.y is None else find_duplicates(self.X, self.y)
+        rows = numpy.flatnonzero(first == numpy.arange(len(first)))
+        X, y = self.X[rows], None if self.y is None else self.y[rows]
+        repeated = len(first) - len(rows)
+        unlike = 0 if y is None else int((find_duplicates(X) != numpy.arange(len(X))).sum())
+        notes = []
+        if repeated:
+            notes.append(
+                f"{repeated} row{' that repeats' if repeated == 1 else 's that repeat'} an earlier one "
+                f"{'was' if repeated == 1 else 'were'} left out"
+            )
+        if unlike:
+            notes.append(
+                f"{unlike} row{' has' if unlike == 1 else 's have'} the features of an earlier one, but another target"
+            )
+        return replace(self, X=X, y=y, notes=(*self.notes, *(note for note in notes if note not in self.notes)))
 
     def __repr__(self) -> str:
         target = f", target {self.target_name!r}" if self.target_name is not None else ""
