@@ -16,7 +16,7 @@ from minidl.data.blocks import split_block
 from minidl.data.cells import NUMBER, Missing, Notation
 from minidl.data.columns import Column, Lines, Reading
 from minidl.data.files import LARGEST_TEXT, read_lines
-from minidl.data.tabular import Table, assemble, check_settings, position_of
+from minidl.data.tabular import Table, assemble, check_settings, dropped_note, position_of
 from minidl.errors import DataError, FileFormatError, ParameterError
 from minidl.ops._scalars import scalars_checked
 
@@ -171,7 +171,7 @@ def read_csv(
         for index, name in enumerate(names)
         if index not in left_out or index == at
     }
-    lines, dropped = _fill_columns(columns, chain([_block_of(start.rows)], reader.blocks()), missing == "drop")
+    lines, dropped, without = _fill_columns(columns, chain([_block_of(start.rows)], reader.blocks()), missing == "drop")
     if not lines.count:
         raise DataError(f"{where}: every row has a missing value")
     readings = {index: column.finish(lines, missing == "fill") for index, column in columns.items()}
@@ -179,7 +179,7 @@ def read_csv(
         if _is_written_index(names[index], readings[index]):
             left_out[index] = "an index, as pandas names it when it reads a file of its own again"
             del readings[index]
-    notes = [start.note, *([f"{dropped} rows with missing values were left out"] if dropped else [])]
+    notes = [start.note, *dropped_note(dropped, without)]
     return assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes, text == "codes")
 
 
@@ -358,22 +358,24 @@ def _like_names(numbers: Sequence[float | None]) -> bool:
     return counted or all(number in YEARS for number in known)
 
 
-def _fill_columns(columns: dict[int, Column], blocks: Iterable[_Block], drop: bool) -> tuple[Lines, int]:
-    """Hand the cells to the columns, block by block; return the lines of the rows, and how many were left out."""
-    lines, dropped = Lines(), 0
+def _fill_columns(columns: dict[int, Column], blocks: Iterable[_Block], drop: bool) -> tuple[Lines, int, Counter[str]]:
+    """Hand the cells to the columns, block by block; return the lines of the rows, how many were left out, and for which."""
+    lines, dropped, without = Lines(), 0, Counter[str]()
     for numbers, cells in blocks:
         if drop:
-            blanks = [found for index, column in columns.items() if (found := column.blanks(cells[index])) is not None]
+            found = {column.name: column.blanks(cells[index]) for index, column in columns.items()}
+            blanks = {name: blank for name, blank in found.items() if blank is not None}
             if blanks:
-                keep = [not any(row) for row in zip(*blanks, strict=True)]
+                keep = [not any(row) for row in zip(*blanks.values(), strict=True)]
                 dropped += keep.count(False)
+                without.update({name: sum(blank) for name, blank in blanks.items()})
                 numbers = list(compress(numbers, keep))
                 cells = [tuple(compress(column, keep)) for column in cells]
         if numbers:
             lines.extend(numbers)
             for index, column in columns.items():
                 column.take(cells[index], numbers)
-    return lines, dropped
+    return lines, dropped, without
 
 
 def _is_written_index(name: str, reading: Reading) -> bool:

@@ -13,7 +13,7 @@ from minidl.data.columns import Lines, Reading
 from minidl.data.duplicates import find_duplicates
 from minidl.errors import DataError, DtypeError, ParameterError, UnknownNameError
 
-__all__ = ["ColumnReport", "Table", "assemble", "check_settings", "position_of"]
+__all__ = ["ColumnReport", "Table", "assemble", "check_settings", "dropped_note", "position_of"]
 
 
 class ColumnReport(NamedTuple):
@@ -129,6 +129,20 @@ def check_settings(where: str, target_type: str, missing: str, text: str, dtype:
         raise DtypeError(f"{where}: dtype must be floating: {error}") from error
     if kind != "f":
         raise DtypeError(f"{where}: dtype must be floating, got {numpy.dtype(dtype)}")
+
+
+def dropped_note(rows: int, without: Mapping[str, int]) -> list[str]:
+    """Return a note about rows that were left out, with the number of missing values in each column; none for no rows.
+
+    >>> dropped_note(3, {"a": 2, "b": 2, "c": 0})
+    ["3 rows with missing values were left out: 2 have no 'a', 2 have no 'b'"]
+    """
+    if not rows:
+        return []
+    counts = [f"{count} {'has' if count == 1 else 'have'} no {name!r}" for name, count in without.items() if count]
+    return [
+        f"{rows} row{' ' if rows == 1 else 's '}with missing values {'was' if rows == 1 else 'were'} left out: {', '.join(counts)}"
+    ]
 
 
 def position_of(names: list[str], column: str | int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import numbers
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -16,7 +16,7 @@ import numpy
 from minidl.data import Table
 from minidl.data.cells import BOOLEAN, DATE, NUMBER, TEXT, Missing, Notation
 from minidl.data.columns import Column, Lines
-from minidl.data.tabular import assemble, check_settings, position_of
+from minidl.data.tabular import assemble, check_settings, dropped_note, position_of
 from minidl.errors import DataError, DtypeError, MissingDependencyError
 
 try:
@@ -116,9 +116,11 @@ def from_frame(
     dates = {position_of(names, column) for column in parse_dates}
     left_out = {position_of(names, column): "asked for" for column in ignore}
     used = [index for index in range(len(names)) if index not in left_out or index == at]
-    rows = numpy.arange(len(data))
+    rows, without = numpy.arange(len(data)), dict[str, int]()
     if missing == "drop":
-        rows = rows[_complete([columns[index] for index in used], len(data))]
+        empty = {names[index]: _empty(columns[index]) for index in used}
+        without = {name: int(blank.sum()) for name, blank in empty.items()}
+        rows = rows[~numpy.logical_or.reduce(list(empty.values()))]
         columns = list(data[rows.tolist()].iter_columns()) if len(rows) < len(data) else columns
     if not len(rows):
         raise DataError(f"{WHERE}: {'every row has a missing value' if len(data) else 'there are no rows'}")
@@ -137,8 +139,7 @@ def from_frame(
         )
         _take(column, columns[index], given.get(index), index in as_text, index in dates, lines)
         readings[index] = column.finish(lines, missing == "fill")
-    dropped = len(data) - len(rows)
-    notes = [f"{dropped} rows with missing values were left out"] if dropped else []
+    notes = dropped_note(len(data) - len(rows), without)
     return assemble(WHERE, names, readings, left_out, at, target_type, dtype, lines, notes, text == "codes")
 
 
@@ -154,14 +155,12 @@ def _eager(frame: Any) -> Any:
         raise DataError(f"{WHERE}: {' '.join(str(error).split())}; give the columns different names") from error
 
 
-def _complete(columns: Iterable[Any], rows: int) -> numpy.ndarray:
-    """Return which rows have a value in all columns, shape (N,)."""
-    keep = numpy.ones(rows, dtype=bool)
-    for column in columns:
-        keep &= ~column.is_null().to_numpy()
-        if column.dtype.is_float():
-            keep &= ~column.is_nan().fill_null(False).to_numpy()
-    return keep
+def _empty(series: Any) -> numpy.ndarray:
+    """Return which elements are null or nan, shape (N,)."""
+    empty = series.is_null().to_numpy().astype(bool)
+    if series.dtype.is_float():
+        empty |= series.is_nan().fill_null(False).to_numpy().astype(bool)
+    return empty
 
 
 def _take(

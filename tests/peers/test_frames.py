@@ -79,7 +79,7 @@ def test_missing_values_are_named_dropped_or_filled(make):
     dropped = from_frame(make(raw), "y", missing="drop", ignore=["d"])
     numpy.testing.assert_array_equal(dropped.X, [[1, 0, 1]])
     assert dropped.y.tolist() == [3]
-    assert dropped.notes == ("3 rows with missing values were left out",)
+    assert dropped.notes == ("3 rows with missing values were left out: 1 has no 'a', 1 has no 'b', 1 has no 'c'",)
     with pytest.raises(DataError, match="every row has a missing value"):
         from_frame(make({"a": [None, 1.5], "b": [1.5, None]}), missing="drop")
     with pytest.raises(DataError, match="from_frame, row 2: column 'a' holds inf, not a finite number"):
