@@ -74,8 +74,8 @@ def test_what_does_not_exist_is_an_attribute_error():
 def test_neighbours_that_are_missing_are_named_with_the_extra_that_installs_them():
     code = """
 import importlib, sys
-for name in ("sklearn", "torch", "optuna"):
-    sys.modules[name] = None
+for name in ("sklearn", "torch", "optuna", "arrow", "frames"):
+    sys.modules[{"arrow": "pyarrow", "frames": "narwhals"}.get(name, name)] = None
     try:
         importlib.import_module(f"minidl.interop.{name}")
     except ImportError as error:
@@ -88,6 +88,10 @@ for name in ("sklearn", "torch", "optuna"):
         "pip install 'minidl[torch]'",
         "MissingDependencyError minidl.interop.optuna needs the package optuna>=4; install it with: "
         "pip install 'minidl[tune]'",
+        "MissingDependencyError minidl.interop.arrow needs the package pyarrow>=14; install it with: "
+        "pip install 'minidl[frames]'",
+        "MissingDependencyError minidl.interop.frames needs the package narwhals>=1.30; install it with: "
+        "pip install 'minidl[frames]'",
     ]
 
 

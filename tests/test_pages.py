@@ -11,6 +11,7 @@ LEAST = {
     "checkpoints": 3,
     "decisions": 4,
     "fine_tuning": 12,
+    "frames": 2,
     "layers": 10,
     "recurrent": 7,
     "scikit_learn": 2,
@@ -30,8 +31,10 @@ def test_every_block_prints_what_it_promises(page, tmp_path, monkeypatch):
         pytest.importorskip("safetensors")
     if page == "scikit_learn":
         pytest.importorskip("sklearn", minversion="1.6")
-    if page in ("torch", "tuning"):
-        pytest.importorskip({"torch": "torch", "tuning": "optuna"}[page])
+    for package in {"torch": ["torch"], "tuning": ["optuna"], "frames": ["narwhals", "pyarrow", "pandas"]}.get(
+        page, ()
+    ):
+        pytest.importorskip(package)
     found, names = blocks(DOCS / f"{page}.md"), {"__name__": "page"}
     assert len(found) >= LEAST[page]
     for block in found:

@@ -3,6 +3,7 @@
 from minidl.data import augment
 from minidl.data.batches import batches, one_hot
 from minidl.data.digits import digits
+from minidl.data.duplicates import find_duplicates, find_shared_rows
 from minidl.data.idx import read_idx, write_idx
 from minidl.data.images import ImageData, cifar10, fashion_mnist, mnist
 from minidl.data.preprocess import Preprocessor
@@ -10,7 +11,8 @@ from minidl.data.shapes import ShapePictures, make_shapes
 from minidl.data.split import train_test_split
 from minidl.data.standardizer import Standardizer
 from minidl.data.synthetic import make_regression
-from minidl.data.table import Table, read_csv
+from minidl.data.table import read_csv
+from minidl.data.tabular import Table
 
 __all__ = [
     "ImageData",
@@ -23,6 +25,8 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion_mnist",
+    "find_duplicates",
+    "find_shared_rows",
     "make_regression",
     "make_shapes",
     "mnist",

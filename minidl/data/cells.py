@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy
 
+from minidl.data.blocks import Cells
 from minidl.errors import ParameterError
 
 __all__ = ["BOOLEAN", "DATE", "ELSEWISE", "NUMBER", "PER_CENT", "TEXT", "Missing", "Notation"]
@@ -102,6 +103,8 @@ class Notation:
             if not all(cell.count(symbol) == 1 or cell.strip() == "nan" for cell in cells) or symbol in "".join(bare):
                 return None
             return self.numbers(bare)
+        if isinstance(cells, Cells) and cells.values is not None and self == PLAIN:
+            return cells.values
         joined = "".join(cells)
         if "_" in joined:  # Python reads 1_000
             return None
@@ -181,6 +184,7 @@ class Notation:
         return kind, (moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).total_seconds()
 
 
+PLAIN = Notation()
 _NOTATIONS = [
     Notation(*signs)
     for signs in ((".", None), (",", None), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"))

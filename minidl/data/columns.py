@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from minidl.data.blocks import Cells
 from minidl.data.cells import BOOLEAN, DATE, ELSEWISE, NUMBER, TEXT, Missing, Notation
 from minidl.errors import DataError
 
@@ -23,24 +24,41 @@ EXACT = 1 << 24
 
 
 class Lines:
-    """The number of the line in the file of each row: runs of consecutive lines, which take no memory."""
+    """The number of the line in the file of each row: runs of consecutive lines, which take no memory.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Parameters
+    ----------
+    unit : str, default "line"
+        What is counted, for messages.
+    """
+
+    def __init__(self, unit: str = "line") -> None:
+        self.unit, self.count = unit, 0
         self._starts: list[int] = []  # rows at which a run begins
         self._lines: list[int] = []  # and their lines
 
     def extend(self, lines: Sequence[int]) -> None:
         """Append the lines of the next rows."""
+        if isinstance(lines, range) and lines.step == 1 and len(lines):
+            self._append(lines[0])
+            self.count += len(lines)
+            return
         for line in lines:
-            if not self._starts or line != self._lines[-1] + self.count - self._starts[-1]:
-                self._starts.append(self.count)
-                self._lines.append(line)
+            self._append(line)
             self.count += 1
+
+    def _append(self, line: int) -> None:
+        if not self._starts or line != self._lines[-1] + self.count - self._starts[-1]:
+            self._starts.append(self.count)
+            self._lines.append(line)
 
     def __getitem__(self, row: int) -> int:
         run = bisect.bisect_right(self._starts, row) - 1
         return self._lines[run] + row - self._starts[run]
+
+    def where(self, row: int) -> str:
+        """Return the place of a row, as messages name it."""
+        return f"{self.unit} {self[row]}"
 
 
 @dataclass
@@ -150,7 +168,7 @@ class Column:
         if self.categories or self.dates or self._codes:
             return False
         kind = next(iter(self._first), NUMBER)
-        if self.zeros is None:
+        if self.zeros is None and not (isinstance(cells, Cells) and cells.values is not None and not cells.zeros):
             found = LEADING_ZERO.search("\n" + "\n".join(cells))
             self.zeros = found and found[1]
         values = self.notation.numbers(cells, kind)
@@ -168,7 +186,8 @@ class Column:
         at = 0 if blank is None else int((~blank).argmax())
         if blank is not None and blank.any():
             self._note_missing(int(blank.argmax()))
-        self._first.setdefault(kind, (lines[at], cells[at].strip()))
+        if kind not in self._first:
+            self._first[kind] = lines[at], cells[at].strip()
         self._store(values)
         return True
 
@@ -259,6 +278,28 @@ class Column:
             short = values.astype(numpy.float32)
         self._numbers.append(short if numpy.array_equal(short, values, equal_nan=True) else values)
 
+    def take_numbers(self, values: numpy.ndarray, kind: str = NUMBER, example: str = "") -> None:
+        """Take in the whole column as numbers that were no text, nan where there is none; ``example`` is the first."""
+        empty = numpy.isnan(values)
+        if empty.any():
+            self._note_missing(int(empty.argmax()))
+        if not empty.all():
+            self._first[kind] = int((~empty).argmax()), example
+        self.count += len(values)
+        self._store(values)
+
+    def take_codes(self, codes: numpy.ndarray, texts: Sequence[str], kind: str = TEXT) -> None:
+        """Take in the whole column as positions in different texts, -1 where there is none."""
+        empty = codes < 0
+        if empty.any():
+            self._note_missing(int(empty.argmax()))
+        if not empty.all():
+            row = int((~empty).argmax())
+            self._first[kind] = row, texts[codes[row]]
+        self._found = {text: code for code, text in enumerate(texts)}
+        self.count += len(codes)
+        self._codes.append(codes)
+
     # the end of the file ----------------------------------------------------------------------------------------------
 
     def finish(self, lines: Lines, fill: bool) -> Reading:
@@ -273,7 +314,7 @@ class Column:
         if not self._first:
             raise DataError(f"{self.path}: column {self.name!r} is empty; leave it out with ignore=[{self.name!r}]")
         if self.missing_at is not None:
-            where = f"{self.path}, line {lines[self.missing_at]}"
+            where = f"{self.path}, {lines.where(self.missing_at)}"
             if self.target:
                 raise DataError(
                     f"{where}: the target {self.name!r} is missing; pass missing='drop' to leave such rows out"
@@ -289,6 +330,7 @@ class Column:
         values = numpy.concatenate(self._numbers)
         self._numbers.clear()
         (kind, (line, cell)), *_ = self._first.items()
+        first = float(values[~numpy.isnan(values)][0])
         filled = ""
         if self.missing_at is not None:
             empty = numpy.isnan(values)
@@ -303,7 +345,7 @@ class Column:
             if abs(values).max() > 2.0**53:
                 reason += "; whole numbers above 2^53 are rounded to 53 bits"
         elif kind.startswith(DATE):
-            reason = f"asked for; {cell} is {float(values[0]):.15g} seconds after 1970 (UTC)"
+            reason = f"asked for; {cell} is {first:.15g} seconds after 1970 (UTC)"
         else:
             reason = f"every value is like {cell} on line {line}, which is {self.notation.read(cell)[1]:.15g}"
         return Reading(kind, reason + filled, values=values)

@@ -6,89 +6,30 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, islice
 from typing import Any, NamedTuple
 
 import numpy
 
-from minidl.data.cells import BOOLEAN, NUMBER, TEXT, Missing, Notation
+from minidl.data.blocks import split_block
+from minidl.data.cells import NUMBER, Missing, Notation
 from minidl.data.columns import Column, Lines, Reading
 from minidl.data.files import LARGEST_TEXT, read_lines
-from minidl.errors import DataError, DtypeError, FileFormatError, ParameterError, UnknownNameError
+from minidl.data.tabular import Table, assemble, check_settings, dropped_note, position_of
+from minidl.errors import DataError, FileFormatError, ParameterError
 from minidl.ops._scalars import scalars_checked
 
-__all__ = ["ColumnReport", "Table", "read_csv"]
+__all__ = ["read_csv"]
 
 MISSING = frozenset({"", "?", "n/a", "na", "nan", "none", "null"})
 """The spellings of a missing value, in lower case."""
 BLOCK = 1024
 """Rows that are converted at a time."""
+CELLS = 16 * BLOCK
+"""Cells that are converted at a time, so that many columns need no more memory."""
 YEARS = range(1900, 2101)
 """Numbers that may be names of columns."""
-
-
-class ColumnReport(NamedTuple):
-    """What ``read_csv`` took a column for.
-
-    Attributes
-    ----------
-    name : str
-    taken_for : str
-        ``"number"``, ``"text, 3 columns"``, ``"target: 2 classes"``, ``"left out"`` and so on.
-    reason : str
-    """
-
-    name: str
-    taken_for: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that was read from a file.
-
-    Attributes
-    ----------
-    X : floating-point array, shape (N, F)
-        The features.
-    feature_names : tuple of str
-        F names; ``"city=Rome"`` for the one-hot column of a text.
-    y : array, shape (N,), or None
-        The target: class indices (int64) if ``classes`` is given, else floating-point numbers.
-    target_name : str or None
-    classes : tuple of str, or None
-        The names of the classes.
-    categories : dict of int to tuple of str
-        With ``text="codes"``: the columns of X that hold codes, and the text that each code stands for.
-    columns : tuple of ColumnReport
-        What each column of the file was taken for, and why.
-    notes : tuple of str
-        What was decided about the table as a whole: its header, its dtype, rows that were left out.
-    """
-
-    X: numpy.ndarray
-    feature_names: tuple[str, ...]
-    y: numpy.ndarray | None = None
-    target_name: str | None = None
-    classes: tuple[str, ...] | None = None
-    columns: tuple[ColumnReport, ...] = ()
-    notes: tuple[str, ...] = ()
-    categories: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def report(self) -> str:
-        """Describe all columns, as text to print, with the notes below."""
-        rows = [("column", "taken for", "because"), *((repr(name), *rest) for name, *rest in self.columns)]
-        widths = [max(len(row[k]) for row in rows) for k in (0, 1)]
-        lines = [f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}".rstrip() for row in rows]
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-    def __repr__(self) -> str:
-        target = f", target {self.target_name!r}" if self.target_name is not None else ""
-        classes = f" of {len(self.classes)} classes" if self.classes is not None else ""
-        return f"<Table: {self.X.shape[0]} examples, {self.X.shape[1]} features{target}{classes}>"
 
 
 @scalars_checked
@@ -200,16 +141,17 @@ def read_csv(
     note: the first row is the header: no cell in it is a number
     """
     notation = Notation(decimal, thousands)
-    _check(target_type, missing, delimiter, dtype, text)
+    check_settings("read_csv", target_type, missing, text, dtype)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
     where = os.fspath(path)
-    start = _start(
-        where, _records(where, read_lines(path, encoding, max_bytes), delimiter), header, notation, delimiter
-    )
+    reader = _Reader(where, read_lines(path, encoding, max_bytes), delimiter)
+    start = _start(where, reader.begin(), header, notation, delimiter)
     names = start.names
-    dates = {_position(names, column) for column in parse_dates}
-    as_text = {_position(names, column) for column in categorical}
-    at = None if target is None else _position(names, target)
-    left_out = {_position(names, column): "asked for" for column in ignore}
+    dates = {position_of(names, column) for column in parse_dates}
+    as_text = {position_of(names, column) for column in categorical}
+    at = None if target is None else position_of(names, target)
+    left_out = {position_of(names, column): "asked for" for column in ignore}
     for index, reason in start.useless.items():
         if index not in as_text | dates | {at}:
             left_out.setdefault(index, reason)
@@ -229,7 +171,7 @@ def read_csv(
         for index, name in enumerate(names)
         if index not in left_out or index == at
     }
-    lines, dropped = _fill_columns(columns, start.rows, missing == "drop")
+    lines, dropped, without = _fill_columns(columns, chain([_block_of(start.rows)], reader.blocks()), missing == "drop")
     if not lines.count:
         raise DataError(f"{where}: every row has a missing value")
     readings = {index: column.finish(lines, missing == "fill") for index, column in columns.items()}
@@ -237,25 +179,8 @@ def read_csv(
         if _is_written_index(names[index], readings[index]):
             left_out[index] = "an index, as pandas names it when it reads a file of its own again"
             del readings[index]
-    notes = [start.note, *([f"{dropped} rows with missing values were left out"] if dropped else [])]
-    return _assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes, text == "codes")
-
-
-def _check(target_type: str, missing: str, delimiter: str, dtype: Any, text: str) -> None:
-    if target_type not in ("auto", "class", "number"):
-        raise ParameterError(f"read_csv: target_type must be 'auto', 'class' or 'number', got {target_type!r}")
-    if missing not in ("error", "drop", "fill"):
-        raise ParameterError(f"read_csv: missing must be 'error', 'drop' or 'fill', got {missing!r}")
-    if text not in ("one-hot", "codes"):
-        raise ParameterError(f"read_csv: text must be 'one-hot' or 'codes', got {text!r}")
-    if len(delimiter) != 1 or delimiter in '"\r\n':
-        raise ParameterError(f"read_csv: delimiter must be a single character, got {delimiter!r}")
-    try:
-        kind = "f" if dtype is None else numpy.dtype(dtype).kind
-    except TypeError as error:
-        raise DtypeError(f"read_csv: dtype must be floating: {error}") from error
-    if kind != "f":
-        raise DtypeError(f"read_csv: dtype must be floating, got {numpy.dtype(dtype)}")
+    notes = [start.note, *dropped_note(dropped, without)]
+    return assemble(where, names, readings, left_out, at, target_type, dtype, lines, notes, text == "codes")
 
 
 def _missing(names: list[str], na_values: Any, keep_default_na: bool, missing_values: Any) -> list[Missing]:
@@ -268,7 +193,7 @@ def _missing(names: list[str], na_values: Any, keep_default_na: bool, missing_va
         return [Missing(listed(missing_values), frozenset())] * len(names)
     spellings = MISSING if keep_default_na else frozenset()
     if isinstance(na_values, Mapping):
-        own = {_position(names, column): listed(texts) for column, texts in na_values.items()}
+        own = {position_of(names, column): listed(texts) for column, texts in na_values.items()}
         return [Missing(own.get(index, ()), spellings) for index in range(len(names))]
     return [Missing(listed(na_values), spellings)] * len(names)
 
@@ -285,32 +210,77 @@ class _Start(NamedTuple):
     """What is known before the first value is read."""
 
     names: list[str]
-    rows: Iterator[_Row]
+    rows: list[_Row]
     note: str
     useless: dict[int, str]  # columns to leave out, and why
 
 
-def _records(path: str, text: Iterator[str], delimiter: str) -> Iterator[_Row]:
-    """Go through the rows, each with the number of its first line; all have as many cells as the first."""
-    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=delimiter != " ")
-    line, first = 1, None
-    try:
-        for cells in reader:
-            blank = not cells or (
-                first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
-            )
-            if not blank:
-                row = _Row(line, cells)
-                first = first or row
-                if len(cells) != len(first.cells):
-                    raise FileFormatError(
-                        f"{path}, line {line}: expected {len(first.cells)} values, as on line {first.line}, got {len(cells)}"
-                        f"{_other_delimiter(first.cells, delimiter)}"
-                    )
-                yield row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise FileFormatError(f"{path}, line {line}: {error}") from error
+class _Block(NamedTuple):
+    """Some rows: the number of the first line of each, and the cells of each column."""
+
+    lines: Sequence[int]
+    columns: Sequence[Sequence[str]]
+
+
+class _Reader:
+    """Read rows block by block; all have as many cells as the first."""
+
+    def __init__(self, path: str, text: Iterator[str], delimiter: str) -> None:
+        self.path, self.text, self.delimiter = path, text, delimiter
+        self.line = 1  # the next
+        self.first: _Row | None = None
+
+    def begin(self) -> list[_Row]:
+        """Return the first rows, at least two if there are as many."""
+        rows: list[_Row] = []
+        while len(rows) < 2 and (lines := list(islice(self.text, BLOCK))):
+            rows += self._rows(lines)
+        return rows
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield the other rows: in bulk where that reads the same as the csv module."""
+        assert self.first is not None
+        columns = len(self.first.cells)
+        size = min(BLOCK, max(CELLS // columns, 64))
+        while lines := list(islice(self.text, size)):
+            cells = split_block(lines, columns, self.delimiter)
+            if cells is not None:
+                yield _Block(range(self.line, self.line + len(lines)), cells)
+                self.line += len(lines)
+            elif rows := self._rows(lines):
+                yield _block_of(rows)
+
+    def _rows(self, lines: list[str]) -> list[_Row]:
+        """Return the rows of some lines, and of those after them that belong to the last row."""
+        text = chain(lines, self.text)
+        skip = self.delimiter != " "
+        reader = csv.reader(text, delimiter=self.delimiter, strict=True, skipinitialspace=skip)
+        begin, found = self.line, []
+        try:
+            for cells in reader:
+                first = self.first
+                blank = not cells or (
+                    first is not None and len(first.cells) > 1 and len(cells) == 1 and not cells[0].strip()
+                )
+                if not blank:
+                    row = _Row(self.line, cells)
+                    self.first = first = first or row
+                    if len(cells) != len(first.cells):
+                        raise FileFormatError(
+                            f"{self.path}, line {self.line}: expected {len(first.cells)} values, as on line {first.line}, got "
+                            f"{len(cells)}{_other_delimiter(first.cells, self.delimiter)}"
+                        )
+                    found.append(row)
+                self.line = begin + reader.line_num
+                if reader.line_num >= len(lines):
+                    break
+        except csv.Error as error:
+            raise FileFormatError(f"{self.path}, line {self.line}: {error}") from error
+        return found
+
+
+def _block_of(rows: Sequence[_Row]) -> _Block:
+    return _Block([row.line for row in rows], list(zip(*(row.cells for row in rows), strict=True)))
 
 
 def _other_delimiter(first: list[str], delimiter: str) -> str:
@@ -321,9 +291,8 @@ def _other_delimiter(first: list[str], delimiter: str) -> str:
     )
 
 
-def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
+def _start(path: str, begin: list[_Row], header: bool | None, notation: Notation, delimiter: str) -> _Start:
     """Decide about the header, by the first rows."""
-    begin = list(islice(rows, BLOCK))
     if not begin:
         raise FileFormatError(f"{path}: the file is empty")
     first = [cell.strip() for cell in begin[0].cells]
@@ -332,7 +301,7 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
     found, note = (header, "asked for") if header is not None else _find_header(path, first, begin[1:], notation)
     if not found:
         note = f"there is no header, and the columns are numbered: {note}"
-        return _Start([str(index) for index in range(len(first))], chain(begin, rows), note, {})
+        return _Start([str(index) for index in range(len(first))], begin, note, {})
     unnamed = [index for index, name in enumerate(first) if not name]
     useless = {}
     if unnamed == [0] and len(first) > 1:
@@ -344,7 +313,7 @@ def _start(path: str, rows: Iterator[_Row], header: bool | None, notation: Notat
         raise FileFormatError(f"{path}, line {begin[0].line}: two columns are named {twice[0]!r}")
     if len(begin) == 1:
         raise DataError(f"{path}: there is a header but no row; pass header=False if the first line holds values")
-    return _Start(first, chain(begin[1:], rows), f"the first row is the header: {note}", useless)
+    return _Start(first, begin[1:], f"the first row is the header: {note}", useless)
 
 
 def _find_header(path: str, first: list[str], others: list[_Row], notation: Notation) -> tuple[bool, str]:
@@ -389,38 +358,24 @@ def _like_names(numbers: Sequence[float | None]) -> bool:
     return counted or all(number in YEARS for number in known)
 
 
-def _position(names: list[str], column: str | int) -> int:
-    if isinstance(column, str):
-        if column in names:
-            return names.index(column)
-    elif (
-        isinstance(column, (int, numpy.integer)) and not isinstance(column, bool) and -len(names) <= column < len(names)
-    ):
-        return int(column) % len(names)
-    raise UnknownNameError.among("column", column, names)
-
-
-def _fill_columns(columns: dict[int, Column], rows: Iterator[_Row], drop: bool) -> tuple[Lines, int]:
-    """Hand the cells to the columns, block by block; return the lines of the rows, and how many were left out."""
-    lines, dropped = Lines(), 0
-    while block := list(islice(rows, BLOCK)):
-        numbers: Sequence[int] = [row.line for row in block]
-        cells = list(zip(*(row.cells for row in block), strict=True))
+def _fill_columns(columns: dict[int, Column], blocks: Iterable[_Block], drop: bool) -> tuple[Lines, int, Counter[str]]:
+    """Hand the cells to the columns, block by block; return the lines of the rows, how many were left out, and for which."""
+    lines, dropped, without = Lines(), 0, Counter[str]()
+    for numbers, cells in blocks:
         if drop:
-            blanks = [found for index, column in columns.items() if (found := column.blanks(cells[index])) is not None]
+            found = {column.name: column.blanks(cells[index]) for index, column in columns.items()}
+            blanks = {name: blank for name, blank in found.items() if blank is not None}
             if blanks:
-                keep = [not any(row) for row in zip(*blanks, strict=True)]
+                keep = [not any(row) for row in zip(*blanks.values(), strict=True)]
                 dropped += keep.count(False)
+                without.update({name: sum(blank) for name, blank in blanks.items()})
                 numbers = list(compress(numbers, keep))
                 cells = [tuple(compress(column, keep)) for column in cells]
         if numbers:
             lines.extend(numbers)
             for index, column in columns.items():
                 column.take(cells[index], numbers)
-    return lines, dropped
-
-
-# arrays ---------------------------------------------------------------------------------------------------------------
+    return lines, dropped, without
 
 
 def _is_written_index(name: str, reading: Reading) -> bool:
@@ -429,93 +384,3 @@ def _is_written_index(name: str, reading: Reading) -> bool:
         return False
     values = reading.values
     return bool((values == numpy.floor(values)).all() and (numpy.diff(values) > 0).all())
-
-
-def _assemble(
-    path: str,
-    names: list[str],
-    readings: dict[int, Reading],
-    left_out: dict[int, str],
-    at: int | None,
-    target_type: str,
-    dtype: Any,
-    lines: Lines,
-    notes: list[str],
-    coded: bool,
-) -> Table:
-    """Put the columns into X and y."""
-    features = {index: reading for index, reading in readings.items() if index != at}
-    if not features:
-        raise DataError(f"{path}: there is no column to use as a feature")
-    if dtype is None:
-        wide = {names[index]: reason for index, reading in features.items() if (reason := reading.wide()) is not None}
-        kept = numpy.dtype("float64" if wide else "float32")
-        notes += [f"X is float64, because column {name!r} holds {reason}" for name, reason in wide.items()]
-    else:
-        kept = numpy.dtype(dtype)
-    labels: list[str] = []
-    report = {
-        index: ColumnReport(names[index], "left out", reason) for index, reason in left_out.items() if index != at
-    }
-    for index, reading in features.items():
-        several = reading.kind == TEXT and not coded
-        labels += [f"{names[index]}={label}" for label in reading.labels] if several else [names[index]]
-        kind = reading.kind
-        if kind == TEXT:
-            kind = f"text, {len(reading.labels)} {'codes' if coded else 'columns'}"
-        report[index] = ColumnReport(names[index], kind, reading.reason)
-    X = numpy.zeros((lines.count, len(labels)), dtype=kept)  # (N, F)
-    column, categories = 0, {}
-    for index in list(features):
-        reading = features.pop(index)
-        del readings[index]
-        if reading.kind == TEXT and coded:
-            assert reading.codes is not None
-            X[:, column] = reading.codes
-            if len(reading.labels) > 2 ** (numpy.finfo(kept).nmant + 1):
-                raise DataError(
-                    f"{path}: column {names[index]!r} has more codes, {len(reading.labels)}, than {kept} can hold"
-                )
-            categories[column] = tuple(reading.labels)
-            column += 1
-        elif reading.kind == TEXT:
-            assert reading.codes is not None
-            X[numpy.arange(len(X)), column + reading.codes] = 1
-            column += len(reading.labels)
-        else:
-            X[:, column] = _fitting(path, names[index], reading, kept, lines)
-            column += 1
-    y, classes = None, None
-    if at is not None:
-        y, classes = _target(path, names[at], readings[at], target_type, dtype, kept, lines)
-        kind = "number" if classes is None else f"{len(classes)} classes"
-        report[at] = ColumnReport(names[at], f"target: {kind}", readings[at].reason)
-        if y.dtype.kind == "f" and y.dtype != kept:
-            notes.append(f"y is {y.dtype}, because it holds {readings[at].wide()}")
-    ordered = tuple(report[index] for index in sorted(report))
-    return Table(X, tuple(labels), y, None if at is None else names[at], classes, ordered, tuple(notes), categories)
-
-
-def _target(
-    path: str, name: str, reading: Reading, target_type: str, dtype: Any, kept: numpy.dtype[Any], lines: Lines
-) -> tuple[numpy.ndarray, tuple[str, ...] | None]:
-    """Return y and, if it holds class indices, the classes."""
-    if reading.codes is not None and (target_type != "number" or reading.kind != BOOLEAN):
-        if target_type == "number":
-            raise DataError(f"{path}: the target {name!r} is text, such as {reading.labels[reading.codes[0]]!r}")
-        used, codes = numpy.unique(reading.codes, return_inverse=True)  # of True and False there may be only one
-        return codes.astype(numpy.int64), tuple(reading.labels[code] for code in used)
-    if dtype is None and reading.wide() is not None:
-        kept = numpy.dtype("float64")
-    return _fitting(path, name, reading, kept, lines), None
-
-
-def _fitting(path: str, name: str, reading: Reading, dtype: numpy.dtype[Any], lines: Lines) -> numpy.ndarray:
-    """Return numbers in a dtype; raise if it cannot hold them."""
-    values = reading.values
-    assert values is not None
-    row = int(abs(values).argmax())
-    largest = float(values[row])
-    if abs(largest) > float(numpy.finfo(dtype).max):
-        raise DataError(f"{path}, line {lines[row]}: column {name!r} holds {largest}, too large for {dtype}")
-    return values.astype(dtype)

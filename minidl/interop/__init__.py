@@ -2,6 +2,7 @@
 
 ``minidl.interop.sklearn`` has estimators for scikit-learn, ``minidl.interop.torch`` bridges to PyTorch in both directions,
 ``minidl.interop.onnx`` writes and reads graphs, ``minidl.interop.optuna`` has what a search with Optuna needs,
+``minidl.interop.arrow`` streams Parquet files, ``minidl.interop.frames`` makes tables of data frames, and
 ``minidl.interop.serving`` answers requests over HTTP. Nothing else in minidl needs these libraries.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_NEIGHBOURS = ("onnx", "optuna", "serving", "sklearn", "torch")
+_NEIGHBOURS = ("arrow", "frames", "onnx", "optuna", "serving", "sklearn", "torch")
 
 
 def __getattr__(name: str) -> Any:
