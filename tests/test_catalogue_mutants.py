@@ -23,6 +23,12 @@ EQUIVALENT = {  # out, accumulate and the generator are checked in test_catalogu
     "_max_pool": {"-math.inf -> math.inf", "nobody < 256 -> nobody > 256"},
     # rounding reaches beyond the last pixel only from 8 million pixels on
     "_nearest": {"scale.before - 1 -> scale.before", "scale.before - 1 -> scale.before + 1"},
+    # what only runs on a device is checked in gpu/test_double
+    "_check_indices": {f"pixels - 1 -> {other}" for other in ("pixels", "pixels + 1", "1")},
+    "_scale_and_decay": {
+        f"grad * grad_scale.astype(grad.dtype) -> {other}"
+        for other in ("grad", "grad_scale.astype(grad.dtype)", "grad / grad_scale.astype(grad.dtype)")
+    },
     "_in_float32": {"dtype.itemsize >= 4 -> dtype.itemsize < 4"},  # float16 is checked in ops/test_update
 }
 """Mutants that these checks cannot tell from the original, with the place that does. A stale entry fails too."""

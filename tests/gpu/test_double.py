@@ -31,7 +31,7 @@ from device_cases import (
 
 import minidl as dl
 from minidl import layers, models, text
-from minidl.errors import DataError, EngineError, UnknownNameError
+from minidl.errors import DataError, EngineError, ParameterError, UnknownNameError
 from minidl.ops._later import checks_later
 
 pytestmark = pytest.mark.gpu_double
@@ -123,6 +123,26 @@ def test_a_check_that_comes_later_still_complains():
         flags[0][1]()
     with pytest.raises(DataError, match=r"ids\[0, 1\] is 7"):
         flags[1][1]()
+
+
+def test_indices_that_are_refused_later_are_used_at_the_edges():
+    """What comes out is thrown away, but nothing may be read or written outside."""
+    x = ENGINE.asarray(draw(1, 1, 2))
+    with checks_later() as checks:
+        for wrong in ([-1, 4], [0, 3]):
+            y, _ = ENGINE.max_unpool1d(x, ENGINE.asarray(numpy.array([[wrong]])), 2)
+            numpy.testing.assert_array_equal(ENGINE.to_host(y)[0, 0, [0, 3]], ENGINE.to_host(x)[0, 0])
+    assert [bool(flag) for flag, _ in checks] == [True, False]
+    with pytest.raises(ParameterError, match="must be from 0 to 3, the last pixel of y, got -1 to 4"):
+        checks[0][1]()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_factor_on_the_device_scales_the_gradient(dtype):
+    value, grad = draw(3).astype(dtype), draw(3, seed=1).astype(dtype)
+    placed = ENGINE.asarray(value)
+    ENGINE.sgd_update(placed, ENGINE.asarray(grad), None, lr=0.5, grad_scale=ENGINE.asarray(numpy.array(0.25)))
+    numpy.testing.assert_allclose(ENGINE.to_host(placed), value - 0.125 * grad, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

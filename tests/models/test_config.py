@@ -33,6 +33,7 @@ MODELS = {
     "Transformer": (lambda: models.Transformer(9, 9, 8, 2, 1, 1, 12, context=10), (IDS, IDS)),
     "CharRNN": (lambda: models.CharRNN(11, 4, 5, cell="gru"), (IDS,)),
     "TwoTower": (lambda: models.TwoTower(6, 6, 4), (numpy.array([0, 1]), IDS[:, :2])),
+    "Ensemble": (lambda: models.Ensemble([dl.Sequential(dl.Linear(2, 2)), dl.Linear(2, 2)], "sigmoid"), (numpy.ones((3, 2), "float32"),)),
     "TabularNetwork": (lambda: models.TabularNetwork(3, {1: 4, 2: ("no", "yes")}, (6,)), (numpy.array([[0.5, 3, 1]], "float32"),)),
 }  # fmt: skip
 

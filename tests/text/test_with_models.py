@@ -42,7 +42,7 @@ def test_only_the_last_token_has_logits_in_generation():
     forward = model.lm_head.forward
     model.lm_head.forward = lambda x: shapes.append(x.shape) or forward(x)
     text.generate(model, list(ids), 3, temperature=0)
-    assert shapes == [(2, 16)] * 3
+    assert shapes == [(2, 8)] * 3
 
 
 def test_beam_search_with_the_transformer():
