@@ -337,9 +337,11 @@ class TorchLayer(Layer):
         if self.module.training != self.training:
             self.module.train(self.training)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the graph of the last forward, which PyTorch cannot copy."""
-        return {**vars(self), "_cache": None}
+    def __deepcopy__(self, memo: dict[int, Any]) -> TorchLayer:
+        """Copy all but the graph of the last forward, which PyTorch does not let anybody copy."""
+        twin = memo[id(self)] = object.__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def extra_repr(self) -> str:
         """Return the module in one line."""
