@@ -17,13 +17,16 @@ import numpy
 from minidl.engines.headers import include_folder
 from minidl.errors import EngineError
 
-__all__ = ["DTYPES", "MOST_THREADS", "Launcher", "files", "launch", "launcher", "options", "read"]
+__all__ = ["DTYPES", "MOST_THREADS", "Launcher", "files", "launch", "launcher", "most_threads", "options", "read"]
 
 DTYPES = {"float16": "MINIDL_FLOAT16", "float32": "MINIDL_FLOAT32", "float64": "MINIDL_FLOAT64"}
 """The dtypes that kernels are compiled for, and the macro that names each to the compiler."""
 
 MOST_THREADS = 512
 """Of a block: each of them can then have 128 of a multiprocessor's 65536 registers. More would make kernels spill."""
+
+_FEWER_THREADS = {"attention/attention.cu": 256}
+"""The same for sources whose kernels keep a tile in registers; their ``__launch_bounds__`` say so too."""
 
 Launcher = Callable[[str, str, str, tuple[int, ...], tuple[int, ...], Sequence[Any], int], None]
 """Runs a kernel: (file, kernel, dtype, grid, block, arguments, bytes of dynamic shared memory)."""
@@ -95,6 +98,15 @@ launcher: ContextVar[Launcher] = ContextVar("launcher", default=_on_device)
 """What runs kernels: the GPU; or an emulation, which tests put here."""
 
 
+def most_threads(file: str) -> int:
+    """Return how many threads a block of this source may have.
+
+    >>> most_threads("elementwise/activations.cu"), most_threads("attention/attention.cu")
+    (512, 256)
+    """
+    return _FEWER_THREADS.get(file, MOST_THREADS)
+
+
 def launch(
     file: str,
     kernel: str,
@@ -131,8 +143,10 @@ def launch(
     grid = grid if isinstance(grid, tuple) else (grid,)
     block = block if isinstance(block, tuple) else (block,)
     threads = functools.reduce(int.__mul__, block)
-    if threads % 32 or not 0 < threads <= MOST_THREADS:
-        raise EngineError(f"{kernel}: a block must have a multiple of 32 threads, at most {MOST_THREADS}, got {block}")
+    if threads % 32 or not 0 < threads <= most_threads(file):
+        raise EngineError(
+            f"{kernel}: a block must have a multiple of 32 threads, at most {most_threads(file)}, got {block}"
+        )
     if not (0 < grid[0] < 2**31 and all(0 < blocks < 2**16 for blocks in grid[1:])):
         raise EngineError(f"{kernel}: no device runs a grid of {grid} blocks")
     real = numpy.float64 if name == "float64" else numpy.float32

@@ -56,7 +56,7 @@ static void **cupy_arguments;
         void *none = nullptr;                                                                                              \
         cupy_arguments = arguments;                                                                                        \
         return emulated_launch([](void **) { emulated::call_kernel(name, cupy_arguments); }, grid, block, dynamic, &none,  \
-                               schedule);                                                                                  \
+                               schedule, EMULATED_GRAIN);                                                                          \
     }
 
 /* What every kernel includes; here it is compiled once. */
