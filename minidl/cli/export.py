@@ -52,7 +52,7 @@ def open_model(path: Path) -> Any:
     state = weights.load_file(path)
     about = read_header(path)[0].get("__metadata__", {})
     if "minidl.config" in about:  # model.save wrote how the model is made
-        return models.load_model(path)  # type: ignore[attr-defined, unused-ignore]
+        return models.load_model(path)
     if "features" in about:
         return _perceptron(path, state, about)
     checkpoint = text.load_checkpoint(path)

@@ -489,7 +489,6 @@ class TestCommandLine:
         assert "m.safetensors, which must stay beside it" in out
         assert "Tanh" in {node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node}
 
-    @pytest.mark.skipif(not hasattr(models, "load_model"), reason="files do not say yet how the model is made")
     def test_a_file_of_a_whole_model(self, tmp_path, capsys):
         models.lenet().save(tmp_path / "w.safetensors")
         command = ["export", str(tmp_path / "w.safetensors"), "--output", str(tmp_path / "m.onnx")]
