@@ -43,7 +43,9 @@ def test_the_largest_block_has_enough_registers(found, file):
     for key, program in found.items():
         if key[0] == file:
             for kernel, used in program.resources.items():
-                assert used.registers * source.most_threads(file) <= 65536, f"{kernel} of {key}: {used.registers} registers"
+                assert used.registers * source.most_threads(file) <= 65536, (
+                    f"{kernel} of {key}: {used.registers} registers"
+                )
 
 
 @pytest.mark.parametrize("file", source.files())
