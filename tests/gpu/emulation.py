@@ -6,22 +6,16 @@
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
-import platform
-import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy
+from building import EMULATOR, built, compile_text, digest, expanded, kernels_of, with_shared_memory
 
 from minidl.engines.cuda import dispatch, source
 
-FOLDER = Path(__file__).parent / "emulator"
 FEW_BLOCKS = 3  # of a grid that goes round, so that small arrays make it do so
 SCHEDULES = {"fair": 0, "reversed": 1, "unfair": 2, "unfair again": 3}
 
@@ -36,11 +30,7 @@ FLAVOURS = {
         [],
     ),
 }
-COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", f"-I{FOLDER}", "-w"]
-_DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s*)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
-_KERNEL = re.compile(
-    r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\("
-)
+COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-fno-gnu-unique", f"-I{EMULATOR}", "-w"]
 
 
 class EmulationError(RuntimeError):
@@ -48,67 +38,21 @@ class EmulationError(RuntimeError):
 
 
 @functools.cache
-def compiler():
-    """Return GCC's C++ compiler on Linux, which announces every access with -fsanitize=thread; None elsewhere."""
-    found = shutil.which("g++") if sys.platform == "linux" else None
-    if found is None or platform.machine() not in ("x86_64", "aarch64"):
-        return None
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=False).stdout
-    return found if "Free Software Foundation" in version else None
-
-
-@functools.cache
-def _folder():
-    """Where compiled kernels are: MINIDL_EMULATION_CACHE, or a folder that goes when Python ends."""
-    kept = os.environ.get("MINIDL_EMULATION_CACHE")
-    if kept:
-        Path(kept).mkdir(parents=True, exist_ok=True)
-        return Path(kept)
-    folder = tempfile.TemporaryDirectory(prefix="minidl-emulation-")
-    _folder.keep = folder
-    return Path(folder.name)
-
-
-def _compile(*arguments, text=None):
-    done = subprocess.run(
-        [compiler(), *arguments], input=text, capture_output=True, text=True, timeout=300, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"the emulation does not compile:\n{done.stderr[:4000]}")
-    return done.stdout
-
-
-def _built(name, make):
-    """Return the file of that name in the folder, made if it is not there yet."""
-    path = _folder() / name
-    if not path.exists():
-        fresh = path.with_name(f"{os.getpid()}-{name}")
-        make(fresh)
-        fresh.replace(path)
-    return path
-
-
-def _digest(*texts):
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
-
-
-@functools.cache
 def _texts():
-    return "".join(path.read_text() for path in sorted(FOLDER.iterdir()))
+    return "".join(path.read_text() for path in sorted(EMULATOR.iterdir()))
 
 
 def _emulator(flavour):
     flags = [flag for flag in FLAVOURS[flavour][0] if "thread" not in flag] + FLAVOURS[flavour][1]
-    name = f"emulator-{_digest(_texts(), *flags)}.o"
-    return _built(
-        name, lambda path: _compile(*COMMON, "-O2", *flags, "-c", str(FOLDER / "emulator.cpp"), "-o", str(path))
+    name = f"emulator-{digest(_texts(), *flags)}.o"
+    return built(
+        name, lambda path: compile_text(*COMMON, "-O2", *flags, "-c", str(EMULATOR / "emulator.cpp"), "-o", str(path))
     )
 
 
 def kernel_names(text, dtype):
     """Return the names of the ``__global__`` functions of a source, with its macros expanded."""
-    stand_ins = "#define __CUDACC_RTC__\n#define MINIDL_ON_CPU\n#define _Pragma(x)\n"
-    return _KERNEL.findall(_compile(*source.options(dtype), "-E", "-P", "-xc++", "-", text=stand_ins + text))
+    return kernels_of(expanded(text, source.options(dtype)))
 
 
 class Library:
@@ -116,20 +60,20 @@ class Library:
 
     def __init__(self, text, dtype, flavour):
         self.flavour, self.names = flavour, kernel_names(text, dtype)
-        text = _DYNAMIC.sub(r"\1 *\2 = (\1 *)emulated::dynamic_shared;", text)
+        text = with_shared_memory(text)
         exports = "\n".join(f"EMULATED_KERNEL({name})" for name in self.names)
         text = f'#include "cuda_on_cpu.h"\n{text}\n{exports}\n'
         flags = [*COMMON, *source.options(dtype), *FLAVOURS[flavour][0]]
-        name = f"kernels-{_digest(text, _texts(), *flags)}"
+        name = f"kernels-{digest(text, _texts(), *flags)}"
 
         def make(path):
             code, made = path.with_suffix(".cpp"), path.with_suffix(".o")
             code.write_text(text)
-            _compile(*flags, "-c", str(code), "-o", str(made))
+            compile_text(*flags, "-c", str(code), "-o", str(made))
             runtime = ["-fsanitize=address,undefined"] if flavour == "address" else []
-            _compile("-shared", *runtime, str(made), str(_emulator(flavour)), "-o", str(path))
+            compile_text("-shared", *runtime, str(made), str(_emulator(flavour)), "-o", str(path))
 
-        self.path = _built(f"{name}.so", make)
+        self.path = built(f"{name}.so", make)
 
     @functools.cached_property
     def library(self):

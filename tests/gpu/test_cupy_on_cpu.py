@@ -63,7 +63,7 @@ def results(cpp, tmp_path_factory):
     cache = tmp_path_factory.mktemp("kernels")
     paths = [str(Path(minidl.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    environment.setdefault("MINIDL_CUPY_CACHE", str(cache))
+    environment.setdefault("MINIDL_EMULATION_CACHE", str(cache))
 
     def run(share):
         command = [sys.executable, str(FOLDER / "run.py"), *map(str, share)]

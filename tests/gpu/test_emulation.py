@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import building
 import emulation
 import numpy
 import pytest
@@ -159,7 +160,7 @@ def test_address_and_undefined_behaviour_sanitizers():
     libraries = []
     for name in ("libasan.so", "libubsan.so"):
         path = subprocess.run(
-            [emulation.compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True
+            [building.compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True
         )
         if not Path(path.stdout.strip()).is_absolute():
             pytest.skip(f"g++ has no {name}")
@@ -168,7 +169,7 @@ def test_address_and_undefined_behaviour_sanitizers():
         **os.environ,
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
-        "MINIDL_EMULATION_CACHE": str(emulation._folder()),
+        "MINIDL_EMULATION_CACHE": str(building.folder()),
     }
     sources = [(file, "float32", "address", ()) for file in FAMILIES]
     emulation.compile_all([*sources, (sanitized.PLANTED[0], "float32", "address", sanitized.planted_changes())])

@@ -9,7 +9,7 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import kernels
+import building
 
 SOURCE = Path(__file__).with_name("blas.c")
 VERSIONS = "libcublas.so.13 { global: *; };\n"
@@ -58,14 +58,14 @@ def install():
     """Load the stand-in under cuBLAS's name."""
     import cuda.pathfinder
 
-    name = f"cublas-{kernels._digest(SOURCE.read_text())}.so"
-    empty = kernels._made(
+    name = f"cublas-{building.digest(SOURCE.read_text())}.so"
+    empty = building.built(
         "cublasLt.so",
         lambda path: _run(
             "gcc", "-shared", "-fPIC", "-x", "c", "/dev/null", "-Wl,-soname,libcublasLt.so.13", "-o", str(path)
         ),
     )
-    for path in (kernels._made(name, _make), empty):
+    for path in (building.built(name, _make), empty):
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     search = cuda.pathfinder.load_nvidia_dynamic_lib
     cuda.pathfinder.load_nvidia_dynamic_lib = lambda library: None if library.startswith("cublas") else search(library)

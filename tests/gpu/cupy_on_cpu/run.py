@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "helpers")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "helpers")]
 
 import driver  # noqa: E402
 
