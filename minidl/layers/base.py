@@ -23,6 +23,7 @@ from minidl.layers.parameter import (
     ParameterBuffer,
     flatten,
     own_array,
+    place_of,
     run_backward,
     structure,
     to_namespace,
@@ -768,17 +769,6 @@ def check_same_place(layer: Any, x: Array, value: Array, what: str) -> None:
             f"{layer!r}: the {what} is {_named(x)}, but the parameters are {_named(value)}; move the {what} with "
             "minidl.engines.current().asarray(x), or the model with model.to(engine)"
         )
-
-
-def place_of(array: Array) -> tuple[Any, int | None]:
-    """Return where an array is: its namespace, and the number of its GPU, or None on the host.
-
-    >>> place_of(numpy.zeros(3)) == (numpy, None)
-    True
-    """
-    if type(array) is numpy.ndarray:
-        return numpy, None
-    return engines.namespace(array), getattr(getattr(array, "device", None), "id", None)
 
 
 def _named(array: Array) -> str:

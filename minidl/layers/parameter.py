@@ -45,6 +45,7 @@ __all__ = [
     "flatten",
     "on_device_of",
     "own_array",
+    "place_of",
     "release_gradients",
     "run_backward",
     "structure",
@@ -434,6 +435,17 @@ def _new_parameter(kind: type[Parameter]) -> Parameter:
     return parameter
 
 
+def place_of(array: Array) -> tuple[Any, int | None]:
+    """Return where an array is: its namespace, and the number of its GPU, or None on the host.
+
+    >>> place_of(numpy.zeros(3)) == (numpy, None)
+    True
+    """
+    if type(array) is numpy.ndarray:
+        return numpy, None
+    return namespace(array), getattr(getattr(array, "device", None), "id", None)
+
+
 @contextlib.contextmanager
 def on_device_of(array: Array) -> Iterator[Any]:
     """Run a block in which new arrays are made where an array is; give its namespace.
@@ -486,8 +498,7 @@ def flatten(parameters: Iterable[Parameter]) -> list[ParameterBuffer]:
         if not isinstance(parameter, Parameter):
             raise ParameterError(f"expected minidl.Parameter objects, got {type(parameter).__name__}")
     for parameter in dict.fromkeys(parameters):
-        device = getattr(getattr(parameter.value, "device", None), "id", None)
-        groups.setdefault((parameter.dtype, namespace(parameter.value), device), []).append(parameter)
+        groups.setdefault((parameter.dtype, *place_of(parameter.value)), []).append(parameter)
     return [
         group[0].buffer if _is_whole(group[0].buffer, group) else ParameterBuffer(group) for group in groups.values()
     ]

@@ -9,8 +9,8 @@ import numpy
 from minidl import init
 from minidl.engines import current
 from minidl.errors import ParameterError, ShapeError
-from minidl.layers.base import Layer, Shape, cast_input, place_of
-from minidl.layers.parameter import Parameter
+from minidl.layers.base import Layer, Shape, cast_input
+from minidl.layers.parameter import Parameter, place_of
 from minidl.ops import Array, namespace, require_float
 from minidl.ops.position_tables import rotary_tables, sinusoidal_table
 
