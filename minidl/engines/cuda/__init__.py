@@ -6,7 +6,7 @@ in ``csrc``, beside those of the CPU. docs/gpu_kernels.md says how one is writte
 
 from __future__ import annotations
 
-from minidl.engines.cuda import (
+from minidl.engines.cuda import (  # noqa: F401 - each registers its ops
     attention,
     channels,
     dropout,
@@ -22,20 +22,6 @@ from minidl.engines.cuda import (
 from minidl.engines.cuda.dispatch import OVERRIDES
 
 __all__ = ["FUSED_ACTIVATIONS", "OVERRIDES"]
-
-_families = (  # each registers its ops
-    attention,
-    channels,
-    dropout,
-    elementwise,
-    embedding,
-    image,
-    loss,
-    norm,
-    pointwise,
-    recurrent,
-    update,
-)
 
 FUSED_ACTIVATIONS = {"linear_activation": tuple(elementwise.KERNELS)}
 """For each composition with an activation, those that its kernel applies itself."""
