@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,13 +185,22 @@ def _describe(model: Any, callbacks: Sequence[Any], settings: Mapping[str, Any])
     parameters = [*model.named_parameters(), *model.named_buffers()]
     return {
         "model": [f"{path or 'the model'}: {_title(layer)}" for path, layer in model.named_layers()],
-        "list of parameters": [f"{name} of shape {tuple(a.shape)} and dtype {a.dtype}" for name, a in parameters],
+        "list of parameters": describe_arrays(parameters),
         "optimizer": [type(model.optimizer).__name__],
         "loss": [_title(model.loss)],
         "list of metrics": [f"{metric.name} of class {type(metric).__name__}" for metric in model.metrics],
         "list of callbacks": [type(callback).__name__ for callback in callbacks],
         "call of fit": [f"{name}={value!r}" for name, value in settings.items()],
     }
+
+
+def describe_arrays(named: Iterable[tuple[str, Any]]) -> list[str]:
+    """Return a line for each parameter or array.
+
+    >>> describe_arrays([("scale", numpy.zeros((2, 3)))])
+    ['scale of shape (2, 3) and dtype float64']
+    """
+    return [f"{name} of shape {tuple(array.shape)} and dtype {array.dtype}" for name, array in named]
 
 
 def _title(thing: Any) -> str:

@@ -28,7 +28,7 @@ from minidl.training.parallel import guarded
 from minidl.training.prediction import iterate_inputs, join_outputs, output_to_host
 from minidl.training.preparation import Schedule, check_repeatable, prepare, split_at
 from minidl.training.progress import Progress, resolve_verbose
-from minidl.training.recorder import Place, Recorder
+from minidl.training.recorder import Place, Recorder, describe_arrays
 from minidl.training.single_batches import SingleBatches, as_result
 from minidl.training.stream import Stream
 
@@ -360,22 +360,23 @@ class Trainable(SingleBatches, _Base):
             recorder = None
             if plan is not None:
                 feeds = [feed] if validation is None else [feed, validation[1]]
-                same = {"batch_size": size, "examples": feed.count if isinstance(feed, Feed) else None}
-                same |= {
+                same = {
+                    "batch_size": size,
+                    "examples": feed.count if isinstance(feed, Feed) else None,
                     "steps_per_epoch": steps,
                     "gradient_accumulation_steps": together,
                     "validated": validation is not None,
                 }
                 recorder = Recorder(self, data.loop, feeds, callbacks, roots, same)
             if parallel is not None:
-                lines = [f"{n} of shape {tuple(p.shape)} and dtype {p.dtype}" for n, p in self.named_parameters()]
-                lines += [type(self.optimizer).__name__, f"batch_size={size}", f"{feed.steps} steps", f"epochs={span}"]
-                lines += [
-                    f"{data.count} examples",
-                    f"{together} batches a step",
-                    f"validation: {validation is not None}",
+                lines = [
+                    *describe_arrays(self.named_parameters()),
+                    type(self.optimizer).__name__,
+                    *(f"batch_size={size}", f"{feed.steps} steps", f"epochs={span}", f"{data.count} examples"),
+                    *(f"{together} batches a step", f"validation: {validation is not None}"),
+                    f"checkpoint={checkpoint}, every={every}, resume={resume}",
                 ]
-                parallel.check_alike([*lines, f"checkpoint={checkpoint}, every={every}, resume={resume}"])
+                parallel.check_alike(lines)
                 parallel.start(self)
             history = History()
             with Run(plan, recorder, history, parallel) as run:
